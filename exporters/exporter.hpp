@@ -1,0 +1,67 @@
+// Exporters turn a build's result into something that leaves the daemon: images, archives, directories.
+// Blocking; run as jobs on the worker that holds the refs. They know nothing of actors or builds.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "messages/job.hpp"
+#include "messages/platform.hpp"
+#include "messages/result.hpp"
+#include "store/ref_store.hpp"
+
+namespace kiln::registry {
+class hosts;
+}
+
+namespace kiln::exporters {
+
+/// One platform's part of a result.
+struct export_ref {
+  std::string id;  // platform id as in refs.platforms, e.g. "linux/amd64"; empty when single
+  kiln::platform platform;
+  store::ref ref;  // empty = scratch
+};
+
+/// A build's result as exporters take it.
+struct export_input {
+  std::vector<export_ref> refs;
+  bool multi_platform = false;                  // the result was a map
+  std::map<std::string, std::string> metadata;  // result metadata, raw values (containerimage.config, …)
+  std::string session_id;                       // of the requesting client; empty if none
+};
+
+/// What an export leaves behind.
+struct export_outcome {
+  std::map<std::string, std::string> response;  // ExporterResponse entries
+  std::vector<descriptor> results;              // for the build history
+  /// The second phase (pushing), run when every exporter of the build has committed; may be empty.
+  std::function<result<std::map<std::string, std::string>>(const job_context&)> finalize;
+};
+
+class exporter {
+ public:
+  virtual ~exporter() = default;
+  /// Name of its progress vertex, e.g. "exporting to image".
+  virtual std::string name() const = 0;
+  virtual result<export_outcome> run(const export_input& input, const job_context& job) = 0;
+};
+
+/// What exporters share.
+struct exporter_resources {
+  store::ref_store* store = nullptr;
+  registry::hosts* hosts = nullptr;
+};
+
+/// Checks type and attributes before anything runs: invalid_argument names the attribute at fault,
+/// not_found an unknown type. `id` is the export's index in the request.
+result<std::unique_ptr<exporter>> make_exporter(std::string_view type,
+                                                const std::map<std::string, std::string>& attributes,
+                                                int id, exporter_resources resources);
+
+}  // namespace kiln::exporters

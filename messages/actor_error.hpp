@@ -1,0 +1,16 @@
+// kiln::error to caf::error and back, and what CAF's own errors mean to a client.
+#pragma once
+
+#include <caf/error.hpp>
+
+#include "messages/result.hpp"
+
+namespace kiln {
+
+/// Wraps an error so that it crosses mailboxes and nodes whole.
+caf::error to_caf(error e);
+/// Unwraps; CAF's own errors become: request_timeout → deadline_exceeded, receiver down or link lost
+/// → unavailable, user_shutdown → cancelled, anything else → internal.
+error from_caf(const caf::error& e);
+
+}  // namespace kiln

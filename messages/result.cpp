@@ -1,0 +1,54 @@
+#include "messages/result.hpp"
+
+#include <cerrno>
+#include <cstring>
+
+namespace kiln {
+
+std::string_view to_string(errc code) {
+  static constexpr std::string_view names[] = {
+      "ok",           "cancelled",      "unknown",           "invalid argument",  "deadline exceeded",
+      "not found",    "already exists", "permission denied", "resource exhausted", "failed precondition",
+      "aborted",      "out of range",   "unimplemented",     "internal",          "unavailable",
+      "data loss",    "unauthenticated"};
+  auto index = static_cast<std::size_t>(code);
+  return index < std::size(names) ? names[index] : "unknown";
+}
+
+namespace {
+
+errc code_of_errno(int err) {
+  switch (err) {
+    case ENOENT:
+    case ENOTDIR: return errc::not_found;
+    case EEXIST: return errc::already_exists;
+    case EACCES:
+    case EPERM: return errc::permission_denied;
+    case EINVAL:
+    case ENAMETOOLONG:
+    case ELOOP: return errc::invalid_argument;
+    case ENOSPC:
+    case EDQUOT:
+    case EMFILE:
+    case ENFILE:
+    case ENOMEM: return errc::resource_exhausted;
+    case ETIMEDOUT: return errc::deadline_exceeded;
+    case ECANCELED: return errc::cancelled;
+    case ECONNREFUSED:
+    case ECONNRESET:
+    case EPIPE: return errc::unavailable;
+    case ENOSYS:
+    case ENOTSUP: return errc::unimplemented;
+    default: return errc::internal;
+  }
+}
+
+}  // namespace
+
+error errno_error(int err, std::string_view what) {
+  char buffer[256];
+  return make_error(code_of_errno(err),
+                    std::string(what) + ": " + strerror_r(err, buffer, sizeof buffer));
+}
+
+}  // namespace kiln

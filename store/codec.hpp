@@ -1,0 +1,30 @@
+// Layer compression, both ways. Output bytes depend on the input and the settings only, never on thread count.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string_view>
+
+#include "store/stream.hpp"
+
+namespace kiln::store {
+
+enum class compression { uncompressed, gzip, zstd, estargz };
+
+/// "uncompressed", "gzip", "zstd", "estargz"; invalid_argument otherwise.
+result<compression> parse_compression(std::string_view text);
+std::string_view to_string(compression c);
+/// What a layer media type (OCI or Docker) says of its compression; nothing when it is no layer.
+std::optional<compression> compression_of_media_type(std::string_view media_type);
+
+/// A sink that compresses into `out` on up to `threads` threads (0 = all cores).
+/// level: unset = the codec's default; gzip 0–9, zstd 0–22.
+std::unique_ptr<byte_sink> make_compressor(compression kind, std::optional<int> level,
+                                           byte_sink& out, unsigned threads = 0);
+
+/// A source of the decompressed bytes; detects gzip and zstd by their magic, passes anything else
+/// through. `max_ratio` bounds bombs: past 64 MiB of output, output/input may not exceed it.
+std::unique_ptr<byte_source> make_decompressor(std::unique_ptr<byte_source> in,
+                                               double max_ratio = 2'000);
+
+}  // namespace kiln::store
