@@ -1,0 +1,40 @@
+// Where restarted actors are found again: name → present handle. Supervisors write it, everybody reads it.
+// Thread-safe; a look-up is a map access, so callers look up at each use instead of keeping handles.
+#pragma once
+
+#include <map>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+#include <caf/actor.hpp>
+#include <caf/actor_cast.hpp>
+
+namespace kiln {
+
+class actor_registry {
+ public:
+  /// The handle registered under `name`, or a null handle while that child is down.
+  template <class Handle = caf::actor>
+  Handle get(std::string_view name) const {
+    std::lock_guard lock{mutex_};
+    auto found = handles_.find(name);
+    return found == handles_.end() ? Handle{} : caf::actor_cast<Handle>(found->second);
+  }
+
+  void put(std::string name, caf::actor handle) {
+    std::lock_guard lock{mutex_};
+    handles_.insert_or_assign(std::move(name), std::move(handle));
+  }
+
+  void erase(std::string_view name) {
+    std::lock_guard lock{mutex_};
+    if (auto found = handles_.find(name); found != handles_.end()) handles_.erase(found);
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  std::map<std::string, caf::actor, std::less<>> handles_;
+};
+
+}  // namespace kiln
