@@ -1,0 +1,31 @@
+// Defaults of layer compression: units and ranges beside each value. Plain constants, no code.
+#pragma once
+
+#include <cstddef>
+
+namespace kiln::configs {
+
+/// Bytes of input compressed as one independent piece; part of the output format (changing it
+/// changes the bytes of every new gzip layer). 256 KiB … 16 MiB.
+inline constexpr std::size_t gzip_block_size = 1 << 20;
+/// 0–9.
+inline constexpr int gzip_default_level = 6;
+/// 1–22.
+inline constexpr int zstd_default_level = 3;
+/// Bytes of input of one zstd job; part of the output format. 1 MiB … 64 MiB.
+inline constexpr int zstd_job_size = 4 << 20;
+/// Largest zstd window we write, log2 bytes: every decoder must accept 8 MiB. Source: RFC 8878
+/// section 3.1.1.1.2.
+inline constexpr int zstd_max_window_log = 23;
+/// Largest zstd window we accept, log2 bytes. 23–31.
+inline constexpr int zstd_accepted_window_log = 27;
+/// Input and output buffers of one decompression, bytes.
+inline constexpr std::size_t decompress_buffer_size = 256 << 10;
+/// Output buffers decompressed ahead of the reader. 2–64.
+inline constexpr std::size_t decompress_read_ahead = 4;
+/// Output below which no compression ratio is suspicious, bytes.
+inline constexpr long long decompress_free_output = 64LL << 20;
+/// Threads of one compressor when all cores are asked for. 1–64.
+inline constexpr unsigned compress_max_threads = 16;
+
+}  // namespace kiln::configs
