@@ -1,0 +1,136 @@
+// The daemon's settings: defaults, then the TOML file, then flags. Keys and flags are buildkitd's
+// (features.md A1–A5); what Kiln does not use yet is accepted and kept, what nobody knows is reported.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "messages/result.hpp"
+
+namespace kiln::configs {
+
+struct tls_config {
+  std::string cert;
+  std::string key;
+  std::string ca;
+};
+
+/// One `[[worker.*.gcpolicy]]` rule. Sizes are texts until the disk is known (see parse_disk_space).
+struct gc_rule {
+  bool all = false;
+  std::vector<std::string> filters;
+  std::int64_t keep_duration_ns = 0;
+  std::string reserved_space;
+  std::string max_used_space;
+  std::string min_free_space;
+};
+
+struct worker_config {
+  std::string enabled = "auto";  // true, false, auto
+  std::map<std::string, std::string> labels;
+  std::string snapshotter = "auto";
+  std::vector<std::string> platforms;  // empty: detected
+  std::string network_mode = "auto";   // auto, bridge, cni, host
+  std::string cni_config_path = "/etc/buildkit/cni.json";
+  std::string cni_binary_dir = "/opt/cni/bin";
+  int cni_pool_size = 0;
+  std::string binary;  // runtime; empty: crun, else runc
+  std::string apparmor_profile;
+  bool selinux = false;
+  int max_parallelism = 0;  // 0: unlimited
+  bool rootless = false;
+  bool no_process_sandbox = false;
+  bool gc = true;
+  std::vector<gc_rule> gc_policy;  // empty: the default policy
+  std::string reserved_space;
+  std::string max_used_space;
+  std::string min_free_space;
+  std::string default_cgroup_parent;
+};
+
+struct registry_config {
+  std::vector<std::string> mirrors;
+  std::optional<bool> http;
+  std::optional<bool> insecure;
+  std::vector<std::string> ca;
+  struct key_pair {
+    std::string key;
+    std::string cert;
+  };
+  std::vector<key_pair> key_pairs;
+  std::vector<std::string> tls_config_dirs;
+};
+
+struct dns_config {
+  std::vector<std::string> nameservers;
+  std::vector<std::string> options;
+  std::vector<std::string> search_domains;
+};
+
+struct history_config {
+  std::int64_t max_age_ns = 48LL * 3600 * 1'000'000'000;
+  int max_entries = 50;
+};
+
+struct frontend_config {
+  bool dockerfile_enabled = true;
+  bool gateway_enabled = true;
+  std::vector<std::string> gateway_allowed_repositories;
+};
+
+struct daemon_config {
+  std::string log_level = "info";   // error, warn, info, debug, trace
+  std::string log_format = "text";  // text, json
+  std::string root = "/var/lib/buildkit";
+  std::vector<std::string> addresses{"unix:///run/buildkit/buildkitd.sock"};
+  std::string group;  // of unix sockets: name or gid
+  std::optional<std::int64_t> socket_uid;
+  std::optional<std::int64_t> socket_gid;
+  std::string debug_address;
+  tls_config tls;
+  std::vector<std::string> insecure_entitlements;
+  worker_config oci;
+  worker_config containerd;
+  std::map<std::string, registry_config> registries;
+  dns_config dns;
+  history_config history;
+  frontend_config frontends;
+  int max_registry_concurrency = 0;  // 0: the default
+  std::string provenance_env_dir = "/etc/buildkit/provenance.d";
+  std::string otel_socket_path = "/run/buildkit/otel-grpc.sock";
+  bool cdi_disabled = false;
+  std::vector<std::string> cdi_spec_dirs{"/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"};
+};
+
+/// What was read, and what in the file nobody knows ("worker.oci.snapshoter (line 4)").
+struct loaded_config {
+  daemon_config config;
+  std::vector<std::string> unknown_keys;
+};
+
+/// Reads a config file over the defaults. A missing file gives the defaults. Errors name file, line and key.
+result<loaded_config> load_config(const std::filesystem::path& file);
+/// The same from text; `name` stands for the file in errors.
+result<loaded_config> parse_config(std::string_view text, std::string_view name);
+
+/// Checks what neither TOML nor flags can: log level, entitlements, addresses, cert and key together.
+status validate(const daemon_config& config);
+
+/// The GC rules in force: the configured ones, or the four default rules for this disk. Empty when GC
+/// is off. Source: features.md A5.
+struct resolved_gc_rule {
+  bool all = false;
+  std::vector<std::string> filters;
+  std::int64_t keep_duration_ns = 0;
+  std::int64_t reserved_space = 0;
+  std::int64_t max_used_space = 0;
+  std::int64_t min_free_space = 0;
+};
+result<std::vector<resolved_gc_rule>> gc_rules(const worker_config& worker, std::int64_t disk_total);
+
+}  // namespace kiln::configs

@@ -1,0 +1,24 @@
+// kilnd's command line: buildkitd's flags over the config file (features.md A1–A3).
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "configs/daemon_config.hpp"
+#include "messages/result.hpp"
+
+namespace kiln::configs {
+
+struct command_line {
+  daemon_config config;
+  std::vector<std::string> unknown_keys;  // of the config file
+  std::string config_file;
+  /// Set when the program is done after printing this (--help, --version).
+  std::optional<std::string> print_and_exit;
+};
+
+/// Reads flags, then the config file they name, and merges: flag over file over default. Validated.
+result<command_line> parse_command_line(int argc, const char* const* argv);
+
+}  // namespace kiln::configs

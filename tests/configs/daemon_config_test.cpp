@@ -1,0 +1,125 @@
+#include "configs/daemon_config.hpp"
+
+#include <catch2/catch.hpp>
+
+#include "configs/units.hpp"
+
+using namespace kiln;
+using namespace kiln::configs;
+
+TEST_CASE("durations are Go's") {
+  CHECK(*parse_duration_ns("1h30m") == 5'400'000'000'000);
+  CHECK(*parse_duration_ns("-1.5s") == -1'500'000'000);
+  CHECK(*parse_duration_ns("0") == 0);
+  CHECK(*parse_duration_ns("250ms") == 250'000'000);
+  for (auto bad : {"", "5", "h", "1x", "1h-3m", "--1s", "99999999999h"}) CHECK_FALSE(parse_duration_ns(bad).ok());
+  CHECK(format_duration(5'400'000'000'000) == "1h30m0s");
+  CHECK(format_duration(1'500'000) == "1.5ms");
+  CHECK(format_duration(0) == "0s");
+}
+
+TEST_CASE("disk sizes are bytes, binary units or a share of the disk") {
+  CHECK(*parse_disk_space("1000", 0) == 1000);
+  CHECK(*parse_disk_space("512MB", 0) == 512LL << 20);
+  CHECK(*parse_disk_space("1.5g", 0) == 3LL << 29);
+  CHECK(*parse_disk_space("10%", 100LL << 30) == 11'000'000'000);
+  CHECK(*parse_disk_space("10%", 0) == 2'000'000'000);
+  for (auto bad : {"", "MB", "10x", "110%", "-1"}) CHECK_FALSE(parse_disk_space(bad, 1).ok());
+}
+
+TEST_CASE("a full config file is read, and unknown keys are reported with their line") {
+  auto loaded = parse_config(R"(
+root = "/tmp/state"
+insecure-entitlements = ["network.host"]
+[log]
+level = "debug"
+[grpc]
+address = ["unix:///tmp/a.sock", "tcp://127.0.0.1:1234"]
+[grpc.tls]
+cert = "c"
+key = "k"
+[worker.oci]
+enabled = true
+snapshoter = "native"
+max-parallelism = 4
+[worker.oci.labels]
+color = "red"
+[[worker.oci.gcpolicy]]
+keepBytes = 1000
+keepDuration = 60
+filters = ["type==source.local"]
+[[worker.oci.gcpolicy]]
+all = true
+maxUsedSpace = "1GB"
+[registry."docker.io"]
+mirrors = ["mirror.local:5000/proxy"]
+http = true
+[[registry."docker.io".keypair]]
+key = "a.key"
+cert = "a.cert"
+[history]
+maxAge = "1h"
+maxEntries = 3
+[frontend."gateway.v0"]
+enabled = false
+)",
+                             "kiln.toml");
+  REQUIRE(loaded.ok());
+  auto& c = loaded->config;
+  CHECK(c.root == "/tmp/state");
+  CHECK(c.log_level == "debug");
+  CHECK(c.addresses.size() == 2);
+  CHECK(c.oci.enabled == "true");
+  CHECK(c.oci.max_parallelism == 4);
+  CHECK(c.oci.labels.at("color") == "red");
+  CHECK(c.registries.at("docker.io").mirrors.front() == "mirror.local:5000/proxy");
+  CHECK(c.registries.at("docker.io").http == true);
+  CHECK(c.registries.at("docker.io").key_pairs.front().cert == "a.cert");
+  CHECK(c.history.max_age_ns == 3'600'000'000'000);
+  CHECK_FALSE(c.frontends.gateway_enabled);
+  CHECK(loaded->unknown_keys == std::vector<std::string>{"worker.oci.snapshoter (line 13)"});
+  auto rules = gc_rules(c.oci, 1LL << 40);
+  REQUIRE(rules.ok());
+  REQUIRE(rules->size() == 2);
+  CHECK((*rules)[0].reserved_space == 1000);
+  CHECK((*rules)[0].keep_duration_ns == 60'000'000'000);
+  CHECK((*rules)[1].max_used_space == 1LL << 30);
+}
+
+TEST_CASE("mistakes name file, line and key") {
+  auto e = parse_config("[history]\nmaxEntries = \"many\"\n", "kiln.toml");
+  REQUIRE_FALSE(e.ok());
+  CHECK(e.error().message == "kiln.toml:2: history.maxEntries must be an integer");
+  e = parse_config("root = [", "kiln.toml");
+  REQUIRE_FALSE(e.ok());
+  CHECK(e.error().message.rfind("kiln.toml:1: ", 0) == 0);
+}
+
+TEST_CASE("settings that make no sense are refused") {
+  daemon_config c;
+  CHECK(validate(c).ok());
+  c.addresses = {"/run/x.sock"};
+  CHECK(validate(c).error().message.find("unix:///run/x.sock") != std::string::npos);
+  c = {};
+  c.insecure_entitlements = {"all"};
+  CHECK_FALSE(validate(c).ok());
+  c = {};
+  c.tls.cert = "x";
+  CHECK_FALSE(validate(c).ok());
+  c = {};
+  c.log_level = "loud";
+  CHECK_FALSE(validate(c).ok());
+}
+
+TEST_CASE("without settings the default GC policy has four rules sized by the disk") {
+  auto rules = gc_rules(worker_config{}, 1LL << 40);
+  REQUIRE(rules.ok());
+  REQUIRE(rules->size() == 4);
+  CHECK((*rules)[0].max_used_space == 512'000'000);
+  CHECK((*rules)[1].reserved_space == 10'000'000'000);
+  CHECK((*rules)[1].max_used_space == 100'000'000'000);
+  CHECK((*rules)[3].all);
+  worker_config off;
+  off.gc = false;
+  CHECK(gc_rules(off, 1)->empty());
+}

@@ -1,0 +1,54 @@
+#include "configs/daemon_flags.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <cstdio>
+#include <fstream>
+
+using namespace kiln;
+using namespace kiln::configs;
+
+namespace {
+
+result<command_line> parse(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "kilnd");
+  return parse_command_line(static_cast<int>(arguments.size()), arguments.data());
+}
+
+}  // namespace
+
+TEST_CASE("flags override the config file, which overrides the defaults") {
+  std::string file = "/tmp/kiln-flags-test.toml";
+  std::ofstream(file) << "root = \"/from/file\"\n[worker.oci]\nmax-parallelism = 2\nsnapshotter = \"native\"\n";
+  auto line = parse({"--config", file.c_str(), "--root", "/from/flag", "--addr", "unix:///a.sock", "--addr",
+                     "tcp://127.0.0.1:1", "--oci-worker-labels", "a=b", "--oci-worker-gc=false", "--debug"});
+  std::remove(file.c_str());
+  REQUIRE(line.ok());
+  CHECK(line->config.root == "/from/flag");
+  CHECK(line->config.oci.max_parallelism == 2);
+  CHECK(line->config.oci.snapshotter == "native");
+  CHECK(line->config.addresses == std::vector<std::string>{"unix:///a.sock", "tcp://127.0.0.1:1"});
+  CHECK(line->config.oci.labels.at("a") == "b");
+  CHECK_FALSE(line->config.oci.gc);
+  CHECK(line->config.log_level == "debug");
+}
+
+TEST_CASE("keep storage is given in megabytes") {
+  auto line = parse({"--config", "/nonexistent", "--oci-worker-gc-keepstorage", "100,200,300"});
+  REQUIRE(line.ok());
+  CHECK(line->config.oci.reserved_space == "100000000");
+  CHECK(line->config.oci.min_free_space == "200000000");
+  CHECK(line->config.oci.max_used_space == "300000000");
+  CHECK_FALSE(parse({"--config", "/nonexistent", "--oci-worker-gc-keepstorage", "1,2,3,4"}).ok());
+}
+
+TEST_CASE("bad flags are refused by name") {
+  for (auto flag : {"--no-such-flag", "--allow-insecure-entitlement=everything", "--addr=/run/x.sock",
+                    "--oci-worker-net=token-ring", "--log-level=loud"}) {
+    auto line = parse({"--config", "/nonexistent", flag});
+    REQUIRE_FALSE(line.ok());
+    CHECK(line.error().code == errc::invalid_argument);
+  }
+  CHECK(parse({"--help"})->print_and_exit);
+  CHECK(parse({"--version"})->print_and_exit);
+}
