@@ -1,0 +1,1 @@
+const char *adjective(void) { return "warm"; }
