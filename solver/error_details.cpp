@@ -1,0 +1,45 @@
+#include "solver/error_details.hpp"
+
+#include <algorithm>
+
+#include <google/protobuf/util/json_util.h>
+
+#include "errdefs.pb.h"
+#include "solver/go_json.hpp"
+
+namespace kiln::solver {
+
+error_detail vertex_detail(const kiln::digest& vertex) {
+  return {std::string(vertex_detail_type), "{\"digest\":" + go_json_string(vertex.str()) + "}"};
+}
+
+error_detail source_detail(const pb::SourceInfo& info, const pb::Location& location) {
+  std::string ranges;
+  for (const auto& r : location.ranges()) ranges += (ranges.empty() ? "" : ",") + go_json(r);
+  std::string text = "{\"info\":" + go_json(info);
+  if (!ranges.empty()) text += ",\"ranges\":[" + ranges + "]";
+  return {std::string(source_detail_type), text + "}"};
+}
+
+error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
+                          std::span<const std::string> input_ids, std::span<const std::string> mount_ids,
+                          int content_input) {
+  ::errdefs::Solve solve;
+  for (const auto& id : input_ids) solve.add_inputids(id);
+  for (const auto& id : mount_ids) solve.add_mountids(id);
+  *solve.mutable_op() = op;
+  *solve.mutable_description() = metadata.description();
+  if (content_input >= 0) solve.mutable_cache()->set_index(content_input);
+  std::string json;
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = false;
+  if (!google::protobuf::util::MessageToJsonString(solve, &json, options).ok()) json = "{}";
+  return {std::string(solve_detail_type), json};
+}
+
+bool has_detail(const error& e, std::string_view type_url) {
+  return std::any_of(e.details.begin(), e.details.end(),
+                     [&](const error_detail& d) { return d.type_url == type_url; });
+}
+
+}  // namespace kiln::solver

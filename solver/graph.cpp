@@ -1,0 +1,271 @@
+#include "solver/graph.hpp"
+
+#include <algorithm>
+#include <unordered_map>
+#include <utility>
+
+#include "solver/caps.hpp"
+#include "solver/error_details.hpp"
+#include "solver/limits.hpp"
+#include "solver/validate.hpp"
+
+namespace kiln::solver {
+
+namespace {
+
+error invalid(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
+
+struct loading_op {
+  kiln::digest original;
+  kiln::digest digest;
+  pb::Op op;
+  std::vector<int> inputs;  // indexes of ops
+  bool mutated = false;
+};
+
+std::string deterministic_bytes(const pb::Op& op) {
+  std::string out;
+  {
+    google::protobuf::io::StringOutputStream stream(&out);
+    google::protobuf::io::CodedOutputStream coded(&stream);
+    coded.SetSerializationDeterministic(true);
+    op.SerializeToCodedStream(&coded);
+  }
+  return out;
+}
+
+result<std::vector<loading_op>> parse_ops(const pb::Definition& definition) {
+  if (definition.def_size() == 0) return invalid("invalid empty definition");
+  if (definition.def_size() > limits::ops_max)
+    return invalid("definition has " + std::to_string(definition.def_size()) + " ops, more than " +
+                   std::to_string(limits::ops_max));
+  std::vector<loading_op> out;
+  std::unordered_map<std::string, int> index;
+  std::size_t bytes = 0;
+  int last = 0;
+  for (const auto& raw : definition.def()) {
+    bytes += raw.size();
+    if (bytes > limits::definition_bytes_max) return invalid("definition is too large");
+    loading_op entry;
+    if (!entry.op.ParseFromString(raw)) return invalid("failed to parse llb proto op");
+    if (entry.op.inputs_size() > limits::inputs_max)
+      return invalid("invalid op with " + std::to_string(entry.op.inputs_size()) + " inputs");
+    for (int i = 0; i < entry.op.inputs_size(); ++i)
+      if (entry.op.inputs(i).index() < 0)
+        return invalid("invalid input " + std::to_string(i) + " output index " +
+                       std::to_string(entry.op.inputs(i).index()));
+    entry.original = entry.digest = sha256(raw);
+    auto [at, fresh] = index.try_emplace(entry.original.str(), static_cast<int>(out.size()));
+    last = at->second;
+    if (fresh) out.push_back(std::move(entry));
+  }
+  if (out.size() < 2) return invalid("invalid LLB with " + std::to_string(out.size()) + " vertexes");
+  for (auto& entry : out) {
+    for (const auto& input : entry.op.inputs()) {
+      auto at = index.find(input.digest());
+      if (at == index.end()) return invalid("invalid missing input digest " + input.digest());
+      entry.inputs.push_back(at->second);
+    }
+  }
+  if (out[static_cast<std::size_t>(last)].inputs.empty())
+    return invalid("invalid LLB with no inputs on last vertex");
+  std::swap(out[static_cast<std::size_t>(last)], out.back());
+  // Keep indexes right after the swap.
+  auto end = static_cast<int>(out.size()) - 1;
+  if (last != end)
+    for (auto& entry : out)
+      for (auto& i : entry.inputs) i = i == last ? end : i == end ? last : i;
+  return out;
+}
+
+std::string source_name(const pb::Op& op) { return op.source().identifier(); }
+
+std::string join(const auto& parts, std::string_view separator) {
+  std::string out;
+  for (const auto& p : parts) {
+    if (!out.empty()) out += separator;
+    out += p;
+  }
+  return out;
+}
+
+std::string file_name(const pb::FileOp& file) {
+  std::vector<std::string> parts;
+  for (const auto& a : file.actions()) {
+    switch (a.action_case()) {
+      case pb::FileAction::kMkdir: parts.push_back("mkdir " + a.mkdir().path()); break;
+      case pb::FileAction::kMkfile: parts.push_back("mkfile " + a.mkfile().path()); break;
+      case pb::FileAction::kSymlink:
+        parts.push_back("symlink " + a.symlink().newpath() + " -> " + a.symlink().oldpath());
+        break;
+      case pb::FileAction::kRm: parts.push_back("rm " + a.rm().path()); break;
+      case pb::FileAction::kCopy: parts.push_back("copy " + a.copy().src() + " " + a.copy().dest()); break;
+      default: break;
+    }
+  }
+  return join(parts, ", ");
+}
+
+std::string op_name(const pb::Op& op, const std::function<std::string(int)>& input_name) {
+  auto side = [&](std::int64_t index) {
+    return index < 0 ? "scratch" : "(" + input_name(static_cast<int>(index)) + ")";
+  };
+  switch (op.op_case()) {
+    case pb::Op::kSource: return source_name(op);
+    case pb::Op::kExec: return join(op.exec().meta().args(), " ");
+    case pb::Op::kFile: return file_name(op.file());
+    case pb::Op::kBuild: return "build";
+    case pb::Op::kMerge: {
+      std::vector<std::string> parts;
+      for (int i = 0; i < op.inputs_size(); ++i) parts.push_back(input_name(i));
+      return "merge (" + join(parts, ", ") + ")";
+    }
+    case pb::Op::kDiff: return "diff " + side(op.diff().lower().input()) + " -> " + side(op.diff().upper().input());
+    case pb::Op::kPassthrough: return "passthrough " + op.passthrough().id();
+    default: return "unknown";
+  }
+}
+
+}  // namespace
+
+std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata,
+                        const std::function<std::string(int)>& input_name) {
+  auto custom = metadata.description().find("llb.customname");
+  auto name = custom != metadata.description().end() ? custom->second : op_name(op, input_name);
+  // Names of merges contain names: without a bound they double at every level.
+  if (name.size() > limits::name_bytes_max) name = name.substr(0, limits::name_bytes_max) + "…";
+  return name;
+}
+
+result<std::vector<int>> dependency_order(int root, int count,
+                                          const std::function<std::span<const int>(int)>& inputs,
+                                          const std::function<std::string(int)>& name) {
+  enum class mark : char { unseen, open, done };
+  std::vector<mark> marks(static_cast<std::size_t>(count), mark::unseen);
+  auto mark_of = [&](int n) -> mark& { return marks[static_cast<std::size_t>(n)]; };
+  struct frame {
+    int node;
+    std::size_t next = 0;
+  };
+  std::vector<frame> path{{root}};
+  std::vector<int> order;
+  mark_of(root) = mark::open;
+  while (!path.empty()) {
+    auto& top = path.back();
+    auto in = inputs(top.node);
+    if (top.next == in.size()) {
+      mark_of(top.node) = mark::done;
+      order.push_back(top.node);
+      path.pop_back();
+      continue;
+    }
+    int next = in[top.next++];
+    if (mark_of(next) == mark::done) continue;
+    if (mark_of(next) == mark::open) {
+      auto from = std::find_if(path.begin(), path.end(), [&](const frame& f) { return f.node == next; });
+      std::string text;
+      for (; from != path.end(); ++from) text += name(from->node) + " → ";
+      return invalid("invalid LLB with a cycle: " + text + name(next));
+    }
+    mark_of(next) = mark::open;
+    path.push_back({next});
+  }
+  return order;
+}
+
+result<graph> load(const pb::Definition& definition, const load_options& options) {
+  KILN_TRY(auto ops, parse_ops(definition));
+  for (auto& entry : ops) {
+    if (!options.mutate || !entry.op.has_source()) continue;
+    auto before = deterministic_bytes(entry.op);
+    if (auto s = options.mutate(entry.op); !s.ok()) return std::move(s).error();
+    entry.mutated = deterministic_bytes(entry.op) != before;
+  }
+
+  auto terminal = static_cast<int>(ops.size()) - 1;
+  auto at = [&](int i) -> loading_op& { return ops[static_cast<std::size_t>(i)]; };
+  auto root = at(terminal).inputs.front();
+  KILN_TRY(auto order, dependency_order(
+                           root, static_cast<int>(ops.size()),
+                           [&](int i) { return std::span<const int>(at(i).inputs); },
+                           [&](int i) { return at(i).original.str(); }));
+
+  graph out;
+  out.source = std::make_shared<pb::Source>(definition.source());
+  std::unordered_map<int, std::string> names;
+  for (int i : order) {
+    auto& entry = at(i);
+    if (i == terminal) return invalid("invalid LLB with the terminal op among the inputs");
+    KILN_CHECK(validate_op(entry.op));
+    for (int k = 0; k < entry.op.inputs_size(); ++k) {
+      const auto& input = at(entry.inputs[static_cast<std::size_t>(k)]);
+      auto outputs = output_count(input.op);
+      if (entry.op.inputs(k).index() >= outputs)
+        return invalid("invalid input " + std::to_string(k) + " of " + entry.original.str() + ": " +
+                       input.original.str() + " has " + std::to_string(outputs) + " outputs, not output " +
+                       std::to_string(entry.op.inputs(k).index()));
+      if (input.digest.str() != entry.op.inputs(k).digest()) {
+        entry.op.mutable_inputs(k)->set_digest(input.digest.str());
+        entry.mutated = true;
+      }
+    }
+    if (entry.mutated) entry.digest = sha256(deterministic_bytes(entry.op));
+    if (output_count(entry.op) > limits::outputs_max) return invalid("invalid op with too many outputs");
+
+    vertex v;
+    v.digest = entry.digest;
+    v.original = entry.original;
+    if (auto m = definition.metadata().find(entry.original.str()); m != definition.metadata().end())
+      v.metadata = m->second;
+    if (options.ignore_cache) v.metadata.set_ignore_cache(true);
+    if (options.check_capabilities)
+      for (const auto& [cap, wanted] : v.metadata.caps()) KILN_CHECK(check_llb_capability(cap));
+    if (options.granted) KILN_CHECK(options.granted->check(entry.op));
+    v.platform = entry.op.has_platform() && !entry.op.platform().os().empty()
+                     ? normalize(from_proto(entry.op.platform()))
+                     : options.default_platform;
+    to_proto(v.platform, *entry.op.mutable_platform());
+    v.name = vertex_name(entry.op, v.metadata,
+                         [&](int k) { return names[entry.inputs[static_cast<std::size_t>(k)]]; });
+    names[i] = v.name;
+    for (int k = 0; k < entry.op.inputs_size(); ++k)
+      v.inputs.push_back({at(entry.inputs[static_cast<std::size_t>(k)]).digest,
+                          static_cast<int>(entry.op.inputs(k).index())});
+    v.op = entry.op;
+    out.vertices.push_back(std::move(v));
+  }
+  auto index = at(terminal).op.inputs(0).index();
+  auto outputs = output_count(at(root).op);
+  if (index >= outputs)
+    return invalid("invalid result: " + at(root).original.str() + " has " + std::to_string(outputs) +
+                   " outputs, not output " + std::to_string(index));
+  out.root = {at(root).digest, static_cast<int>(index)};
+  return out;
+}
+
+std::map<std::string, bool> caches_to_prune(const graph& g) {
+  std::map<std::string, bool> out;
+  for (const auto& v : g.vertices) {
+    if (!v.metadata.ignore_cache() || !v.op.has_exec()) continue;
+    for (const auto& m : v.op.exec().mounts()) {
+      if (m.mounttype() != pb::CACHE || !m.has_cacheopt()) continue;
+      out[m.cacheopt().id().empty() ? m.dest() : m.cacheopt().id()] = m.input() != -1;
+    }
+  }
+  return out;
+}
+
+std::vector<error_detail> source_details(const graph& g, const kiln::digest& original) {
+  std::vector<error_detail> out;
+  if (!g.source) return out;
+  auto found = g.source->locations().find(original.str());
+  if (found == g.source->locations().end()) return out;
+  for (const auto& location : found->second.locations()) {
+    auto index = location.sourceindex();
+    if (index < 0 || index >= g.source->infos_size()) continue;
+    out.push_back(source_detail(g.source->infos(index), location));
+  }
+  return out;
+}
+
+}  // namespace kiln::solver

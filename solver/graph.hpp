@@ -1,0 +1,72 @@
+// A loaded LLB definition: vertices in dependency order, checked and normalised. Pure.
+// Knows nothing of caching, sessions or who runs it. Source: features.md D1, solver/llbsolver/vertex.go.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "messages/digest.hpp"
+#include "messages/platform.hpp"
+#include "messages/result.hpp"
+#include "ops.pb.h"
+#include "solver/entitlements.hpp"
+
+namespace kiln::solver {
+
+struct edge {
+  kiln::digest vertex;
+  int index = 0;
+  bool operator==(const edge&) const = default;
+};
+
+struct vertex {
+  kiln::digest digest;    // identity among running builds: after policy changes
+  kiln::digest original;  // as the client hashed it: for progress, errors, source locations
+  pb::Op op;              // input digests and platform as loaded
+  pb::OpMetadata metadata;
+  kiln::platform platform;  // never empty
+  std::vector<edge> inputs;
+  std::string name;
+};
+
+struct graph {
+  std::vector<vertex> vertices;  // inputs before their users; only what the root needs
+  edge root;
+  std::shared_ptr<const pb::Source> source;  // of the definition; locations by original digest
+};
+
+struct load_options {
+  kiln::platform default_platform = host_platform();
+  bool ignore_cache = false;  // for every vertex
+  const entitlements* granted = nullptr;  // null: not checked
+  bool check_capabilities = true;
+  /// May change an op (source policies) before digests are final; an error refuses the definition.
+  std::function<status(pb::Op&)> mutate;
+};
+
+/// Errors are invalid_argument with upstream's texts where it has one; bounds are in configs of this
+/// folder (solver/limits.hpp).
+result<graph> load(const pb::Definition& definition, const load_options& options);
+
+/// Nodes of a directed graph, inputs before users, only those `root` reaches. The error prints a
+/// cycle as "a → b → a". Iterative: depth is bounded by memory only.
+result<std::vector<int>> dependency_order(int root, int count,
+                                          const std::function<std::span<const int>(int)>& inputs,
+                                          const std::function<std::string(int)>& name);
+
+/// "llb.customname" or a description of the op. `input_name(i)` names input i.
+std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata,
+                        const std::function<std::string(int)>& input_name);
+
+/// Named caches that vertices with `ignore_cache` mount: id → whether it lies on an input.
+std::map<std::string, bool> caches_to_prune(const graph& g);
+
+/// The source ranges of a vertex as Source details (JSON texts); empty when unknown.
+std::vector<error_detail> source_details(const graph& g, const kiln::digest& original);
+
+}  // namespace kiln::solver

@@ -1,0 +1,15 @@
+// Is one op well formed? Pure. Source: solver/llbsolver/ops/opsutils/validate.go and the ops' own checks.
+#pragma once
+
+#include "messages/result.hpp"
+#include "ops.pb.h"
+
+namespace kiln::solver {
+
+/// invalid_argument with upstream's texts ("invalid exec op with no args", …).
+status validate_op(const pb::Op& op);
+
+/// How many results the op has: the outputs that inputs may name are 0 … count-1.
+int output_count(const pb::Op& op);
+
+}  // namespace kiln::solver

@@ -1,0 +1,372 @@
+#include <catch2/catch.hpp>
+
+#include <memory>
+
+#include <google/protobuf/stubs/logging.h>
+#include <nlohmann/json.hpp>
+
+#include "solver/error_details.hpp"
+#include "solver/graph.hpp"
+#include "solver/limits.hpp"
+#include "solver/validate.hpp"
+
+using namespace kiln;
+using namespace kiln::solver;
+
+namespace {
+
+/// Builds definitions the way clients do.
+struct definition_builder {
+  pb::Definition def;
+
+  std::string add(const pb::Op& op) {
+    auto bytes = op.SerializeAsString();
+    def.add_def(bytes);
+    auto digest = sha256(bytes).str();
+    (*def.mutable_metadata())[digest];
+    return digest;
+  }
+  pb::OpMetadata& metadata(const std::string& digest) { return (*def.mutable_metadata())[digest]; }
+  std::string source(const std::string& identifier) {
+    pb::Op op;
+    op.mutable_source()->set_identifier(identifier);
+    return add(op);
+  }
+  std::string mkdir(const std::string& input, const std::string& path) {
+    pb::Op op;
+    if (!input.empty()) op.add_inputs()->set_digest(input);
+    auto& a = *op.mutable_file()->add_actions();
+    a.set_input(input.empty() ? -1 : 0);
+    a.set_secondaryinput(-1);
+    a.mutable_mkdir()->set_path(path);
+    return add(op);
+  }
+  const pb::Definition& finish(const std::string& root, int index = 0) {
+    pb::Op op;
+    op.add_inputs()->set_digest(root);
+    op.mutable_inputs(0)->set_index(index);
+    add(op);
+    return def;
+  }
+};
+
+std::string failure(const pb::Definition& def, const load_options& options = {}) {
+  auto g = load(def, options);
+  REQUIRE_FALSE(g.ok());
+  return g.error().message;
+}
+
+pb::Op exec_op(const std::string& input) {
+  pb::Op op;
+  op.add_inputs()->set_digest(input);
+  op.mutable_exec()->mutable_meta()->add_args("make");
+  op.mutable_exec()->mutable_meta()->add_args("all");
+  op.mutable_exec()->add_mounts()->set_dest("/");
+  return op;
+}
+
+}  // namespace
+
+TEST_CASE("vertices come in dependency order with names and platforms") {
+  definition_builder b;
+  auto image = b.source("docker-image://docker.io/library/alpine:latest");
+  auto run = b.add(exec_op(image));
+  auto dir = b.mkdir(run, "/a");
+  b.source("docker-image://docker.io/library/unused:latest");
+  b.metadata(dir).mutable_description()->insert({"llb.customname", "make a place"});
+  load_options options;
+  options.default_platform = {"linux", "arm64", "", "", {}};
+  auto g = load(b.finish(dir), options);
+  REQUIRE(g.ok());
+  REQUIRE(g->vertices.size() == 3);
+  CHECK(g->vertices[0].digest.str() == image);
+  CHECK(g->vertices[1].name == "make all");
+  CHECK(g->vertices[2].name == "make a place");
+  CHECK(g->vertices[2].inputs == std::vector<edge>{{digest::trusted(run), 0}});
+  CHECK(g->vertices[1].platform.architecture == "arm64");
+  CHECK(g->vertices[1].op.platform().architecture() == "arm64");
+  CHECK(g->root == edge{digest::trusted(dir), 0});
+}
+
+TEST_CASE("names describe ops as upstream does") {
+  definition_builder b;
+  auto a = b.source("local://context");
+  auto d = b.mkdir(a, "/x");
+  pb::Op file;
+  file.add_inputs()->set_digest(d);
+  auto& copy = *file.mutable_file()->add_actions();
+  copy.mutable_copy()->set_src("/s");
+  copy.mutable_copy()->set_dest("/d");
+  copy.set_output(-1);
+  auto& link = *file.mutable_file()->add_actions();
+  link.mutable_symlink()->set_oldpath("old");
+  link.mutable_symlink()->set_newpath("new");
+  link.set_output(0);
+  auto f = b.add(file);
+  pb::Op diff;
+  diff.add_inputs()->set_digest(f);
+  diff.mutable_diff()->mutable_lower()->set_input(-1);
+  diff.mutable_diff()->mutable_upper()->set_input(0);
+  auto df = b.add(diff);
+  pb::Op merge;
+  merge.add_inputs()->set_digest(d);
+  merge.add_inputs()->set_digest(df);
+  merge.mutable_merge()->add_inputs()->set_input(0);
+  merge.mutable_merge()->add_inputs()->set_input(1);
+  auto g = load(b.finish(b.add(merge)), {});
+  REQUIRE(g.ok());
+  CHECK(g->vertices.back().name ==
+        "merge (mkdir /x, diff scratch -> (copy /s /d, symlink new -> old))");
+}
+
+TEST_CASE("nested merges cannot blow names up") {
+  definition_builder b;
+  auto last = b.source("local://" + std::string(1000, 'x'));
+  for (int i = 0; i < 40; ++i) {
+    pb::Op merge;
+    merge.add_inputs()->set_digest(last);
+    merge.add_inputs()->set_digest(last);
+    merge.mutable_merge()->add_inputs()->set_input(0);
+    merge.mutable_merge()->add_inputs()->set_input(1);
+    last = b.add(merge);
+  }
+  auto g = load(b.finish(last), {});
+  REQUIRE(g.ok());
+  CHECK(g->vertices.back().name.size() < limits::name_bytes_max + 10);
+}
+
+TEST_CASE("a very deep definition loads") {
+  definition_builder b;
+  auto last = b.source("local://x");
+  for (int i = 0; i < 20'000; ++i) last = b.mkdir(last, "/" + std::to_string(i));
+  auto g = load(b.finish(last), {});
+  REQUIRE(g.ok());
+  CHECK(g->vertices.size() == 20'001);
+}
+
+TEST_CASE("broken definitions are refused with what is wrong") {
+  definition_builder b;
+  CHECK(failure(b.def) == "invalid empty definition");
+
+  definition_builder garbage;
+  garbage.def.add_def("\xff\xff\xff");
+  CHECK(failure(garbage.def) == "failed to parse llb proto op");
+
+  definition_builder lone;
+  lone.source("local://x");
+  CHECK(failure(lone.def) == "invalid LLB with 1 vertexes");
+
+  definition_builder dangling;
+  auto missing = sha256("nowhere").str();
+  dangling.mkdir(missing, "/a");
+  CHECK(failure(dangling.finish(missing)) == "invalid missing input digest " + missing);
+
+  definition_builder no_terminal;
+  no_terminal.source("local://x");
+  no_terminal.source("local://y");
+  CHECK(failure(no_terminal.def) == "invalid LLB with no inputs on last vertex");
+
+  definition_builder negative;
+  auto x = negative.source("local://x");
+  CHECK(failure(negative.finish(x, -1)) == "invalid input 0 output index -1");
+
+  definition_builder beyond;
+  auto y = beyond.source("local://x");
+  CHECK(failure(beyond.finish(y, 1)) == "invalid result: " + y + " has 1 outputs, not output 1");
+
+  definition_builder empty_op;
+  pb::Op nothing;
+  nothing.add_inputs()->set_digest(empty_op.source("local://x"));
+  CHECK(failure(empty_op.finish(empty_op.add(nothing))) == "invalid op with no type");
+}
+
+TEST_CASE("ops are checked before anything runs") {
+  auto text = [](const pb::Op& op) {
+    auto s = validate_op(op);
+    return s.ok() ? "" : s.error().message;
+  };
+  auto op = exec_op("x");
+  CHECK(text(op) == "");
+  op.mutable_exec()->mutable_mounts(0)->set_dest("/a");
+  CHECK(text(op) == "invalid exec op with no rootfs");
+  op.mutable_exec()->clear_mounts();
+  CHECK(text(op) == "invalid exec op with no mounts");
+  op.mutable_exec()->mutable_meta()->clear_args();
+  CHECK(text(op) == "invalid exec op with no args");
+  op.mutable_exec()->clear_meta();
+  CHECK(text(op) == "invalid exec op with no meta");
+  auto far = exec_op("x");
+  far.mutable_exec()->mutable_mounts(0)->set_input(3);
+  CHECK(text(far) == "invalid mountinput 3 of mount / in exec op with 1 inputs");
+  auto mode = exec_op("x");
+  mode.mutable_exec()->set_security(static_cast<pb::SecurityMode>(9));
+  CHECK(text(mode) == "invalid security mode 9");
+  pb::Op file;
+  file.mutable_file();
+  CHECK(text(file) == "invalid file op with no actions");
+  file.mutable_file()->add_actions()->mutable_mkdir();
+  file.mutable_file()->mutable_actions(0)->set_input(0);
+  CHECK(text(file) == "invalid input index 0 of action 0 in file op");
+  pb::Op diff;
+  diff.mutable_diff()->mutable_lower();
+  CHECK(text(diff) == "invalid diff op with nil lower or upper input");
+  pb::Op pass;
+  pass.mutable_passthrough();
+  CHECK(text(pass) == "invalid passthrough op with no id");
+}
+
+TEST_CASE("a cycle is refused and printed") {
+  std::vector<std::vector<int>> edges{{1}, {2}, {3}, {1}};
+  auto order = dependency_order(
+      0, 4, [&](int i) { return std::span<const int>(edges[static_cast<std::size_t>(i)]); },
+      [](int i) { return std::string(1, static_cast<char>('a' + i)); });
+  REQUIRE_FALSE(order.ok());
+  CHECK(order.error().message == "invalid LLB with a cycle: b → c → d → b");
+}
+
+TEST_CASE("unknown capabilities are refused") {
+  definition_builder b;
+  auto x = b.source("local://x");
+  (*b.metadata(x).mutable_caps())["source.local"] = true;
+  CHECK(load(b.finish(x), {}).ok());
+  (*b.metadata(x).mutable_caps())["source.telepathy"] = true;
+  auto g = load(b.def, {});
+  REQUIRE_FALSE(g.ok());
+  CHECK(g.error().code == errc::unimplemented);
+  CHECK(g.error().message == "unknown API capability source.telepathy");
+}
+
+TEST_CASE("host network and insecure mode need what the daemon allows and the client asks for") {
+  definition_builder b;
+  auto op = exec_op(b.source("docker-image://x"));
+  op.mutable_exec()->set_network(pb::HOST);
+  b.finish(b.add(op));
+  auto none = entitlements::grant({}, {});
+  REQUIRE(none.ok());
+  load_options options;
+  options.granted = &*none;
+  CHECK(failure(b.def, options) == "network.host is not allowed");
+
+  std::vector<std::string> wanted{"network.host"};
+  auto refused = entitlements::grant(wanted, {});
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message ==
+        "granting entitlement network.host is not allowed by build daemon configuration");
+  auto granted = entitlements::grant(wanted, wanted);
+  REQUIRE(granted.ok());
+  options.granted = &*granted;
+  CHECK(load(b.def, options).ok());
+  std::vector<std::string> odd{"fly"};
+  CHECK(entitlements::grant(odd, odd).error().message == "unknown entitlement fly");
+}
+
+TEST_CASE("devices are granted by name") {
+  pb::Op op;
+  op.mutable_exec()->add_cdidevices()->set_name("vendor.com/gpu=0");
+  std::vector<std::string> allowed{"device"};
+  std::vector<std::string> one{"device=vendor.com/gpu=0"}, all{"device"};
+  CHECK(entitlements::grant({}, allowed)->check(op).error().message ==
+        "device vendor.com/gpu=0 is requested by the build but not allowed");
+  CHECK(entitlements::grant(one, allowed)->check(op).ok());
+  CHECK(entitlements::grant(all, allowed)->check(op).ok());
+}
+
+TEST_CASE("a changed source gives every user a new digest and keeps the original") {
+  definition_builder b;
+  auto image = b.source("docker-image://old");
+  auto other = b.source("local://x");
+  auto dir = b.mkdir(image, "/a");
+  auto far = b.mkdir(other, "/b");
+  pb::Op merge;
+  merge.add_inputs()->set_digest(dir);
+  merge.add_inputs()->set_digest(far);
+  merge.mutable_merge()->add_inputs()->set_input(0);
+  merge.mutable_merge()->add_inputs()->set_input(1);
+  auto m = b.add(merge);
+  load_options options;
+  options.mutate = [](pb::Op& op) {
+    if (op.source().identifier() == "docker-image://old") op.mutable_source()->set_identifier("docker-image://new");
+    return status{};
+  };
+  auto g = load(b.finish(m), options);
+  REQUIRE(g.ok());
+  for (const auto& v : g->vertices) {
+    bool changed = v.original.str() == image || v.original.str() == dir || v.original.str() == m;
+    CHECK((v.digest != v.original) == changed);
+  }
+  CHECK(g->vertices.back().inputs[0].vertex == g->vertices[1].digest);
+
+  options.mutate = [](pb::Op&) { return status(make_error(errc::permission_denied, "source denied by policy")); };
+  CHECK(failure(b.def, options) == "source denied by policy");
+}
+
+TEST_CASE("caches to prune are those of execs that ignore the cache") {
+  definition_builder b;
+  auto op = exec_op(b.source("docker-image://x"));
+  auto& cache = *op.mutable_exec()->add_mounts();
+  cache.set_dest("/cache");
+  cache.set_input(-1);
+  cache.set_mounttype(pb::CACHE);
+  cache.mutable_cacheopt();
+  auto run = b.add(op);
+  b.finish(run);
+  CHECK(caches_to_prune(*load(b.def, {})).empty());
+  b.metadata(run).set_ignore_cache(true);
+  CHECK(caches_to_prune(*load(b.def, {})) == std::map<std::string, bool>{{"/cache", false}});
+  load_options all;
+  all.ignore_cache = true;
+  CHECK(load(b.def, all)->vertices[0].metadata.ignore_cache());
+}
+
+TEST_CASE("source locations become details with Go's field names") {
+  definition_builder b;
+  auto x = b.source("local://x");
+  auto& source = *b.def.mutable_source();
+  auto& info = *source.add_infos();
+  info.set_filename("Dockerfile");
+  info.set_data("FROM x\n");
+  auto& location = *(*source.mutable_locations())[x].add_locations();
+  auto& range = *location.add_ranges();
+  range.mutable_start()->set_line(3);
+  range.mutable_end()->set_line(4);
+  (*source.mutable_locations())[x].add_locations()->set_sourceindex(8);
+  auto g = load(b.finish(x), {});
+  REQUIRE(g.ok());
+  auto details = source_details(*g, digest::trusted(x));
+  REQUIRE(details.size() == 1);
+  CHECK(details[0].type_url == "github.com/moby/buildkit/errdefs.Source+json");
+  CHECK(details[0].value ==
+        R"({"info":{"filename":"Dockerfile","data":"RlJPTSB4Cg=="},"ranges":[{"start":{"line":3},"end":{"line":4}}]})");
+  CHECK(source_details(*g, sha256("none")).empty());
+}
+
+TEST_CASE("solve details are protojson") {
+  auto op = exec_op("sha256:00");
+  std::vector<std::string> inputs{"a"}, mounts{"b"};
+  auto detail = solve_detail(op, {}, inputs, mounts, 1);
+  auto json = nlohmann::json::parse(detail.value);
+  CHECK(json["inputIDs"] == nlohmann::json::array({"a"}));
+  CHECK(json["mountIDs"] == nlohmann::json::array({"b"}));
+  CHECK(json["op"]["exec"]["meta"]["args"][0] == "make");
+  CHECK(json["cache"]["index"] == "1");
+  CHECK(vertex_detail(digest::trusted("sha256:ab")).value == R"({"digest":"sha256:ab"})");
+}
+
+TEST_CASE("random bytes never crash the loader") {
+  google::protobuf::LogSilencer quiet;
+  unsigned seed = 7;
+  auto next = [&] { return seed = seed * 1103515245 + 12345; };
+  for (int round = 0; round < 2000; ++round) {
+    pb::Definition def;
+    definition_builder b;
+    auto x = b.source("local://x");
+    b.finish(b.mkdir(x, "/a"));
+    def = b.def;
+    auto& victim = *def.mutable_def(static_cast<int>(next() >> 16) % 3);
+    for (int i = 0; i < 3 && !victim.empty(); ++i)
+      victim[(next() >> 16) % victim.size()] = static_cast<char>(next() >> 16);
+    INFO("round " << round);
+    auto g = load(def, {});
+    if (!g.ok()) CHECK_FALSE(g.error().message.empty());
+  }
+}
