@@ -1,0 +1,82 @@
+// Which registries serve a repository, how to reach them, and what is shared between all who talk to them:
+// idle connections, tokens, limits. Thread-safe.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "configs/registry.hpp"
+#include "messages/job.hpp"
+#include "messages/result.hpp"
+
+namespace kiln::registry {
+
+class transport;
+class authorizer;
+struct tls_settings;
+
+/// One place that serves a repository.
+struct endpoint {
+  std::string scheme;  // "https" or "http"
+  std::string host;    // host[:port]
+  std::string path;    // "/v2" or "/v2/prefix"
+  std::shared_ptr<const tls_settings> tls;
+  bool http_fallback = false;  // try https, then http
+  bool push = false;
+  bool mirror = false;  // add ?ns=<domain>
+};
+
+/// Source: util/resolver/resolver.go, NewRegistryConfig.
+class hosts {
+ public:
+  explicit hosts(configs::registries config = {});
+  ~hosts();
+
+  /// The endpoints of an image domain, in the order to try them: mirrors (never for pushing), then the
+  /// registry. `insecure` is the exporter's registry.insecure: no verification, fall back to http.
+  /// failed_precondition when a configured certificate cannot be read.
+  result<std::vector<endpoint>> endpoints(std::string_view domain, bool push, bool insecure = false);
+
+  kiln::registry::transport& transport() { return *transport_; }
+  kiln::registry::authorizer& authorizer() { return *authorizer_; }
+  const configs::registries& config() const { return config_; }
+
+  /// Remembers that a host with http_fallback does not speak TLS.
+  void set_plain(const std::string& host);
+  bool is_plain(const std::string& host) const;
+
+  /// Lets one caller at a time into `key` (a blob being fetched); cancelled when `stop` asks.
+  class turn {
+   public:
+    turn(hosts* owner, std::string key) : owner_(owner), key_(std::move(key)) {}
+    turn(turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), key_(std::move(other.key_)) {}
+    turn& operator=(turn&&) = delete;
+    ~turn();
+
+   private:
+    hosts* owner_;
+    std::string key_;
+  };
+  result<turn> wait_turn(const std::string& key, std::stop_token stop);
+
+ private:
+  result<endpoint> make_endpoint(const std::string& host, const configs::registry_host& c);
+
+  configs::registries config_;
+  std::unique_ptr<kiln::registry::transport> transport_;
+  std::unique_ptr<kiln::registry::authorizer> authorizer_;
+  mutable std::mutex mutex_;
+  std::condition_variable_any freed_;
+  std::set<std::string> plain_, busy_;
+};
+
+/// Whether the host is this machine ("localhost", 127.0.0.0/8, [::1]), whatever the port.
+bool is_localhost(std::string_view host);
+
+}  // namespace kiln::registry

@@ -1,0 +1,358 @@
+#include "registry/transport.hpp"
+
+#include <curl/curl.h>
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <vector>
+
+namespace kiln::registry {
+namespace {
+
+constexpr std::size_t max_headers = 256;
+constexpr long max_redirects = 10;
+
+/// An easy handle with its own connection cache, so that a waiting transfer can be woken.
+struct slot {
+  CURL* easy = curl_easy_init();
+  CURLM* multi = curl_multi_init();
+  std::string last_host;
+  slot() = default;
+  ~slot() {
+    curl_easy_cleanup(easy);
+    curl_multi_cleanup(multi);
+  }
+  slot(const slot&) = delete;
+  slot& operator=(const slot&) = delete;
+};
+
+/// One transfer under way; what the callbacks see.
+struct transfer {
+  const request& r;
+  response out;
+  status failure;
+  std::string_view body_left;
+  std::unique_ptr<store::byte_source> source;
+
+  explicit transfer(const request& req) : r(req), body_left(req.body) {}
+
+  static std::size_t on_header(char* data, std::size_t size, std::size_t n, void* self) {
+    auto& t = *static_cast<transfer*>(self);
+    std::string_view line(data, size * n);
+    while (line.ends_with('\n') || line.ends_with('\r')) line.remove_suffix(1);
+    if (line.starts_with("HTTP/")) {  // a further response: after 100, a redirect, …
+      t.out.headers.clear();
+      t.out.body.clear();
+      auto space = line.find(' ');
+      t.out.status = space == line.npos ? 0 : std::atoi(std::string(line.substr(space + 1, 3)).c_str());
+      return size * n;
+    }
+    auto colon = line.find(':');
+    if (colon == line.npos || t.out.headers.size() >= max_headers) return size * n;
+    std::string name(line.substr(0, colon));
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    auto value = line.substr(colon + 1);
+    while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
+    t.out.headers.emplace(std::move(name), std::string(value));
+    return size * n;
+  }
+
+  static std::size_t on_write(char* data, std::size_t size, std::size_t n, void* self) {
+    auto& t = *static_cast<transfer*>(self);
+    std::string_view bytes(data, size * n);
+    if (t.r.on_body && t.out.status >= 200 && t.out.status < 300) {
+      t.failure = t.r.on_body(t.out, bytes);
+      return t.failure.ok() ? bytes.size() : CURL_WRITEFUNC_ERROR;
+    }
+    if (static_cast<std::int64_t>(t.out.body.size() + bytes.size()) > t.r.max_body) {
+      t.failure = make_error(errc::resource_exhausted, "answer from " + t.r.url + " is larger than " +
+                                                           std::to_string(t.r.max_body) + " bytes");
+      return CURL_WRITEFUNC_ERROR;
+    }
+    t.out.body += bytes;
+    return bytes.size();
+  }
+
+  static std::size_t on_read(char* buffer, std::size_t size, std::size_t n, void* self) {
+    auto& t = *static_cast<transfer*>(self);
+    if (t.r.open_body) {
+      if (!t.source) {
+        auto opened = t.r.open_body();
+        if (!opened.ok()) {
+          t.failure = std::move(opened).error();
+          return CURL_READFUNC_ABORT;
+        }
+        t.source = *std::move(opened);
+      }
+      auto got = t.source->read({buffer, size * n});
+      if (!got.ok()) {
+        t.failure = std::move(got).error();
+        return CURL_READFUNC_ABORT;
+      }
+      return *got;
+    }
+    std::size_t count = std::min(size * n, t.body_left.size());
+    std::memcpy(buffer, t.body_left.data(), count);
+    t.body_left.remove_prefix(count);
+    return count;
+  }
+
+  /// libcurl rewinds a body that a redirect or a dead connection makes it send again.
+  static int on_seek(void* self, curl_off_t offset, int origin) {
+    auto& t = *static_cast<transfer*>(self);
+    if (origin != SEEK_SET || offset != 0) return CURL_SEEKFUNC_CANTSEEK;
+    t.body_left = t.r.body;
+    t.source.reset();
+    return CURL_SEEKFUNC_OK;
+  }
+};
+
+void set_options(CURL* easy, transfer& t, curl_slist* header_list, char* error_text) {
+  const request& r = t.r;
+  curl_easy_setopt(easy, CURLOPT_URL, r.url.c_str());
+  curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, r.follow_redirects ? 1L : 0L);
+  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, max_redirects);
+  curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
+  curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
+                   static_cast<long>(configs::registry_connect_timeout.count()));
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_LIMIT, 1L);
+  curl_easy_setopt(easy, CURLOPT_LOW_SPEED_TIME, static_cast<long>(r.stall_timeout.count()));
+  curl_easy_setopt(easy, CURLOPT_BUFFERSIZE, 256L << 10);
+  curl_easy_setopt(easy, CURLOPT_UPLOAD_BUFFERSIZE, 512L << 10);
+  curl_easy_setopt(easy, CURLOPT_ERRORBUFFER, error_text);
+  curl_easy_setopt(easy, CURLOPT_HTTPHEADER, header_list);
+  curl_easy_setopt(easy, CURLOPT_HEADERFUNCTION, &transfer::on_header);
+  curl_easy_setopt(easy, CURLOPT_HEADERDATA, &t);
+  curl_easy_setopt(easy, CURLOPT_WRITEFUNCTION, &transfer::on_write);
+  curl_easy_setopt(easy, CURLOPT_WRITEDATA, &t);
+  if (r.tls) {
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYPEER, r.tls->verify ? 1L : 0L);
+    curl_easy_setopt(easy, CURLOPT_SSL_VERIFYHOST, r.tls->verify ? 2L : 0L);
+    if (!r.tls->ca_bundle.empty()) {
+      curl_blob blob{const_cast<char*>(r.tls->ca_bundle.data()), r.tls->ca_bundle.size(), CURL_BLOB_COPY};
+      curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
+    }
+    if (!r.tls->cert_file.empty()) {
+      curl_easy_setopt(easy, CURLOPT_SSLCERT, r.tls->cert_file.c_str());
+      curl_easy_setopt(easy, CURLOPT_SSLKEY, r.tls->key_file.c_str());
+    }
+  }
+  bool uploads = r.open_body || !r.body.empty();
+  // HTTP/2's flow control slows uploads down; downloads profit from it.
+  curl_easy_setopt(easy, CURLOPT_HTTP_VERSION, uploads ? CURL_HTTP_VERSION_1_1 : CURL_HTTP_VERSION_2TLS);
+  if (r.method == "HEAD") {
+    curl_easy_setopt(easy, CURLOPT_NOBODY, 1L);
+  } else if (uploads) {
+    curl_easy_setopt(easy, CURLOPT_UPLOAD, 1L);
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, r.method.c_str());
+    curl_easy_setopt(easy, CURLOPT_READFUNCTION, &transfer::on_read);
+    curl_easy_setopt(easy, CURLOPT_READDATA, &t);
+    curl_easy_setopt(easy, CURLOPT_SEEKFUNCTION, &transfer::on_seek);
+    curl_easy_setopt(easy, CURLOPT_SEEKDATA, &t);
+    curl_easy_setopt(
+        easy, CURLOPT_INFILESIZE_LARGE,
+        static_cast<curl_off_t>(r.open_body ? r.body_size : static_cast<std::int64_t>(r.body.size())));
+  } else if (r.method != "GET") {
+    curl_easy_setopt(easy, CURLOPT_CUSTOMREQUEST, r.method.c_str());
+    if (r.method == "POST" || r.method == "PUT" || r.method == "PATCH") {
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDSIZE, 0L);
+      curl_easy_setopt(easy, CURLOPT_POSTFIELDS, "");
+    }
+  }
+}
+
+error explain(CURLcode code, const request& r, const char* text, wire_failure& failure) {
+  std::string why = *text != '\0' ? text : curl_easy_strerror(code);
+  std::string message = "failed to do request: " + r.method + " \"" + r.url + "\": " + why;
+  failure = wire_failure::other;
+  switch (code) {
+    case CURLE_URL_MALFORMAT:
+    case CURLE_UNSUPPORTED_PROTOCOL:
+    case CURLE_TOO_MANY_REDIRECTS: return make_error(errc::invalid_argument, std::move(message));
+    case CURLE_PEER_FAILED_VERIFICATION:
+    case CURLE_SSL_CACERT_BADFILE:
+    case CURLE_SSL_CERTPROBLEM: return make_error(errc::failed_precondition, std::move(message));
+    case CURLE_SSL_CONNECT_ERROR: failure = wire_failure::tls_mismatch; break;
+    case CURLE_COULDNT_CONNECT:
+    case CURLE_COULDNT_RESOLVE_HOST: failure = wire_failure::refused; break;
+    case CURLE_OUT_OF_MEMORY: return make_error(errc::resource_exhausted, std::move(message));
+    default: break;
+  }
+  return make_error(errc::unavailable, std::move(message));
+}
+
+}  // namespace
+
+struct transport::state {
+  std::mutex mutex;
+  std::vector<std::unique_ptr<slot>> idle;
+  unsigned max_concurrency;
+  std::map<std::string, unsigned> in_use;
+  std::condition_variable_any freed;
+
+  std::unique_ptr<slot> take(const std::string& host) {
+    std::lock_guard lock(mutex);
+    for (auto it = idle.rbegin(); it != idle.rend(); ++it) {
+      if ((*it)->last_host != host) continue;
+      auto s = std::move(*it);
+      idle.erase(std::next(it).base());
+      return s;
+    }
+    return std::make_unique<slot>();
+  }
+  void give_back(std::unique_ptr<slot> s) {
+    std::unique_ptr<slot> oldest;  // closed outside the lock
+    std::lock_guard lock(mutex);
+    idle.push_back(std::move(s));
+    if (idle.size() <= configs::registry_idle_connections) return;
+    oldest = std::move(idle.front());
+    idle.erase(idle.begin());
+  }
+};
+
+transport::transport(unsigned max_concurrency) : state_(std::make_unique<state>()) {
+  static std::once_flag once;
+  std::call_once(once, [] { curl_global_init(CURL_GLOBAL_ALL); });
+  state_->max_concurrency = std::max(1u, max_concurrency);
+}
+
+transport::~transport() = default;
+
+result<response> transport::perform(const request& r, wire_failure* failure) {
+  wire_failure unused;
+  wire_failure& why = failure ? *failure : unused;
+  why = wire_failure::none;
+  if (r.stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+  std::string host = host_of_url(r.url);
+  auto s = state_->take(host);
+  if (s->easy == nullptr || s->multi == nullptr)
+    return make_error(errc::resource_exhausted, "cannot allocate a connection");
+  s->last_host = host;
+
+  curl_slist* list = nullptr;
+  bool has_type = false;
+  for (const auto& h : r.headers) {
+    list = curl_slist_append(list, h.c_str());
+    has_type |= h.starts_with("Content-Type:");
+  }
+  if (!has_type) list = curl_slist_append(list, "Content-Type:");
+  list = curl_slist_append(list, ("User-Agent: " + user_agent()).c_str());
+  std::unique_ptr<curl_slist, decltype(&curl_slist_free_all)> list_owner(list, &curl_slist_free_all);
+
+  transfer t(r);
+  char error_text[CURL_ERROR_SIZE] = "";
+  set_options(s->easy, t, list, error_text);
+  CURLcode code = CURLE_FAILED_INIT;
+  curl_multi_add_handle(s->multi, s->easy);
+  {
+    std::stop_callback wake(r.stop, [&] { curl_multi_wakeup(s->multi); });
+    for (int running = 1; running > 0;) {
+      if (curl_multi_perform(s->multi, &running) != CURLM_OK) break;
+      if (r.stop.stop_requested()) break;
+      if (running > 0) curl_multi_poll(s->multi, nullptr, 0, 1'000, nullptr);
+    }
+  }
+  int left = 0;
+  while (CURLMsg* m = curl_multi_info_read(s->multi, &left))
+    if (m->msg == CURLMSG_DONE) code = m->data.result;
+  const char* url = nullptr;
+  curl_easy_getinfo(s->easy, CURLINFO_EFFECTIVE_URL, &url);
+  t.out.url = url ? url : r.url;
+  curl_multi_remove_handle(s->multi, s->easy);
+  curl_easy_reset(s->easy);
+  if (r.stop.stop_requested() && code != CURLE_OK) return make_error(errc::cancelled, "context canceled");
+  state_->give_back(std::move(s));
+  if (!t.failure.ok()) return t.failure.error();
+  if (code != CURLE_OK) return explain(code, r, error_text, why);
+  return std::move(t.out);
+}
+
+result<transport::permit> transport::acquire(const std::string& host, std::stop_token stop) {
+  std::unique_lock lock(state_->mutex);
+  if (!state_->freed.wait(lock, stop, [&] { return state_->in_use[host] < state_->max_concurrency; }))
+    return make_error(errc::cancelled, "context canceled");
+  ++state_->in_use[host];
+  return permit(this, host);
+}
+
+transport::permit::~permit() {
+  if (transport_ == nullptr) return;
+  std::lock_guard lock(transport_->state_->mutex);
+  auto it = transport_->state_->in_use.find(host_);
+  if (--it->second == 0) transport_->state_->in_use.erase(it);
+  transport_->state_->freed.notify_all();
+}
+
+std::string header_of(const headers& h, const std::string& lower_case_name) {
+  auto it = h.find(lower_case_name);
+  return it == h.end() ? std::string() : it->second;
+}
+
+namespace {
+struct parsed_url {
+  explicit parsed_url() : handle(curl_url()) {}
+  ~parsed_url() { curl_url_cleanup(handle); }
+  parsed_url(const parsed_url&) = delete;
+  parsed_url& operator=(const parsed_url&) = delete;
+  bool set(const std::string& url) {
+    return curl_url_set(handle, CURLUPART_URL, url.c_str(), 0) == CURLUE_OK;
+  }
+  std::string get(CURLUPart part) const {
+    char* text = nullptr;
+    if (curl_url_get(handle, part, &text, 0) != CURLUE_OK || text == nullptr) return {};
+    std::string out(text);
+    curl_free(text);
+    return out;
+  }
+  CURLU* handle;
+};
+}  // namespace
+
+std::string host_of_url(std::string_view url) {
+  parsed_url u;
+  if (!u.set(std::string(url))) return {};
+  std::string host = u.get(CURLUPART_HOST), port = u.get(CURLUPART_PORT);
+  return port.empty() ? host : host + ":" + port;
+}
+
+std::string resolve_url(const std::string& base, const std::string& location) {
+  parsed_url u;
+  if (!u.set(base) || !u.set(location)) return {};
+  return u.get(CURLUPART_URL);
+}
+
+std::string url_escape(std::string_view text) {
+  static constexpr char hex[] = "0123456789ABCDEF";
+  std::string out;
+  for (unsigned char c : text) {
+    if (std::isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~') {
+      out += static_cast<char>(c);
+    } else {
+      out += '%';
+      out += hex[c >> 4];
+      out += hex[c & 15];
+    }
+  }
+  return out;
+}
+
+std::string base64(std::string_view bytes) {
+  static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    std::uint32_t v = 0;
+    std::size_t n = std::min<std::size_t>(3, bytes.size() - i);
+    for (std::size_t k = 0; k < 3; ++k) v = v << 8 | (k < n ? static_cast<unsigned char>(bytes[i + k]) : 0u);
+    for (std::size_t k = 0; k < 4; ++k) out += k <= n ? digits[(v >> (18 - 6 * k)) & 63] : '=';
+  }
+  return out;
+}
+
+std::string user_agent() { return "buildkit/kiln"; }
+
+}  // namespace kiln::registry
