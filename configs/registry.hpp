@@ -1,38 +1,14 @@
-// Registries: the `[registry."host"]` tables of the config file as plain data, and the limits of talking to
-// them. Plain structs and constants, no code. Source: features.md A4; util/resolver/config/config.go.
+// Limits of talking to registries: units and ranges beside each value. Plain constants, no code.
 #pragma once
 
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
-#include <map>
-#include <optional>
-#include <string>
-#include <vector>
 
 namespace kiln::configs {
 
-struct registry_keypair {
-  std::string key;   // PEM file
-  std::string cert;  // PEM file
-};
-
-/// One `[registry."host"]` table.
-struct registry_host {
-  std::vector<std::string> mirrors;  // host[:port][/path]
-  std::optional<bool> http;
-  std::optional<bool> insecure;
-  std::vector<std::string> ca;  // PEM files
-  std::vector<registry_keypair> keypairs;
-  std::vector<std::string> tlsconfigdir;
-};
-
-struct registries {
-  std::map<std::string, registry_host> hosts;  // by host[:port] as images name it
-  /// `[system] maxRegistryConcurrency`: bulk transfers at a time per registry, > 0.
-  unsigned max_concurrency = 4;
-};
-
+/// Bulk transfers at a time per registry when `[system] maxRegistryConcurrency` is not set.
+inline constexpr unsigned registry_concurrency = 4;
 /// Bytes of a manifest or index we read. Source: distribution's own limit of 4 MiB.
 inline constexpr std::int64_t max_manifest_size = 4 << 20;
 /// Bytes of an image config we read.

@@ -32,9 +32,9 @@ result<std::string> read_pem(const std::string& path) {
 }
 
 /// Source: util/resolver/resolver.go, loadTLSConfig.
-result<std::shared_ptr<tls_settings>> load_tls(configs::registry_host c) {
+result<std::shared_ptr<tls_settings>> load_tls(configs::registry_config c) {
   namespace fs = std::filesystem;
-  for (const auto& dir : c.tlsconfigdir) {
+  for (const auto& dir : c.tls_config_dirs) {
     std::error_code ec;
     std::vector<fs::path> files;
     for (fs::directory_iterator it(dir, ec), end; !ec && it != end; it.increment(ec))
@@ -46,7 +46,7 @@ result<std::shared_ptr<tls_settings>> load_tls(configs::registry_host c) {
       if (f.extension() == ".crt") c.ca.push_back(f);
       if (f.extension() == ".cert") {
         fs::path key = f;
-        c.keypairs.push_back({key.replace_extension(".key"), f});
+        c.key_pairs.push_back({key.replace_extension(".key"), f});
       }
     }
   }
@@ -63,12 +63,12 @@ result<std::shared_ptr<tls_settings>> load_tls(configs::registry_host c) {
     }
   }
   // libcurl shows one client certificate; with several configured the first is used.
-  if (!c.keypairs.empty()) {
-    for (const auto& file : {c.keypairs[0].cert, c.keypairs[0].key})
+  if (!c.key_pairs.empty()) {
+    for (const auto& file : {c.key_pairs[0].cert, c.key_pairs[0].key})
       if (auto pem = read_pem(file); !pem.ok())
-        return std::move(pem).error().with_context("failed to load keypair for " + c.keypairs[0].cert);
-    out->cert_file = c.keypairs[0].cert;
-    out->key_file = c.keypairs[0].key;
+        return std::move(pem).error().with_context("failed to load keypair for " + c.key_pairs[0].cert);
+    out->cert_file = c.key_pairs[0].cert;
+    out->key_file = c.key_pairs[0].key;
   }
   return out;
 }
@@ -93,14 +93,15 @@ bool is_localhost(std::string_view host) {
          name.find_first_not_of("0123456789.") == name.npos;
 }
 
-hosts::hosts(configs::registries config)
-    : config_(std::move(config)),
-      transport_(std::make_unique<kiln::registry::transport>(config_.max_concurrency)),
+hosts::hosts(std::map<std::string, configs::registry_config> tables, unsigned max_concurrency)
+    : tables_(std::move(tables)),
+      max_concurrency_(max_concurrency ? max_concurrency : configs::registry_concurrency),
+      transport_(std::make_unique<kiln::registry::transport>(max_concurrency_)),
       authorizer_(std::make_unique<kiln::registry::authorizer>(*transport_)) {}
 
 hosts::~hosts() = default;
 
-result<endpoint> hosts::make_endpoint(const std::string& host, const configs::registry_host& c) {
+result<endpoint> hosts::make_endpoint(const std::string& host, const configs::registry_config& c) {
   endpoint e;
   e.host = host;
   e.path = "/v2";
@@ -115,16 +116,16 @@ result<endpoint> hosts::make_endpoint(const std::string& host, const configs::re
 }
 
 result<std::vector<endpoint>> hosts::endpoints(std::string_view domain, bool push, bool insecure) {
-  static const configs::registry_host unlisted;
-  auto table = [&](const std::string& host) -> const configs::registry_host& {
-    auto it = config_.hosts.find(host);
-    return it == config_.hosts.end() ? unlisted : it->second;
+  static const configs::registry_config unlisted;
+  auto table = [&](const std::string& host) -> const configs::registry_config& {
+    auto it = tables_.find(host);
+    return it == tables_.end() ? unlisted : it->second;
   };
   std::string name(domain);
   std::string host = name == "docker.io" ? "registry-1.docker.io" : name;
   std::vector<endpoint> out;
   if (insecure) {
-    configs::registry_host c;
+    configs::registry_config c;
     c.http = c.insecure = true;
     KILN_TRY(endpoint e, make_endpoint(host, c));
     e.push = true;

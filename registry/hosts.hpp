@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "configs/daemon_config.hpp"
 #include "configs/registry.hpp"
 #include "messages/job.hpp"
 #include "messages/result.hpp"
@@ -35,7 +36,8 @@ struct endpoint {
 /// Source: util/resolver/resolver.go, NewRegistryConfig.
 class hosts {
  public:
-  explicit hosts(configs::registries config = {});
+  /// `tables` by host[:port] as images name it; max_concurrency 0 = the default.
+  explicit hosts(std::map<std::string, configs::registry_config> tables = {}, unsigned max_concurrency = 0);
   ~hosts();
 
   /// The endpoints of an image domain, in the order to try them: mirrors (never for pushing), then the
@@ -45,7 +47,7 @@ class hosts {
 
   kiln::registry::transport& transport() { return *transport_; }
   kiln::registry::authorizer& authorizer() { return *authorizer_; }
-  const configs::registries& config() const { return config_; }
+  unsigned max_concurrency() const { return max_concurrency_; }
 
   /// Remembers that a host with http_fallback does not speak TLS.
   void set_plain(const std::string& host);
@@ -66,9 +68,10 @@ class hosts {
   result<turn> wait_turn(const std::string& key, std::stop_token stop);
 
  private:
-  result<endpoint> make_endpoint(const std::string& host, const configs::registry_host& c);
+  result<endpoint> make_endpoint(const std::string& host, const configs::registry_config& c);
 
-  configs::registries config_;
+  std::map<std::string, configs::registry_config> tables_;
+  unsigned max_concurrency_;
   std::unique_ptr<kiln::registry::transport> transport_;
   std::unique_ptr<kiln::registry::authorizer> authorizer_;
   mutable std::mutex mutex_;

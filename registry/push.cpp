@@ -122,7 +122,7 @@ status push_image(hosts& h, store::blob_store& blobs, const push_options& option
   plan p;
   KILN_CHECK(gather(blobs, options.root, 0, p));
   job.progress->progress("pushing layers", 0, 0, false);
-  auto s = push_blobs(*to, blobs, options, p.blobs, h.config().max_concurrency, job);
+  auto s = push_blobs(*to, blobs, options, p.blobs, h.max_concurrency(), job);
   job.progress->progress("pushing layers", 0, 0, true);
   if (!s.ok()) return std::move(s).error().with_context("failed to push " + ref.str());
 

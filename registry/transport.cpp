@@ -8,6 +8,8 @@
 #include <mutex>
 #include <vector>
 
+#include "configs/version.hpp"
+
 namespace kiln::registry {
 namespace {
 
@@ -353,6 +355,6 @@ std::string base64(std::string_view bytes) {
   return out;
 }
 
-std::string user_agent() { return "buildkit/kiln"; }
+std::string user_agent() { return std::string("buildkit/") + configs::buildkit_version; }
 
 }  // namespace kiln::registry
