@@ -1,0 +1,50 @@
+// Limits and times of the gRPC front door: units in the names, ranges in the comments.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+
+namespace kiln::configs::gateway {
+
+/// Largest message either way on control, session and gateway connections. Source: wire.md section 1.
+inline constexpr int message_bytes_max = 16 << 20;
+/// Largest set of headers accepted: client errors and capability lists travel in them. 64 KiB – 8 MiB.
+inline constexpr int metadata_bytes_max = 1 << 20;
+/// Payload of one StatusResponse. 64 KiB – 8 MiB.
+inline constexpr std::size_t status_message_bytes_max = 1 << 20;
+/// Progress waiting for one slow reader; log text beyond it is dropped, vertex states never. 1 – 256 MiB.
+inline constexpr std::size_t status_backlog_bytes_max = 32 << 20;
+
+/// One read from a session tunnel's socket, so the payload of one BytesMessage. 16 KiB – 3 MiB.
+inline constexpr std::size_t tunnel_read_bytes = 64 << 10;
+/// Messages read ahead on a session stream before its job has asked for them, in bytes. 64 KiB – 64 MiB.
+inline constexpr std::size_t stream_read_ahead_bytes = 2 << 20;
+/// Messages a job may have written that the network has not taken yet, in bytes. 64 KiB – 64 MiB.
+inline constexpr std::size_t stream_write_ahead_bytes = 2 << 20;
+
+/// Health of a session. Source: features.md C1.
+inline constexpr std::chrono::milliseconds health_interval{5'000};
+inline constexpr std::chrono::milliseconds health_timeout{15'000};
+inline constexpr int health_failures_max = 2;
+/// Floor of a client's own health time-out.
+inline constexpr std::chrono::milliseconds health_custom_min{1'000};
+
+/// How long a graph of builds may run on after SIGTERM. 0 – 1 h.
+inline constexpr std::chrono::milliseconds drain_grace{10'000};
+/// How long gRPC may take to end calls that were already cancelled. 100 ms – 10 s.
+inline constexpr std::chrono::milliseconds shutdown_grace{500};
+
+/// Threads that read blobs and do other blocking work for the gateway. 1 – 16.
+inline constexpr std::size_t blocking_threads = 2;
+/// One message of Content.Read. Source: containerd's content service sends 1 MiB buffers. 64 KiB – 4 MiB.
+inline constexpr std::size_t content_read_bytes = 1 << 20;
+/// Blobs in one message of Content.List.
+inline constexpr std::size_t content_list_batch = 100;
+
+/// Backlog of a listening socket, connections.
+inline constexpr int listen_backlog = 512;
+/// Probe idle TCP clients, so that one whose machine vanished is noticed. 10 s – 2 h.
+inline constexpr std::chrono::seconds tcp_keepalive_idle{60};
+inline constexpr std::chrono::seconds tcp_keepalive_interval{15};
+
+}  // namespace kiln::configs::gateway

@@ -1,0 +1,26 @@
+// The parts of the Control service that are pure functions of its messages.
+// Knows nothing of gRPC or actors.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "control.pb.h"
+#include "messages/result.hpp"
+
+namespace kiln::gateway {
+
+/// Turns the deprecated exporter and cache fields into the current ones, hands SOURCE_DATE_EPOCH from the
+/// frontend to the exporters, drops a second inline cache export and refuses other duplicates.
+/// Source: BuildKit control/control.go, translateLegacySolveRequest and findDuplicateCacheOptions.
+status normalize_solve_request(moby::buildkit::v1::SolveRequest& request);
+
+/// Splits what would be too large for one message, keeping the order; makes every text valid UTF-8.
+/// `bytes_max` bounds the payload of each part; one log longer than that is cut in pieces.
+std::vector<moby::buildkit::v1::StatusResponse> split_status(moby::buildkit::v1::StatusResponse&& whole,
+                                                             std::size_t bytes_max);
+
+/// Now, as the header `buildkit-current-timestamp` has it (RFC 3339 with nanoseconds, UTC).
+std::string rfc3339_nano_now();
+
+}  // namespace kiln::gateway

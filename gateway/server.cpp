@@ -1,0 +1,139 @@
+#include "gateway/server.hpp"
+
+#include <grpcpp/grpcpp.h>
+#include <grpcpp/server_posix.h>
+#include <spdlog/spdlog.h>
+
+#include <fstream>
+#include <sstream>
+
+#include "actors/session.hpp"
+#include "gateway/bridge_service.hpp"
+#include "gateway/call_gate.hpp"
+#include "gateway/control_service.hpp"
+#include "gateway/health_service.hpp"
+#include "gateway/services.hpp"
+#include "gateway/tunnel_pump.hpp"
+
+namespace kiln::gateway {
+
+namespace {
+
+namespace cfg = configs::gateway;
+
+result<std::string> read_pem(const std::string& path, std::string_view what) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream text;
+  if (!in || !(text << in.rdbuf()))
+    return make_error(errc::invalid_argument, "tls " + std::string(what) + ": cannot read " + path);
+  return text.str();
+}
+
+result<std::shared_ptr<grpc::ServerCredentials>> credentials(const tls_files& files) {
+  if (files.cert.empty() && files.key.empty() && files.ca.empty()) return grpc::InsecureServerCredentials();
+  if (files.cert.empty() || files.key.empty())
+    return make_error(errc::invalid_argument, "you must specify key and cert file if one is specified");
+  grpc::SslServerCredentialsOptions options;
+  KILN_TRY(auto cert, read_pem(files.cert, "certificate"));
+  KILN_TRY(auto key, read_pem(files.key, "key"));
+  options.pem_key_cert_pairs.push_back({std::move(key), std::move(cert)});
+  if (!files.ca.empty()) {
+    KILN_TRY(options.pem_root_certs, read_pem(files.ca, "ca"));
+    options.client_certificate_request = GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
+  }
+  return grpc::SslServerCredentials(options);
+}
+
+class server_impl final : public server {
+ public:
+  explicit server_impl(const services& s)
+      : services_(s),
+        control_(services_, pump_, solves_),
+        bridge_(*services_.system, services_.builds),
+        health_(
+            {"moby.buildkit.v1.Control", "moby.buildkit.v1.frontend.LLBBridge", "grpc.health.v1.Health"}) {
+    if (!services_.sessions) services_.sessions = std::make_shared<session_registry>();
+    if (!services_.spawn_session)
+      services_.spawn_session = [system = services_.system](session_options options) {
+        return system->spawn(session, std::move(options));
+      };
+  }
+  ~server_impl() override { shutdown(); }
+
+  status open(const server_options& options) {
+    if (options.addresses.empty()) return make_error(errc::invalid_argument, "no listen addresses given");
+    bool tls = !options.tls.cert.empty() || !options.tls.key.empty() || !options.tls.ca.empty();
+    KILN_TRY(auto secure, credentials(options.tls));
+    std::vector<listening_socket> sockets;
+    for (const auto& text : options.addresses) {
+      KILN_TRY(auto address, parse_listen_address(text));
+      KILN_TRY(auto opened, listening_socket::open(address, options.owner));
+      for (auto& socket : opened) {
+        if (tls && !socket.tcp()) spdlog::warn("TLS is disabled for {}", socket.address());
+        if (!tls && socket.tcp())
+          spdlog::warn("TLS is not enabled for {}: enabling mutual TLS authentication is highly recommended",
+                       socket.address());
+        sockets.push_back(std::move(socket));
+      }
+    }
+    grpc::ServerBuilder builder;
+    builder.SetMaxReceiveMessageSize(cfg::message_bytes_max);
+    builder.SetMaxSendMessageSize(cfg::message_bytes_max);
+    builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, cfg::metadata_bytes_max);
+    builder.RegisterService(&control_);
+    builder.RegisterService(&bridge_);
+    builder.RegisterService(&health_);
+    using type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
+    local_ = builder.experimental().AddExternalConnectionAcceptor(type::FROM_FD,
+                                                                  grpc::InsecureServerCredentials());
+    remote_ = builder.experimental().AddExternalConnectionAcceptor(type::FROM_FD, secure);
+    grpc_ = builder.BuildAndStart();
+    if (!grpc_) return make_error(errc::internal, "the gRPC server did not start");
+    acceptor_ = std::make_unique<acceptor>(std::move(sockets), [this](int fd, bool tcp) {
+      grpc::experimental::ExternalConnectionAcceptor::NewConnectionParameters connection;
+      connection.fd = fd;
+      (tcp ? remote_ : local_)->HandleNewConnection(&connection);
+    });
+    for (const auto& address : acceptor_->addresses()) spdlog::info("running server on {}", address);
+    return {};
+  }
+
+  std::vector<std::string> addresses() const override { return acceptor_->addresses(); }
+
+  bool drain(std::chrono::milliseconds grace) override {
+    acceptor_->stop();
+    return solves_.close(grace);
+  }
+
+  void shutdown() override {
+    if (!grpc_) return;
+    if (acceptor_) acceptor_->stop();
+    solves_.close(std::chrono::milliseconds{0});
+    // Past the deadline gRPC cancels every call; each reactor answers its OnCancel with Finish.
+    grpc_->Shutdown(std::chrono::system_clock::now());
+    grpc_->Wait();
+    grpc_.reset();
+  }
+
+ private:
+  services services_;
+  tunnel_pump pump_;
+  call_gate solves_;
+  control_service control_;
+  bridge_service bridge_;
+  health_service health_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> local_;
+  std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> remote_;
+  std::unique_ptr<grpc::Server> grpc_;
+  std::unique_ptr<acceptor> acceptor_;
+};
+
+}  // namespace
+
+result<std::unique_ptr<server>> server::start(const server_options& options, const services& s) {
+  auto out = std::make_unique<server_impl>(s);
+  KILN_CHECK(out->open(options));
+  return std::unique_ptr<server>(std::move(out));
+}
+
+}  // namespace kiln::gateway

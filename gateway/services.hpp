@@ -1,0 +1,43 @@
+// What the gateway stands in front of: doors to the actors of this node, and what it says of itself.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "gateway/ask.hpp"
+#include "gateway/session_tunnel.hpp"
+#include "messages/actor_interfaces.hpp"
+
+namespace kiln::store {
+class blob_store;
+}
+
+namespace kiln::gateway {
+
+struct services {
+  caf::actor_system* system = nullptr;
+  // Functions, because a restarted actor has a new handle; they return null while it is down.
+  door<builds_actor> builds;
+  door<workers_actor> workers;
+  door<cache_manager_actor> cache_manager;
+  door<history_actor> history;
+  std::shared_ptr<session_registry> sessions;
+  /// Spawns the actor of a session, normally under the sessions' supervisor; a plain spawn when unset.
+  session_spawner spawn_session;
+  store::blob_store* blobs = nullptr;  // null: no content service
+
+  // Control.Info
+  std::string package = "github.com/moby/buildkit";
+  std::string version = "v0.0.0+unknown";
+  std::string revision;
+  std::string dockerfile_version;
+};
+
+/// A door to an actor that is never restarted.
+template <class Handle>
+door<Handle> always(Handle handle) {
+  return [handle] { return handle; };
+}
+
+}  // namespace kiln::gateway

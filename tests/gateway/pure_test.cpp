@@ -1,0 +1,181 @@
+#include <catch2/catch.hpp>
+
+#include "gateway/control_requests.hpp"
+#include "gateway/listener.hpp"
+#include "gateway/status_convert.hpp"
+#include "messages/rpc_status.hpp"
+#include "rpc_status.pb.h"
+
+using namespace kiln;
+using namespace kiln::gateway;
+namespace ctl = moby::buildkit::v1;
+
+TEST_CASE("an error keeps code, text and details through a gRPC status and back") {
+  auto e = make_error(errc::not_found, "\"/missing\": not found");
+  e.details.push_back({"github.com/moby/buildkit/errdefs.Vertex+json", R"({"digest":"sha256:1"})"});
+  e.details.push_back({"type.googleapis.com/unknown", std::string("\x00\xff", 2)});
+  auto s = to_grpc(e);
+  CHECK(s.error_code() == grpc::StatusCode::NOT_FOUND);
+  google::rpc::Status wire;
+  REQUIRE(wire.ParseFromString(s.error_details()));
+  CHECK(wire.code() == 5);
+  CHECK(wire.message() == e.message);
+  CHECK(wire.details(0).value() == R"({"digest":"sha256:1"})");
+  CHECK(from_grpc(s) == e);
+}
+
+TEST_CASE("an error without details needs no details header") {
+  auto s = to_grpc(make_error(errc::unavailable, "gone"));
+  CHECK(s.error_details().empty());
+  CHECK(from_grpc(s) == make_error(errc::unavailable, "gone"));
+}
+
+TEST_CASE("an error with code ok never becomes success") {
+  CHECK(to_grpc(make_error(errc::ok, "strange")).error_code() == grpc::StatusCode::UNKNOWN);
+}
+
+TEST_CASE("unreadable details are dropped and code and text kept") {
+  grpc::Status s(grpc::StatusCode::INTERNAL, "text", "\x08");
+  CHECK(from_grpc(s) == make_error(errc::internal, "text"));
+}
+
+TEST_CASE("bytes that are no UTF-8 are replaced, valid text is untouched") {
+  CHECK(valid_utf8("grün 漢 🙂") == "grün 漢 🙂");
+  CHECK(is_valid_utf8("grün 漢 🙂"));
+  CHECK(valid_utf8("a\xff"
+                   "b") ==
+        "a\xef\xbf\xbd"
+        "b");
+  CHECK(valid_utf8("\xc3") == "\xef\xbf\xbd");     // cut short
+  CHECK_FALSE(is_valid_utf8("\xc0\xaf"));          // overlong
+  CHECK_FALSE(is_valid_utf8("\xed\xa0\x80"));      // surrogate
+  CHECK_FALSE(is_valid_utf8("\xf4\x90\x80\x80"));  // above U+10FFFF
+  CHECK(is_valid_utf8(to_grpc(make_error(errc::unknown, "x\xfe")).error_message()));
+}
+
+TEST_CASE("deprecated exporter and cache fields become entries") {
+  ctl::SolveRequest r;
+  r.set_exporterdeprecated("image");
+  (*r.mutable_exporterattrsdeprecated())["name"] = "a";
+  r.mutable_cache()->set_exportrefdeprecated("reg/cache");
+  (*r.mutable_cache()->mutable_exportattrsdeprecated())["mode"] = "max";
+  r.mutable_cache()->add_importrefsdeprecated("reg/one");
+  r.mutable_cache()->add_importrefsdeprecated("reg/two");
+  (*r.mutable_frontendattrs())["build-arg:SOURCE_DATE_EPOCH"] = "42";
+  REQUIRE(normalize_solve_request(r).ok());
+  REQUIRE(r.exporters_size() == 1);
+  CHECK(r.exporters(0).type() == "image");
+  CHECK(r.exporters(0).attrs().at("name") == "a");
+  CHECK(r.exporters(0).attrs().at("source-date-epoch") == "42");
+  REQUIRE(r.cache().exports_size() == 1);
+  CHECK(r.cache().exports(0).type() == "registry");
+  CHECK(r.cache().exports(0).attrs().at("ref") == "reg/cache");
+  CHECK(r.cache().exports(0).attrs().at("mode") == "max");
+  REQUIRE(r.cache().imports_size() == 2);
+  CHECK(r.cache().imports(1).attrs().at("ref") == "reg/two");
+  CHECK(r.exporterdeprecated().empty());
+}
+
+TEST_CASE("current exporters win over the deprecated one and keep their own epoch") {
+  ctl::SolveRequest r;
+  auto* e = r.add_exporters();
+  e->set_type("oci");
+  (*e->mutable_attrs())["source-date-epoch"] = "7";
+  r.set_exporterdeprecated("image");
+  (*r.mutable_frontendattrs())["build-arg:SOURCE_DATE_EPOCH"] = "42";
+  REQUIRE(normalize_solve_request(r).ok());
+  REQUIRE(r.exporters_size() == 1);
+  CHECK(r.exporters(0).attrs().at("source-date-epoch") == "7");
+}
+
+TEST_CASE("a second inline cache export is dropped, other duplicates are refused") {
+  ctl::SolveRequest r;
+  r.mutable_cache()->add_exports()->set_type("inline");
+  r.mutable_cache()->add_exports()->set_type("inline");
+  REQUIRE(normalize_solve_request(r).ok());
+  CHECK(r.cache().exports_size() == 1);
+  for (auto mode : {"min", "max"}) {
+    auto* e = r.mutable_cache()->add_exports();
+    e->set_type("registry");
+    (*e->mutable_attrs())["ref"] = "reg/cache";
+    (*e->mutable_attrs())["mode"] = mode;
+  }
+  auto refused = normalize_solve_request(r);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message == "duplicate cache exports [registry]");
+}
+
+TEST_CASE("two local cache exports to different places are two") {
+  ctl::SolveRequest r;
+  for (auto dest : {"a", "b"}) {
+    auto* e = r.mutable_cache()->add_exports();
+    e->set_type("local");
+    (*e->mutable_attrs())["dest"] = dest;
+  }
+  REQUIRE(normalize_solve_request(r).ok());
+  CHECK(r.cache().exports_size() == 2);
+}
+
+TEST_CASE("a small status stays one message") {
+  ctl::StatusResponse s;
+  s.add_vertexes()->set_digest("sha256:1");
+  auto parts = split_status(std::move(s), 1 << 20);
+  REQUIRE(parts.size() == 1);
+  CHECK(parts[0].vertexes(0).digest() == "sha256:1");
+}
+
+TEST_CASE("logs are split at the limit, in order and without loss") {
+  ctl::StatusResponse s;
+  s.add_vertexes()->set_digest("sha256:1");
+  std::string expected;
+  for (int i = 0; i < 10; ++i) {
+    auto* log = s.add_logs();
+    log->set_vertex("sha256:1");
+    log->set_stream(2);
+    log->set_msg(std::string(i == 5 ? 2500 : 300, static_cast<char>('a' + i)));
+    expected += log->msg();
+  }
+  auto parts = split_status(std::move(s), 1000);
+  std::string got;
+  CHECK(parts.front().vertexes_size() == 1);
+  for (const auto& part : parts) {
+    std::size_t bytes = 0;
+    for (const auto& log : part.logs()) {
+      CHECK(log.vertex() == "sha256:1");
+      CHECK(log.stream() == 2);
+      got += log.msg();
+      bytes += log.msg().size();
+    }
+    CHECK(bytes <= 1000);
+  }
+  CHECK(got == expected);
+}
+
+TEST_CASE("names that are no UTF-8 are repaired before they reach a client") {
+  ctl::StatusResponse s;
+  s.add_vertexes()->set_name("RUN \xff");
+  auto parts = split_status(std::move(s), 1000);
+  CHECK(parts[0].vertexes(0).name() == "RUN \xef\xbf\xbd");
+}
+
+TEST_CASE("the timestamp header is RFC 3339 with nanoseconds in UTC") {
+  auto text = rfc3339_nano_now();
+  REQUIRE(text.size() == 30);
+  CHECK(text[10] == 'T');
+  CHECK(text[19] == '.');
+  CHECK(text.back() == 'Z');
+}
+
+TEST_CASE("addresses need a scheme, and a missing one is suggested") {
+  auto missing = parse_listen_address("/run/x.sock");
+  REQUIRE_FALSE(missing.ok());
+  CHECK(missing.error().message ==
+        "address \"/run/x.sock\" does not contain proto, you meant \"unix:///run/x.sock\" ?");
+  auto unknown = parse_listen_address("http://x");
+  REQUIRE_FALSE(unknown.ok());
+  CHECK(unknown.error().message.find("invalid protocol \"http\"") != std::string::npos);
+  CHECK_FALSE(parse_listen_address("unix://").ok());
+  CHECK_FALSE(parse_listen_address("fd://name").ok());
+  CHECK(parse_listen_address("fd://")->kind == listen_address::kind::inherited);
+  CHECK(parse_listen_address("tcp://[::1]:1")->target == "[::1]:1");
+}
