@@ -12,11 +12,14 @@
 #include "gateway.pb.h"
 #include "messages/proto_inspect.hpp"
 #include "messages/result.hpp"
+#include "messages/solve_types.hpp"
+#include "worker.pb.h"
 
 namespace kiln {
 
 namespace ctl = moby::buildkit::v1;
 namespace gw = moby::buildkit::v1::frontend;
+namespace types = moby::buildkit::v1::types;
 
 using solve_atom = caf::atom_constant<caf::atom("solve")>;
 using find_atom = caf::atom_constant<caf::atom("find")>;
@@ -25,6 +28,20 @@ using done_atom = caf::atom_constant<caf::atom("done")>;
 using list_atom = caf::atom_constant<caf::atom("list")>;
 using cancel_atom = caf::atom_constant<caf::atom("cancel")>;
 using collect_atom = caf::atom_constant<caf::atom("collect")>;
+using describe_atom = caf::atom_constant<caf::atom("describe")>;
+using check_atom = caf::atom_constant<caf::atom("check")>;
+using pin_atom = caf::atom_constant<caf::atom("pin")>;
+using release_atom = caf::atom_constant<caf::atom("release")>;
+using finalize_atom = caf::atom_constant<caf::atom("finalize")>;
+using keys_atom = caf::atom_constant<caf::atom("keys")>;
+using result_atom = caf::atom_constant<caf::atom("result")>;
+using join_atom = caf::atom_constant<caf::atom("join")>;
+using leave_atom = caf::atom_constant<caf::atom("leave")>;
+using load_atom = caf::atom_constant<caf::atom("load")>;
+using claim_atom = caf::atom_constant<caf::atom("claim")>;
+using replay_atom = caf::atom_constant<caf::atom("replay")>;
+using start_atom = caf::atom_constant<caf::atom("start")>;
+using tick_atom = caf::atom_constant<caf::atom("tick")>;
 
 /// Gets the progress of a build: everything from its beginning, then as it happens, then the end.
 using status_listener = caf::typed_actor<caf::reacts_to<ctl::StatusResponse>,
@@ -80,7 +97,55 @@ using history_actor = caf::typed_actor<
     caf::replies_to<ctl::BuildHistoryRequest, history_listener>::with<bool>,
     caf::replies_to<ctl::UpdateBuildHistoryRequest>::with<ctl::UpdateBuildHistoryResponse>,
     /// A build began, changed or ended: stores and publishes the record.
-    caf::reacts_to<ctl::BuildHistoryEvent>>;
+    caf::reacts_to<ctl::BuildHistoryEvent>,
+    /// Sends the kept progress of a finished build, then `done`; false when there is none of that ref.
+    caf::replies_to<replay_atom, std::string, status_listener>::with<bool>>;
+
+/// Gets the progress of one job or vertex as it happens.
+using progress_actor = caf::typed_actor<caf::reacts_to<ctl::StatusResponse>>;
+
+/// One worker, here or elsewhere. Jobs and pins belong to the actor that asked: they are cancelled and
+/// released when it goes. Refs are record ids of this worker; the empty id is scratch.
+using worker_actor = caf::typed_actor<
+    caf::replies_to<describe_atom>::with<types::WorkerRecord>,
+    caf::replies_to<key_request, progress_actor>::with<key_reply>,
+    caf::replies_to<run_request, progress_actor>::with<run_reply>,
+    caf::replies_to<checksum_request, progress_actor>::with<digest>,
+    /// Keeps a ref from being collected until released; not_found when it is gone.
+    caf::replies_to<pin_atom, std::string>::with<bool>,
+    caf::reacts_to<release_atom, std::string>,
+    caf::replies_to<ref_scope, gw::ReadFileRequest>::with<gw::ReadFileResponse>,
+    caf::replies_to<ref_scope, gw::ReadDirRequest>::with<gw::ReadDirResponse>,
+    caf::replies_to<ref_scope, gw::StatFileRequest>::with<gw::StatFileResponse>,
+    caf::replies_to<session_group, gw::ResolveSourceMetaRequest, progress_actor>::with<
+        gw::ResolveSourceMetaResponse>,
+    /// Checks type and attributes of an export; the name of its progress vertex.
+    caf::replies_to<check_atom, export_spec>::with<std::string>,
+    caf::replies_to<export_request, progress_actor>::with<export_reply>,
+    /// Second phase of an export (pushing); its response entries.
+    caf::replies_to<finalize_atom, std::uint64_t, export_request, progress_actor>::with<export_reply>,
+    caf::replies_to<prune_caches>::with<bool>>;
+
+/// One op of running builds: keys it, finds or makes its results. Temporary.
+using vertex_actor = caf::typed_actor<
+    /// Somebody holds this vertex: gets its progress, lends its session (may be empty).
+    caf::reacts_to<join_atom, progress_actor, std::string>,
+    caf::reacts_to<leave_atom, progress_actor>,
+    /// Keys of an output; true = content of inputs may be used (and evaluated) to find them. Empty:
+    /// nothing known. Never runs the vertex itself.
+    caf::replies_to<keys_atom, std::int32_t, bool>::with<key_set>,
+    /// The result of an output, from the cache or by running; pinned while the vertex lives.
+    caf::replies_to<result_atom, std::int32_t>::with<vertex_result>,
+    caf::reacts_to<ctl::StatusResponse>>;
+
+/// Directory of vertices by definition and by cache key (single flight); counts who holds them.
+using build_graph_actor = caf::typed_actor<
+    /// Places a definition's vertices for a holder (with its session); the root's vertex. Vertices go
+    /// when all their holders have been released or died.
+    caf::replies_to<load_atom, graph_spec, progress_actor, std::string>::with<vertex_actor>,
+    caf::reacts_to<release_atom, progress_actor>,
+    /// Claims a key for a vertex: answers that vertex, or the one that holds the key already.
+    caf::replies_to<claim_atom, std::string, vertex_actor>::with<vertex_actor>>;
 
 }  // namespace kiln
 
@@ -125,4 +190,25 @@ CAF_ADD_TYPE_ID(kiln, (kiln::status_listener))
 CAF_ADD_TYPE_ID(kiln, (kiln::history_listener))
 CAF_ADD_TYPE_ID(kiln, (kiln::prune_listener))
 CAF_ADD_TYPE_ID(kiln, (kiln::build_actor))
+CAF_ADD_TYPE_ID(kiln, (kiln::types::WorkerRecord))
+CAF_ADD_TYPE_ID(kiln, (kiln::digest))
+CAF_ADD_TYPE_ID(kiln, (kiln::session_group))
+CAF_ADD_TYPE_ID(kiln, (kiln::key_request))
+CAF_ADD_TYPE_ID(kiln, (kiln::key_reply))
+CAF_ADD_TYPE_ID(kiln, (kiln::run_request))
+CAF_ADD_TYPE_ID(kiln, (kiln::run_reply))
+CAF_ADD_TYPE_ID(kiln, (kiln::checksum_request))
+CAF_ADD_TYPE_ID(kiln, (kiln::ref_scope))
+CAF_ADD_TYPE_ID(kiln, (kiln::export_spec))
+CAF_ADD_TYPE_ID(kiln, (kiln::export_request))
+CAF_ADD_TYPE_ID(kiln, (kiln::export_reply))
+CAF_ADD_TYPE_ID(kiln, (kiln::prune_caches))
+CAF_ADD_TYPE_ID(kiln, (kiln::graph_spec))
+CAF_ADD_TYPE_ID(kiln, (kiln::key_set))
+CAF_ADD_TYPE_ID(kiln, (kiln::vertex_result))
+CAF_ADD_TYPE_ID(kiln, (kiln::progress_actor))
+CAF_ADD_TYPE_ID(kiln, (kiln::worker_actor))
+CAF_ADD_TYPE_ID(kiln, (kiln::vertex_actor))
+CAF_ADD_TYPE_ID(kiln, (kiln::build_graph_actor))
+CAF_ADD_TYPE_ID(kiln, (kiln::builds_actor))
 CAF_END_TYPE_ID_BLOCK(kiln)

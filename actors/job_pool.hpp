@@ -1,0 +1,89 @@
+// Threads for blocking work, and the way its outcome gets back into an actor.
+// A pool grows lazily up to its limit; more work waits in order. Thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <utility>
+
+#include "messages/actor_interfaces.hpp"
+#include "messages/result.hpp"
+
+namespace kiln::actors {
+
+class job_pool {
+ public:
+  /// No threads at all: work runs inside submit(), for deterministic tests.
+  explicit job_pool(unsigned threads_max);
+  job_pool(const job_pool&) = delete;
+  job_pool& operator=(const job_pool&) = delete;
+  /// Runs what was submitted to its end, then joins the threads.
+  ~job_pool();
+
+  void submit(std::function<void()> work);
+
+ private:
+  struct core;
+  std::shared_ptr<core> core_;
+};
+
+/// One actor's side of a pool. The actor forwards (tick_atom, id) messages to finish(); `done` then
+/// runs as part of it. Owned by the actor's state; work that outlives the actor is dropped quietly.
+class job_runner {
+ public:
+  job_runner() : shared_(std::make_shared<shared_state>()) {}
+
+  template <class T>
+  void run(caf::local_actor* self, job_pool& pool, std::function<result<T>()> work,
+           std::function<void(result<T>)> done) {
+    auto id = ++last_id_;
+    auto home = caf::actor_cast<caf::actor>(self->ctrl());
+    pool.submit([shared = shared_, home = std::move(home), id, work = std::move(work),
+                 done = std::move(done)]() mutable {
+      auto outcome = guarded<T>(work);
+      {
+        std::lock_guard lock{shared->mutex};
+        shared->finished.emplace(id, [done = std::move(done), outcome = std::move(outcome)]() mutable {
+          done(std::move(outcome));
+        });
+      }
+      caf::anon_send(home, tick_atom::value, id);
+    });
+  }
+
+  void finish(std::uint64_t id) {
+    std::function<void()> done;
+    {
+      std::lock_guard lock{shared_->mutex};
+      auto found = shared_->finished.find(id);
+      if (found == shared_->finished.end()) return;
+      done = std::move(found->second);
+      shared_->finished.erase(found);
+    }
+    done();
+  }
+
+ private:
+  struct shared_state {
+    std::mutex mutex;
+    std::map<std::uint64_t, std::function<void()>> finished;
+  };
+
+  template <class T>
+  static result<T> guarded(std::function<result<T>()>& work) {
+    try {
+      return work();
+    } catch (const std::exception& e) {
+      return make_error(errc::internal, std::string("unexpected: ") + e.what());
+    }
+  }
+
+  std::shared_ptr<shared_state> shared_;
+  std::uint64_t last_id_ = 0;
+};
+
+}  // namespace kiln::actors

@@ -1,0 +1,694 @@
+#include "actors/vertex.hpp"
+
+#include <algorithm>
+#include <map>
+#include <optional>
+#include <set>
+
+#include <spdlog/spdlog.h>
+
+#include "actors/graph_spec.hpp"
+#include "actors/handles.hpp"
+#include "actors/key_store.hpp"
+#include "actors/step_memory.hpp"
+#include "actors/vertex_progress.hpp"
+#include "configs/solving.hpp"
+#include "solver/cache_key.hpp"
+#include "solver/error_details.hpp"
+#include "solver/graph.hpp"
+
+namespace kiln::actors {
+
+namespace {
+
+using vertex_impl = vertex_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+
+enum class phase { idle, keying, probing, collecting, claiming, following, running, saving, done, failed };
+
+enum class fact { unknown, asked, known };
+
+struct input_facts {
+  fact definition_keys = fact::unknown;
+  fact content_keys = fact::unknown;
+  fact result = fact::unknown;
+  fact content = fact::unknown;
+  std::vector<std::string> keys;
+  vertex_result value;
+  digest content_digest;
+};
+
+/// How far an output is wanted.
+enum class demand { none, keys, content_keys, result };
+
+struct output_facts {
+  std::optional<solver::key_search> search;
+  demand wanted = demand::none;
+  bool loading = false;
+  bool evicted = false;  // keys match but nothing could be loaded
+  std::optional<vertex_result> result;
+  std::vector<caf::typed_response_promise<key_set>> key_waiters;
+  std::vector<caf::typed_response_promise<key_set>> content_key_waiters;
+  std::vector<caf::typed_response_promise<vertex_result>> result_waiters;
+};
+
+class vertex_state {
+ public:
+  static inline const char* name = "vertex";
+
+  ~vertex_state() { refuse_waiters(make_error(errc::cancelled, "context canceled")); }
+
+  vertex_impl::behavior_type start(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options) {
+    self_ = self;
+    o_ = std::move(options);
+    inputs_.resize(o_.inputs.size());
+    progress_.emplace(o_.spec);
+    return {
+        [this](join_atom, const progress_actor& holder, const std::string& session) {
+          progress_->join(holder, session);
+        },
+        [this](leave_atom, const progress_actor& holder) { progress_->leave(holder); },
+        [this](keys_atom, std::int32_t output, bool by_content) { return ask_keys(output, by_content); },
+        [this](result_atom, std::int32_t output) { return ask_result(output); },
+        [this](ctl::StatusResponse& status) {
+          if (phase_ == phase::following) {
+            progress_->adopt(std::move(status));
+          } else {
+            progress_->forward(std::move(status));
+          }
+        },
+        [this](tick_atom, std::uint64_t job) { jobs_.finish(job); },
+    };
+  }
+
+ private:
+  // What is asked.
+
+  caf::result<key_set> ask_keys(int output, bool by_content) {
+    auto& out = outputs_[output];
+    if (phase_ == phase::failed) return to_caf(failure_);
+    if (out.result) return key_set{out.result->keys};
+    if (phase_ == phase::done) return to_caf(no_such_output(output));
+    // Whoever asks while it is being made need not wait for that: keys tell what is known.
+    if (phase_ >= phase::collecting) return key_set{present_keys(output, out)};
+    auto promise = self_->make_response_promise<key_set>();
+    (by_content ? out.content_key_waiters : out.key_waiters).push_back(promise);
+    want(out, by_content ? demand::content_keys : demand::keys);
+    return promise;
+  }
+
+  caf::result<vertex_result> ask_result(int output) {
+    auto& out = outputs_[output];
+    if (phase_ == phase::failed) return to_caf(failure_);
+    if (out.result) return *out.result;
+    if (phase_ == phase::done)
+      return to_caf(no_such_output(output));
+    auto promise = self_->make_response_promise<vertex_result>();
+    out.result_waiters.push_back(promise);
+    want(out, demand::result);
+    return promise;
+  }
+
+  error no_such_output(int output) const {
+    return make_error(errc::invalid_argument, o_.spec.name + " has no output " + std::to_string(output));
+  }
+
+  std::vector<std::string> present_keys(int index, output_facts& out) {
+    if (ignores_cache() && !is_root()) return {};
+    return search_of(index, out).matches();
+  }
+
+  void want(output_facts& out, demand d) {
+    out.wanted = std::max(out.wanted, d);
+    advance();
+  }
+
+  // The state machine.
+
+  void set_phase(phase p) { phase_ = p; }
+
+  bool ignores_cache() const { return o_.spec.op.metadata.ignore_cache(); }
+  bool is_root() const { return inputs_.empty(); }
+
+  /// Does whatever the facts and the demand call for next; called when either changed.
+  void advance() {
+    if (phase_ == phase::done || phase_ == phase::failed) return;
+    if (maps_ == fact::unknown) return ask_cache_map(0);
+    if (maps_ != fact::known) return;
+    for (auto& [index, out] : outputs_) {
+      if (out.wanted != demand::none && !out.result) probe(index, out);
+      if (phase_ == phase::failed) return;
+    }
+  }
+
+  solver::key_search& search_of(int index, output_facts& out) {
+    if (!out.search) out.search = make_search(index);
+    return *out.search;
+  }
+
+  solver::key_search make_search(int index) {
+    solver::key_search search(map_, index);
+    for (const auto& root : further_roots_) search.add_root(root);
+    key_reader db(*o_.keys);
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      search.add_input_keys(static_cast<int>(i), inputs_[i].keys, db);
+      if (inputs_[i].content == fact::known)
+        search.set_content(static_cast<int>(i), inputs_[i].content_digest, db);
+    }
+    return search;
+  }
+
+  void probe(int index, output_facts& out) {
+    if (phase_ > phase::probing) {
+      if (phase_ == phase::collecting && out.wanted == demand::result) collect();
+      // A running or saving vertex answers everyone when it is done; keys are not known before.
+      if (phase_ >= phase::claiming) return;
+      if (out.wanted == demand::result) return;
+    }
+    if (phase_ < phase::probing) set_phase(phase::probing);
+
+    bool all_keys = true;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      if (inputs_[i].definition_keys == fact::unknown) ask_input_keys(i, false);
+      all_keys &= inputs_[i].definition_keys == fact::known;
+    }
+    if (!all_keys) return;
+
+    auto& search = search_of(index, out);
+    auto matches = ignores_cache() && !is_root() ? std::vector<std::string>{} : search.matches();
+    if (is_root() && map_.more && !ignores_cache() && !has_results(matches)) return ask_cache_map(++map_index_);
+    give_keys(out.key_waiters, matches);
+    if (!matches.empty()) {
+      give_keys(out.content_key_waiters, matches);
+      if (!ignores_cache() && !out.evicted) {
+        if (out.wanted == demand::result) return load(index, out, std::move(matches));
+        if (!is_root() && has_results(matches)) progress_->cached();
+        return;
+      }
+    } else if (out.wanted >= demand::content_keys && !ignores_cache()) {
+      if (!probed_by_content(search)) return;
+      if (!search.matches().empty()) return probe(index, out);
+    }
+    if (out.wanted < demand::content_keys) return;
+    give_keys(out.content_key_waiters, matches);
+    if (out.wanted == demand::result) {
+      set_phase(phase::collecting);
+      collect();
+    }
+  }
+
+  /// Looks inputs up by content where their keys lead nowhere. True once that is decided.
+  bool probed_by_content(solver::key_search& search) {
+    bool settled = true, hopeless = false;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      auto n = static_cast<int>(i);
+      if (search.matched(n)) continue;
+      if (inputs_[i].content_keys == fact::unknown) ask_input_keys(i, true);
+      if (inputs_[i].content_keys != fact::known) {
+        settled = false;
+      } else if (search.may_use_content(n)) {
+        settled = false;
+        need_content(i);
+      } else {
+        hopeless = true;
+      }
+    }
+    if (hopeless) return true;
+    if (!settled) return false;
+    if (!search.matches().empty()) return true;
+    // Every input leads somewhere, but not to one place: content may still.
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      if (!search.may_use_content(static_cast<int>(i))) continue;
+      settled = false;
+      need_content(i);
+    }
+    return settled;
+  }
+
+  /// A miss: gathers what running needs, looks up once more, then claims the work.
+  void collect() {
+    bool ready = true;
+    bool hit = std::any_of(outputs_.begin(), outputs_.end(), [&](auto& entry) {
+      return entry.second.search && !entry.second.search->matches().empty();
+    });
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      need_result(i);
+      if (map_.dependencies[i].content_based && !hit) need_content(i);
+      ready &= inputs_[i].result == fact::known;
+      if (map_.dependencies[i].content_based && !hit) ready &= inputs_[i].content == fact::known;
+    }
+    if (!ready) return;
+    if (!ignores_cache() && !is_root()) {
+      for (auto& [index, out] : outputs_) {
+        if (out.wanted != demand::result || out.result || out.evicted) continue;
+        auto matches = search_of(index, out).matches();
+        if (!matches.empty()) return load(index, out, std::move(matches));
+      }
+    }
+    claim();
+  }
+
+  // Questions to others, and what their answers change.
+
+  void ask_cache_map(int index) {
+    maps_ = fact::asked;
+    if (phase_ == phase::idle) set_phase(phase::keying);
+    if (o_.spec.op.op.has_source()) progress_->started();
+    self_->request(o_.worker, caf::infinite, key_request{o_.spec.op, index, progress_->sessions()}, progress_handle())
+        .then(
+            [this, index](key_reply& reply) {
+              if (o_.spec.op.op.has_source()) progress_->completed("", false);
+              take_cache_map(index, reply);
+            },
+            [this](caf::error& e) { fail(wrap(from_caf(e))); });
+  }
+
+  void take_cache_map(int index, key_reply& reply) {
+    if (reply.dependencies.size() != inputs_.size())
+      return fail(wrap(make_error(errc::internal, "op of " + o_.spec.name + " keys " +
+                                                      std::to_string(reply.dependencies.size()) +
+                                                      " inputs, it has " + std::to_string(inputs_.size()))));
+    if (index == 0) {
+      map_.op_digest = reply.op_digest;
+      for (auto& d : reply.dependencies)
+        map_.dependencies.push_back({std::move(d.selector), d.content_based, std::move(d.content)});
+    } else {
+      further_roots_.push_back(reply.op_digest);
+      for (auto& [n, out] : outputs_)
+        if (out.search) out.search->add_root(reply.op_digest);
+    }
+    map_.more = reply.more && map_index_ + 1 < configs::solving::cache_maps_max;
+    maps_ = fact::known;
+    advance();
+  }
+
+  void ask_input_keys(std::size_t i, bool by_content) {
+    auto& input = inputs_[i];
+    (by_content ? input.content_keys : input.definition_keys) = fact::asked;
+    self_->request(o_.inputs[i], caf::infinite, keys_atom::value, o_.spec.inputs[i].index, by_content)
+        .then(
+            [this, i, by_content](key_set& reply) {
+              (by_content ? inputs_[i].content_keys : inputs_[i].definition_keys) = fact::known;
+              take_input_keys(i, reply.keys);
+              advance();
+            },
+            [this](caf::error& e) { fail(input_error(e)); });
+  }
+
+  void take_input_keys(std::size_t i, const std::vector<std::string>& keys) {
+    auto& known = inputs_[i].keys;
+    for (const auto& key : keys)
+      if (std::find(known.begin(), known.end(), key) == known.end()) known.push_back(key);
+    key_reader db(*o_.keys);
+    for (auto& [n, out] : outputs_)
+      if (out.search) out.search->add_input_keys(static_cast<int>(i), known, db);
+  }
+
+  void need_result(std::size_t i) {
+    auto& input = inputs_[i];
+    if (input.result != fact::unknown) return;
+    input.result = fact::asked;
+    self_->request(o_.inputs[i], caf::infinite, result_atom::value, o_.spec.inputs[i].index)
+        .then(
+            [this, i](vertex_result& reply) {
+              inputs_[i].result = fact::known;
+              inputs_[i].value = reply;
+              take_input_keys(i, reply.keys);
+              if (inputs_[i].content == fact::asked) ask_content(i);
+              advance();
+            },
+            [this](caf::error& e) { fail(input_error(e)); });
+  }
+
+  void need_content(std::size_t i) {
+    auto& input = inputs_[i];
+    if (input.content != fact::unknown) return;
+    input.content = fact::asked;
+    need_result(i);
+    if (input.result == fact::known) ask_content(i);
+  }
+
+  void ask_content(std::size_t i) {
+    const auto& ref = inputs_[i].value.ref;
+    checksum_request request{o_.spec.input_originals[i], ref, map_.dependencies[i].content, progress_->sessions()};
+    self_->request(o_.worker, caf::infinite, std::move(request), progress_handle())
+        .then(
+            [this, i](const digest& content) {
+              inputs_[i].content = fact::known;
+              inputs_[i].content_digest = content;
+              key_reader db(*o_.keys);
+              for (auto& [n, out] : outputs_)
+                if (out.search) out.search->set_content(static_cast<int>(i), content, db);
+              advance();
+            },
+            [this, i, ref](caf::error& e) {
+              auto failure = from_caf(e);
+              if (failure.code == errc::cancelled) return fail(std::move(failure));
+              fail(wrap(std::move(failure).with_context("failed to compute cache key: failed to calculate "
+                                                        "checksum of ref " + ref),
+                        static_cast<int>(i)));
+            });
+  }
+
+  // Hits.
+
+  bool has_results(const std::vector<std::string>& keys) const {
+    return std::any_of(keys.begin(), keys.end(), [&](const auto& key) {
+      return !solver::is_random(key) && !o_.keys->results(key).empty();
+    });
+  }
+
+  void load(int index, output_facts& out, std::vector<std::string> matches) {
+    if (out.loading) return;
+    std::vector<store::cached_result> candidates;
+    for (const auto& key : matches) {
+      if (solver::is_random(key)) continue;
+      auto more = o_.keys->results(key);
+      candidates.insert(candidates.end(), more.begin(), more.end());
+    }
+    std::stable_sort(candidates.begin(), candidates.end(),
+                     [](const auto& a, const auto& b) { return a.created_at_ns < b.created_at_ns; });
+    out.loading = true;
+    load_next(index, std::move(candidates), std::move(matches));
+  }
+
+  /// Tries the newest (last) candidate first.
+  void load_next(int index, std::vector<store::cached_result> candidates, std::vector<std::string> matches) {
+    auto& out = outputs_[index];
+    if (candidates.empty()) {
+      out.loading = false;
+      out.evicted = true;
+      if (!is_root()) saw_evicted_ = true;
+      if (phase_ == phase::collecting) return collect();
+      return advance();
+    }
+    auto id = candidates.back().id;
+    candidates.pop_back();
+    if (id == scratch_result) return loaded(index, "", std::move(matches));
+    self_->request(o_.worker, caf::infinite, pin_atom::value, id)
+        .then([this, index, id, matches](bool) mutable { loaded(index, id, std::move(matches)); },
+              [this, index, id, candidates, matches](caf::error& e) mutable {
+                // Gone or unreadable: forget it and look further; the worst case is a rebuild.
+                if (from_caf(e).code == errc::not_found) forget(id);
+                load_next(index, std::move(candidates), std::move(matches));
+              });
+  }
+
+  void forget(const std::string& id) {
+    jobs_.run<bool>(
+        self_, *o_.io, [keys = o_.keys, id]() -> result<bool> {
+          KILN_CHECK(keys->release(id));
+          return true;
+        },
+        [](result<bool>) {});
+  }
+
+  void loaded(int index, const std::string& ref, std::vector<std::string> matches) {
+    auto& out = outputs_[index];
+    out.loading = false;
+    progress_->cached();
+    // Keys this result was not yet reached by lead to it from now on.
+    if (!is_root()) save({}, {}, search_of(index, out).links_to(matches.front()));
+    finish(index, {ref, std::move(matches)});
+    bool open = std::any_of(outputs_.begin(), outputs_.end(), [](const auto& entry) {
+      return !entry.second.result && entry.second.wanted == demand::result;
+    });
+    if (phase_ == phase::collecting && open) return collect();
+    if (phase_ <= phase::collecting) {
+      set_phase(phase::probing);
+      advance();
+    }
+  }
+
+  void finish(int index, vertex_result value) {
+    auto& out = outputs_[index];
+    out.result = std::move(value);
+    give_keys(out.key_waiters, out.result->keys);
+    give_keys(out.content_key_waiters, out.result->keys);
+    for (auto& p : std::exchange(out.result_waiters, {})) p.deliver(*out.result);
+  }
+
+  static void give_keys(std::vector<caf::typed_response_promise<key_set>>& waiters,
+                        const std::vector<std::string>& keys) {
+    for (auto& p : std::exchange(waiters, {})) p.deliver(key_set{keys});
+  }
+
+  // Misses.
+
+  void claim() {
+    if (phase_ >= phase::claiming && phase_ != phase::following) return;
+    set_phase(phase::claiming);
+    if (ignores_cache()) return run();
+    auto key = make_search(0).final_key();
+    self_->request(o_.graph, caf::infinite, claim_atom::value, key, handle_of<vertex_actor>(self_))
+        .then(
+            [this](const vertex_actor& owner) {
+              if (owner == handle_of<vertex_actor>(self_)) return run();
+              follow(owner);
+            },
+            [this](caf::error& e) { fail(wrap(from_caf(e))); });
+  }
+
+  /// Another vertex does the same work: its results are ours.
+  void follow(const vertex_actor& owner) {
+    set_phase(phase::following);
+    progress_->started();
+    auto group = progress_->sessions();
+    self_->send(owner, join_atom::value, progress_handle(), group.ids.empty() ? std::string() : group.ids.front());
+    for (auto& [index, out] : outputs_)
+      if (!out.result && out.wanted == demand::result) follow_output(owner, index);
+  }
+
+  void follow_output(const vertex_actor& owner, int index) {
+    self_->request(owner, caf::infinite, result_atom::value, index)
+        .then(
+            [this, owner, index](vertex_result& reply) {
+              if (reply.ref.empty()) return followed(owner, index, reply);
+              self_->request(o_.worker, caf::infinite, pin_atom::value, reply.ref)
+                  .then([this, owner, index, reply](bool) { followed(owner, index, reply); },
+                        [this, owner](caf::error&) { claim_again(owner); });
+            },
+            [this, owner](caf::error& e) {
+              auto failure = from_caf(e);
+              if (failure.code == errc::cancelled || failure.code == errc::unavailable ||
+                  !solver::has_detail(failure, solver::vertex_detail_type))
+                return claim_again(owner);
+              fail(std::move(failure), true);
+            });
+  }
+
+  void claim_again(const vertex_actor& owner) {
+    if (phase_ != phase::following) return;
+    self_->send(owner, leave_atom::value, progress_handle());
+    claim();
+  }
+
+  void followed(const vertex_actor& owner, int index, const vertex_result& reply) {
+    if (phase_ != phase::following) return;
+    finish(index, reply);
+    bool open = std::any_of(outputs_.begin(), outputs_.end(), [](const auto& entry) {
+      return !entry.second.result && entry.second.wanted == demand::result;
+    });
+    if (open) return;
+    self_->send(owner, leave_atom::value, progress_handle());
+    progress_->completed("", false);
+    // Another output may still be asked for later.
+    set_phase(phase::probing);
+  }
+
+  void run() {
+    set_phase(phase::running);
+    progress_->started();
+    explain();
+    if (o_.spec.op.op.has_build()) return run_build();
+    run_request request{o_.spec.op, {}, progress_->sessions()};
+    for (const auto& input : inputs_) request.inputs.push_back(input.value.ref);
+    self_->request(o_.worker, caf::infinite, std::move(request), progress_handle())
+        .then([this](run_reply& reply) { ran(std::move(reply.outputs)); },
+              [this](caf::error& e) { fail(wrap(from_caf(e))); });
+  }
+
+  /// The op is LLB in a file of its input: solves that, on behalf of everyone who holds this vertex.
+  void run_build() {
+    const auto& build = o_.spec.op.op.build();
+    auto input = build.inputs().find("buildkit.llb.definition");
+    if (build.builder() != -1 || input == build.inputs().end() || input->second.input() < 0 ||
+        static_cast<std::size_t>(input->second.input()) >= inputs_.size())
+      return fail(wrap(make_error(errc::invalid_argument, "invalid build op: no LLB definition input")));
+    auto file = build.attrs().find("llbbuild.filename");
+    gw::ReadFileRequest read;
+    read.set_filepath(file == build.attrs().end() ? "buildkit.llb.definition" : file->second);
+    ref_scope scope{inputs_[static_cast<std::size_t>(input->second.input())].value.ref, progress_->sessions()};
+    self_->request(o_.worker, caf::infinite, scope, read)
+        .then([this](gw::ReadFileResponse& reply) { solve_nested(reply.data()); },
+              [this](caf::error& e) { fail(wrap(from_caf(e))); });
+  }
+
+  void solve_nested(const std::string& bytes) {
+    pb::Definition definition;
+    if (!definition.ParseFromString(bytes))
+      return fail(wrap(make_error(errc::invalid_argument, "failed to parse the LLB definition of a build op")));
+    auto none = solver::entitlements::grant({}, {});
+    solver::load_options options;
+    options.default_platform = o_.spec.op.platform;
+    options.granted = &*none;
+    auto g = solver::load(definition, options);
+    if (!g.ok()) return fail(wrap(std::move(g).error().with_context("failed to load LLB")));
+    auto group = progress_->sessions();
+    auto index = g->root.index;
+    self_->request(o_.graph, caf::infinite, load_atom::value, to_spec(*g, o_.spec.op.cache_mount_namespace),
+                   progress_handle(), group.ids.empty() ? std::string() : group.ids.front())
+        .then(
+            [this, index](const vertex_actor& root) {
+              self_->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
+                  .then(
+                      [this](vertex_result& reply) {
+                        if (reply.ref.empty()) return ran({""});
+                        self_->request(o_.worker, caf::infinite, pin_atom::value, reply.ref)
+                            .then([this, ref = reply.ref](bool) { ran({ref}); },
+                                  [this](caf::error& e) { fail(wrap(from_caf(e))); });
+                      },
+                      [this](caf::error& e) { fail(input_error(e)); });
+            },
+            [this](caf::error& e) { fail(wrap(from_caf(e))); });
+  }
+
+  solver::step_record step_now() {
+    auto search = make_search(0);
+    solver::step_record now;
+    now.op_digest = map_.op_digest.str();
+    for (int i = 0; i < search.inputs(); ++i)
+      now.inputs.push_back(
+          {o_.spec.input_names[static_cast<std::size_t>(i)], search.primary(i), search.has_content(i)});
+    return now;
+  }
+
+  void explain() {
+    if (!o_.memory || is_root()) return;
+    auto cause = ignores_cache() ? solver::miss_cause::ignored
+                 : saw_evicted_  ? solver::miss_cause::evicted
+                                 : solver::miss_cause::no_match;
+    auto line = solver::explain(cause, step_now(), recall_step(*o_.memory, o_.spec));
+    if (line) progress_->note(*line);
+  }
+
+  void ran(std::vector<std::string> refs) {
+    set_phase(phase::saving);
+    store::cache_keys::batch batch;
+    std::vector<vertex_result> values;
+    auto now = unix_now_ns();
+    for (std::size_t n = 0; n < refs.size(); ++n) {
+      auto search = make_search(static_cast<int>(n));
+      auto keys = search.matches();
+      auto key = search.final_key();
+      if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
+        append_links(batch, search.links_to(key));
+        // A key that cannot be reached again is not worth keeping.
+        if (is_root() || !search.links_to(key).empty()) keys.push_back(key);
+      }
+      for (const auto& k : keys)
+        if (!solver::is_random(k)) batch.results.push_back({k, {refs[n].empty() ? scratch_result : refs[n], now}});
+      if (keys.empty()) keys.push_back(key);
+      values.push_back({refs[n], std::move(keys)});
+    }
+    std::optional<std::pair<std::string, std::string>> step;
+    if (o_.memory && !is_root()) step = encode_step(o_.spec, step_now());
+    jobs_.run<bool>(
+        self_, *o_.io,
+        [keys = o_.keys, memory = o_.memory, batch = std::move(batch), step = std::move(step)]() -> result<bool> {
+          if (step) remember_step(*memory, *step);
+          KILN_CHECK(keys->add(batch));
+          return true;
+        },
+        [this, values = std::move(values)](result<bool> saved) mutable {
+          if (!saved.ok()) spdlog::warn("cache keys of {} not saved: {}", o_.spec.name, saved.error().message);
+          progress_->completed("", false);
+          set_phase(phase::done);
+          for (std::size_t n = 0; n < values.size(); ++n)
+            if (auto& out = outputs_[static_cast<int>(n)]; !out.result) finish(static_cast<int>(n), std::move(values[n]));
+          refuse_waiters(make_error(errc::invalid_argument, o_.spec.name + " has no such output"));
+        });
+  }
+
+  void save(std::vector<std::string> keys, const std::string& ref, const std::vector<solver::key_entry>& links) {
+    store::cache_keys::batch batch;
+    append_links(batch, links);
+    // Links that are there already need no transaction.
+    std::erase_if(batch.links, [&](const auto& entry) {
+      auto children = o_.keys->children(entry.parent, entry.link);
+      return std::find(children.begin(), children.end(), entry.child) != children.end();
+    });
+    for (auto& key : keys) batch.results.push_back({std::move(key), {ref, unix_now_ns()}});
+    if (batch.links.empty() && batch.results.empty()) return;
+    jobs_.run<bool>(
+        self_, *o_.io, [store = o_.keys, batch = std::move(batch)]() -> result<bool> {
+          KILN_CHECK(store->add(batch));
+          return true;
+        },
+        [](result<bool>) {});
+  }
+
+  // Failures.
+
+  /// An input's failure is its own story; only a dead input needs words.
+  error input_error(const caf::error& e) const {
+    auto failure = from_caf(e);
+    if (failure.code == errc::cancelled || solver::has_detail(failure, solver::vertex_detail_type)) return failure;
+    return std::move(failure).with_context("an input of " + o_.spec.name + " failed");
+  }
+
+  error wrap(error e, int content_input = -1) {
+    if (solver::has_detail(e, solver::vertex_detail_type)) return e;
+    e.details.push_back(solver::vertex_detail(digest::trusted(o_.spec.op.vertex)));
+    if (!solver::has_detail(e, solver::source_detail_type))
+      e.details.insert(e.details.end(), o_.spec.locations.begin(), o_.spec.locations.end());
+    e.details.push_back(solver::solve_detail(o_.spec.op.op, o_.spec.op.metadata, {}, {}, content_input));
+    own_failure_ = true;
+    return e;
+  }
+
+  void fail(error e, bool shown = false) {
+    if (phase_ == phase::failed || phase_ == phase::done) return;
+    set_phase(phase::failed);
+    failure_ = std::move(e);
+    if (own_failure_ || shown || progress_->is_open()) progress_->completed(failure_.message, false);
+    refuse_waiters(failure_);
+  }
+
+  void refuse_waiters(const error& e) {
+    for (auto& [index, out] : outputs_) {
+      refuse_all(out.key_waiters, e);
+      refuse_all(out.content_key_waiters, e);
+      refuse_all(out.result_waiters, e);
+    }
+  }
+
+  progress_actor progress_handle() const { return handle_of<progress_actor>(self_); }
+
+  vertex_impl::pointer self_ = nullptr;
+  vertex_options o_;
+  job_runner jobs_;
+  std::optional<vertex_progress> progress_;
+
+  phase phase_ = phase::idle;
+  fact maps_ = fact::unknown;
+  int map_index_ = 0;
+  solver::cache_map map_;
+  std::vector<digest> further_roots_;
+  std::vector<input_facts> inputs_;
+  std::map<int, output_facts> outputs_;
+  bool saw_evicted_ = false;
+  bool own_failure_ = false;
+  error failure_;
+};
+
+vertex_impl::behavior_type vertex(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options) {
+  return self->state.start(self, std::move(options));
+}
+
+}  // namespace
+
+vertex_actor spawn_vertex(caf::local_actor* parent, vertex_options options) {
+  return parent->spawn(vertex, std::move(options));
+}
+
+}  // namespace kiln::actors

@@ -1,0 +1,38 @@
+// One op of running builds. Owns its keys, its result and its progress so far.
+//
+//   idle → keying → probing → (hit) loading → done
+//                           → (miss) collecting → claiming → (mine) running → saving → done
+//                                                          → (another's) following → done
+// and failed from anywhere. May be asked for keys and results of its outputs; works only as far as
+// asked. When an input or the worker dies it fails with that error; when the owner of equal work dies
+// it claims that work itself; when nobody holds it any more, build_graph ends it and the worker
+// cancels its jobs. Every waiting request is answered, whatever ends the actor.
+// Source: docs/architecture.md section 4, solver/edge.go.
+#pragma once
+
+#include <memory>
+#include <vector>
+
+#include "actors/job_pool.hpp"
+#include "messages/actor_interfaces.hpp"
+#include "store/cache_keys.hpp"
+
+namespace kiln::store {
+class ref_store;
+}
+
+namespace kiln::actors {
+
+struct vertex_options {
+  vertex_spec spec;
+  std::vector<vertex_actor> inputs;  // as spec.inputs
+  build_graph_actor graph;
+  worker_actor worker;
+  store::cache_keys* keys = nullptr;
+  store::ref_store* memory = nullptr;  // remembers steps between builds; null: no reasons
+  std::shared_ptr<job_pool> io;
+};
+
+vertex_actor spawn_vertex(caf::local_actor* parent, vertex_options options);
+
+}  // namespace kiln::actors

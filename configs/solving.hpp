@@ -1,0 +1,36 @@
+// Defaults and bounds of solving, workers and builds.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace kiln::configs::solving {
+
+constexpr unsigned op_threads_max = 64;        // concurrent ops when parallelism is unlimited
+constexpr unsigned io_threads_max = 32;        // keys, checksums, file reads, exports' bookkeeping
+constexpr unsigned frontend_threads_max = 256;  // one a running frontend
+
+constexpr int cache_maps_max = 8;  // of one source (index 0, 1, …)
+
+constexpr std::size_t vertex_log_bytes_max = 8u << 20;   // kept in a vertex for late joiners
+constexpr std::size_t build_log_bytes_max = 64u << 20;   // kept in a build for late watchers and history
+constexpr std::size_t status_log_bytes_max = 1u << 20;   // of log text in one status message
+
+constexpr std::chrono::seconds find_wait{3};          // for a build to register
+constexpr std::chrono::seconds watch_wait{6};         // for a build to appear
+constexpr std::chrono::seconds finished_visible{10};  // a finished build keeps its ref
+constexpr int sub_solve_depth_max = 64;               // frontends calling frontends
+
+constexpr std::chrono::seconds gc_start_delay{1};
+constexpr std::chrono::seconds gc_after_build_delay{1};
+constexpr std::chrono::minutes gc_interval{1};  // at most one collection in this time
+
+constexpr std::int64_t read_file_bytes_max = 16 << 20;
+constexpr std::int64_t step_records_max = 20'000;  // remembered steps, for reasons
+
+constexpr int history_entries_max = 50;
+constexpr std::chrono::hours history_age_max{48};
+constexpr std::int64_t history_log_bytes_max = 256 << 20;
+
+}  // namespace kiln::configs::solving

@@ -1,0 +1,238 @@
+// What the solving actors and workers say to each other: ids, digests and ops, never pointers.
+// Plain; the typed interfaces are in actor_interfaces.hpp.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "messages/content_selector.hpp"
+#include "messages/digest.hpp"
+#include "messages/platform.hpp"
+#include "messages/result.hpp"
+#include "messages/session.hpp"
+#include "ops.pb.h"
+
+namespace kiln {
+
+/// One op as a worker needs it.
+struct op_spec {
+  std::string vertex;  // digest, as the client knows it: for progress and temporary names
+  pb::Op op;
+  pb::OpMetadata metadata;
+  kiln::platform platform;
+  std::string cache_mount_namespace;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, op_spec& x) {
+  return f(x.vertex, x.op, x.metadata, x.platform, x.cache_mount_namespace);
+}
+
+struct vertex_input {
+  std::string vertex;  // digest
+  std::int32_t index = 0;
+  bool operator==(const vertex_input&) const = default;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, vertex_input& x) {
+  return f(x.vertex, x.index);
+}
+
+/// One vertex of a loaded definition.
+struct vertex_spec {
+  std::string digest;     // identity among running builds
+  op_spec op;             // op.vertex: the original digest
+  std::vector<vertex_input> inputs;
+  std::vector<std::string> input_originals;  // digests as the client knows them
+  std::vector<std::string> input_names;
+  std::string name;
+  std::vector<error_detail> locations;  // Source details
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, vertex_spec& x) {
+  return f(x.digest, x.op, x.inputs, x.input_originals, x.input_names, x.name, x.locations);
+}
+
+/// A loaded definition, inputs before their users.
+struct graph_spec {
+  std::vector<vertex_spec> vertices;
+  vertex_input root;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, graph_spec& x) {
+  return f(x.vertices, x.root);
+}
+
+struct key_set {
+  std::vector<std::string> keys;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, key_set& x) {
+  return f(x.keys);
+}
+
+struct vertex_result {
+  std::string ref;  // record id; empty = scratch
+  std::vector<std::string> keys;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, vertex_result& x) {
+  return f(x.ref, x.keys);
+}
+
+/// Asks for the `index`-th cache map of an op.
+struct key_request {
+  op_spec op;
+  std::int32_t index = 0;
+  session_group sessions;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, key_request& x) {
+  return f(x.op, x.index, x.sessions);
+}
+
+struct key_dependency {
+  std::string selector;
+  bool content_based = false;
+  std::vector<content_selector> content;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, key_dependency& x) {
+  return f(x.selector, x.content_based, x.content);
+}
+
+struct key_reply {
+  kiln::digest op_digest;
+  std::vector<key_dependency> dependencies;
+  bool more = false;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, key_reply& x) {
+  return f(x.op_digest, x.dependencies, x.more);
+}
+
+struct run_request {
+  op_spec op;
+  std::vector<std::string> inputs;  // record ids; empty = scratch
+  session_group sessions;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, run_request& x) {
+  return f(x.op, x.inputs, x.sessions);
+}
+
+struct run_reply {
+  std::vector<std::string> outputs;  // record ids, pinned for the requester
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, run_reply& x) {
+  return f(x.outputs);
+}
+
+struct checksum_request {
+  std::string vertex;  // for progress of what has to be unlazied
+  std::string ref;
+  std::vector<content_selector> selectors;
+  session_group sessions;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, checksum_request& x) {
+  return f(x.vertex, x.ref, x.selectors, x.sessions);
+}
+
+/// Which ref a file question is about.
+struct ref_scope {
+  std::string ref;
+  session_group sessions;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, ref_scope& x) {
+  return f(x.ref, x.sessions);
+}
+
+struct export_part {
+  std::string id;  // platform id; empty when single
+  kiln::platform platform;
+  std::string ref;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, export_part& x) {
+  return f(x.id, x.platform, x.ref);
+}
+
+struct export_spec {
+  std::string type;
+  std::map<std::string, std::string> attributes;
+  std::int32_t index = 0;  // in the request
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, export_spec& x) {
+  return f(x.type, x.attributes, x.index);
+}
+
+struct export_request {
+  std::string vertex;  // digest of its progress vertex
+  export_spec spec;
+  std::vector<export_part> parts;
+  bool multi_platform = false;
+  std::map<std::string, std::string> metadata;
+  std::string session;
+  session_group sessions;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, export_request& x) {
+  return f(x.vertex, x.spec, x.parts, x.multi_platform, x.metadata, x.session, x.sessions);
+}
+
+/// What an export left, as the build history keeps it.
+struct exported_object {
+  std::string media_type;
+  std::string digest;
+  std::int64_t size = 0;  // bytes
+  std::map<std::string, std::string> annotations;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, exported_object& x) {
+  return f(x.media_type, x.digest, x.size, x.annotations);
+}
+
+struct export_reply {
+  std::map<std::string, std::string> response;
+  std::vector<exported_object> results;
+  std::uint64_t finalize = 0;  // job to finalize with; 0 = nothing to do
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, export_reply& x) {
+  return f(x.response, x.results, x.finalize);
+}
+
+/// Named caches to empty: id → whether it lies on an input.
+struct prune_caches {
+  std::map<std::string, bool> ids;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, prune_caches& x) {
+  return f(x.ids);
+}
+
+}  // namespace kiln

@@ -1,0 +1,77 @@
+#include "fakes.hpp"
+
+#include "solver/cache_map.hpp"
+
+namespace kiln::test {
+
+worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_ptr<worker_script> script) {
+  self->set_down_handler([=](caf::down_msg& m) {
+    std::erase_if(script->held, [&](auto& entry) {
+      bool gone = caf::actor_cast<caf::actor_addr>(entry.requester) == m.source;
+      if (gone) script->cancelled.push_back(entry.what);
+      return gone;
+    });
+  });
+  auto unimplemented = [] { return to_caf(make_error(errc::unimplemented, "not part of this test")); };
+  return {
+      [](describe_atom) { return types::WorkerRecord{}; },
+      [=](key_request& r, const progress_actor&) -> caf::result<key_reply> {
+        if (r.op.op.has_source()) {
+          auto id = r.op.op.source().identifier();
+          if (auto f = script->failures.find("key " + id); f != script->failures.end()) return to_caf(f->second);
+          auto key = script->source_keys.contains(id) ? script->source_keys[id] : id;
+          return key_reply{solver::source_cache_map(key).op_digest, {}, false};
+        }
+        auto map = solver::cache_map_of(r.op.op, r.op.platform);
+        if (!map.ok()) return to_caf(map.error());
+        key_reply out{map->op_digest, {}, false};
+        for (const auto& d : map->dependencies) out.dependencies.push_back({d.selector, d.content_based, d.content});
+        return out;
+      },
+      [=](run_request& r, const progress_actor& progress) -> caf::result<run_reply> {
+        auto what = what_of(r.op.op);
+        script->ran.push_back(what);
+        ctl::StatusResponse status;
+        auto& log = *status.add_logs();
+        log.set_vertex(r.op.vertex);
+        log.set_msg("log of " + what + "\n");
+        self->send(progress, status);
+        if (auto f = script->failures.find(what); f != script->failures.end()) return to_caf(f->second);
+        if (script->hold) {
+          auto requester = self->current_sender();  // the promise takes it
+          self->monitor(caf::actor_cast<caf::actor>(requester));
+          auto promise = self->make_response_promise<run_reply>();
+          script->held.push_back({what, requester, promise});
+          return promise;
+        }
+        return run_reply{{script->finish(what)}};
+      },
+      [=](checksum_request& r, const progress_actor&) -> caf::result<digest> {
+        script->hashed.push_back(r.ref);
+        auto what = r.ref.substr(0, r.ref.rfind('#'));
+        if (auto f = script->failures.find("hash " + what); f != script->failures.end()) return to_caf(f->second);
+        auto found = script->contents.find(what);
+        return found == script->contents.end() ? sha256(r.ref) : found->second;
+      },
+      [=](pin_atom, const std::string& ref) -> caf::result<bool> {
+        if (script->refs.contains(ref)) return true;
+        return to_caf(make_error(errc::not_found, ref));
+      },
+      [=](release_atom, const std::string& ref) {
+        if (ref == "everything held") script->release();
+      },
+      [=](ref_scope&, gw::ReadFileRequest&) -> caf::result<gw::ReadFileResponse> { return unimplemented(); },
+      [=](ref_scope&, gw::ReadDirRequest&) -> caf::result<gw::ReadDirResponse> { return unimplemented(); },
+      [=](ref_scope&, gw::StatFileRequest&) -> caf::result<gw::StatFileResponse> { return unimplemented(); },
+      [=](session_group&, gw::ResolveSourceMetaRequest&, const progress_actor&)
+          -> caf::result<gw::ResolveSourceMetaResponse> { return unimplemented(); },
+      [=](check_atom, export_spec&) -> caf::result<std::string> { return unimplemented(); },
+      [=](export_request&, const progress_actor&) -> caf::result<export_reply> { return unimplemented(); },
+      [=](finalize_atom, std::uint64_t, export_request&, const progress_actor&) -> caf::result<export_reply> {
+        return unimplemented();
+      },
+      [=](prune_caches&) -> caf::result<bool> { return true; },
+  };
+}
+
+}  // namespace kiln::test

@@ -1,0 +1,276 @@
+// Fakes for the actors' tests: a scripted worker, an in-memory key database, a collector of progress,
+// a deterministic actor system.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include <caf/all.hpp>
+#include <caf/scheduler/test_coordinator.hpp>
+
+#include "actors/build_graph.hpp"
+#include "actors/graph_spec.hpp"
+#include "actors/handles.hpp"
+#include "messages/actor_interfaces.hpp"
+#include "solver/graph.hpp"
+#include "store/cache_keys.hpp"
+
+namespace kiln::test {
+
+struct memory_cache_keys : store::cache_keys {
+  using row = std::pair<store::cache_link, std::string>;
+  std::multimap<std::string, row> links;
+  std::multimap<std::string, row> backlinks;
+  std::map<std::string, std::vector<store::cached_result>> by_key;
+
+  bool has(std::string_view key) const override {
+    std::string k(key);
+    return links.contains(k) || backlinks.contains(k) || by_key.contains(k);
+  }
+  std::vector<std::string> children(std::string_view parent, const store::cache_link& link) const override {
+    std::vector<std::string> out;
+    for (auto [a, b] = links.equal_range(std::string(parent)); a != b; ++a)
+      if (a->second.first == link) out.push_back(a->second.second);
+    return out;
+  }
+  void for_each_link(std::string_view parent,
+                     const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
+    for (auto [a, b] = links.equal_range(std::string(parent)); a != b; ++a) f(a->second.first, a->second.second);
+  }
+  void for_each_backlink(std::string_view child,
+                         const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
+    for (auto [a, b] = backlinks.equal_range(std::string(child)); a != b; ++a) f(a->second.first, a->second.second);
+  }
+  std::vector<store::cached_result> results(std::string_view key) const override {
+    auto found = by_key.find(std::string(key));
+    if (found == by_key.end()) return {};
+    return {found->second.rbegin(), found->second.rend()};
+  }
+  std::vector<std::string> keys_of_result(std::string_view id) const override {
+    std::vector<std::string> out;
+    for (const auto& [key, list] : by_key)
+      for (const auto& r : list)
+        if (r.id == id) out.push_back(key);
+    return out;
+  }
+  status add(const batch& entries) override {
+    for (const auto& l : entries.links) {
+      links.emplace(l.parent, row{l.link, l.child});
+      backlinks.emplace(l.child, row{l.link, l.parent});
+    }
+    for (const auto& r : entries.results) by_key[r.key].push_back(r.result);
+    return {};
+  }
+  status release(std::string_view id) override {
+    for (auto& [key, list] : by_key) std::erase_if(list, [&](const auto& r) { return r.id == id; });
+    return {};
+  }
+  void for_each_key(const std::function<void(std::string_view)>& f) const override {
+    for (const auto& [key, r] : links)
+      if (!backlinks.contains(key)) f(key);
+  }
+};
+
+/// What the fake worker does and saw.
+struct worker_script {
+  std::map<std::string, std::string> source_keys;  // identifier → key text; default: the identifier
+  std::map<std::string, digest> contents;          // ref → content digest; default: of the ref's name
+  std::map<std::string, error> failures;           // vertex name text (first arg or path) → error
+  std::set<std::string> refs;                      // what can be pinned
+  bool hold = false;                               // runs wait until released
+  struct held_run {
+    std::string what;
+    caf::strong_actor_ptr requester;
+    caf::typed_response_promise<run_reply> promise;
+  };
+  std::vector<held_run> held;
+
+  std::vector<std::string> ran;        // what was run, in order
+  std::vector<std::string> hashed;     // refs that were hashed
+  std::vector<std::string> cancelled;  // what was running when its requester went
+  std::map<std::string, std::string> ref_of;  // what → newest ref
+  int serial = 0;
+
+  std::string finish(const std::string& what) {
+    auto ref = what + "#" + std::to_string(++serial);
+    refs.insert(ref);
+    ref_of[what] = ref;
+    return ref;
+  }
+  /// Lets everything held go on.
+  void release() {
+    for (auto& h : std::exchange(held, {})) h.promise.deliver(run_reply{{finish(h.what)}});
+  }
+};
+
+inline std::string what_of(const pb::Op& op) {
+  if (op.has_source()) return op.source().identifier();
+  if (op.has_exec()) return op.exec().meta().args(0);
+  if (op.has_file()) {
+    const auto& a = op.file().actions(0);
+    return a.has_copy() ? "copy " + a.copy().src() : "mkdir " + a.mkdir().path();
+  }
+  return "other";
+}
+
+worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_ptr<worker_script> script);
+
+struct progress_log {
+  std::vector<ctl::StatusResponse> all;
+  std::vector<std::string> completed() const {
+    std::vector<std::string> out;
+    for (const auto& s : all)
+      for (const auto& v : s.vertexes())
+        if (v.has_completed())
+          out.push_back(v.name() + (v.cached() ? " cached" : v.error().empty() ? "" : " error: " + v.error()));
+    return out;
+  }
+  std::vector<std::string> notes() const {
+    std::vector<std::string> out;
+    for (const auto& s : all)
+      for (const auto& v : s.statuses()) out.push_back(v.id());
+    return out;
+  }
+  std::string logs() const {
+    std::string out;
+    for (const auto& s : all)
+      for (const auto& l : s.logs()) out += l.msg();
+    return out;
+  }
+};
+
+inline progress_actor::behavior_type collector(progress_actor::pointer, std::shared_ptr<progress_log> log) {
+  return {[log](ctl::StatusResponse& s) { log->all.push_back(std::move(s)); }};
+}
+
+struct test_config : caf::actor_system_config {
+  test_config() {
+    add_message_types<caf::id_block::kiln>();
+    set("scheduler.policy", caf::atom("testing"));
+  }
+};
+
+/// Definitions as clients make them.
+struct definition {
+  pb::Definition def;
+  std::string add(const pb::Op& op, bool ignore_cache = false) {
+    auto bytes = op.SerializeAsString();
+    def.add_def(bytes);
+    auto digest = sha256(bytes).str();
+    (*def.mutable_metadata())[digest].set_ignore_cache(ignore_cache);
+    return digest;
+  }
+  std::string source(const std::string& identifier, bool ignore_cache = false) {
+    pb::Op op;
+    op.mutable_source()->set_identifier(identifier);
+    return add(op, ignore_cache);
+  }
+  std::string run(const std::string& input, const std::string& command, bool ignore_cache = false) {
+    pb::Op op;
+    op.add_inputs()->set_digest(input);
+    op.mutable_exec()->mutable_meta()->add_args(command);
+    op.mutable_exec()->add_mounts()->set_dest("/");
+    return add(op, ignore_cache);
+  }
+  std::string copy(const std::string& base, const std::string& from, const std::string& src) {
+    pb::Op op;
+    op.add_inputs()->set_digest(base);
+    op.add_inputs()->set_digest(from);
+    auto& a = *op.mutable_file()->add_actions();
+    a.set_input(0);
+    a.set_secondaryinput(1);
+    a.mutable_copy()->set_src(src);
+    a.mutable_copy()->set_dest("/");
+    return add(op);
+  }
+  const pb::Definition& finish(const std::string& root) {
+    pb::Op op;
+    op.add_inputs()->set_digest(root);
+    def.add_def(op.SerializeAsString());
+    return def;
+  }
+};
+
+/// A graph directory over fakes, on a scheduler that runs one message at a time.
+struct graph_fixture {
+  test_config config;
+  caf::actor_system system{config};
+  caf::scheduler::test_coordinator& sched =
+      dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  std::shared_ptr<worker_script> script = std::make_shared<worker_script>();
+  memory_cache_keys keys;
+  std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
+  std::shared_ptr<actors::job_pool> io = std::make_shared<actors::job_pool>(0);
+  worker_actor worker;
+  build_graph_actor graph;
+
+  graph_fixture() {
+    worker = system.spawn(fake_worker, script);
+    registry->put(actors::peers::worker_name, caf::actor_cast<caf::actor>(worker));
+    graph = system.spawn(actors::build_graph,
+                         actors::build_graph_options{{registry}, &keys, nullptr, io});
+    sched.run();
+  }
+  ~graph_fixture() {
+    caf::anon_send_exit(graph, caf::exit_reason::user_shutdown);
+    caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
+    registry->erase(actors::peers::worker_name);
+    graph = nullptr;
+    worker = nullptr;
+    sched.run();
+    script->held.clear();
+  }
+
+  /// One client that wants the result of a definition.
+  struct client {
+    std::shared_ptr<progress_log> log = std::make_shared<progress_log>();
+    progress_actor holder;
+    std::shared_ptr<std::vector<result<vertex_result>>> answers =
+        std::make_shared<std::vector<result<vertex_result>>>();
+    bool ok() const { return answers->size() == 1 && answers->front().ok(); }
+    std::string ref() const { return ok() ? answers->front().value().ref : "none"; }
+    const error& failure() const { return answers->front().error(); }
+  };
+
+  client ask(const pb::Definition& def) {
+    auto g = solver::load(def, {});
+    if (!g.ok()) throw std::runtime_error(g.error().message);
+    client c;
+    c.holder = system.spawn(collector, c.log);
+    auto answers = c.answers;
+    auto index = g->root.index;
+    auto spec = actors::to_spec(*g, "");
+    system.spawn([=, graph = graph, holder = c.holder](caf::event_based_actor* self) {
+      self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
+          .then(
+              [=](const vertex_actor& root) {
+                self->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
+                    .then([=](vertex_result& r) { answers->push_back(r); },
+                          [=](caf::error& e) { answers->push_back(from_caf(e)); });
+              },
+              [=](caf::error& e) { answers->push_back(from_caf(e)); });
+    });
+    return c;
+  }
+  /// The client's build ends.
+  void leave(client& c) {
+    caf::anon_send_exit(c.holder, caf::exit_reason::user_shutdown);
+    c.holder = nullptr;
+    sched.run();
+  }
+  /// Lets what the worker holds finish.
+  void resume() {
+    caf::anon_send(worker, release_atom::value, "everything held");
+    sched.run();
+  }
+  client build(const pb::Definition& def) {
+    auto c = ask(def);
+    sched.run();
+    return c;
+  }
+};
+
+}  // namespace kiln::test
