@@ -1,0 +1,32 @@
+// Limits of remote caches: units and ranges beside each value. Plain constants, no code.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace kiln::configs {
+
+/// Bytes of a cache manifest or cache config we read from a registry or directory.
+/// Source: cache/remotecache/import.go, readBlob.
+inline constexpr std::int64_t max_cache_blob_size = 1 << 20;
+/// Bytes of a cache config kept as one object (s3, azblob, gha), which BuildKit does not bound.
+inline constexpr std::int64_t max_cache_object_size = 64 << 20;
+/// Records, layers, and inputs of all records together in one config.
+inline constexpr std::size_t max_cache_records = 200'000;
+inline constexpr std::size_t max_cache_layers = 200'000;
+inline constexpr std::size_t max_cache_inputs = 2'000'000;
+/// Layers of one result.
+inline constexpr std::size_t max_result_layers = 1'024;
+/// Bytes of a record's digest or a selector.
+inline constexpr std::size_t max_cache_key_text = 1'024;
+/// Manifests of an image index whose inline caches are read.
+inline constexpr std::size_t max_inline_manifests = 128;
+/// Bytes of one message to or from a client's content store.
+inline constexpr std::size_t session_content_chunk = 1 << 20;
+/// Answer time of a client asked about its content store.
+inline constexpr std::chrono::milliseconds session_content_timeout{60'000};
+/// Blobs written at a time by one cache export.
+inline constexpr unsigned cache_upload_parallelism = 4;
+
+}  // namespace kiln::configs
