@@ -1,0 +1,14 @@
+// Standard base64 with padding, by OpenSSL. Pure.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+
+namespace kiln::client {
+
+std::string base64_encode(std::string_view bytes);
+/// Nothing when the text is not base64 in full quartets.
+std::optional<std::string> base64_decode(std::string_view text);
+
+}  // namespace kiln::client

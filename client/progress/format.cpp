@@ -1,0 +1,116 @@
+#include "client/progress/format.hpp"
+
+#include <cmath>
+#include <ctime>
+
+#include <fmt/format.h>
+
+namespace kiln::client {
+namespace {
+
+constexpr std::string_view units[] = {"B", "kB", "MB", "GB", "TB", "PB", "EB"};
+
+// The value in the largest unit that keeps it at least 1, and that unit's index.
+std::pair<double, std::size_t> scale(std::int64_t bytes) {
+  double base = 1;
+  std::size_t unit = 0;
+  while (unit + 1 < std::size(units) && std::abs(static_cast<double>(bytes)) >= base * 1000) {
+    base *= 1000;
+    ++unit;
+  }
+  return {static_cast<double>(bytes) / base, unit};
+}
+
+std::string fraction(nanoseconds_t nanos) {
+  if (nanos == 0) return {};
+  auto digits = fmt::format("{:09}", nanos);
+  while (digits.back() == '0') digits.pop_back();
+  return "." + digits;
+}
+
+struct split_time {
+  std::tm tm{};
+  nanoseconds_t nanos = 0;
+};
+
+split_time split_utc(nanoseconds_t time) {
+  split_time out;
+  std::time_t seconds = time / 1'000'000'000;
+  out.nanos = time % 1'000'000'000;
+  if (out.nanos < 0) {
+    out.nanos += 1'000'000'000;
+    --seconds;
+  }
+  gmtime_r(&seconds, &out.tm);
+  return out;
+}
+
+}  // namespace
+
+std::string format_bytes(std::int64_t bytes) {
+  auto [value, unit] = scale(bytes);
+  if (unit == 0) return fmt::format("{}B", bytes);
+  return fmt::format("{:.2f}{}", value, units[unit]);
+}
+
+std::string format_bytes_short(std::int64_t bytes) {
+  auto [value, unit] = scale(bytes);
+  if (unit == 0) return fmt::format("{}B", bytes);
+  return fmt::format("{}{}", value, units[unit]);
+}
+
+std::string format_seconds(nanoseconds_t duration, int decimals) {
+  return fmt::format("{:.{}f}", static_cast<double>(duration) / 1e9, decimals);
+}
+
+std::string format_rfc3339_nano(nanoseconds_t time) {
+  auto [tm, nanos] = split_utc(time);
+  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}Z", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+                     tm.tm_hour, tm.tm_min, tm.tm_sec, fraction(nanos));
+}
+
+std::string format_rfc3339_local(nanoseconds_t time) {
+  std::time_t seconds = time / 1'000'000'000;
+  std::tm tm{};
+  localtime_r(&seconds, &tm);
+  auto text = fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
+                          tm.tm_hour, tm.tm_min, tm.tm_sec);
+  long offset_minutes = tm.tm_gmtoff / 60;
+  if (offset_minutes == 0) return text + "Z";
+  char sign = offset_minutes < 0 ? '-' : '+';
+  offset_minutes = std::labs(offset_minutes);
+  return text + fmt::format("{}{:02}:{:02}", sign, offset_minutes / 60, offset_minutes % 60);
+}
+
+std::string format_go_time(nanoseconds_t time) {
+  auto [tm, nanos] = split_utc(time);
+  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}{} +0000 UTC", tm.tm_year + 1900, tm.tm_mon + 1,
+                     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, fraction(nanos));
+}
+
+std::string format_go_duration(nanoseconds_t duration) {
+  if (duration == 0) return "0s";
+  std::string out = duration < 0 ? "-" : "";
+  if (duration < 0) duration = -duration;
+  auto decimals = [](nanoseconds_t whole, nanoseconds_t rest, int width) {
+    if (rest == 0) return fmt::format("{}", whole);
+    auto digits = fmt::format("{:0{}}", rest, width);
+    while (digits.back() == '0') digits.pop_back();
+    return fmt::format("{}.{}", whole, digits);
+  };
+  if (duration < 1'000) return out + fmt::format("{}ns", duration);
+  if (duration < 1'000'000) return out + decimals(duration / 1'000, duration % 1'000, 3) + "µs";
+  if (duration < 1'000'000'000) return out + decimals(duration / 1'000'000, duration % 1'000'000, 6) + "ms";
+  nanoseconds_t minutes = duration / 60'000'000'000;
+  nanoseconds_t rest = duration % 60'000'000'000;
+  if (minutes >= 60) out += fmt::format("{}h", minutes / 60);
+  if (minutes > 0) out += fmt::format("{}m", minutes % 60);
+  return out + decimals(rest / 1'000'000'000, rest % 1'000'000'000, 9) + "s";
+}
+
+std::string limit_text(std::string_view text, std::size_t limit) {
+  if (text.size() <= limit) return std::string(text);
+  return std::string(text.substr(0, limit)) + "...";
+}
+
+}  // namespace kiln::client
