@@ -1,42 +1,19 @@
-// An owned file descriptor and the few calls every part of the client makes on one.
+// The few calls every part of the client makes on file descriptors and small files.
 #pragma once
 
 #include <cerrno>
 #include <string>
 #include <string_view>
-#include <utility>
 
 #include <fcntl.h>
 #include <unistd.h>
 
 #include "messages/result.hpp"
+#include "store/unique_fd.hpp"
 
 namespace kiln::client {
 
-class unique_fd {
- public:
-  unique_fd() = default;
-  explicit unique_fd(int fd) : fd_(fd) {}
-  unique_fd(unique_fd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  unique_fd& operator=(unique_fd&& other) noexcept {
-    if (this != &other) {
-      reset();
-      fd_ = std::exchange(other.fd_, -1);
-    }
-    return *this;
-  }
-  ~unique_fd() { reset(); }
-
-  int get() const noexcept { return fd_; }
-  int release() noexcept { return std::exchange(fd_, -1); }
-  explicit operator bool() const noexcept { return fd_ >= 0; }
-  void reset() noexcept {
-    if (fd_ >= 0) ::close(std::exchange(fd_, -1));
-  }
-
- private:
-  int fd_ = -1;
-};
+using kiln::unique_fd;
 
 /// Writes everything to a blocking descriptor; the errno as error otherwise.
 status write_all(int fd, std::string_view bytes);

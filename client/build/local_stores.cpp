@@ -1,0 +1,173 @@
+#include "client/build/local_stores.hpp"
+
+#include <cstdio>
+#include <filesystem>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "client/base64.hpp"
+#include "client/build/oci_index.hpp"
+#include "client/progress/status_json.hpp"
+
+namespace kiln::client {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t manifest_bytes_max = 64 << 20;
+
+void warn(const std::string& directory, const std::string& why) {
+  fmt::print(stderr, "WARNING: local cache import at {} skipped: {}\n", directory, why);
+}
+
+std::string value_or(const string_map& attrs, const char* key, std::string fallback) {
+  auto it = attrs.find(key);
+  return it == attrs.end() ? fallback : it->second;
+}
+
+status make_directory(const std::string& path, std::string_view flag) {
+  std::error_code err;
+  std::filesystem::create_directories(path, err);
+  if (err) return make_error(errc::invalid_argument, fmt::format("{} {}: {}", flag, path, err.message()));
+  return {};
+}
+
+// False when the import cannot be used; then a warning was printed.
+bool resolve_import(cache_request& import, blob_directory& store) {
+  const auto& directory = import.attrs["src"];
+  auto digest_text = value_or(import.attrs, "digest", "");
+  if (digest_text.empty()) {
+    auto found = oci_index(directory).find(value_or(import.attrs, "tag", "latest"));
+    if (!found.ok()) return warn(directory, found.error().message), false;
+    if (!*found) return warn(directory, "no digest found for tag " + value_or(import.attrs, "tag", "latest")), false;
+    digest_text = **found;
+    import.attrs["digest"] = digest_text;
+  }
+  auto d = digest::parse(digest_text);
+  if (!d.ok()) return warn(directory, d.error().message), false;
+  if (auto facts = store.info(*d); !facts.ok())
+    return warn(directory, fmt::format("digest {} unavailable: {}", digest_text, facts.error().message)), false;
+  return true;
+}
+
+// Every digest a manifest or index names, itself included.
+void collect_references(const blob_directory& store, const std::string& digest_text, std::set<std::string>& into) {
+  if (!into.insert(digest_text).second) return;
+  auto d = digest::parse(digest_text);
+  if (!d.ok()) return;
+  auto info = store.info(*d);
+  if (!info.ok() || info->size > static_cast<std::int64_t>(manifest_bytes_max)) return;
+  auto text = store.read_all(*d, manifest_bytes_max);
+  if (!text.ok() || !text->starts_with('{')) return;
+  auto parsed = json::parse(*text, nullptr, false);
+  if (!parsed.is_object()) return;
+  auto visit = [&](const json& descriptor) {
+    if (descriptor.is_object() && descriptor.contains("digest") && descriptor["digest"].is_string())
+      collect_references(store, descriptor["digest"].get<std::string>(), into);
+  };
+  if (parsed.contains("config")) visit(parsed["config"]);
+  for (const char* list : {"layers", "manifests"})
+    if (parsed.contains(list) && parsed[list].is_array())
+      for (const auto& descriptor : parsed[list]) visit(descriptor);
+}
+
+status reset_store(blob_directory& store) {
+  KILN_TRY(auto roots, oci_index(store.path()).digests());
+  std::set<std::string> referenced;
+  for (const auto& root : roots) collect_references(store, root, referenced);
+  for (const auto& blob : store.list())
+    if (!referenced.contains(blob.digest.str()))
+      if (auto removed = store.remove(blob.digest); !removed.ok())
+        fmt::print(stderr, "WARNING: reset: {}\n", removed.error().message);
+  return {};
+}
+
+std::vector<std::string> split_names(const std::string& text) {
+  std::vector<std::string> out;
+  std::size_t at = 0;
+  for (;;) {
+    auto comma = text.find(',', at);
+    out.push_back(text.substr(at, comma - at));
+    if (comma == std::string::npos) return out;
+    at = comma + 1;
+  }
+}
+
+}  // namespace
+
+result<local_stores> open_local_stores(const build_request& request) {
+  local_stores out;
+  for (const auto& e : request.cache_exports) {
+    if (e.type != "local") continue;
+    auto directory = value_or(e.attrs, "dest", "");
+    KILN_CHECK(make_directory(directory, "--export-cache"));
+    if (auto reset = value_or(e.attrs, "reset", ""); !reset.empty() && !parse_go_bool(reset))
+      return make_error(errc::invalid_argument, "--export-cache: failed to parse reset attribute: " + reset);
+    out.by_id["local:" + directory] = std::make_shared<blob_directory>(directory);
+  }
+  for (auto import : request.cache_imports) {
+    if (import.type == "local") {
+      auto directory = value_or(import.attrs, "src", "");
+      auto store = std::make_shared<blob_directory>(directory);
+      if (!resolve_import(import, *store)) continue;
+      out.by_id.try_emplace("local:" + directory, store);
+    }
+    out.usable_imports.push_back(std::move(import));
+  }
+  for (const auto& [name, directory] : request.oci_layouts) {
+    std::error_code err;
+    if (!std::filesystem::is_directory(directory, err))
+      return make_error(errc::invalid_argument,
+                        fmt::format("invalid oci-layout: oci-layout context at {} failed to initialize: not a directory", directory));
+    out.by_id["oci:" + name] = std::make_shared<blob_directory>(directory);
+  }
+  for (const auto& e : request.exports) {
+    if (e.where != export_request::destination::store) continue;
+    KILN_CHECK(make_directory(e.path, "--output"));
+    // The daemon knows one name for them all.
+    if (!out.by_id.try_emplace("export", std::make_shared<blob_directory>(e.path)).second)
+      return make_error(errc::invalid_argument, "oci store key \"export\" already exists");
+  }
+  return out;
+}
+
+status update_store_indexes(const local_stores& stores, const build_request& request, const string_map& response) {
+  auto find = [&](const char* key) { return value_or(response, key, ""); };
+  if (auto manifest = find("cache.manifest"); !manifest.empty())
+    for (const auto& e : request.cache_exports) {
+      if (e.type != "local") continue;
+      auto directory = value_or(e.attrs, "dest", "");
+      KILN_CHECK(oci_index(directory).put_tag(manifest, value_or(e.attrs, "tag", "latest")));
+      if (parse_go_bool(value_or(e.attrs, "reset", "false")).value_or(false))
+        if (auto it = stores.by_id.find("local:" + directory); it != stores.by_id.end())
+          KILN_CHECK(reset_store(*it->second));
+    }
+  auto encoded = find("containerimage.descriptor");
+  auto decoded = base64_decode(encoded);
+  if (encoded.empty() || !decoded) return {};
+  for (const auto& e : request.exports) {
+    if (e.where != export_request::destination::store) continue;
+    oci_index index(e.path);
+    if (auto names = find("image.name"); !names.empty()) {
+      for (const auto& name : split_names(names)) KILN_CHECK(index.put_name(*decoded, name));
+    } else {
+      KILN_CHECK(index.put_tag(*decoded, "latest"));
+    }
+  }
+  return {};
+}
+
+std::string cache_imports_json(const std::vector<cache_request>& imports) {
+  std::string out = "[";
+  for (const auto& import : imports) {
+    if (out.size() > 1) out += ",";
+    std::string attrs;
+    for (const auto& [key, value] : import.attrs)
+      attrs += fmt::format("{}{}:{}", attrs.empty() ? "" : ",", json_quote(key), json_quote(value));
+    out += fmt::format("{{\"Type\":{},\"Attrs\":{{{}}}}}", json_quote(import.type), attrs);
+  }
+  return out + "]";
+}
+
+}  // namespace kiln::client

@@ -1,0 +1,21 @@
+#include "client/build/metadata_file.hpp"
+
+#include <nlohmann/json.hpp>
+
+#include "client/base64.hpp"
+
+namespace kiln::client {
+
+std::string render_metadata(const std::map<std::string, std::string>& response) {
+  auto out = nlohmann::json::object();
+  for (const auto& [key, value] : response) {
+    out[key] = value;
+    auto decoded = base64_decode(value);
+    if (!decoded) continue;
+    auto parsed = nlohmann::ordered_json::parse(*decoded, nullptr, false);
+    if (parsed.is_object() && !parsed.empty()) out[key] = nlohmann::json::parse(*decoded);
+  }
+  return out.dump(2, ' ', false, nlohmann::json::error_handler_t::replace);
+}
+
+}  // namespace kiln::client

@@ -1,0 +1,51 @@
+#include "client/connect/connect.hpp"
+
+namespace kiln::client {
+namespace {
+
+constexpr const char* default_sockets[] = {"/run/buildkit/buildkitd.sock", "/run/kiln/kilnd.sock"};
+
+result<std::string> choose_address(const global_flags& flags, bool may_start, interrupt_handler& interrupts,
+                                   daemon_connection& connection) {
+  if (!flags.address.empty()) return flags.address;
+  auto accepts = [](const std::string& path) {
+    auto fd = connect_unix(path);
+    if (fd.ok()) ::close(*fd);
+    return fd.ok();
+  };
+  for (std::string path : default_sockets)
+    if (accepts(path)) return "unix://" + path;
+  auto root = embedded_root();
+  if (accepts(embedded_socket(root))) return "unix://" + embedded_socket(root);
+  if (!may_start) return std::string("unix://") + default_sockets[0];
+  KILN_TRY(connection.embedded, embedded_daemon::start(root, interrupts.token()));
+  interrupts.on_kill([daemon = connection.embedded.get()] { daemon->kill(); });
+  return connection.embedded->address();
+}
+
+}  // namespace
+
+result<daemon_connection> connect_daemon(const global_flags& flags, bool may_start, interrupt_handler& interrupts) {
+  daemon_connection connection;
+  KILN_TRY(auto address, choose_address(flags, may_start, interrupts, connection));
+  auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(flags.timeout_seconds);
+  auto channel = dial(address, flags.tls);
+  // With --wait the socket may still be on its way.
+  while (!channel.ok() && flags.wait && channel.error().code == errc::unavailable &&
+         (flags.timeout_seconds <= 0 || std::chrono::steady_clock::now() < deadline) &&
+         !interrupts.token().stop_requested()) {
+    ::usleep(50'000);
+    channel = dial(address, flags.tls);
+  }
+  if (!channel.ok()) return std::move(channel).error();
+  connection.channel = *std::move(channel);
+  if (flags.wait) {
+    auto left = flags.timeout_seconds <= 0
+                    ? std::chrono::milliseconds(std::chrono::hours(24))
+                    : std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    KILN_CHECK(wait_until_ready(connection.channel, left, interrupts.token()));
+  }
+  return connection;
+}
+
+}  // namespace kiln::client

@@ -1,0 +1,308 @@
+#include <cmath>
+#include <cstdlib>
+
+#include <CLI/CLI.hpp>
+#include <fmt/format.h>
+
+#include "client/flags/flags.hpp"
+#include "configs/version.hpp"
+
+namespace kiln::client {
+namespace {
+
+CLI::Option* add_list(CLI::App* app, const std::string& names, std::vector<std::string>& into, const std::string& help) {
+  // One value an occurrence, so that a positional may follow.
+  return app->add_option(names, into, help)->allow_extra_args(false);
+}
+
+CLI::Option* add_format(CLI::App* app, std::string& into) {
+  return app->add_option("--format", into, "Format the output using the given Go template, e.g, '{{json .}}'");
+}
+
+void add_globals(CLI::App& app, global_flags& g) {
+  app.add_flag("--debug", g.debug, "enable debug output in logs");
+  app.add_option("--addr", g.address,
+                 "buildkitd address (default: $BUILDKIT_HOST, $KILN_HOST, unix:///run/buildkit/buildkitd.sock, "
+                 "unix:///run/kiln/kilnd.sock)");
+  app.add_option("--log-format", g.log_format, "log formatter: json or text");
+  app.add_option("--tlsservername", g.tls.server_name, "buildkitd server name for certificate validation");
+  app.add_option("--tlscacert", g.tls.ca_cert, "CA certificate for validation");
+  app.add_option("--tlscert", g.tls.cert, "client certificate");
+  app.add_option("--tlskey", g.tls.key, "client key");
+  app.add_option("--tlsdir", g.tls.directory,
+                 "directory containing CA certificate, client certificate, and client key. Supported file names are "
+                 "(ca.pem, cert.pem, key.pem) or (ca.crt, tls.crt, tls.key)");
+  app.add_option("--timeout", g.timeout_seconds, "timeout backend connection after value seconds");
+  app.add_flag("--wait", g.wait, "block RPCs until the connection becomes available");
+}
+
+void add_build(CLI::App& app, build_flags& b) {
+  auto* c = app.add_subcommand("build", "build from an LLB definition, with a frontend, or from a directory")->alias("b");
+  c->add_option("context", b.context, "directory or URL to build with its Dockerfile (kilnctl build .)");
+  add_list(c, "-o,--output", b.outputs,
+           "Define exports for build result, e.g. --output type=image,name=docker.io/username/image,push=true");
+  c->add_option("--progress", b.progress, "Set type of progress (auto, plain, tty, rawjson, quiet). Use plain to show container output");
+  c->add_option("--trace", b.trace_file, "Path to trace file. Defaults to no tracing.");
+  add_list(c, "--secret", b.secrets, "Secret value exposed to the build. Format id=secretname,src=filepath");
+  add_list(c, "--allow", b.allow, "Allow extra privileged entitlement, e.g. network.host, security.insecure, device");
+  add_list(c, "--ssh", b.ssh,
+           "Allow forwarding SSH agent or a raw Unix socket to the builder. Format default|<id>[=<socket>[,raw=false]|<key>[,<key>]]");
+  c->add_option("--metadata-file", b.metadata_file, "Output build metadata (e.g., image digest) to a file as JSON");
+  c->add_option("--source-policy-file", b.source_policy_file, "Read source policy file from a JSON file");
+  c->add_option("--ref-file", b.ref_file, "Write build ref to a file");
+  add_list(c, "--registry-auth-tlscontext", b.auth_tls,
+           "Overwrite TLS configuration when authenticating with registries, e.g. --registry-auth-tlscontext "
+           "host=https://myserver:2376,insecure=false,ca=/path/to/my/ca.crt,cert=/path/to/my/cert.crt,key=/path/to/my/key.crt");
+  c->add_option("--debug-json-cache-metrics", b.cache_metrics,
+                "Where to output json cache metrics, use 'stdout' or 'stderr' for standard (error) output.");
+  c->add_flag("--no-cache", b.no_cache, "Disable cache for all the vertices");
+  c->add_flag("--proxy-network", b.proxy_network, "Run build with proxy network enforcement");
+
+  constexpr const char* full = "With --frontend or LLB on stdin";
+  c->add_option("--frontend", b.frontend, "Define frontend used for build")->group(full);
+  add_list(c, "--opt", b.opts, "Define custom options for frontend, e.g. --opt target=foo --opt build-arg:foo=bar")->group(full);
+  add_list(c, "--local", b.locals, "Allow build access to the local directory")->group(full);
+  add_list(c, "--oci-layout", b.oci_layouts, "Allow build access to the local OCI layout")->group(full);
+  add_list(c, "--export-cache,--cache-to", b.export_caches,
+           "Export build cache, e.g. --export-cache type=registry,ref=example.com/foo/bar, or --export-cache type=local,dest=path/to/dir");
+  add_list(c, "--import-cache,--cache-from", b.import_caches,
+           "Import build cache, e.g. --import-cache type=registry,ref=example.com/foo/bar, or --import-cache type=local,src=path/to/dir");
+
+  constexpr const char* brief = "With a directory";
+  c->add_option("-f,--file", b.file, "Name of the Dockerfile (default: <context>/Dockerfile)")->group(brief);
+  add_list(c, "-t,--tag", b.tags, "Name and optionally a tag (name:tag) of the image")->group(brief);
+  c->add_option("--target", b.target, "Build stage to build")->group(brief);
+  add_list(c, "--build-arg", b.build_args, "Build-time variable, NAME=value or NAME to take it from the environment")->group(brief);
+  add_list(c, "--label", b.labels, "Metadata of the image, key=value")->group(brief);
+  add_list(c, "--platform", b.platforms, "Target platform, e.g. linux/amd64,linux/arm64")->group(brief);
+  add_list(c, "--build-context", b.build_contexts, "Additional build context, name=path or name=URL")->group(brief);
+  add_list(c, "--add-host", b.add_hosts, "Custom host-to-IP mapping, host:ip")->group(brief);
+  add_list(c, "--attest", b.attests, "Attestation, e.g. type=sbom,generator=image")->group(brief);
+  add_list(c, "--no-cache-filter", b.no_cache_filters, "Do not cache the named stages")->group(brief);
+  add_list(c, "--ulimit", b.ulimits, "Limits of processes, e.g. nofile=1024:2048")->group(brief);
+  c->add_option("--sbom", b.sbom, "Shorthand for --attest=type=sbom")->expected(0, 1)->group(brief);
+  c->add_option("--provenance", b.provenance, "Shorthand for --attest=type=provenance")->expected(0, 1)->group(brief);
+  c->add_option("--network", b.network, "Network of RUN instructions: default, none or host")->group(brief);
+  c->add_option("--shm-size", b.shm_size, "Size of /dev/shm")->group(brief);
+  c->add_option("--cgroup-parent", b.cgroup_parent, "Parent cgroup of RUN instructions")->group(brief);
+  c->add_option("--call", b.call, "Evaluate instead of building: check, outline, targets")->group(brief);
+  c->add_option("--iidfile", b.iid_file, "Write the image's digest to a file")->group(brief);
+  c->add_flag("--check", b.check, "Shorthand for --call=check")->group(brief);
+  c->add_flag("--push", b.push, "Push the image to its registry")->group(brief);
+  c->add_flag("--load", b.load, "Load the image into the local Docker engine")->group(brief);
+  c->add_flag("--pull", b.pull, "Always look for newer base images")->group(brief);
+  c->add_flag("-q,--quiet", b.quiet, "Print only the image's digest")->group(brief);
+}
+
+// CLI11 knows only "--name"; Go programs and their users also write "-name".
+std::vector<std::string> widen_single_dashes(const CLI::App& app, const std::vector<std::string>& arguments) {
+  std::vector<std::string> out;
+  bool verbatim = false;
+  for (const auto& a : arguments) {
+    verbatim = verbatim || a == "--";
+    if (!verbatim && a.size() > 2 && a[0] == '-' && a[1] != '-') {
+      auto name = a.substr(1, a.find('=') == std::string::npos ? a.npos : a.find('=') - 1);
+      auto known = [&](const CLI::App& where) { return where.get_option_no_throw("--" + name) != nullptr; };
+      bool found = known(app);
+      std::function<void(const CLI::App&)> search = [&](const CLI::App& where) {
+        for (const auto* sub : where.get_subcommands({})) {
+          found = found || known(*sub);
+          search(*sub);
+        }
+      };
+      search(app);
+      if (found) {
+        out.push_back("-" + a);
+        continue;
+      }
+    }
+    out.push_back(a);
+  }
+  return out;
+}
+
+}  // namespace
+
+bool build_flags::is_short() const {
+  return context || !file.empty() || !tags.empty() || !target.empty() || !build_args.empty() || !labels.empty() ||
+         !platforms.empty() || !build_contexts.empty() || !add_hosts.empty() || !attests.empty() ||
+         !no_cache_filters.empty() || !ulimits.empty() || !sbom.empty() || !provenance.empty() || !network.empty() ||
+         !shm_size.empty() || !cgroup_parent.empty() || !call.empty() || !iid_file.empty() || push || load || pull ||
+         check || quiet;
+}
+
+result<std::int64_t> parse_go_duration(std::string_view text) {
+  auto bad = [&] { return make_error(errc::invalid_argument, fmt::format("invalid duration \"{}\"", text)); };
+  std::string_view rest = text;
+  double sign = 1;
+  if (rest.starts_with('-') || rest.starts_with('+')) {
+    if (rest[0] == '-') sign = -1;
+    rest.remove_prefix(1);
+  }
+  if (rest == "0") return 0;
+  if (rest.empty()) return bad();
+  double total = 0;
+  while (!rest.empty()) {
+    std::size_t digits = 0;
+    while (digits < rest.size() && (std::isdigit(static_cast<unsigned char>(rest[digits])) || rest[digits] == '.')) ++digits;
+    if (digits == 0) return bad();
+    double value;
+    try {
+      value = std::stod(std::string(rest.substr(0, digits)));
+    } catch (const std::exception&) {
+      return bad();
+    }
+    rest.remove_prefix(digits);
+    static constexpr std::pair<std::string_view, double> units[] = {
+        {"ns", 1}, {"us", 1e3}, {"µs", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
+    bool known = false;
+    for (const auto& [name, scale] : units)
+      if (rest.starts_with(name) && !(name == "m" && rest.starts_with("ms"))) {
+        total += value * scale;
+        rest.remove_prefix(name.size());
+        known = true;
+        break;
+      }
+    if (!known) return make_error(errc::invalid_argument, fmt::format("missing or unknown unit in duration \"{}\"", text));
+  }
+  if (std::abs(total) > 9.2e18) return bad();
+  return static_cast<std::int64_t>(sign * total);
+}
+
+result<command_line> parse_command_line(const std::string& program, const std::vector<std::string>& arguments) {
+  command_line line;
+  auto& g = line.global;
+  build_flags b;
+  du_flags du;
+  prune_flags prune;
+  prune_histories_flags prune_histories;
+  workers_flags workers;
+  info_flags info;
+  histories_flags histories;
+  logs_flags logs;
+  monitor_flags monitor;
+  get_flags get;
+  ctl_flags ctl;
+  dump_llb_flags dump_llb;
+  dump_metadata_flags dump_metadata;
+  std::string keep_duration;
+
+  CLI::App app("build utility", program);
+  app.set_help_flag("-h,--help", "show help");
+  auto version = fmt::format("{} {} {} (BuildKit {})", program, configs::package_name, configs::version, configs::buildkit_version);
+  app.set_version_flag("-v,--version", version);
+  app.require_subcommand(1);
+  app.fallthrough();
+  add_globals(app, g);
+  add_build(app, b);
+
+  auto* c = app.add_subcommand("du", "disk usage");
+  add_list(c, "-f,--filter", du.filters, "Filter records");
+  c->add_flag("-v,--verbose", du.verbose, "Verbose output");
+  add_format(c, du.format);
+
+  c = app.add_subcommand("prune", "clean up build cache");
+  c->add_option("--keep-duration", keep_duration, "Keep data newer than this limit");
+  c->add_option("--keep-storage", prune.keep_storage_mb, "Keep data below this limit (in MB)");
+  c->add_option("--keep-storage-min", prune.keep_storage_min_mb, "Always allow data above this limit (in MB)");
+  c->add_option("--free-storage", prune.free_storage_mb, "Keep free data below this limit (in MB)");
+  add_list(c, "-f,--filter", prune.filters, "Filter records");
+  c->add_flag("--all", prune.all, "Include internal/frontend references");
+  c->add_flag("-v,--verbose", prune.verbose, "Verbose output");
+  add_format(c, prune.format);
+
+  c = app.add_subcommand("prune-histories", "clean up build histories");
+  add_format(c, prune_histories.format);
+
+  auto* debug = app.add_subcommand("debug", "debug utilities");
+  debug->require_subcommand(1);
+  c = debug->add_subcommand("dump-llb", "dump LLB in human-readable format. LLB can be also passed via stdin. This command does not require the daemon to be running.");
+  c->add_flag("--dot", dump_llb.dot, "Output dot format");
+  c->add_option("llbfile", dump_llb.file, "file, or - for stdin");
+  c = debug->add_subcommand("dump-metadata", "dump the metadata in human-readable format. This command requires the daemon NOT to be running.");
+  c->add_option("--root", dump_metadata.root, "path to state directory");
+  c = debug->add_subcommand("workers", "list workers");
+  add_list(c, "-f,--filter", workers.filters, "containerd-style filter string slice");
+  c->add_flag("-v,--verbose", workers.verbose, "Verbose output");
+  add_format(c, workers.format);
+  c = debug->add_subcommand("info", "display internal information");
+  add_format(c, info.format);
+  c = debug->add_subcommand("monitor", "display build events");
+  c->add_flag("--completed", monitor.completed, "show completed builds");
+  c->add_option("--ref", monitor.ref, "show events for a specific build");
+  c = debug->add_subcommand("logs", "display build logs");
+  c->add_option("--progress", logs.progress, "progress output type");
+  c->add_flag("--trace", logs.trace, "show opentelemetry trace");
+  c->add_option("ref", logs.ref, "build ref");
+  c = debug->add_subcommand("ctl", "control build records");
+  c->add_flag("--pin", ctl.pin, "Pin build so it will not be garbage collected");
+  c->add_flag("--unpin", ctl.unpin, "Unpin build so it will be garbage collected");
+  c->add_flag("--delete", ctl.remove, "Delete build record");
+  c->add_option("ref", ctl.ref, "build ref");
+  c = debug->add_subcommand("get", "retrieve a blob from contentstore");
+  c->add_option("digest", get.digest, "blob digest");
+  c = debug->add_subcommand("histories", "list build records");
+  add_format(c, histories.format);
+  app.add_subcommand("dial-stdio", "Proxy the stdio stream to the daemon connection. Should not be invoked manually.")->group("");
+
+  std::function<void(CLI::App*)> inherit = [&](CLI::App* where) {
+    for (auto* sub : where->get_subcommands({})) {
+      sub->fallthrough();
+      inherit(sub);
+    }
+  };
+  inherit(&app);
+
+  auto widened = widen_single_dashes(app, arguments);
+  try {
+    std::vector<std::string> reversed(widened.rbegin(), widened.rend());
+    app.parse(reversed);
+  } catch (const CLI::CallForHelp&) {
+    line.command = print_flags{app.help()};
+    return line;
+  } catch (const CLI::CallForAllHelp&) {
+    line.command = print_flags{app.help("", CLI::AppFormatMode::All)};
+    return line;
+  } catch (const CLI::CallForVersion&) {
+    line.command = print_flags{version + "\n"};
+    return line;
+  } catch (const CLI::RequiredError&) {
+    if (arguments.empty()) {
+      line.command = print_flags{app.help()};
+      return line;
+    }
+    return make_error(errc::invalid_argument, fmt::format("a command is required; run '{} --help'", program));
+  } catch (const CLI::ParseError& e) {
+    return make_error(errc::invalid_argument, e.what());
+  }
+  if (g.log_format != "text" && g.log_format != "json" && !g.log_format.empty())
+    return make_error(errc::invalid_argument, fmt::format("--log-format: unsupported log type \"{}\"", g.log_format));
+  if (g.address.empty())
+    for (const char* name : {"BUILDKIT_HOST", "KILN_HOST"})
+      if (const char* value = std::getenv(name); value && *value && g.address.empty()) g.address = value;
+
+  if (!keep_duration.empty()) {
+    auto duration = parse_go_duration(keep_duration);
+    if (!duration.ok()) return std::move(duration).error().with_context("--keep-duration");
+    prune.keep_duration_ns = *duration;
+  }
+  auto chosen = [&](const char* name) { return app.got_subcommand(name); };
+  auto debugging = [&](const char* name) { return debug->got_subcommand(name); };
+  if (chosen("build")) line.command = b;
+  else if (chosen("du")) line.command = du;
+  else if (chosen("prune")) line.command = prune;
+  else if (chosen("prune-histories")) line.command = prune_histories;
+  else if (chosen("dial-stdio")) line.command = dial_stdio_flags{};
+  else if (debugging("workers")) line.command = workers;
+  else if (debugging("info")) line.command = info;
+  else if (debugging("histories")) line.command = histories;
+  else if (debugging("logs")) line.command = logs;
+  else if (debugging("monitor")) line.command = monitor;
+  else if (debugging("get")) line.command = get;
+  else if (debugging("ctl")) line.command = ctl;
+  else if (debugging("dump-llb")) line.command = dump_llb;
+  else line.command = dump_metadata;
+  return line;
+}
+
+}  // namespace kiln::client

@@ -1,0 +1,189 @@
+#include "client/session/token_fetch.hpp"
+
+#include <ctime>
+#include <memory>
+#include <mutex>
+
+#include <curl/curl.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "client/connect/address.hpp"
+#include "client/fd.hpp"
+
+namespace kiln::client {
+namespace {
+
+using nlohmann::json;
+
+constexpr std::size_t answer_bytes_max = 1 << 20;
+constexpr long fetch_timeout_seconds = 60;
+constexpr std::int64_t default_expiry_seconds = 60;
+
+struct http_answer {
+  long status = 0;
+  std::string body;
+};
+
+std::size_t collect(char* data, std::size_t size, std::size_t count, void* into) {
+  auto& body = *static_cast<std::string*>(into);
+  if (body.size() + size * count > answer_bytes_max) return 0;
+  body.append(data, size * count);
+  return size * count;
+}
+
+// libcurl takes one bundle: the system's and ours are joined for the call.
+result<std::string> join_bundles(const std::vector<std::string>& files) {
+  std::string bundle;
+  for (const char* system : {"/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"})
+    if (auto pem = read_file(system, 16 << 20); pem.ok()) {
+      bundle = *std::move(pem);
+      break;
+    }
+  for (const auto& file : files) {
+    KILN_TRY(auto pem, read_file(file, 16 << 20));
+    bundle += "\n" + pem;
+  }
+  return bundle;
+}
+
+struct http_call {
+  std::string url;
+  std::string form;  // POST when not empty
+  std::string username;
+  std::string secret;
+};
+
+result<http_answer> perform(const http_call& call, const auth_tls& tls) {
+  static std::once_flag once;
+  std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
+  std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(), curl_easy_cleanup);
+  if (!curl) return make_error(errc::internal, "libcurl does not start");
+  http_answer answer;
+  auto* c = curl.get();
+  curl_easy_setopt(c, CURLOPT_URL, call.url.c_str());
+  curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
+  curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+  curl_easy_setopt(c, CURLOPT_MAXREDIRS, 10L);
+  curl_easy_setopt(c, CURLOPT_TIMEOUT, fetch_timeout_seconds);
+  curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
+  curl_easy_setopt(c, CURLOPT_USERAGENT, "kiln");
+  curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, collect);
+  curl_easy_setopt(c, CURLOPT_WRITEDATA, &answer.body);
+  if (!call.form.empty()) curl_easy_setopt(c, CURLOPT_POSTFIELDS, call.form.c_str());
+  if (!call.secret.empty()) {
+    curl_easy_setopt(c, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+    curl_easy_setopt(c, CURLOPT_USERNAME, call.username.c_str());
+    curl_easy_setopt(c, CURLOPT_PASSWORD, call.secret.c_str());
+  }
+  std::string bundle;
+  if (!tls.root_cas.empty()) {
+    KILN_TRY(bundle, join_bundles(tls.root_cas));
+    curl_blob blob{bundle.data(), bundle.size(), CURL_BLOB_NOCOPY};
+    curl_easy_setopt(c, CURLOPT_CAINFO_BLOB, &blob);
+  }
+  if (!tls.key_pairs.empty()) {
+    curl_easy_setopt(c, CURLOPT_SSLCERT, tls.key_pairs.front().first.c_str());
+    curl_easy_setopt(c, CURLOPT_SSLKEY, tls.key_pairs.front().second.c_str());
+  }
+  if (tls.insecure) {
+    curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
+    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
+  }
+  char text[CURL_ERROR_SIZE] = "";
+  curl_easy_setopt(c, CURLOPT_ERRORBUFFER, text);
+  if (auto code = curl_easy_perform(c); code != CURLE_OK)
+    return make_error(errc::unavailable, fmt::format("{} {}: {}", call.form.empty() ? "Get" : "Post", call.url,
+                                                     *text ? text : curl_easy_strerror(code)));
+  curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &answer.status);
+  return answer;
+}
+
+bool success(const http_answer& a) { return a.status >= 200 && a.status < 400; }
+
+error unexpected(std::string_view method, const std::string& url, const http_answer& a) {
+  auto body = a.body.substr(0, 1024);
+  return make_error(a.status == 401 || a.status == 403 ? errc::unauthenticated : errc::unknown,
+                    fmt::format("unexpected status from {} request to {}: {}{}{}", method, url, a.status,
+                                body.empty() ? "" : ": ", body));
+}
+
+// 2026-01-02T03:04:05Z, with fraction or offset, to Unix seconds; 0 when it is not a time.
+std::int64_t parse_rfc3339(const std::string& text) {
+  std::tm tm{};
+  const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &tm);
+  if (!rest) return 0;
+  if (*rest == '.')
+    do ++rest;
+    while (*rest >= '0' && *rest <= '9');
+  std::int64_t seconds = timegm(&tm);
+  int hours = 0, minutes = 0;
+  char sign = 0;
+  if (std::sscanf(rest, "%c%2d:%2d", &sign, &hours, &minutes) == 3 && (sign == '+' || sign == '-'))
+    seconds -= (sign == '+' ? 1 : -1) * (hours * 3600 + minutes * 60);
+  return seconds;
+}
+
+std::string join(const std::vector<std::string>& items, std::string_view separator) {
+  return fmt::format("{}", fmt::join(items, separator));
+}
+
+result<fetched_token> get_token(const token_request& r, const auth_tls& tls) {
+  std::string query;
+  if (!r.service.empty()) query += "service=" + query_escape(r.service);
+  for (const auto& scope : r.scopes) query += (query.empty() ? "" : "&") + ("scope=" + query_escape(scope));
+  auto url = r.realm;
+  if (!query.empty()) url += (url.find('?') == std::string::npos ? "?" : "&") + query;
+  KILN_TRY(auto answer, perform({url, {}, r.username, r.secret}, tls));
+  if (!success(answer)) return unexpected("GET", url, answer);
+  return parse_token_answer(answer.body, false);
+}
+
+}  // namespace
+
+result<fetched_token> parse_token_answer(std::string_view body, bool oauth) {
+  auto parsed = json::parse(body, nullptr, false);
+  if (!parsed.is_object()) return make_error(errc::unknown, "unable to decode token response");
+  auto text = [&](const char* key) {
+    auto it = parsed.find(key);
+    return it != parsed.end() && it->is_string() ? it->get<std::string>() : std::string();
+  };
+  fetched_token out;
+  out.token = text("access_token");
+  if (out.token.empty() && !oauth) out.token = text("token");
+  if (out.token.empty())
+    return make_error(errc::unknown, "authorization server did not include a token in the response");
+  if (auto it = parsed.find("expires_in"); it != parsed.end() && it->is_number_integer())
+    out.expires_seconds = it->get<std::int64_t>();
+  if (out.expires_seconds == 0) out.expires_seconds = default_expiry_seconds;
+  if (auto issued = text("issued_at"); !issued.empty()) out.issued_at_seconds = parse_rfc3339(issued);
+  return out;
+}
+
+result<fetched_token> fetch_token(const token_request& r, const auth_tls& tls) {
+  if (r.secret.empty()) {
+    auto token = get_token(r, tls);
+    if (!token.ok()) return std::move(token).error().with_context("failed to fetch anonymous token");
+    return token;
+  }
+  auto fetched = [&]() -> result<fetched_token> {
+    std::string form = "client_id=buildkit-client";
+    if (r.username.empty())
+      form += "&grant_type=refresh_token&refresh_token=" + query_escape(r.secret);
+    else
+      form += "&grant_type=password&password=" + query_escape(r.secret);
+    if (!r.scopes.empty()) form += "&scope=" + query_escape(join(r.scopes, " "));
+    form += "&service=" + query_escape(r.service);
+    if (!r.username.empty()) form += "&username=" + query_escape(r.username);
+    KILN_TRY(auto answer, perform({r.realm, form, {}, {}}, tls));
+    if (success(answer)) return parse_token_answer(answer.body, true);
+    // Registries without POST support are known to answer so.
+    if ((answer.status == 405 && !r.username.empty()) || answer.status == 404 || answer.status == 401)
+      return get_token(r, tls);
+    return unexpected("POST", r.realm, answer);
+  }();
+  if (!fetched.ok()) return std::move(fetched).error().with_context("failed to fetch oauth token");
+  return fetched;
+}
+
+}  // namespace kiln::client
