@@ -1,0 +1,48 @@
+#include "workers/sources/git_reference.hpp"
+
+#include <catch2/catch.hpp>
+
+using namespace kiln;
+using namespace kiln::workers;
+
+namespace {
+
+result<git_reference> parse(const std::string& identifier, std::map<std::string, std::string> attributes = {}) {
+  pb::SourceOp op;
+  op.set_identifier(identifier);
+  for (auto& [k, v] : attributes) (*op.mutable_attrs())[k] = v;
+  return parse_git_source(op);
+}
+
+}  // namespace
+
+TEST_CASE("a git identifier names remote, ref and a clean subdirectory") {
+  auto r = parse("git://example.com/a/b.git#v1:../x//y/.");
+  REQUIRE(r.ok());
+  CHECK(r->remote == "https://example.com/a/b.git");
+  CHECK(r->ref == "v1");
+  CHECK(r->subdir == "x/y");
+  CHECK(parse("git://git@example.com:a/b#main")->remote == "git@example.com:a/b");
+  CHECK(parse("git://x#m", {{"git.fullurl", "ssh://git@h/p"}})->remote == "ssh://git@h/p");
+}
+
+TEST_CASE("refs and remotes that git could take for options are refused") {
+  for (auto bad : {"git://h/r#--upload-pack=x", "git://h/r#b^c", "git://", "git://h/r#a..b", "git://h/r#a b"}) {
+    INFO(bad);
+    CHECK_FALSE(parse(bad).ok());
+  }
+  CHECK_FALSE(parse("git://h/r", {{"git.checksum", "xyz"}}).ok());
+  CHECK_FALSE(parse("git://h/r", {{"git.fetchbycommit", "true"}}).ok());
+}
+
+TEST_CASE("the cache key says how the commit is checked out") {
+  std::string sha(40, 'a');
+  CHECK(parse("git://h/r")->cache_key(sha, "refs/heads/x") == sha);
+  CHECK(parse("git://h/r#x:sub", {{"git.keepgitdir", "true"}, {"git.skipsubmodules", "true"}, {"git.mtime", "commit"}})
+            ->cache_key(sha, "refs/heads/x") == sha + ".git#refs/heads/x:sub(skip-submodules)(mtime=commit)");
+}
+
+TEST_CASE("passwords do not get into messages") {
+  CHECK(redact_credentials("https://user:secret@host/x") == "https://user:xxxxx@host/x");
+  CHECK(redact_credentials("https://host/x") == "https://host/x");
+}

@@ -1,0 +1,504 @@
+#include "workers/sources/git.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "secrets.pb.h"
+#include "workers/sources/git_command.hpp"
+#include "workers/sources/git_reference.hpp"
+
+namespace kiln::workers {
+
+namespace fs = std::filesystem;
+namespace gw = moby::buildkit::v1::frontend;
+
+namespace {
+
+constexpr std::size_t remembered_max = 256;
+constexpr std::chrono::milliseconds secret_timeout{60'000};
+constexpr const char* snapshot_bucket = "git-snapshots";
+
+struct commit_info {
+  std::string ref;     // full name, or the commit itself
+  std::string sha;     // what the ref names: a commit or an annotated tag
+  std::string commit;  // the commit behind an annotated tag; else empty
+};
+
+std::string trimmed(std::string text) {
+  text.erase(text.find_last_not_of(" \t\r\n") + 1);
+  text.erase(0, text.find_first_not_of(" \t\r\n"));
+  return text;
+}
+
+std::string base64(std::string_view bytes) {
+  static constexpr char table[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string out;
+  for (std::size_t i = 0; i < bytes.size(); i += 3) {
+    unsigned value = 0;
+    for (std::size_t j = 0; j < 3; ++j)
+      value = value << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0);
+    for (std::size_t j = 0; j < 4; ++j)
+      out += i + j <= bytes.size() ? table[value >> (18 - 6 * j) & 63] : '=';
+  }
+  return out;
+}
+
+/// "https://host/" of a URL: where an authorization header may be sent.
+std::string token_scope(const std::string& url) {
+  auto scheme = url.find("://");
+  if (scheme == std::string::npos) return url;
+  auto end = url.find('/', scheme + 3);
+  auto authority = url.substr(scheme + 3, end == std::string::npos ? end : end - scheme - 3);
+  if (auto at = authority.rfind('@'); at != std::string::npos) authority.erase(0, at + 1);
+  return url.substr(0, scheme + 3) + authority + "/";
+}
+
+std::string host_of(const std::string& url) {
+  auto scope = token_scope(url);
+  auto start = scope.find("://");
+  return start == std::string::npos ? "" : scope.substr(start + 3, scope.size() - start - 4);
+}
+
+/// A file that goes away with its holder.
+struct temporary_file {
+  std::string path;
+  ~temporary_file() {
+    if (!path.empty()) unlink(path.c_str());
+  }
+};
+
+/// A mutable snapshot and where it is mounted.
+struct workspace {
+  store::mutable_ref ref;
+  store::mounted mount;
+};
+
+/// Every directory on the way must be one: a symlink could lead out of the checkout.
+status check_directories_only(const fs::path& root, const std::string& subdir) {
+  fs::path at = root;
+  for (const auto& part : fs::path(subdir)) {
+    at /= part;
+    struct stat info;
+    if (lstat(at.c_str(), &info) != 0) return errno_error(errno, "subdir " + subdir);
+    if (!S_ISDIR(info.st_mode)) return make_error(errc::invalid_argument, "subdir not a directory: " + subdir);
+  }
+  return {};
+}
+
+void set_all_times(const fs::path& root, std::int64_t seconds) {
+  timespec times[2] = {{seconds, 0}, {seconds, 0}};
+  for (const auto& entry : fs::recursive_directory_iterator(root))
+    utimensat(AT_FDCWD, entry.path().c_str(), times, AT_SYMLINK_NOFOLLOW);
+  utimensat(AT_FDCWD, root.c_str(), times, 0);
+}
+
+class git_source final : public source_handler {
+ public:
+  explicit git_source(store::ref_store& refs) : refs_(refs) {}
+
+  std::vector<std::string> schemes() const override { return {"git"}; }
+
+  result<solver::cache_map> cache_map(const op_request& request, int, const job_context& job) override {
+    KILN_TRY(auto r, parse_git_source(request.op.source()));
+    KILN_TRY(auto info, resolve(r, job));
+    remember(request.vertex, info);
+    return solver::source_cache_map(key_of(r, info));
+  }
+
+  result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
+                                      const job_context& job) override {
+    KILN_TRY(auto r, parse_git_source(request.op.source()));
+    commit_info info;
+    if (auto known = recall(request.vertex)) {
+      info = *known;
+    } else {
+      KILN_TRY(info, resolve(r, job));
+    }
+    auto snapshot_key = key_of(r, info) + ":" + r.subdir;
+    if (auto id = refs_.value(snapshot_bucket, snapshot_key))
+      if (auto kept = refs_.get(*id); kept.ok()) return std::vector{*std::move(kept)};
+
+    KILN_TRY(auto done, with_repository(r, job, [&](git_command& git) -> result<store::ref> {
+               KILN_CHECK(fetch(git, r, info, job));
+               return checkout(git, r, info, job);
+             }));
+    KILN_CHECK(refs_.set_value(snapshot_bucket, snapshot_key, done.id()));
+    return std::vector{std::move(done)};
+  }
+
+  result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
+                                                     const job_context& job) override {
+    KILN_TRY(auto r, parse_git_source(request.source()));
+    KILN_TRY(auto info, resolve(r, job));
+    gw::ResolveSourceMetaResponse response;
+    *response.mutable_source() = request.source();
+    auto& out = *response.mutable_git();
+    if (request.git().returnobject()) {
+      KILN_CHECK(with_repository(r, job, [&](git_command& git) -> result<int> {
+                   KILN_CHECK(fetch(git, r, info, job));
+                   return read_objects(git, info, out, job);
+                 }));
+    }
+    out.set_ref(info.ref);
+    out.set_checksum(info.sha);
+    out.set_commitchecksum(info.commit);
+    return response;
+  }
+
+ private:
+  static std::string key_of(const git_reference& r, const commit_info& info) {
+    auto& sha = !info.commit.empty() && !r.keep_git_dir ? info.commit : info.sha;
+    return r.cache_key(sha, info.ref);
+  }
+
+  // -- resolving -----------------------------------------------------------------------------------
+
+  result<commit_info> resolve(const git_reference& r, const job_context& job) {
+    KILN_CHECK(job.check());
+    auto mismatch = [&](const std::string& got) {
+      return make_error(errc::failed_precondition, "expected checksum to match " + r.checksum + ", got " + got);
+    };
+    if (is_commit_sha(r.ref)) {
+      if (!r.checksum.empty() && !r.ref.starts_with(r.checksum)) return mismatch(r.ref);
+      return commit_info{r.ref, r.ref, ""};
+    }
+    if (r.fetch_by_commit) {
+      auto ref = r.ref.empty() ? r.checksum : r.ref.starts_with("refs/") ? r.ref : "refs/heads/" + r.ref;
+      return commit_info{ref, r.checksum, ""};
+    }
+    git_command git;
+    temporary_file known_hosts;
+    KILN_CHECK(authorize(git, r, known_hosts, job));
+    auto ref = r.ref;
+    if (ref.empty()) {
+      KILN_TRY(ref, default_branch(git, r, job));
+    }
+    auto listed = git.run({"ls-remote", "--", r.remote, ref, ref + "^{}"}, job.stop);
+    if (!listed.ok()) return std::move(listed).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
+    KILN_TRY(auto info, pick(*listed, ref));
+    if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !info.commit.starts_with(r.checksum))
+      return mismatch(info.commit.empty() ? info.sha : info.sha + " or " + info.commit);
+    if (r.keep_git_dir) info.commit.clear();
+    return info;
+  }
+
+  /// Branches win over tags, exact names over both, as git checkout does.
+  static result<commit_info> pick(const std::string& listing, const std::string& ref) {
+    auto below = [&](const std::string& prefix) { return ref.starts_with(prefix) ? ref : prefix + ref; };
+    auto exact = below("refs/");
+    auto head = below("refs/heads/");
+    auto tag = below("refs/tags/");
+    std::map<std::string, std::string> found;
+    std::size_t start = 0;
+    while (start < listing.size()) {
+      auto end = listing.find('\n', start);
+      auto line = listing.substr(start, end == std::string::npos ? end : end - start);
+      if (auto tab = line.find('\t'); tab != std::string::npos) found[line.substr(tab + 1)] = line.substr(0, tab);
+      if (end == std::string::npos) break;
+      start = end + 1;
+    }
+    commit_info info;
+    for (const auto& name : {exact, head, tag}) {
+      auto hit = found.find(name);
+      if (hit == found.end()) continue;
+      info = {name, hit->second, ""};
+      break;
+    }
+    if (info.sha.empty())
+      return make_error(errc::not_found, "repository does not contain ref " + ref + ", output: \"" + listing + "\"");
+    if (!is_commit_sha(info.sha)) return make_error(errc::data_loss, "invalid commit sha \"" + info.sha + "\"");
+    if (info.ref == tag)
+      if (auto peeled = found.find(tag + "^{}"); peeled != found.end()) info.commit = peeled->second;
+    return info;
+  }
+
+  result<std::string> default_branch(const git_command& git, const git_reference& r, const job_context& job) {
+    auto listed = git.run({"ls-remote", "--symref", "--", r.remote, "HEAD"}, job.stop);
+    if (!listed.ok())
+      return std::move(listed).error().with_context("error fetching default branch for repository " +
+                                                    redact_credentials(r.remote));
+    constexpr std::string_view prefix = "ref: ";
+    if (auto at = listed->find(prefix); at != std::string::npos) {
+      auto end = listed->find_first_of("\t\n ", at + prefix.size());
+      return listed->substr(at + prefix.size(), end - at - prefix.size());
+    }
+    return make_error(errc::not_found, "could not find default branch for repository: " + redact_credentials(r.remote));
+  }
+
+  void remember(const std::string& vertex, commit_info info) {
+    std::lock_guard lock{mutex_};
+    if (resolved_.size() >= remembered_max) resolved_.clear();
+    resolved_.insert_or_assign(vertex, std::move(info));
+  }
+
+  std::optional<commit_info> recall(const std::string& vertex) {
+    std::lock_guard lock{mutex_};
+    auto found = resolved_.find(vertex);
+    if (found == resolved_.end()) return std::nullopt;
+    return found->second;
+  }
+
+  // -- credentials ---------------------------------------------------------------------------------
+
+  status authorize(git_command& git, const git_reference& r, temporary_file& known_hosts, const job_context& job) {
+    if (!r.known_ssh_hosts.empty()) {
+      char name[] = "/tmp/kiln-known-hosts-XXXXXX";
+      int fd = mkstemp(name);
+      if (fd < 0) return errno_error(errno, "known hosts file");
+      known_hosts.path = name;
+      auto written = write(fd, r.known_ssh_hosts.data(), r.known_ssh_hosts.size());
+      close(fd);
+      if (written != static_cast<ssize_t>(r.known_ssh_hosts.size()))
+        return make_error(errc::resource_exhausted, "writing the known hosts file");
+      git.known_hosts_file = known_hosts.path;
+    }
+    if (r.auth_header_secret.empty() && r.auth_token_secret.empty()) return {};
+    if (!job.directory || job.sessions.ids.empty()) return {};
+    auto host = host_of(r.remote);
+    struct candidate {
+      std::string name;
+      bool token;
+    };
+    std::vector<candidate> candidates;
+    for (const auto& suffix : {"." + host, std::string()}) {
+      if (!r.auth_header_secret.empty()) candidates.push_back({r.auth_header_secret + suffix, false});
+      if (!r.auth_token_secret.empty()) candidates.push_back({r.auth_token_secret + suffix, true});
+    }
+    // No secret is no error: most repositories are public.
+    auto asked = with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& session) -> status {
+      for (const auto& c : candidates) {
+        moby::buildkit::secrets::v1::GetSecretRequest request;
+        request.set_id(c.name);
+        auto answer = session.call("/moby.buildkit.secrets.v1.Secrets/GetSecret", request.SerializeAsString(), {},
+                                   secret_timeout, job.stop);
+        if (!answer.ok()) {
+          if (answer.error().code == errc::not_found || answer.error().code == errc::unimplemented) continue;
+          return std::move(answer).error();
+        }
+        moby::buildkit::secrets::v1::GetSecretResponse secret;
+        if (!secret.ParseFromString(*answer)) return make_error(errc::data_loss, "malformed secret");
+        auto value = c.token ? "basic " + base64("x-access-token:" + secret.data()) : secret.data();
+        git.config.push_back("http." + token_scope(r.remote) + ".extraheader=Authorization: " + value);
+        return {};
+      }
+      return {};
+    });
+    if (!asked.ok() && asked.error().code == errc::cancelled) return asked;
+    return {};
+  }
+
+  // -- the shared repository -------------------------------------------------------------------------
+
+  /// Runs `use` with git on the bare repository of the remote; one job a remote at a time.
+  template <class F>
+  auto with_repository(const git_reference& r, const job_context& job, F use)
+      -> decltype(use(std::declval<git_command&>())) {
+    auto turn = mutex_of(r.remote);
+    std::unique_lock lock{*turn};
+    KILN_CHECK(job.check());
+    KILN_TRY(auto repository, open_repository(r, job));
+    git_command git;
+    git.git_dir = repository.mount.path();
+    temporary_file known_hosts;
+    KILN_CHECK(authorize(git, r, known_hosts, job));
+    if (!fs::exists(repository.mount.path() / "HEAD")) {
+      std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init", "--bare"};
+      auto sha = is_commit_sha(r.ref) ? r.ref : r.checksum;
+      if (sha.size() == 64) init.push_back("--object-format=sha256");
+      KILN_CHECK(git.run(init, job.stop));
+      KILN_CHECK(git.run({"remote", "add", "origin", r.remote}, job.stop));
+    }
+    auto outcome = use(git);
+    if (!outcome.ok() && is_stale_repository(outcome.error().message)) {
+      // A tag moved, or a branch became a directory: only a fresh repository helps.
+      for (const auto& entry : fs::directory_iterator(repository.mount.path())) fs::remove_all(entry.path());
+      KILN_CHECK(git.run({"-c", "init.defaultBranch=master", "init", "--bare"}, job.stop));
+      KILN_CHECK(git.run({"remote", "add", "origin", r.remote}, job.stop));
+      outcome = use(git);
+    }
+    return outcome;
+  }
+
+  static bool is_stale_repository(const std::string& text) {
+    return text.find("would clobber existing tag") != std::string::npos ||
+           text.find("unable to update local ref") != std::string::npos ||
+           text.find("cannot lock ref") != std::string::npos;
+  }
+
+  result<workspace> open_repository(const git_reference& r, const job_context& job) {
+    store::record_options options;
+    options.description = "shared git repo for " + redact_credentials(r.remote);
+    workspace w;
+    KILN_TRY(w.ref, refs_.acquire_named("git-remote:" + r.remote, {}, options, job));
+    KILN_TRY(auto specs, refs_.mounts(w.ref));
+    KILN_TRY(w.mount, store::mounted::make(refs_, specs));
+    return w;
+  }
+
+  std::shared_ptr<std::mutex> mutex_of(const std::string& remote) {
+    std::lock_guard lock{mutex_};
+    auto& entry = remotes_[remote];
+    if (!entry) entry = std::make_shared<std::mutex>();
+    return entry;
+  }
+
+  /// The name under which the shared repository keeps what `info` names.
+  static std::string local_ref(const commit_info& info) {
+    return is_commit_sha(info.ref) ? info.ref : "refs/kiln/" + info.ref.substr(info.ref.starts_with("refs/") ? 5 : 0);
+  }
+
+  status fetch(git_command& git, const git_reference& r, const commit_info& info, const job_context& job) {
+    if (git.run({"cat-file", "-e", info.sha + "^{commit}"}, job.stop).ok())
+      return is_commit_sha(info.ref) ? status{} : point(git, info, job);
+    auto shallow = fs::path(git.git_dir) / "shallow";
+    fs::remove(fs::path(git.git_dir) / "shallow.lock");
+    std::vector<std::string> arguments = {"fetch"};
+    if (r.fetch_by_commit) {
+      arguments.insert(arguments.end(), {"--depth=1", "--no-tags", "origin", info.sha});
+    } else if (is_commit_sha(info.ref)) {
+      arguments.push_back("--tags");
+      if (fs::exists(shallow)) arguments.push_back("--unshallow");
+      arguments.insert(arguments.end(), {"origin", info.ref});
+    } else {
+      arguments.insert(arguments.end(),
+                       {"--depth=1", "--no-tags", "origin", "--force", "--", info.ref + ":" + local_ref(info)});
+    }
+    auto fetched = git.run(arguments, job.stop);
+    if (!fetched.ok()) return std::move(fetched).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
+    if (!git.run({"cat-file", "-e", info.sha}, job.stop).ok()) {
+      // The ref moved between resolving and fetching: ask for the very commit.
+      std::vector<std::string> again = {"fetch", "--tags"};
+      if (fs::exists(shallow)) again.push_back("--unshallow");
+      again.insert(again.end(), {"origin", info.sha});
+      if (!git.run(again, job.stop).ok() || !git.run({"cat-file", "-e", info.sha}, job.stop).ok())
+        return make_error(errc::failed_precondition, "fetched ref " + info.ref + " does not match expected commit " +
+                                                         info.sha + " and commit can not be found in the repository");
+    }
+    return is_commit_sha(info.ref) ? status{} : point(git, info, job);
+  }
+
+  status point(git_command& git, const commit_info& info, const job_context& job) {
+    auto updated = git.run({"update-ref", "--no-deref", local_ref(info), info.sha}, job.stop);
+    return updated.ok() ? status{} : status{std::move(updated).error()};
+  }
+
+  static result<int> read_objects(git_command& git, commit_info& info, gw::ResolveSourceGitResponse& out,
+                                  const job_context& job) {
+    KILN_TRY(auto type, git.run({"cat-file", "-t", info.sha}, job.stop));
+    auto commit = info.sha;
+    info.commit.clear();
+    if (trimmed(type) == "tag") {
+      KILN_TRY(auto tag, git.run({"cat-file", "tag", info.sha}, job.stop));
+      out.set_tagobject(tag);
+      KILN_TRY(commit, git.run({"rev-parse", info.sha + "^{commit}"}, job.stop));
+      commit = trimmed(commit);
+      info.commit = commit;
+    } else if (trimmed(type) != "commit") {
+      return make_error(errc::invalid_argument, "expected commit or tag object, got " + trimmed(type));
+    }
+    KILN_TRY(auto object, git.run({"cat-file", "commit", commit}, job.stop));
+    out.set_commitobject(object);
+    return 0;
+  }
+
+  // -- checking out ----------------------------------------------------------------------------------
+
+  result<store::ref> checkout(git_command& git, const git_reference& r, const commit_info& info, const job_context& job) {
+    KILN_TRY(auto actual, git.run({"rev-parse", info.sha + "^{}"}, job.stop));
+    if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !trimmed(actual).starts_with(r.checksum))
+      return make_error(errc::failed_precondition, "expected checksum to match " + r.checksum + ", got " + info.sha);
+    store::record_options options;
+    options.description = "git snapshot for " + redact_credentials(r.remote) + "#" + r.ref;
+    options.type = store::record_type::source_git_checkout;
+    workspace w;
+    KILN_TRY(w.ref, refs_.create({}, options, job));
+    KILN_TRY(auto specs, refs_.mounts(w.ref));
+    KILN_TRY(w.mount, store::mounted::make(refs_, specs));
+    auto root = w.mount.path();
+    if (r.keep_git_dir && r.subdir.empty()) {
+      KILN_CHECK(checkout_with_git_dir(git, r, info, root, job));
+    } else {
+      KILN_CHECK(checkout_files(git, r, info, root, job));
+    }
+    if (r.commit_mtime) {
+      KILN_TRY(auto text, git.run({"log", "-1", "--format=%ct", info.sha + "^{commit}"}, job.stop));
+      set_all_times(root, std::strtoll(text.c_str(), nullptr, 10));
+    }
+    KILN_CHECK(w.mount.unmount());
+    return refs_.commit(std::move(w.ref));
+  }
+
+  status checkout_files(const git_command& shared, const git_reference& r, const commit_info& info, const fs::path& root,
+                        const job_context& job) {
+    auto target = root;
+    if (!r.subdir.empty()) {
+      target = root / (".kiln-checkout-" + new_id());
+      fs::create_directory(target);
+    }
+    auto git = shared;
+    git.work_tree = target;
+    auto done = git.run({"checkout", "--no-overlay", info.sha, "--", "."}, job.stop);
+    if (!done.ok()) return std::move(done).error().with_context("failed to checkout remote " + redact_credentials(r.remote));
+    KILN_CHECK(update_submodules(git, r, job));
+    fs::remove(target / ".git");
+    if (r.subdir.empty()) return {};
+    auto valid = check_directories_only(target, r.subdir);
+    if (!valid.ok()) return std::move(valid).error().with_context("invalid subdir " + r.subdir);
+    for (const auto& entry : fs::directory_iterator(target / r.subdir))
+      fs::rename(entry.path(), root / entry.path().filename());
+    fs::remove_all(target);
+    return {};
+  }
+
+  status checkout_with_git_dir(git_command& shared, const git_reference& r, const commit_info& info,
+                               const fs::path& root, const job_context& job) {
+    auto git = shared;
+    git.work_tree = root;
+    git.git_dir = root / ".git";
+    std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init"};
+    if (info.sha.size() == 64) init.push_back("--object-format=sha256");
+    KILN_CHECK(git.run(init, job.stop));
+    // Through file:// and not a plain path: local clones copy files of the host by name.
+    KILN_CHECK(git.run({"remote", "add", "origin", "file://" + shared.git_dir}, job.stop));
+    std::string source = local_ref(info);
+    std::string target = info.ref;
+    if (is_commit_sha(info.ref)) {
+      source = "refs/kiln/commits/" + info.ref;
+      KILN_CHECK(shared.run({"update-ref", source, info.ref}, job.stop));
+      target.clear();
+    }
+    auto refspec = target.empty() ? source : source + ":" + target;
+    KILN_CHECK(git.run({"fetch", "-u", "--depth=1", "--", "origin", refspec}, job.stop));
+    auto done = git.run({"checkout", "FETCH_HEAD"}, job.stop);
+    if (!done.ok()) return std::move(done).error().with_context("failed to checkout remote " + redact_credentials(r.remote));
+    KILN_CHECK(git.run({"remote", "set-url", "origin", redact_credentials(r.remote)}, job.stop));
+    KILN_CHECK(git.run({"reflog", "expire", "--all", "--expire=now"}, job.stop));
+    fs::remove(root / ".git" / "FETCH_HEAD");
+    return update_submodules(git, r, job);
+  }
+
+  static status update_submodules(const git_command& git, const git_reference& r, const job_context& job) {
+    if (r.skip_submodules || !fs::exists(fs::path(git.work_tree) / ".gitmodules")) return {};
+    auto done = git.run({"submodule", "update", "--init", "--recursive", "--depth=1"}, job.stop);
+    if (done.ok()) return {};
+    return std::move(done).error().with_context("failed to update submodules for " + redact_credentials(r.remote));
+  }
+
+  store::ref_store& refs_;
+  std::mutex mutex_;
+  std::map<std::string, commit_info> resolved_;  // by vertex: what was keyed is what is run
+  std::map<std::string, std::shared_ptr<std::mutex>> remotes_;
+};
+
+}  // namespace
+
+std::shared_ptr<source_handler> make_git_source(store::ref_store& refs) { return std::make_shared<git_source>(refs); }
+
+}  // namespace kiln::workers

@@ -1,0 +1,39 @@
+// What a git source op asks for: the remote, the ref, and how to check it out. Pure.
+// Source: BuildKit source/git/{identifier,source}.go, util/gitutil/git_url.go; features.md D5.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "messages/result.hpp"
+#include "ops.pb.h"
+
+namespace kiln::workers {
+
+struct git_reference {
+  std::string remote;  // URL for git's own program
+  std::string ref;     // branch, tag, full ref or commit; empty: the default branch
+  std::string subdir;  // clean, relative; empty: all
+  std::string checksum;
+  std::string auth_token_secret;
+  std::string auth_header_secret;
+  std::string ssh_id;           // agent to forward; empty: none
+  std::string known_ssh_hosts;  // content of a known_hosts file
+  bool keep_git_dir = false;
+  bool skip_submodules = false;
+  bool fetch_by_commit = false;
+  bool commit_mtime = false;  // files get the commit's time
+
+  /// What names the content besides the commit: suffixes of the cache key.
+  std::string cache_key(std::string_view sha, std::string_view used_ref) const;
+};
+
+/// From identifier "git://host/path#ref:subdir" and attributes; invalid_argument names the attribute.
+result<git_reference> parse_git_source(const pb::SourceOp& op);
+
+/// 40 (or 64) hex digits.
+bool is_commit_sha(std::string_view text);
+/// The URL with its password hidden, for messages.
+std::string redact_credentials(std::string_view url);
+
+}  // namespace kiln::workers
