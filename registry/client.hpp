@@ -93,6 +93,8 @@ error status_error(const std::string& method, const std::string& url, const resp
 
 /// The label under which a blob remembers repositories that have it.
 std::string source_label(std::string_view domain);
+/// Adds the repository to the places that are known to have the blob; best effort.
+void remember_source(store::blob_store& blobs, const digest& d, const reference& ref);
 
 /// The media types we accept as manifests, for the Accept header.
 std::string manifest_accept();

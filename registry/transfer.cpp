@@ -36,7 +36,8 @@ std::string with_query(const std::string& location, const std::string& query) {
   return location + (location.find('?') == location.npos ? "?" : "&") + query;
 }
 
-/// Adds the repository to the blob's list of places that have it; best effort.
+}  // namespace
+
 void remember_source(store::blob_store& blobs, const digest& d, const reference& ref) {
   auto info = blobs.info(d);
   if (!info.ok()) return;
@@ -49,8 +50,6 @@ void remember_source(store::blob_store& blobs, const digest& d, const reference&
   info->labels[label] = value.empty() ? ref.path : value + "," + ref.path;
   (void)blobs.set_labels(d, info->labels);
 }
-
-}  // namespace
 
 status repository::fetch_from(const endpoint& e, const std::string& from, const descriptor& d,
                               store::blob_store& into, const byte_progress& progress) {

@@ -1,0 +1,333 @@
+#include "workers/sources/image.hpp"
+
+#include <algorithm>
+#include <nlohmann/json.hpp>
+
+#include "registry/client.hpp"
+#include "registry/image_json.hpp"
+#include "registry/media_types.hpp"
+#include "workers/sources/image_reader.hpp"
+#include "workers/sources/resolved_memory.hpp"
+
+namespace kiln::workers {
+namespace {
+
+namespace gw = moby::buildkit::v1::frontend;
+
+enum class resolve_mode { standard, pull, local };
+
+result<resolve_mode> parse_mode(const std::string& text) {
+  if (text.empty() || text == "default") return resolve_mode::standard;
+  if (text == "pull") return resolve_mode::pull;
+  if (text == "local") return resolve_mode::local;
+  return make_error(errc::invalid_argument, "invalid resolvemode: " + text);
+}
+
+/// What the op asks for.
+struct wanted_image {
+  registry::reference ref;
+  resolve_mode mode = resolve_mode::standard;
+  store::record_type type = store::record_type::regular;
+  std::optional<int> layer_limit;
+  kiln::digest checksum;
+};
+
+result<wanted_image> parse_source(const pb::SourceOp& source) {
+  constexpr std::string_view scheme = "docker-image://";
+  wanted_image out;
+  if (!source.identifier().starts_with(scheme))
+    return make_error(errc::invalid_argument,
+                      "source \"" + source.identifier() + "\" is no docker-image:// source");
+  KILN_TRY(out.ref, registry::parse_reference(std::string_view(source.identifier()).substr(scheme.size())));
+  if (out.ref.name_only())
+    return make_error(errc::invalid_argument, "source \"" + source.identifier() +
+                                                  "\": object required: image needs a tag or a digest");
+  for (const auto& [name, value] : source.attrs()) {
+    if (name == "image.resolvemode") {
+      KILN_TRY(out.mode, parse_mode(value));
+    } else if (name == "image.recordtype") {
+      KILN_TRY(out.type, parse_image_record_type(value));
+    } else if (name == "image.layerlimit") {
+      if (value.empty()) return make_error(errc::invalid_argument, "invalid layer limit ");
+      KILN_TRY(out.layer_limit, parse_layer_limit(value));
+    } else if (name == "image.checksum") {
+      auto d = digest::parse(value);
+      if (!d.ok()) return std::move(d).error().with_context("invalid image checksum " + value);
+      out.checksum = *std::move(d);
+    }
+  }
+  return out;
+}
+
+/// Pulls layers with the credentials of whichever job needs them.
+class registry_provider : public store::blob_provider {
+ public:
+  registry_provider(registry::hosts& hosts, registry::reference ref) : hosts_(hosts), ref_(std::move(ref)) {}
+
+  status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
+    KILN_TRY(auto repo, registry::repository::open(hosts_, ref_, registry::repository::access::pull, job));
+    std::string id = blob.digest.str();
+    job.progress->progress(id, 0, blob.size, false);
+    auto s = repo->fetch_blob(blob, into, [&](std::int64_t current, std::int64_t total) {
+      job.progress->progress(id, current, total, false);
+    });
+    job.progress->progress(id, s.ok() ? blob.size : 0, blob.size, true);
+    if (!s.ok()) return std::move(s).error().with_context("failed to copy");
+    return {};
+  }
+
+ private:
+  registry::hosts& hosts_;
+  registry::reference ref_;
+};
+
+class registry_origin : public image_origin {
+ public:
+  registry_origin(store::ref_store& store, registry::hosts& hosts, wanted_image wanted,
+                  const job_context& job)
+      : store_(store), hosts_(hosts), wanted_(std::move(wanted)), job_(job) {}
+
+  result<descriptor> resolve() override {
+    if (auto d = known_content()) return *std::move(d);
+    if (wanted_.mode == resolve_mode::local)
+      if (auto d = remembered(true)) return *std::move(d);
+    auto d = resolve_remote();
+    if (d.ok()) {
+      remember(*d);
+      return d;
+    }
+    if (wanted_.mode == resolve_mode::pull || d.error().code == errc::cancelled) return d;
+    // An image built here may exist nowhere else; one pulled before helps while the registry is away.
+    bool away = d.error().code == errc::unavailable;
+    if (auto local = remembered(away)) {
+      job_.progress->warn("using the local copy of " + wanted_.ref.str() + ": " + d.error().message);
+      return *std::move(local);
+    }
+    return d;
+  }
+
+  result<std::string> read(const descriptor& d, std::int64_t limit) override {
+    auto& blobs = store_.blobs();
+    if (blobs.has(d.digest))
+      if (auto bytes = blobs.read_all(d.digest, limit); bytes.ok() && sha256(*bytes) == d.digest)
+        return bytes;
+    KILN_CHECK(connect());
+    std::string bytes;
+    if (registry::media::is_index(d.media_type) || registry::media::is_manifest(d.media_type)) {
+      KILN_TRY(registry::fetched_manifest m, repo_->manifest(d.digest));
+      bytes = std::move(m.bytes);
+    } else {
+      KILN_TRY(bytes, repo_->small_blob(d, limit));
+    }
+    KILN_TRY(kiln::digest stored, blobs.put(bytes));
+    registry::remember_source(blobs, stored, wanted_.ref);
+    return bytes;
+  }
+
+  std::shared_ptr<store::blob_provider> provider() override {
+    return std::make_shared<registry_provider>(hosts_, wanted_.ref);
+  }
+
+ private:
+  status connect() {
+    if (!repo_) {
+      KILN_TRY(repo_,
+               registry::repository::open(hosts_, wanted_.ref, registry::repository::access::pull, job_));
+    }
+    return {};
+  }
+
+  /// A digest whose content came from this very repository needs no registry.
+  std::optional<descriptor> known_content() {
+    if (!wanted_.ref.digest || wanted_.mode == resolve_mode::pull) return std::nullopt;
+    auto info = store_.blobs().info(wanted_.ref.digest);
+    if (!info.ok() || info->size > configs::max_manifest_size) return std::nullopt;
+    auto source = info->labels.find(registry::source_label(wanted_.ref.domain));
+    if (source == info->labels.end() ||
+        ("," + source->second + ",").find("," + wanted_.ref.path + ",") == std::string::npos)
+      return std::nullopt;
+    return described(wanted_.ref.digest);
+  }
+
+  std::optional<descriptor> described(const kiln::digest& d) {
+    auto bytes = store_.blobs().read_all(d, configs::max_manifest_size);
+    if (!bytes.ok() || sha256(*bytes) != d) return std::nullopt;
+    auto m = registry::parse_manifest(*bytes, "");
+    if (!m.ok()) return std::nullopt;
+    descriptor out;
+    out.media_type = m->media_type;
+    out.digest = d;
+    out.size = static_cast<std::int64_t>(bytes->size());
+    return out;
+  }
+
+  /// What the image store, or (with `pulled`) an earlier pull, knows under the name.
+  std::optional<descriptor> remembered(bool pulled) {
+    registry::reference named = wanted_.ref;
+    if (named.tag.empty()) named.tag = "latest";
+    named.digest = {};
+    for (auto bucket : {image_store_bucket, resolved_bucket}) {
+      if (bucket == resolved_bucket && !pulled) continue;
+      auto text = store_.value(bucket, named.str());
+      if (!text) continue;
+      auto d = registry::parse_descriptor(nlohmann::json::parse(*text, nullptr, false));
+      if (!d.ok() || (wanted_.ref.digest && d->digest != wanted_.ref.digest)) continue;
+      if (auto found = described(d->digest)) return found;
+    }
+    return std::nullopt;
+  }
+
+  void remember(const descriptor& d) {
+    if (wanted_.ref.tag.empty()) return;
+    registry::reference named = wanted_.ref;
+    named.digest = {};
+    std::string text = registry::descriptor_json(d).dump();
+    if (store_.value(resolved_bucket, named.str()) != text)
+      (void)store_.set_value(resolved_bucket, named.str(), text);
+  }
+
+  result<descriptor> resolve_remote() {
+    KILN_CHECK(connect());
+    return repo_->resolve();
+  }
+
+  store::ref_store& store_;
+  registry::hosts& hosts_;
+  wanted_image wanted_;
+  const job_context& job_;
+  std::unique_ptr<registry::repository> repo_;
+};
+
+class image_source : public source_handler {
+ public:
+  image_source(store::ref_store& store, registry::hosts& hosts) : store_(store), hosts_(hosts) {}
+
+  std::vector<std::string> schemes() const override { return {"docker-image"}; }
+
+  result<solver::cache_map> cache_map(const op_request& request, int index, const job_context& job) override {
+    KILN_TRY(wanted_image wanted, parse_source(request.op.source()));
+    // The first key of a vertex asks anew; what follows agrees with it.
+    KILN_TRY(resolved_image image, resolved(request, wanted, index == 0, job));
+    bool has_chain = !image.layers.empty();
+    auto map = solver::source_cache_map(
+        index == 0 || !has_chain ? manifest_key(image.root.digest, request.platform, wanted.layer_limit)
+                                 : image.chain.str());
+    map.more = index == 0 && has_chain;
+    return map;
+  }
+
+  result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
+                                      const job_context& job) override {
+    KILN_TRY(wanted_image wanted, parse_source(request.op.source()));
+    KILN_TRY(resolved_image image, resolved(request, wanted, false, job));
+    registry_origin origin(store_, hosts_, wanted, job);
+    store::record_options options{"pulled from " + wanted.ref.str(), wanted.type, 0};
+    KILN_TRY(store::ref r, layers_as_ref(store_, image, origin.provider(), options));
+    return std::vector<store::ref>{std::move(r)};
+  }
+
+  result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
+                                                     const job_context& job) override {
+    KILN_TRY(wanted_image wanted, parse_source(request.source()));
+    if (!request.resolvemode().empty()) {
+      KILN_TRY(wanted.mode, parse_mode(request.resolvemode()));
+    }
+    platform p = request.has_platform() ? from_proto(request.platform()) : host_platform();
+    registry_origin origin(store_, hosts_, wanted, job);
+    gw::ResolveSourceMetaResponse out;
+    *out.mutable_source() = request.source();
+    KILN_TRY(descriptor root, origin.resolve());
+    KILN_CHECK(check(wanted, root));
+    out.mutable_image()->set_digest(root.digest.str());
+    if (!request.image().noconfig()) {
+      KILN_TRY(resolved_image image, read_image(origin, root, p, std::nullopt));
+      out.mutable_image()->set_config(image.config);
+    }
+    if (request.image().attestationchain() || request.image().resolveattestations_size() > 0)
+      KILN_CHECK(add_attestations(origin, root, p, request.image(), *out.mutable_image()));
+    return out;
+  }
+
+ private:
+  static status check(const wanted_image& wanted, const descriptor& root) {
+    if (wanted.checksum && wanted.checksum != root.digest)
+      return make_error(errc::failed_precondition,
+                        "image digest " + root.digest.str() + " for " + wanted.ref.str() +
+                            " does not match expected checksum " + wanted.checksum.str());
+    return {};
+  }
+
+  result<resolved_image> resolved(const op_request& request, const wanted_image& wanted, bool anew,
+                                  const job_context& job) {
+    std::string key = resolved_memory<resolved_image>::key_of(
+        request.vertex, request.op.source().identifier() + " " + format_platform(request.platform), job);
+    if (!anew)
+      if (auto known = memory_.find(key)) return *std::move(known);
+    std::string id = "resolve " + wanted.ref.str();
+    job.progress->progress(id, 0, 0, false);
+    registry_origin origin(store_, hosts_, wanted, job);
+    auto image = [&]() -> result<resolved_image> {
+      KILN_TRY(descriptor root, origin.resolve());
+      KILN_CHECK(check(wanted, root));
+      return read_image(origin, root, request.platform, wanted.layer_limit);
+    }();
+    job.progress->progress(id, 0, 0, true);
+    if (image.ok()) memory_.keep(key, *image);
+    return image;
+  }
+
+  /// Root, manifests and the attestation blobs asked for. Source: source/containerimage/source.go.
+  status add_attestations(image_origin& origin, const descriptor& root, const platform& wanted,
+                          const gw::ResolveSourceImageRequest& request, gw::ResolveSourceImageResponse& out) {
+    if (!registry::media::is_index(root.media_type)) return {};
+    KILN_TRY(std::string bytes, origin.read(root, configs::max_manifest_size));
+    KILN_TRY(registry::manifest index, registry::parse_manifest(bytes, root.media_type));
+    auto* chain = out.mutable_attestationchain();
+    chain->set_root(root.digest.str());
+    auto add_blob = [&](const descriptor& d, std::string data) {
+      auto& blob = (*chain->mutable_blobs())[d.digest.str()];
+      blob.mutable_desc()->set_media_type(d.media_type);
+      blob.mutable_desc()->set_digest(d.digest.str());
+      blob.mutable_desc()->set_size(d.size);
+      for (const auto& [k, v] : d.annotations) (*blob.mutable_desc()->mutable_annotations())[k] = v;
+      blob.set_data(std::move(data));
+    };
+    add_blob(root, bytes);
+    const descriptor* image = registry::choose_platform(index, wanted);
+    if (image == nullptr) return {};
+    chain->set_imagemanifest(image->digest.str());
+    for (const auto& entry : index.entries) {
+      auto subject = entry.annotations.find("vnd.docker.reference.digest");
+      if (!registry::is_attestation(entry) || subject == entry.annotations.end() ||
+          subject->second != image->digest.str())
+        continue;
+      KILN_TRY(std::string text, origin.read(entry, configs::max_manifest_size));
+      KILN_TRY(registry::manifest statement, registry::parse_manifest(text, entry.media_type));
+      chain->set_attestationmanifest(entry.digest.str());
+      add_blob(entry, std::move(text));
+      for (const auto& layer : statement.layers) {
+        auto type = layer.annotations.find("in-toto.io/predicate-type");
+        bool asked = type != layer.annotations.end() &&
+                     std::find(request.resolveattestations().begin(), request.resolveattestations().end(),
+                               type->second) != request.resolveattestations().end();
+        if (!asked) continue;
+        KILN_TRY(std::string data, origin.read(layer, configs::max_image_config_size));
+        add_blob(layer, std::move(data));
+      }
+      break;
+    }
+    return {};
+  }
+
+  store::ref_store& store_;
+  registry::hosts& hosts_;
+  resolved_memory<resolved_image> memory_;
+};
+
+}  // namespace
+
+std::unique_ptr<source_handler> make_image_source(store::ref_store& store, registry::hosts& hosts) {
+  return std::make_unique<image_source>(store, hosts);
+}
+
+}  // namespace kiln::workers
