@@ -1,0 +1,319 @@
+#include "exporters/image_config.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <ctime>
+
+#include "registry/image_json.hpp"
+#include "registry/media_types.hpp"
+
+namespace kiln::exporters {
+namespace {
+
+namespace media = registry::media;
+using json = nlohmann::json;
+constexpr std::int64_t second = 1'000'000'000;
+
+std::string text_of(const ordered_json& j, const char* name) {
+  auto it = j.find(name);
+  return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
+}
+
+error bad(const std::string& why) { return make_error(errc::invalid_argument, "invalid image config for export: " + why); }
+
+/// One history entry, as the OCI specification has it.
+struct history_entry {
+  std::optional<std::int64_t> created;
+  std::string created_text;  // as it was written, to keep its form
+  std::string created_by, author, comment;
+  bool empty_layer = false;
+
+  bool operator==(const history_entry&) const = default;
+  void set_created(std::optional<std::int64_t> t) {
+    created = t;
+    created_text = t ? format_time(*t) : "";
+  }
+};
+
+result<std::vector<history_entry>> parse_history(const ordered_json& config) {
+  std::vector<history_entry> out;
+  auto it = config.find("history");
+  if (it == config.end() || it->is_null()) return out;
+  if (!it->is_array()) return bad("history is no list");
+  for (const auto& h : *it) {
+    if (!h.is_object()) return bad("history entry is no object");
+    history_entry e;
+    e.created_text = text_of(h, "created");
+    if (!e.created_text.empty()) {
+      e.created = parse_time(e.created_text);
+      if (!e.created) return bad("history entry created at \"" + e.created_text + "\"");
+    }
+    e.created_by = text_of(h, "created_by");
+    e.author = text_of(h, "author");
+    e.comment = text_of(h, "comment");
+    e.empty_layer = h.contains("empty_layer") && h["empty_layer"].is_boolean() && h["empty_layer"].get<bool>();
+    out.push_back(std::move(e));
+  }
+  return out;
+}
+
+ordered_json history_json(const std::vector<history_entry>& history) {
+  ordered_json out = ordered_json::array();
+  for (const auto& h : history) {
+    ordered_json j = ordered_json::object();
+    if (h.created) j["created"] = h.created_text;
+    if (!h.created_by.empty()) j["created_by"] = h.created_by;
+    if (!h.author.empty()) j["author"] = h.author;
+    if (!h.comment.empty()) j["comment"] = h.comment;
+    if (h.empty_layer) j["empty_layer"] = true;
+    out.push_back(std::move(j));
+  }
+  return out;
+}
+
+/// Makes the history account for every layer, and every entry have a time.
+void normalize_history(std::vector<history_entry>& history, const std::vector<layer_meta>& layers) {
+  std::size_t counted = 0;
+  for (auto& h : history) {
+    if (!h.empty_layer && counted == layers.size()) h.empty_layer = true;  // accounts for no layer there is
+    if (!h.empty_layer) ++counted;
+  }
+  for (std::size_t i = counted; i < layers.size(); ++i) {
+    history_entry h;
+    h.set_created(layers[i].created_at_ns);
+    h.created_by = layers[i].description.empty() ? "created by buildkit" : layers[i].description;
+    h.comment = "buildkit.exporter.image.v0";
+    history.push_back(std::move(h));
+  }
+  std::size_t layer = 0;
+  for (auto& h : history) {
+    if (h.empty_layer) continue;
+    if (!h.created) h.set_created(layers[layer].created_at_ns);
+    ++layer;
+  }
+  // Entries without a time get that of the first layer that is new, else of the last one known.
+  const history_entry* created = nullptr;
+  bool missing = false;
+  for (const auto& h : history) {
+    if (h.created) {
+      created = &h;
+      if (missing) break;
+    } else {
+      missing = true;
+    }
+  }
+  if (created == nullptr) return;
+  history_entry time = *created;
+  missing = false;
+  for (auto& h : history) {
+    if (h.created) {
+      if (missing) time = h;
+    } else {
+      missing = true;
+      h.created = time.created;
+      h.created_text = time.created_text;
+    }
+  }
+}
+
+/// Times after the epoch become the epoch, but for what the base image brought.
+void clamp_history(std::vector<history_entry>& history, const std::vector<history_entry>& base, std::int64_t epoch_ns) {
+  bool diverged = false;
+  for (std::size_t i = 0; i < history.size(); ++i) {
+    if (!diverged && i < base.size() && history[i] == base[i]) continue;
+    diverged = true;
+    if (!history[i].created || *history[i].created > epoch_ns) history[i].set_created(epoch_ns);
+  }
+}
+
+ordered_json default_config() {
+  platform p = normalize(host_platform());
+  ordered_json j;
+  j["architecture"] = p.architecture;
+  if (!p.variant.empty()) j["variant"] = p.variant;
+  j["os"] = p.os;
+  ordered_json config;
+  config["Env"] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
+  config["WorkingDir"] = "/";
+  j["config"] = std::move(config);
+  return j;
+}
+
+}  // namespace
+
+std::string go_json(const ordered_json& j, bool indent) {
+  std::string raw = j.dump(indent ? 2 : -1, ' ', false, ordered_json::error_handler_t::replace), out;
+  out.reserve(raw.size());
+  for (std::size_t i = 0; i < raw.size(); ++i) {
+    char c = raw[i];
+    if (c == '<') {
+      out += "\\u003c";
+    } else if (c == '>') {
+      out += "\\u003e";
+    } else if (c == '&') {
+      out += "\\u0026";
+    } else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa8") == 0) {
+      out += "\\u2028", i += 2;
+    } else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa9") == 0) {
+      out += "\\u2029", i += 2;
+    } else {
+      out += c;
+    }
+  }
+  return out;
+}
+
+std::string format_time(std::int64_t unix_ns) {
+  std::int64_t s = unix_ns / second, ns = unix_ns % second;
+  if (ns < 0) ns += second, --s;
+  std::time_t t = s;
+  std::tm tm{};
+  gmtime_r(&t, &tm);
+  char text[64];
+  std::size_t n = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
+  std::string out(text, n);
+  if (ns != 0) {
+    std::snprintf(text, sizeof text, ".%09lld", static_cast<long long>(ns));
+    std::string fraction(text);
+    fraction.erase(fraction.find_last_not_of('0') + 1);
+    out += fraction;
+  }
+  return out + "Z";
+}
+
+std::optional<std::int64_t> parse_time(std::string_view text) {
+  std::tm tm{};
+  int used = 0;
+  std::string copy(text.substr(0, 64));
+  if (std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
+                  &tm.tm_min, &tm.tm_sec, &used) != 6 ||
+      used < 19)
+    return std::nullopt;
+  tm.tm_year -= 1900;
+  tm.tm_mon -= 1;
+  std::size_t at = static_cast<std::size_t>(used);
+  std::int64_t ns = 0;
+  if (at < copy.size() && copy[at] == '.') {
+    std::int64_t scale = second / 10;
+    for (++at; at < copy.size() && std::isdigit(static_cast<unsigned char>(copy[at])); ++at, scale /= 10) ns += (copy[at] - '0') * scale;
+  }
+  std::int64_t offset = 0;
+  std::string zone = copy.substr(at);
+  if (zone.size() == 6 && (zone[0] == '+' || zone[0] == '-')) {
+    int h = 0, m = 0;
+    if (std::sscanf(zone.c_str() + 1, "%2d:%2d", &h, &m) != 2) return std::nullopt;
+    offset = (h * 60 + m) * 60 * (zone[0] == '-' ? -1 : 1);
+  } else if (zone != "Z" && zone != "z") {
+    return std::nullopt;
+  }
+  std::int64_t s = timegm(&tm) - offset;
+  // Go's zero time and other dates far off do not fit nanoseconds.
+  if (s > INT64_MAX / second - 1 || s < INT64_MIN / second + 1) return s < 0 ? INT64_MIN : INT64_MAX;
+  return s * second + ns;
+}
+
+result<std::string> patch_image_config(std::string_view config, const config_patch& patch) {
+  ordered_json j = config.empty() ? default_config() : ordered_json::parse(config, nullptr, false);
+  if (j.is_discarded()) return bad("not JSON");
+  if (j.is_null()) return make_error(errc::invalid_argument, "invalid null image config for export");
+  if (!j.is_object()) return bad("not a JSON object");
+  if (text_of(j, "os").empty()) return bad("missing os");
+  if (text_of(j, "architecture").empty()) return bad("missing architecture");
+
+  KILN_TRY(auto history, parse_history(j));
+  normalize_history(history, patch.layers);
+
+  ordered_json rootfs;
+  rootfs["type"] = "layers";
+  rootfs["diff_ids"] = ordered_json::array();
+  for (const auto& d : patch.diff_ids) rootfs["diff_ids"].push_back(d.str());
+  j["rootfs"] = std::move(rootfs);
+
+  if (patch.epoch) {
+    std::vector<history_entry> base;
+    if (!patch.base_config.empty()) {
+      auto b = ordered_json::parse(patch.base_config, nullptr, false);
+      if (!b.is_object()) return make_error(errc::invalid_argument, "failed to unmarshal base image config");
+      KILN_TRY(base, parse_history(b));
+    }
+    clamp_history(history, base, *patch.epoch * second);
+  }
+  j["history"] = history_json(history);
+
+  if (j.contains("created") && patch.epoch && j["created"].is_string()) {
+    auto t = parse_time(j["created"].get<std::string>());
+    if (!t) return make_error(errc::invalid_argument, "failed to unmarshal creation time \"" + text_of(j, "created") + "\"");
+    if (*t > *patch.epoch * second) j["created"] = format_time(*patch.epoch * second);
+  }
+  if (!j.contains("created")) {
+    j["created"] = nullptr;
+    for (const auto& h : history)
+      if (h.created) j["created"] = h.created_text;
+  }
+  if (!patch.inline_cache.empty()) {
+    auto cache = ordered_json::parse(patch.inline_cache, nullptr, false);
+    if (cache.is_discarded()) return bad("inline cache is no JSON");
+    j["moby.buildkit.cache.v0"] = std::move(cache);
+  }
+  // Top-level keys are sorted, everything below keeps its order: what a Go map of raw messages gives.
+  std::vector<std::string> keys;
+  for (const auto& [k, v] : j.items()) keys.push_back(k);
+  std::sort(keys.begin(), keys.end());
+  ordered_json sorted = ordered_json::object();
+  for (const auto& k : keys) sorted[k] = std::move(j[k]);
+  return go_json(sorted);
+}
+
+result<std::optional<platform>> platform_of_config(std::string_view config) {
+  auto j = json::parse(config, nullptr, false);
+  if (!j.is_object()) return bad("not a JSON object");
+  platform p = registry::parse_platform_json(j);
+  if (p.os.empty() && p.architecture.empty()) return std::optional<platform>();
+  if (p.os.empty() || p.architecture.empty())
+    return make_error(errc::invalid_argument, "invalid image config: os and architecture must be specified together");
+  return std::optional<platform>(normalize(p));
+}
+
+std::string manifest_json(std::string_view media_type, const descriptor& config, const std::vector<descriptor>& layers,
+                          const std::map<std::string, std::string>& annotations) {
+  ordered_json j;
+  j["schemaVersion"] = 2;
+  j["mediaType"] = media_type;
+  j["config"] = registry::descriptor_json(config);
+  j["layers"] = ordered_json::array();
+  for (const auto& l : layers) j["layers"].push_back(registry::descriptor_json(l));
+  if (!annotations.empty()) j["annotations"] = annotations;
+  return go_json(j, true);
+}
+
+std::string index_json(std::string_view media_type, const std::vector<descriptor>& manifests,
+                       const std::map<std::string, std::string>& annotations) {
+  ordered_json j;
+  j["schemaVersion"] = 2;
+  j["mediaType"] = media_type;
+  j["manifests"] = ordered_json::array();
+  for (const auto& m : manifests) j["manifests"].push_back(registry::descriptor_json(m));
+  if (!annotations.empty()) j["annotations"] = annotations;
+  return go_json(j, true);
+}
+
+std::string convert_layer_type(std::string_view media_type, bool oci, bool keep_nondistributable) {
+  struct row {
+    std::string_view oci, docker, oci_foreign, docker_foreign;
+  };
+  static constexpr row rows[] = {
+      {media::oci_layer, media::docker_layer, media::oci_nondist, media::docker_foreign},
+      {media::oci_layer_gzip, media::docker_layer_gzip, media::oci_nondist_gzip, media::docker_foreign_gzip},
+      {media::oci_layer_zstd, media::docker_layer_zstd, media::oci_nondist_zstd, media::oci_nondist_zstd},
+  };
+  for (const auto& r : rows) {
+    bool normal = media_type == r.oci || media_type == r.docker;
+    bool foreign = media_type == r.oci_foreign || media_type == r.docker_foreign;
+    if (!normal && !foreign) continue;
+    if (foreign && keep_nondistributable) return std::string(oci ? r.oci_foreign : r.docker_foreign);
+    return std::string(oci ? r.oci : r.docker);
+  }
+  return std::string(media_type);
+}
+
+}  // namespace kiln::exporters
