@@ -60,15 +60,17 @@ status read_compression(attributes& attrs, compression_options& out) {
   if (auto it = attrs.find("force-compression"); it != attrs.end()) {
     auto force = parse_bool("force-compression", it->second, true);
     if (!force.ok())
-      return make_error(errc::invalid_argument, "non-bool value " + it->second + " specified for force-compression");
+      return make_error(errc::invalid_argument,
+                        "non-bool value " + it->second + " specified for force-compression");
     out.force = *force;
     attrs.erase(it);
   }
   if (auto it = attrs.find("compression-level"); it != attrs.end()) {
     std::int64_t level = 0;
     if (!parse_integer(it->second, level))
-      return make_error(errc::invalid_argument, "non-integer value " + it->second +
-                                                    " specified for compression-level: " + not_integer(it->second));
+      return make_error(
+          errc::invalid_argument,
+          "non-integer value " + it->second + " specified for compression-level: " + not_integer(it->second));
     std::int64_t most = out.kind == store::compression::zstd ? 22 : 9;
     if (level < 0 || level > most)
       return make_error(errc::invalid_argument, "compression-level " + it->second + " is out of range for " +
@@ -89,7 +91,8 @@ result<bool> parse_bool(std::string_view key, const std::string& value, std::opt
   for (auto f : {"0", "f", "F", "FALSE", "false", "False"})
     if (value == f) return false;
   return make_error(errc::invalid_argument, "non-bool value specified for " + std::string(key) +
-                                                ": strconv.ParseBool: parsing \"" + value + "\": invalid syntax");
+                                                ": strconv.ParseBool: parsing \"" + value +
+                                                "\": invalid syntax");
 }
 
 result<epoch> parse_epoch(std::string_view key, const std::string& value) {
@@ -100,13 +103,15 @@ result<epoch> parse_epoch(std::string_view key, const std::string& value) {
   return epoch{seconds};
 }
 
-result<std::optional<std::int64_t>> epoch_from_metadata(const attributes& metadata, const std::string& platform_id) {
+result<std::optional<std::int64_t>> epoch_from_metadata(const attributes& metadata,
+                                                        const std::string& platform_id) {
   auto it = platform_id.empty() ? metadata.end() : metadata.find("source.date.epoch/" + platform_id);
   if (it == metadata.end()) it = metadata.find("source.date.epoch");
   if (it == metadata.end()) return std::optional<std::int64_t>();
   auto e = parse_epoch("", it->second);
   if (!e.ok())
-    return std::move(e).error().with_context("invalid SOURCE_DATE_EPOCH from frontend: \"" + it->second + "\"");
+    return std::move(e).error().with_context("invalid SOURCE_DATE_EPOCH from frontend: \"" + it->second +
+                                             "\"");
   return e->seconds;
 }
 
@@ -124,16 +129,11 @@ status take_annotations(attributes& attrs, annotation_group& out) {
       id = format_platform(*p);
     }
     annotation_set& set = out[id];
-    if (key->type.empty() || key->type == "manifest")
-      set.manifest[key->key] = it->second;
-    else if (key->type == "manifest-descriptor")
-      set.manifest_descriptor[key->key] = it->second;
-    else if (key->type == "index")
-      set.index[key->key] = it->second;
-    else if (key->type == "index-descriptor")
-      set.index_descriptor[key->key] = it->second;
-    else
-      return make_error(errc::invalid_argument, "unrecognized annotation type " + key->type);
+    if (key->type.empty() || key->type == "manifest") set.manifest[key->key] = it->second;
+    else if (key->type == "manifest-descriptor") set.manifest_descriptor[key->key] = it->second;
+    else if (key->type == "index") set.index[key->key] = it->second;
+    else if (key->type == "index-descriptor") set.index_descriptor[key->key] = it->second;
+    else return make_error(errc::invalid_argument, "unrecognized annotation type " + key->type);
     it = attrs.erase(it);
   }
   return {};
@@ -181,13 +181,15 @@ result<image_options> take_image_options(attributes& attrs) {
     out.name = it->second;
     attrs.erase(it);
   }
-  bool needs_oci = out.compression.kind == store::compression::zstd || out.compression.kind == store::compression::estargz;
+  bool needs_oci =
+      out.compression.kind == store::compression::zstd || out.compression.kind == store::compression::estargz;
   if (needs_oci && !out.oci())
-    return make_error(errc::invalid_argument, "exporter option \"compression=" +
-                                                  std::string(store::to_string(out.compression.kind)) +
-                                                  "\" conflicts with \"oci-mediatypes=false\"");
+    return make_error(errc::invalid_argument,
+                      "exporter option \"compression=" + std::string(store::to_string(out.compression.kind)) +
+                          "\" conflicts with \"oci-mediatypes=false\"");
   if (out.oci_artifact.value_or(false) && !out.oci())
-    return make_error(errc::invalid_argument, "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"");
+    return make_error(errc::invalid_argument,
+                      "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"");
   return out;
 }
 

@@ -1,5 +1,6 @@
 // Reading exporter attributes: what image-like exporters share. Pure.
-// Source: exporter/containerimage/{opts,annotations}.go; util/compression/attrs.go; exporter/util/epoch/parse.go.
+// Source: exporter/containerimage/{opts,annotations}.go; util/compression/attrs.go;
+// exporter/util/epoch/parse.go.
 #pragma once
 
 #include <cstdint>
@@ -27,7 +28,8 @@ struct epoch {
 /// Empty text is explicitly none; invalid_argument "invalid <key>: …" when no integer.
 result<epoch> parse_epoch(std::string_view key, const std::string& value);
 /// What the frontend said in `source.date.epoch/<platform>` or `source.date.epoch`.
-result<std::optional<std::int64_t>> epoch_from_metadata(const attributes& metadata, const std::string& platform_id);
+result<std::optional<std::int64_t>> epoch_from_metadata(const attributes& metadata,
+                                                        const std::string& platform_id);
 
 struct compression_options {
   store::compression kind = store::compression::gzip;

@@ -61,7 +61,7 @@ struct exporter_resources {
 /// Checks type and attributes before anything runs: invalid_argument names the attribute at fault,
 /// not_found an unknown type. `id` is the export's index in the request.
 result<std::unique_ptr<exporter>> make_exporter(std::string_view type,
-                                                const std::map<std::string, std::string>& attributes,
-                                                int id, exporter_resources resources);
+                                                const std::map<std::string, std::string>& attributes, int id,
+                                                exporter_resources resources);
 
 }  // namespace kiln::exporters

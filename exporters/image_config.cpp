@@ -19,7 +19,9 @@ std::string text_of(const ordered_json& j, const char* name) {
   return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
 }
 
-error bad(const std::string& why) { return make_error(errc::invalid_argument, "invalid image config for export: " + why); }
+error bad(const std::string& why) {
+  return make_error(errc::invalid_argument, "invalid image config for export: " + why);
+}
 
 /// One history entry, as the OCI specification has it.
 struct history_entry {
@@ -51,7 +53,8 @@ result<std::vector<history_entry>> parse_history(const ordered_json& config) {
     e.created_by = text_of(h, "created_by");
     e.author = text_of(h, "author");
     e.comment = text_of(h, "comment");
-    e.empty_layer = h.contains("empty_layer") && h["empty_layer"].is_boolean() && h["empty_layer"].get<bool>();
+    e.empty_layer =
+        h.contains("empty_layer") && h["empty_layer"].is_boolean() && h["empty_layer"].get<bool>();
     out.push_back(std::move(e));
   }
   return out;
@@ -117,7 +120,8 @@ void normalize_history(std::vector<history_entry>& history, const std::vector<la
 }
 
 /// Times after the epoch become the epoch, but for what the base image brought.
-void clamp_history(std::vector<history_entry>& history, const std::vector<history_entry>& base, std::int64_t epoch_ns) {
+void clamp_history(std::vector<history_entry>& history, const std::vector<history_entry>& base,
+                   std::int64_t epoch_ns) {
   bool diverged = false;
   for (std::size_t i = 0; i < history.size(); ++i) {
     if (!diverged && i < base.size() && history[i] == base[i]) continue;
@@ -185,8 +189,8 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
   std::tm tm{};
   int used = 0;
   std::string copy(text.substr(0, 64));
-  if (std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday, &tm.tm_hour,
-                  &tm.tm_min, &tm.tm_sec, &used) != 6 ||
+  if (std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+                  &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &used) != 6 ||
       used < 19)
     return std::nullopt;
   tm.tm_year -= 1900;
@@ -195,7 +199,8 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
   std::int64_t ns = 0;
   if (at < copy.size() && copy[at] == '.') {
     std::int64_t scale = second / 10;
-    for (++at; at < copy.size() && std::isdigit(static_cast<unsigned char>(copy[at])); ++at, scale /= 10) ns += (copy[at] - '0') * scale;
+    for (++at; at < copy.size() && std::isdigit(static_cast<unsigned char>(copy[at])); ++at, scale /= 10)
+      ns += (copy[at] - '0') * scale;
   }
   std::int64_t offset = 0;
   std::string zone = copy.substr(at);
@@ -242,7 +247,9 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
 
   if (j.contains("created") && patch.epoch && j["created"].is_string()) {
     auto t = parse_time(j["created"].get<std::string>());
-    if (!t) return make_error(errc::invalid_argument, "failed to unmarshal creation time \"" + text_of(j, "created") + "\"");
+    if (!t)
+      return make_error(errc::invalid_argument,
+                        "failed to unmarshal creation time \"" + text_of(j, "created") + "\"");
     if (*t > *patch.epoch * second) j["created"] = format_time(*patch.epoch * second);
   }
   if (!j.contains("created")) {
@@ -270,11 +277,13 @@ result<std::optional<platform>> platform_of_config(std::string_view config) {
   platform p = registry::parse_platform_json(j);
   if (p.os.empty() && p.architecture.empty()) return std::optional<platform>();
   if (p.os.empty() || p.architecture.empty())
-    return make_error(errc::invalid_argument, "invalid image config: os and architecture must be specified together");
+    return make_error(errc::invalid_argument,
+                      "invalid image config: os and architecture must be specified together");
   return std::optional<platform>(normalize(p));
 }
 
-std::string manifest_json(std::string_view media_type, const descriptor& config, const std::vector<descriptor>& layers,
+std::string manifest_json(std::string_view media_type, const descriptor& config,
+                          const std::vector<descriptor>& layers,
                           const std::map<std::string, std::string>& annotations) {
   ordered_json j;
   j["schemaVersion"] = 2;

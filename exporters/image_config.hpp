@@ -44,7 +44,8 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
 result<std::optional<platform>> platform_of_config(std::string_view config);
 
 /// Manifest and index documents (two-space indent).
-std::string manifest_json(std::string_view media_type, const descriptor& config, const std::vector<descriptor>& layers,
+std::string manifest_json(std::string_view media_type, const descriptor& config,
+                          const std::vector<descriptor>& layers,
                           const std::map<std::string, std::string>& annotations);
 std::string index_json(std::string_view media_type, const std::vector<descriptor>& manifests,
                        const std::map<std::string, std::string>& annotations);

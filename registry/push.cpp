@@ -124,7 +124,7 @@ status push_image(hosts& h, store::blob_store& blobs, const push_options& option
   job.progress->progress("pushing layers", 0, 0, false);
   auto s = push_blobs(*to, blobs, options, p.blobs, h.max_concurrency(), job);
   job.progress->progress("pushing layers", 0, 0, true);
-  if (!s.ok()) return std::move(s).error().with_context("failed to push " + ref.str());
+  if (!s.ok()) return s;
 
   std::string id = "pushing manifest for " + shown.str();
   job.progress->progress(id, 0, 0, false);
@@ -136,8 +136,7 @@ status push_image(hosts& h, store::blob_store& blobs, const push_options& option
                             it->digest == options.root.digest && !tag.empty() ? tag : it->digest.str());
   }
   job.progress->progress(id, 0, 0, true);
-  if (!s.ok()) return std::move(s).error().with_context("failed to push " + ref.str());
-  return {};
+  return s;
 }
 
 }  // namespace kiln::registry

@@ -5,6 +5,7 @@
 
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
+#include "registry/image_names.hpp"
 #include "registry/media_types.hpp"
 #include "workers/sources/image_reader.hpp"
 #include "workers/sources/resolved_memory.hpp"
@@ -166,8 +167,8 @@ class registry_origin : public image_origin {
     registry::reference named = wanted_.ref;
     if (named.tag.empty()) named.tag = "latest";
     named.digest = {};
-    for (auto bucket : {image_store_bucket, resolved_bucket}) {
-      if (bucket == resolved_bucket && !pulled) continue;
+    for (auto bucket : {registry::image_store_bucket, registry::resolved_bucket}) {
+      if (bucket == registry::resolved_bucket && !pulled) continue;
       auto text = store_.value(bucket, named.str());
       if (!text) continue;
       auto d = registry::parse_descriptor(nlohmann::json::parse(*text, nullptr, false));
@@ -182,8 +183,8 @@ class registry_origin : public image_origin {
     registry::reference named = wanted_.ref;
     named.digest = {};
     std::string text = registry::descriptor_json(d).dump();
-    if (store_.value(resolved_bucket, named.str()) != text)
-      (void)store_.set_value(resolved_bucket, named.str(), text);
+    if (store_.value(registry::resolved_bucket, named.str()) != text)
+      (void)store_.set_value(registry::resolved_bucket, named.str(), text);
   }
 
   result<descriptor> resolve_remote() {

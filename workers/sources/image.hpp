@@ -12,9 +12,4 @@ namespace kiln::workers {
 /// Both outlive the handler.
 std::unique_ptr<source_handler> make_image_source(store::ref_store& store, registry::hosts& hosts);
 
-/// Buckets of ref_store::value: names built or exported here, and tags as registries last resolved them.
-/// Values are descriptor JSON.
-inline constexpr std::string_view image_store_bucket = "images";
-inline constexpr std::string_view resolved_bucket = "resolved-images";
-
 }  // namespace kiln::workers

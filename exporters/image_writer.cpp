@@ -1,0 +1,237 @@
+#include "exporters/image_writer.hpp"
+
+#include <algorithm>
+
+#include "exporters/image_config.hpp"
+#include "registry/image_json.hpp"
+#include "registry/media_types.hpp"
+#include "registry/transport.hpp"
+
+namespace kiln::exporters {
+namespace {
+
+namespace media = registry::media;
+
+/// `key/<platform>` or `key` of the result's metadata.
+std::string metadata_of(const export_input& input, const std::string& key, const std::string& platform_id) {
+  if (!platform_id.empty())
+    if (auto it = input.metadata.find(key + "/" + platform_id); it != input.metadata.end()) return it->second;
+  auto it = input.metadata.find(key);
+  return it == input.metadata.end() ? std::string() : it->second;
+}
+
+/// A part of the result with its platform made out.
+struct part {
+  std::string id;
+  kiln::platform platform;
+  bool known_platform = false;
+  std::string config, base_config;
+  std::optional<std::int64_t> epoch;
+};
+
+result<part> describe(const export_input& input, const export_ref& r, const image_options& options) {
+  part p;
+  p.config = metadata_of(input, "containerimage.config", r.id);
+  p.base_config = metadata_of(input, "containerimage.base.config", r.id);
+  p.platform = r.platform;
+  if (p.platform.os.empty()) {
+    if (p.config.empty()) {
+      p.platform = host_platform();
+    } else {
+      KILN_TRY(auto stated, platform_of_config(p.config));
+      if (stated) p.platform = *stated;
+    }
+  }
+  p.known_platform = !p.platform.os.empty();
+  if (p.known_platform) p.platform = normalize(p.platform);
+  p.id = !r.id.empty() ? r.id : p.known_platform ? format_platform(p.platform) : "";
+  if (options.date) {
+    p.epoch = options.date->seconds;
+  } else {
+    KILN_TRY(p.epoch, epoch_from_metadata(input.metadata, p.id));
+  }
+  return p;
+}
+
+/// Annotations that stay inside the daemon. Source: RemoveInternalLayerAnnotations.
+std::map<std::string, std::string> public_annotations(const std::map<std::string, std::string>& in,
+                                                      bool oci) {
+  std::map<std::string, std::string> out;
+  if (!oci) return out;
+  for (const auto& [k, v] : in) {
+    if (k == "containerd.io/uncompressed" || k == "buildkit/createdat" || k == "buildkit/description" ||
+        k.starts_with("containerd.io/distribution.source."))
+      continue;
+    out.emplace(k, v);
+  }
+  return out;
+}
+
+result<descriptor> store_document(store::blob_store& blobs, const std::string& bytes,
+                                  std::string_view media_type) {
+  descriptor d;
+  d.media_type = media_type;
+  d.size = static_cast<std::int64_t>(bytes.size());
+  KILN_TRY(d.digest, blobs.put(bytes));
+  return d;
+}
+
+class writer {
+ public:
+  writer(const exporter_resources& resources, const export_input& input, const image_options& options,
+         const job_context& job)
+      : resources_(resources),
+        input_(input),
+        options_(options),
+        job_(job),
+        layers_(*resources.store, resources.hosts, options.compression) {}
+
+  result<written_image> run() {
+    if (input_.refs.empty())
+      return make_error(errc::invalid_argument, "nothing to export: the result has no refs");
+    if (!input_.multi_platform && input_.refs.size() > 1)
+      return make_error(errc::invalid_argument,
+                        "cannot export multiple platforms without multi-platform enabled");
+    for (const auto& r : input_.refs) {
+      if (input_.multi_platform && r.id.empty())
+        return make_error(errc::invalid_argument,
+                          "unable to export multiple refs, missing platforms mapping");
+      KILN_TRY(part p, describe(input_, r, options_));
+      parts_.push_back(std::move(p));
+    }
+    KILN_CHECK(check_annotations());
+    auto made = [&]() -> result<std::vector<std::vector<exported_layer>>> {
+      step layers(job_, "exporting layers");
+      std::vector<store::ref> refs;
+      for (const auto& r : input_.refs) refs.push_back(r.ref);
+      return layers_.run(refs, job_);
+    }();
+    if (!made.ok()) return std::move(made).error();
+
+    written_image out;
+    if (options_.date) out.epoch = options_.date->seconds;
+    else out.epoch = parts_.front().epoch;
+    std::vector<descriptor> manifests;
+    for (std::size_t i = 0; i < parts_.size(); ++i) {
+      auto& layers = (*made)[i];
+      if (options_.rewrite_timestamp) KILN_CHECK(rewrite(parts_[i], layers));
+      KILN_TRY(descriptor m, write_manifest(parts_[i], layers, out.config));
+      if (parts_[i].known_platform) m.platform = parts_[i].platform;
+      manifests.push_back(std::move(m));
+      std::move(layers.begin(), layers.end(), std::back_inserter(out.layers));
+    }
+    if (!input_.multi_platform) {
+      out.root = std::move(manifests.front());
+      return out;
+    }
+    out.config = {};
+    auto notes = annotations_for(options_.annotations, nullptr);
+    std::string bytes =
+        index_json(options_.oci() ? media::oci_index : media::docker_list, manifests, notes.index);
+    step exporting(job_, "exporting manifest list " + sha256(bytes).str());
+    KILN_TRY(out.root,
+             store_document(blobs(), bytes, options_.oci() ? media::oci_index : media::docker_list));
+    out.root.annotations = notes.index_descriptor;
+    return out;
+  }
+
+ private:
+  store::blob_store& blobs() { return resources_.store->blobs(); }
+
+  status check_annotations() {
+    for (const auto& [id, set] : options_.annotations) {
+      bool known = id.empty() || std::any_of(parts_.begin(), parts_.end(), [&](const part& p) {
+                     return p.id == id || (p.known_platform && format_platform(p.platform) == id);
+                   });
+      if (!known)
+        return make_error(errc::invalid_argument,
+                          "invalid annotation: no platform " + id + " found in source");
+      if (!options_.oci() &&
+          !(set.index.empty() && set.index_descriptor.empty() && set.manifest_descriptor.empty()))
+        return make_error(errc::invalid_argument, "cannot export annotations with \"oci-mediatypes=false\"");
+      if (!input_.multi_platform && !(set.index.empty() && set.index_descriptor.empty()))
+        return make_error(errc::invalid_argument,
+                          "index annotations not supported for single platform export");
+    }
+    return {};
+  }
+
+  status rewrite(const part& p, std::vector<exported_layer>& layers) {
+    if (!p.epoch) {
+      job_.progress->warn("rewrite-timestamp is specified, but no source-date-epoch was found");
+      return {};
+    }
+    std::vector<digest> base;
+    if (!p.base_config.empty()) {
+      auto j = nlohmann::json::parse(p.base_config, nullptr, false);
+      if (!j.is_object()) return make_error(errc::invalid_argument, "failed to unmarshal base image config");
+      KILN_TRY(base, registry::diff_ids_of(j));
+    }
+    step rewriting(job_, "rewriting layers with source-date-epoch " + std::to_string(*p.epoch) + " (" +
+                             format_time(*p.epoch * 1'000'000'000) + ")");
+    return layers_.rewrite_times(layers, base, *p.epoch, job_);
+  }
+
+  result<descriptor> write_manifest(const part& p, const std::vector<exported_layer>& layers,
+                                    digest& config_digest) {
+    config_patch patch;
+    patch.epoch = p.epoch;
+    patch.base_config = p.base_config;
+    patch.inline_cache = metadata_of(input_, "containerimage.inlinecache", p.id);
+    std::vector<descriptor> descriptors;
+    bool oci = options_.oci();
+    for (const auto& l : layers) {
+      patch.layers.push_back({l.description, l.created_at_ns});
+      patch.diff_ids.push_back(l.blob.diff_id);
+      descriptor d = l.blob.blob;
+      d.media_type = convert_layer_type(d.media_type, oci, options_.prefer_nondistributable);
+      d.annotations = public_annotations(d.annotations, oci);
+      d.platform.reset();
+      if (!media::is_nondistributable(d.media_type)) d.urls.clear();
+      descriptors.push_back(std::move(d));
+    }
+    KILN_TRY(std::string config, patch_image_config(p.config, patch));
+    KILN_TRY(descriptor c, store_document(blobs(), config, oci ? media::oci_config : media::docker_config));
+    config_digest = c.digest;
+    auto notes = annotations_for(options_.annotations, p.known_platform ? &p.platform : nullptr);
+    auto type = oci ? media::oci_manifest : media::docker_manifest;
+    std::string bytes = manifest_json(type, c, descriptors, notes.manifest);
+    step manifest(job_, "exporting manifest " + sha256(bytes).str());
+    KILN_TRY(descriptor m, store_document(blobs(), bytes, type));
+    step exporting_config(job_, "exporting config " + c.digest.str());
+    m.annotations = notes.manifest_descriptor;
+    return m;
+  }
+
+  const exporter_resources& resources_;
+  const export_input& input_;
+  const image_options& options_;
+  const job_context& job_;
+  layer_exporter layers_;
+  std::vector<part> parts_;
+};
+
+}  // namespace
+
+const exported_layer* written_image::find_layer(const digest& d) const {
+  for (const auto& l : layers)
+    if (l.blob.blob.digest == d) return &l;
+  return nullptr;
+}
+
+result<written_image> write_image(const exporter_resources& resources, const export_input& input,
+                                  image_options options, const job_context& job) {
+  attributes returned = input.metadata;
+  KILN_CHECK(take_annotations(returned, options.annotations));
+  return writer(resources, input, options, job).run();
+}
+
+std::map<std::string, std::string> image_response(const written_image& image) {
+  std::map<std::string, std::string> out;
+  out["containerimage.digest"] = image.root.digest.str();
+  if (image.config) out["containerimage.config.digest"] = image.config.str();
+  out["containerimage.descriptor"] = registry::base64(go_json(registry::descriptor_json(image.root)));
+  return out;
+}
+
+}  // namespace kiln::exporters

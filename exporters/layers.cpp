@@ -1,0 +1,261 @@
+#include "exporters/layers.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+#include "configs/exporters.hpp"
+#include "exporters/tar_times.hpp"
+#include "registry/media_types.hpp"
+#include "store/codec.hpp"
+
+namespace kiln::exporters {
+namespace {
+
+/// What passes through is hashed and counted.
+class hashing_sink : public store::byte_sink {
+ public:
+  explicit hashing_sink(store::byte_sink& out) : out_(out) {}
+  status write(std::string_view bytes) override {
+    hasher_.update(bytes);
+    return out_.write(bytes);
+  }
+  status finish() override { return out_.finish(); }
+  digest sum() { return hasher_.finish(); }
+
+ private:
+  store::byte_sink& out_;
+  sha256_hasher hasher_;
+};
+
+/// Small writes, as tar writers make them, gathered into large ones.
+class gathering_sink : public store::byte_sink {
+ public:
+  explicit gathering_sink(store::byte_sink& out) : out_(out) { buffer_.reserve(configs::export_buffer_size); }
+  status write(std::string_view bytes) override {
+    if (buffer_.size() + bytes.size() > configs::export_buffer_size) KILN_CHECK(flush());
+    if (bytes.size() >= configs::export_buffer_size) return out_.write(bytes);
+    buffer_ += bytes;
+    return {};
+  }
+  status finish() override { return flush(); }
+
+ private:
+  status flush() {
+    if (buffer_.empty()) return {};
+    auto s = out_.write(buffer_);
+    buffer_.clear();
+    return s;
+  }
+  store::byte_sink& out_;
+  std::string buffer_;
+};
+
+/// Cancellation between chunks.
+class checked_sink : public store::byte_sink {
+ public:
+  checked_sink(store::byte_sink& out, const job_context& job) : out_(out), job_(job) {}
+  status write(std::string_view bytes) override {
+    KILN_CHECK(job_.check());
+    return out_.write(bytes);
+  }
+  status finish() override { return out_.finish(); }
+
+ private:
+  store::byte_sink& out_;
+  const job_context& job_;
+};
+
+/// Compresses what `fill` writes (an uncompressed tar) into a new blob of the store.
+result<store::layer_blob> write_blob(store::blob_store& blobs, const compression_options& how,
+                                     const std::string& name, const job_context& job,
+                                     const std::function<status(store::byte_sink&)>& fill) {
+  KILN_TRY(auto writer, blobs.write("export-" + name + "-" + new_id(), std::nullopt, std::nullopt));
+  auto fail = [&](error e) {
+    (void)writer->truncate();
+    return e;
+  };
+  auto compressor = store::make_compressor(how.kind, how.level, *writer);
+  hashing_sink hashed(*compressor);
+  gathering_sink gathered(hashed);
+  checked_sink checked(gathered, job);
+  if (auto s = fill(checked); !s.ok()) return fail(std::move(s).error());
+  if (auto s = gathered.finish(); !s.ok()) return fail(std::move(s).error());
+  if (auto s = compressor->finish(); !s.ok()) return fail(std::move(s).error());
+  store::layer_blob out;
+  out.diff_id = hashed.sum();
+  out.blob.media_type = layer_media_type(how.kind);
+  out.blob.size = writer->offset();
+  KILN_TRY(out.blob.digest, writer->commit());
+  return out;
+}
+
+bool is_wanted(const store::layer_blob& b, store::compression kind) {
+  return store::compression_of_media_type(b.blob.media_type) == kind;
+}
+
+}  // namespace
+
+std::string_view layer_media_type(store::compression kind) {
+  namespace media = registry::media;
+  switch (kind) {
+    case store::compression::uncompressed: return media::oci_layer;
+    case store::compression::zstd: return media::oci_layer_zstd;
+    case store::compression::gzip:
+    case store::compression::estargz: break;
+  }
+  return media::oci_layer_gzip;
+}
+
+status in_parallel(std::size_t n, unsigned threads, const std::function<status(std::size_t)>& work) {
+  std::atomic<std::size_t> next{0};
+  std::mutex mutex;
+  status outcome;
+  auto run = [&] {
+    for (std::size_t i; (i = next++) < n;) {
+      {
+        std::lock_guard lock(mutex);
+        if (!outcome.ok()) return;
+      }
+      auto s = work(i);
+      if (s.ok()) continue;
+      std::lock_guard lock(mutex);
+      if (outcome.ok()) outcome = std::move(s);
+    }
+  };
+  {
+    std::vector<std::jthread> helpers;
+    for (std::size_t i = 1; i < std::min<std::size_t>(threads, n); ++i) helpers.emplace_back(run);
+    run();
+  }
+  return outcome;
+}
+
+result<std::vector<std::vector<exported_layer>>> layer_exporter::run(std::span<const store::ref> refs,
+                                                                     const job_context& job) {
+  std::vector<std::vector<store::layer_info>> infos;
+  std::vector<std::vector<exported_layer>> out;
+  std::vector<std::pair<std::size_t, std::size_t>> todo;
+  for (const auto& r : refs) {
+    std::vector<store::layer_info> layers;
+    if (r) {
+      KILN_TRY(layers, store_.layers(r, job));
+    }
+    for (std::size_t i = 0; i < layers.size(); ++i) todo.emplace_back(infos.size(), i);
+    out.emplace_back(layers.size());
+    infos.push_back(std::move(layers));
+  }
+  // Layers that two refs share are made once.
+  std::map<std::string, std::pair<std::size_t, std::size_t>> first;
+  std::vector<std::pair<std::size_t, std::size_t>> unique, repeated;
+  for (auto at : todo)
+    (first.emplace(infos[at.first][at.second].id, at).second ? unique : repeated).push_back(at);
+  KILN_CHECK(in_parallel(unique.size(), configs::export_parallel_layers, [&](std::size_t i) -> status {
+    auto [r, l] = unique[i];
+    KILN_TRY(out[r][l], make(infos[r][l], job));
+    return {};
+  }));
+  for (auto [r, l] : repeated) {
+    auto [r0, l0] = first[infos[r][l].id];
+    out[r][l] = out[r0][l0];
+  }
+  return out;
+}
+
+result<exported_layer> layer_exporter::make(const store::layer_info& info, const job_context& job) {
+  KILN_CHECK(job.check());
+  exported_layer out{{}, info.provider, info.description, info.created_at_ns};
+  auto pick = [&](const std::vector<store::layer_blob>& blobs) {
+    // The wanted kind first; another is good enough unless forced.
+    for (const auto& b : blobs)
+      if (is_wanted(b, compression_.kind)) return out.blob = b, true;
+    if (compression_.force || blobs.empty()) return false;
+    return out.blob = blobs.front(), true;
+  };
+  bool estargz = compression_.kind == store::compression::estargz;
+  if (estargz) {
+    // What a media type calls gzip may be eStargz: only the footer knows, and only of blobs at hand.
+    for (const auto& b : info.blobs)
+      if (b.blob.annotations.contains("containerd.io/snapshot/stargz/toc.digest")) return out.blob = b, out;
+    if (!compression_.force && !info.blobs.empty()) return out.blob = info.blobs.front(), out;
+  } else if (pick(info.blobs)) {
+    return out;
+  }
+  std::optional<registry::hosts::turn> turn;
+  if (hosts_ != nullptr) {
+    KILN_TRY(auto mine,
+             hosts_->wait_turn("layer-" + info.id + "-" + std::string(store::to_string(compression_.kind)),
+                               job.stop));
+    turn.emplace(std::move(mine));
+  }
+  if (!info.blobs.empty()) {
+    exported_layer from = out;
+    from.blob = info.blobs.front();
+    KILN_CHECK(ensure(from, job));
+    KILN_TRY(out.blob, convert(from.blob, job));
+  } else {
+    KILN_TRY(out.blob, compress_new(info, job));
+  }
+  KILN_CHECK(store_.add_layer_blob(info.id, out.blob));
+  return out;
+}
+
+result<store::layer_blob> layer_exporter::compress_new(const store::layer_info& info,
+                                                       const job_context& job) {
+  return write_blob(store_.blobs(), compression_, info.id, job,
+                    [&](store::byte_sink& out) { return store_.write_layer_tar(info.id, out, job); });
+}
+
+result<store::layer_blob> layer_exporter::convert(const store::layer_blob& from, const job_context& job) {
+  auto made = write_blob(store_.blobs(), compression_, from.blob.digest.str().substr(0, 23), job,
+                         [&](store::byte_sink& out) -> status {
+                           KILN_TRY(auto in, store_.blobs().read(from.blob.digest));
+                           auto plain = store::make_decompressor(std::move(in));
+                           auto moved = store::copy(*plain, out);
+                           if (!moved.ok()) return std::move(moved).error();
+                           return {};
+                         });
+  if (made.ok() && made->diff_id != from.diff_id)
+    return make_error(errc::data_loss, "layer " + from.blob.digest.str() + " has diff id " +
+                                           made->diff_id.str() + ", expected " + from.diff_id.str());
+  return made;
+}
+
+status layer_exporter::ensure(const exported_layer& layer, const job_context& job) {
+  const descriptor& d = layer.blob.blob;
+  if (store_.blobs().has(d.digest)) return {};
+  if (!layer.provider)
+    return make_error(errc::not_found, "content of layer " + d.digest.str() + " is not available");
+  return layer.provider->fetch(d, store_.blobs(), job);
+}
+
+status layer_exporter::rewrite_times(std::vector<exported_layer>& layers, const std::vector<digest>& base,
+                                     std::int64_t epoch, const job_context& job) {
+  std::size_t keep = 0;
+  while (keep < layers.size() && keep < base.size() && layers[keep].blob.diff_id == base[keep]) ++keep;
+  return in_parallel(layers.size() - keep, configs::export_parallel_layers, [&](std::size_t i) -> status {
+    exported_layer& layer = layers[keep + i];
+    KILN_CHECK(ensure(layer, job));
+    auto kind = store::compression_of_media_type(layer.blob.blob.media_type);
+    compression_options how = compression_;
+    if (!how.force && kind) how.kind = *kind;
+    auto made = write_blob(store_.blobs(), how, layer.blob.blob.digest.str().substr(0, 23), job,
+                           [&](store::byte_sink& out) -> status {
+                             KILN_TRY(auto in, store_.blobs().read(layer.blob.blob.digest));
+                             auto plain = store::make_decompressor(std::move(in));
+                             tar_time_clamp clamp(out, epoch);
+                             auto moved = store::copy(*plain, clamp);
+                             if (!moved.ok()) return std::move(moved).error();
+                             return clamp.finish();
+                           });
+    if (!made.ok())
+      return std::move(made).error().with_context("failed to rewrite the times of layer " +
+                                                  layer.blob.blob.digest.str());
+    layer.blob = *std::move(made);
+    layer.provider = nullptr;
+    return {};
+  });
+}
+
+}  // namespace kiln::exporters

@@ -1,0 +1,166 @@
+#include "exporters/tar_times.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdio>
+#include <cstring>
+
+#include "configs/exporters.hpp"
+
+namespace kiln::exporters {
+namespace {
+
+constexpr std::size_t block_size = 512;
+constexpr std::size_t size_at = 124, size_length = 12, mtime_at = 136, mtime_length = 12, checksum_at = 148,
+                      checksum_length = 8, type_at = 156;
+
+error bad(const char* why) { return make_error(errc::data_loss, std::string("tar: ") + why); }
+
+/// Octal, or GNU's base 256.
+bool parse_number(std::string_view field, std::int64_t& out) {
+  out = 0;
+  if (!field.empty() && (field[0] & 0x80) != 0) {
+    bool negative = (field[0] & 0x40) != 0;
+    std::uint64_t v = negative ? ~0ULL : 0;
+    for (std::size_t i = 0; i < field.size(); ++i) {
+      auto byte = static_cast<unsigned char>(field[i]);
+      if (i == 0) byte = negative ? byte | 0x80 : byte & 0x7f;
+      v = v << 8 | byte;
+    }
+    out = static_cast<std::int64_t>(v);
+    return true;
+  }
+  for (char c : field) {
+    if (c == ' ' || c == '\0') {
+      if (out != 0) break;
+      continue;
+    }
+    if (c < '0' || c > '7') return false;
+    out = out * 8 + (c - '0');
+  }
+  return true;
+}
+
+void put_octal(std::string& header, std::size_t at, std::size_t length, std::uint64_t value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%0*llo", static_cast<int>(length - 1),
+                static_cast<unsigned long long>(value));
+  std::memcpy(header.data() + at, text, length - 1);
+  header[at + length - 1] = '\0';
+}
+
+void sign(std::string& header) {
+  std::memset(header.data() + checksum_at, ' ', checksum_length);
+  unsigned sum = 0;
+  for (unsigned char c : header) sum += c;
+  char text[16];
+  std::snprintf(text, sizeof text, "%06o", sum);
+  std::memcpy(header.data() + checksum_at, text, 6);
+  header[checksum_at + 6] = '\0';
+  header[checksum_at + 7] = ' ';
+}
+
+std::string pax_record(const std::string& key, const std::string& value) {
+  std::size_t size = key.size() + value.size() + 3;
+  std::size_t total = size + std::to_string(size).size();
+  if (std::to_string(total).size() != std::to_string(size).size())
+    total = size + std::to_string(total).size();
+  return std::to_string(total) + " " + key + "=" + value + "\n";
+}
+
+}  // namespace
+
+status tar_time_clamp::write(std::string_view bytes) {
+  while (!bytes.empty()) {
+    if (in_pax_) {
+      std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), pax_left_));
+      pax_ += bytes.substr(0, n);
+      pax_left_ -= n;
+      bytes.remove_prefix(n);
+      if (pax_left_ == 0) KILN_CHECK(pax());
+    } else if (body_left_ > 0) {
+      std::size_t n = static_cast<std::size_t>(std::min<std::uint64_t>(bytes.size(), body_left_));
+      KILN_CHECK(out_.write(bytes.substr(0, n)));
+      body_left_ -= n;
+      bytes.remove_prefix(n);
+    } else {
+      std::size_t n = std::min(bytes.size(), block_size - header_.size());
+      header_ += bytes.substr(0, n);
+      bytes.remove_prefix(n);
+      if (header_.size() < block_size) break;
+      std::string header = std::move(header_);
+      header_.clear();
+      KILN_CHECK(block(header));
+    }
+  }
+  return {};
+}
+
+status tar_time_clamp::block(std::string& header) {
+  if (header.find_first_not_of('\0') == std::string::npos)
+    return out_.write(header);  // the end of the archive
+  std::int64_t size = 0, mtime = 0;
+  if (!parse_number({header.data() + size_at, size_length}, size) || size < 0)
+    return bad("bad size in header");
+  std::uint64_t padded = (static_cast<std::uint64_t>(size) + block_size - 1) / block_size * block_size;
+  char type = header[type_at];
+  if (type == 'x' || type == 'g') {
+    if (padded > configs::max_pax_header) return bad("extended header is too large");
+    in_pax_ = true;
+    pax_header_ = header;
+    pax_.clear();
+    pax_left_ = padded;
+    pax_size_ = static_cast<std::uint64_t>(size);
+    return padded == 0 ? pax() : status();
+  }
+  if (parse_number({header.data() + mtime_at, mtime_length}, mtime) && mtime > epoch_) {
+    put_octal(header, mtime_at, mtime_length, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
+    sign(header);
+  }
+  // Links and special files have no content, whatever their size field says.
+  body_left_ = type >= '1' && type <= '6' ? 0 : padded;
+  return out_.write(header);
+}
+
+status tar_time_clamp::pax() {
+  in_pax_ = false;
+  std::string out;
+  std::string_view rest(pax_.data(), pax_size_);
+  while (!rest.empty()) {
+    std::size_t n = 0;
+    auto [end, ec] = std::from_chars(rest.data(), rest.data() + rest.size(), n);
+    if (ec != std::errc() || n == 0 || n > rest.size() || end == rest.data() + rest.size() || *end != ' ' ||
+        rest[n - 1] != '\n')
+      return bad("bad record in extended header");
+    std::string_view record(end + 1, rest.data() + n - 1);
+    std::size_t equal = record.find('=');
+    if (equal == record.npos) return bad("bad record in extended header");
+    std::string key(record.substr(0, equal)), value(record.substr(equal + 1));
+    if (key == "mtime" || key == "atime" || key == "ctime") {
+      // Seconds and a fraction: newer than the epoch when the seconds are, or equal with a fraction.
+      std::int64_t seconds = 0;
+      auto [stop, error] = std::from_chars(value.data(), value.data() + value.size(), seconds);
+      bool fraction = error == std::errc() && stop != value.data() + value.size();
+      if (error == std::errc() && (seconds > epoch_ || (seconds == epoch_ && fraction)))
+        value = std::to_string(epoch_);
+    }
+    out += pax_record(key, value);
+    rest.remove_prefix(n);
+  }
+  put_octal(pax_header_, size_at, size_length, out.size());
+  std::int64_t mtime = 0;
+  if (parse_number({pax_header_.data() + mtime_at, mtime_length}, mtime) && mtime > epoch_)
+    put_octal(pax_header_, mtime_at, mtime_length,
+              static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
+  sign(pax_header_);
+  out.resize((out.size() + block_size - 1) / block_size * block_size);
+  KILN_CHECK(out_.write(pax_header_));
+  return out_.write(out);
+}
+
+status tar_time_clamp::finish() {
+  if (in_pax_ || body_left_ > 0 || !header_.empty()) return bad("archive is truncated");
+  return {};
+}
+
+}  // namespace kiln::exporters
