@@ -5,14 +5,19 @@
 #include <spdlog/spdlog.h>
 
 #include <fstream>
+#include <set>
 #include <sstream>
 
 #include "actors/session.hpp"
 #include "gateway/bridge_service.hpp"
+#include "gateway/blocking_pool.hpp"
 #include "gateway/call_gate.hpp"
+#include "gateway/content_service.hpp"
 #include "gateway/control_service.hpp"
 #include "gateway/health_service.hpp"
+#include "gateway/reflection_service.hpp"
 #include "gateway/services.hpp"
+#include "gateway/trace_service.hpp"
 #include "gateway/tunnel_pump.hpp"
 
 namespace kiln::gateway {
@@ -44,19 +49,35 @@ result<std::shared_ptr<grpc::ServerCredentials>> credentials(const tls_files& fi
   return grpc::SslServerCredentials(options);
 }
 
+/// Every service of the main listener, by full name.
+std::vector<std::string> service_names(bool content) {
+  std::vector<std::string> names{"moby.buildkit.v1.Control",
+                                 "moby.buildkit.v1.frontend.LLBBridge",
+                                 "grpc.health.v1.Health",
+                                 "grpc.reflection.v1.ServerReflection",
+                                 "grpc.reflection.v1alpha.ServerReflection",
+                                 "opentelemetry.proto.collector.trace.v1.TraceService"};
+  if (content) names.push_back("containerd.services.content.v1.Content");
+  return names;
+}
+
+std::set<std::string> as_set(const std::vector<std::string>& names) { return {names.begin(), names.end()}; }
+
 class server_impl final : public server {
  public:
   explicit server_impl(const services& s)
       : services_(s),
         control_(services_, pump_, solves_),
         bridge_(*services_.system, services_.builds),
-        health_(
-            {"moby.buildkit.v1.Control", "moby.buildkit.v1.frontend.LLBBridge", "grpc.health.v1.Health"}) {
+        health_(as_set(service_names(services_.blobs))),
+        reflection_(service_names(services_.blobs)),
+        reflection_alpha_(service_names(services_.blobs)) {
     if (!services_.sessions) services_.sessions = std::make_shared<session_registry>();
     if (!services_.spawn_session)
       services_.spawn_session = [system = services_.system](session_options options) {
         return system->spawn(session, std::move(options));
       };
+    if (services_.blobs) content_ = std::make_unique<content_service>(*services_.blobs, pool_);
   }
   ~server_impl() override { shutdown(); }
 
@@ -83,6 +104,10 @@ class server_impl final : public server {
     builder.RegisterService(&control_);
     builder.RegisterService(&bridge_);
     builder.RegisterService(&health_);
+    builder.RegisterService(&reflection_);
+    builder.RegisterService(&reflection_alpha_);
+    builder.RegisterService(&traces_);
+    if (content_) builder.RegisterService(content_.get());
     using type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
     local_ = builder.experimental().AddExternalConnectionAcceptor(type::FROM_FD,
                                                                   grpc::InsecureServerCredentials());
@@ -122,6 +147,11 @@ class server_impl final : public server {
   control_service control_;
   bridge_service bridge_;
   health_service health_;
+  reflection_service reflection_;
+  reflection_alpha_service reflection_alpha_;
+  trace_service traces_;
+  std::unique_ptr<content_service> content_;
+  blocking_pool pool_{cfg::blocking_threads};  // destroyed before what its last jobs use
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> local_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> remote_;
   std::unique_ptr<grpc::Server> grpc_;
@@ -131,6 +161,8 @@ class server_impl final : public server {
 }  // namespace
 
 result<std::unique_ptr<server>> server::start(const server_options& options, const services& s) {
+  // gRPC's own shutdown, when its last object goes, can wait 10 s for a poller of its own: keep it alive.
+  [[maybe_unused]] static const bool initialized = (grpc_init(), true);
   auto out = std::make_unique<server_impl>(s);
   KILN_CHECK(out->open(options));
   return std::unique_ptr<server>(std::move(out));

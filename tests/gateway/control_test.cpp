@@ -6,6 +6,7 @@
 #include <cstring>
 #include <thread>
 
+#include "fake_build.hpp"
 #include "fakes.hpp"
 #include "gateway.grpc.pb.h"
 #include "gateway/status_convert.hpp"
@@ -190,35 +191,7 @@ TEST_CASE("a Status reader that leaves takes its listener with it") {
 
 TEST_CASE("the bridge finds its build by header and says what is missing otherwise") {
   gateway_fixture f;
-  f.behaviour->build = f.system.spawn([](build_actor::pointer self) -> build_actor::behavior_type {
-    auto none = [self]() { return to_caf(make_error(errc::unimplemented, "not here")); };
-    return {
-        [](const gw::PingRequest&) {
-          gw::PongResponse pong;
-          pong.add_llbcaps()->set_id("file.base");
-          return pong;
-        },
-        [=](const gw::SolveRequest&) -> caf::result<gw::SolveResponse> { return none(); },
-        [=](const gw::ResolveImageConfigRequest&) -> caf::result<gw::ResolveImageConfigResponse> {
-          return none();
-        },
-        [=](const gw::ResolveSourceMetaRequest&) -> caf::result<gw::ResolveSourceMetaResponse> {
-          return none();
-        },
-        [=](const gw::ReadFileRequest& r) -> caf::result<gw::ReadFileResponse> {
-          gw::ReadFileResponse response;
-          response.set_data("content of " + r.filepath());
-          return response;
-        },
-        [=](const gw::ReadDirRequest&) -> caf::result<gw::ReadDirResponse> { return none(); },
-        [=](const gw::StatFileRequest&) -> caf::result<gw::StatFileResponse> { return none(); },
-        [=](const gw::EvaluateRequest&) -> caf::result<gw::EvaluateResponse> { return none(); },
-        [=](const gw::WarnRequest&) -> caf::result<gw::WarnResponse> { return none(); },
-        [=](const gw::InputsRequest&) -> caf::result<gw::InputsResponse> { return none(); },
-        [=](const gw::ReturnRequest&) -> caf::result<gw::ReturnResponse> { return none(); },
-        [=](cancel_atom) {},
-    };
-  });
+  f.behaviour->build = spawn_fake_build(f.system);
   f.actors.push_back(caf::actor_cast<caf::actor>(f.behaviour->build));
   f.start();
   auto stub = gw::LLBBridge::NewStub(f.channel());
