@@ -47,8 +47,7 @@ class blob_store {
   virtual result<blob_info> info(const kiln::digest& d) const = 0;
   /// The file of the blob, for hard links and sendfile. The blob must exist.
   virtual std::filesystem::path path_of(const kiln::digest& d) const = 0;
-  virtual result<std::unique_ptr<byte_source>> read(const kiln::digest& d,
-                                                    std::int64_t offset = 0) const = 0;
+  virtual result<std::unique_ptr<byte_source>> read(const kiln::digest& d, std::int64_t offset = 0) const = 0;
   /// The whole blob in memory; resource_exhausted above `limit` bytes.
   virtual result<std::string> read_all(const kiln::digest& d, std::int64_t limit) const = 0;
   /// Opens (or resumes) the ingestion named `ref`; failed_precondition while another holds it.
@@ -57,8 +56,7 @@ class blob_store {
                                                      std::optional<std::int64_t> size) = 0;
   /// Stores bytes at hand; a no-op when they are there already.
   virtual result<kiln::digest> put(std::string_view bytes) = 0;
-  virtual status set_labels(const kiln::digest& d,
-                            const std::map<std::string, std::string>& labels) = 0;
+  virtual status set_labels(const kiln::digest& d, const std::map<std::string, std::string>& labels) = 0;
   virtual status remove(const kiln::digest& d) = 0;
   virtual std::vector<blob_info> list() const = 0;
 };

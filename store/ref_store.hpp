@@ -31,7 +31,7 @@ enum class record_type { regular, internal, frontend, source_local, source_git_c
 std::string_view to_string(record_type t);
 
 struct record_options {
-  std::string description;
+  std::string description = {};
   record_type type = record_type::regular;
   std::int64_t created_at_ns = 0;  // 0 = now
 };
@@ -91,8 +91,8 @@ class blob_provider {
 
 /// One layer of a flattened ref, bottom first.
 struct layer_info {
-  std::string id;                  // record id of the layer
-  std::vector<layer_blob> blobs;   // known compressed forms, best first; may be empty
+  std::string id;                           // record id of the layer
+  std::vector<layer_blob> blobs;            // known compressed forms, best first; may be empty
   std::shared_ptr<blob_provider> provider;  // where blobs not in the store come from; may be null
   std::string description;
   std::int64_t created_at_ns = 0;
@@ -114,8 +114,8 @@ struct usage_record {
 };
 
 struct prune_options {
-  std::vector<std::string> filters;  // containerd filter syntax, any may match
-  bool all = false;                  // also internal and frontend records
+  std::vector<std::string> filters = {};  // containerd filter syntax, any may match
+  bool all = false;                       // also internal and frontend records
   std::int64_t keep_duration_ns = 0;
   std::int64_t reserved_space = 0;  // bytes
   std::int64_t max_used_space = 0;  // bytes
@@ -160,8 +160,7 @@ class ref_store {
   virtual result<ref> commit_copy(const mutable_ref& m, const record_options& options,
                                   const job_context& job) = 0;
   /// A lazy layer on top of `parent`; the existing record when one of the same chain id exists.
-  virtual result<ref> layer(const ref& parent, layer_blob blob,
-                            std::shared_ptr<blob_provider> provider,
+  virtual result<ref> layer(const ref& parent, layer_blob blob, std::shared_ptr<blob_provider> provider,
                             const record_options& options) = 0;
   /// Later refs on top of earlier ones; lazy. Empty refs are dropped; one left is returned itself.
   virtual result<ref> merge(std::span<const ref> refs, const record_options& options) = 0;

@@ -1,0 +1,39 @@
+// Bounds and sizes of the store.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace kiln::store::limits {
+
+inline constexpr std::size_t copy_buffer = 256 * 1024;  // bytes, 4 KiB … 16 MiB
+inline constexpr int tree_depth = 2'000;                // directories below each other, 64 … 10,000
+
+// Blobs.
+inline constexpr std::chrono::hours stale_ingestion{24};     // an untouched ingestion is swept after this
+inline constexpr std::int64_t blob_labels_bytes = 64 * 1024;  // of one blob's labels
+
+// Metadata (LMDB).
+inline constexpr std::size_t map_size = std::size_t{16} << 20;       // bytes, initial; doubles when full
+inline constexpr std::size_t map_size_max = std::size_t{64} << 30;   // bytes
+inline constexpr unsigned database_readers = 512;                     // concurrent read transactions
+inline constexpr std::size_t writes_per_commit = 256;                 // coalesced in one transaction
+
+// Layers.
+inline constexpr std::size_t layers_per_mount = 500;  // kernel limit of overlayfs
+inline constexpr unsigned parallel_layers = 6;        // fetched or unpacked at once by one job, 1 … 16
+inline constexpr std::chrono::seconds sync_delay{2};  // quiet time before snapshots are made durable
+
+// Archives.
+inline constexpr std::size_t archive_name = 4'096;                    // bytes of one path or link target
+inline constexpr std::size_t archive_xattr = 64 * 1024;               // bytes of one value
+inline constexpr std::int64_t archive_entries = 20'000'000;           // of one archive
+inline constexpr std::int64_t archive_entry_size = std::int64_t{1} << 42;  // bytes of one file
+
+// Content hashing.
+inline constexpr int symlinks_followed = 255;   // in one path
+inline constexpr unsigned hash_threads = 8;      // at most, and not more than the cores
+inline constexpr std::size_t trees_in_memory = 8;  // digest trees kept between questions
+
+}  // namespace kiln::store::limits

@@ -1,0 +1,258 @@
+#include "store/difference.hpp"
+
+#include <sys/sysmacros.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <map>
+#include <vector>
+
+#include "configs/store.hpp"
+#include "store/copy_tree.hpp"
+#include "store/files.hpp"
+#include "store/xattr.hpp"
+
+namespace kiln::store {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+result<std::string> link_text(int directory, const std::string& name, std::size_t size) {
+  std::string text(size + 1, '\0');
+  auto count = ::readlinkat(directory, name.c_str(), text.data(), text.size());
+  if (count < 0) return errno_error(errno, "read link " + name);
+  text.resize(static_cast<std::size_t>(count));
+  return text;
+}
+
+result<bool> same_content(int a_directory, int b_directory, const std::string& name) {
+  KILN_TRY(auto a, open_at(a_directory, name, O_RDONLY | O_NOFOLLOW));
+  KILN_TRY(auto b, open_at(b_directory, name, O_RDONLY | O_NOFOLLOW));
+  std::string x(limits::copy_buffer, '\0'), y(limits::copy_buffer, '\0');
+  auto fill = [](int fd, std::string& buffer) -> result<std::size_t> {
+    std::size_t have = 0;
+    while (have < buffer.size()) {
+      auto count = ::read(fd, buffer.data() + have, buffer.size() - have);
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return errno_error(errno, "read");
+      if (count == 0) break;
+      have += static_cast<std::size_t>(count);
+    }
+    return have;
+  };
+  while (true) {
+    KILN_TRY(auto m, fill(a.get(), x));
+    KILN_TRY(auto n, fill(b.get(), y));
+    if (m != n || std::string_view(x).substr(0, m) != std::string_view(y).substr(0, n)) return false;
+    if (m == 0) return true;
+  }
+}
+
+/// Metadata that counts; for everything but directories content too.
+result<bool> same(int lower, const struct stat& a, int upper, const struct stat& b, const std::string& name) {
+  if (a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_ctim.tv_sec == b.st_ctim.tv_sec &&
+      a.st_ctim.tv_nsec == b.st_ctim.tv_nsec)
+    return true;
+  if (a.st_mode != b.st_mode || a.st_uid != b.st_uid || a.st_gid != b.st_gid || a.st_rdev != b.st_rdev)
+    return false;
+  KILN_TRY(auto left, get_xattrs(lower, name));
+  KILN_TRY(auto right, get_xattrs(upper, name));
+  auto own = [](const auto& x) { return is_overlay_xattr(x.first); };
+  std::erase_if(left, own);
+  std::erase_if(right, own);
+  if (left != right) return false;
+  if (S_ISDIR(a.st_mode)) return true;
+  if (a.st_mtim.tv_sec != b.st_mtim.tv_sec) return false;
+  if (S_ISLNK(a.st_mode)) {
+    KILN_TRY(auto x, link_text(lower, name, static_cast<std::size_t>(a.st_size)));
+    KILN_TRY(auto y, link_text(upper, name, static_cast<std::size_t>(b.st_size)));
+    return x == y;
+  }
+  if (!S_ISREG(a.st_mode)) return true;
+  if (a.st_size != b.st_size) return false;
+  if (a.st_mtim.tv_nsec != b.st_mtim.tv_nsec) {
+    // Times cut to seconds, as archives do, say nothing about what happened within the second.
+    if (a.st_mtim.tv_nsec != 0 && b.st_mtim.tv_nsec != 0) return false;
+  } else if (a.st_mtim.tv_nsec != 0) {
+    return true;
+  }
+  return same_content(lower, upper, name);
+}
+
+struct walker {
+  const job_context& job;
+  const std::function<status(const changed_entry&)>& visit;
+
+  static result<struct stat> look(int directory, const std::string& name) {
+    struct stat info {};
+    if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+      return errno_error(errno, "stat " + name);
+    return info;
+  }
+
+  status tell(change kind, const std::string& prefix, const std::string& name, int directory,
+              const struct stat& info) {
+    changed_entry entry;
+    entry.kind = kind;
+    entry.path = prefix + name;
+    entry.info = info;
+    entry.directory = directory;
+    entry.name = name;
+    return visit(entry);
+  }
+
+  status added(int directory, const std::string& name, const std::string& prefix, const struct stat& info,
+               int depth, change kind = change::added) {
+    KILN_CHECK(tell(kind, prefix, name, directory, info));
+    if (!S_ISDIR(info.st_mode)) return {};
+    if (depth > limits::tree_depth)
+      return make_error(errc::out_of_range, "directories are nested too deeply");
+    KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    KILN_TRY(auto names, list_names(child.get()));
+    for (const auto& n : names) {
+      KILN_TRY(auto i, look(child.get(), n));
+      KILN_CHECK(added(child.get(), n, prefix + name + "/", i, depth + 1));
+    }
+    return {};
+  }
+
+  status both(int lower, int upper, const std::string& prefix, int depth) {
+    if (depth > limits::tree_depth)
+      return make_error(errc::out_of_range, "directories are nested too deeply");
+    KILN_CHECK(job.check());
+    KILN_TRY(auto left, list_names(lower));
+    KILN_TRY(auto right, list_names(upper));
+    auto a = left.begin();
+    auto b = right.begin();
+    while (a != left.end() || b != right.end()) {
+      if (b == right.end() || (a != left.end() && *a < *b)) {
+        KILN_TRY(auto info, look(lower, *a));
+        KILN_CHECK(tell(change::removed, prefix, *a, lower, info));
+        ++a;
+      } else if (a == left.end() || *b < *a) {
+        KILN_TRY(auto info, look(upper, *b));
+        KILN_CHECK(added(upper, *b, prefix, info, depth));
+        ++b;
+      } else {
+        KILN_TRY(auto x, look(lower, *a));
+        KILN_TRY(auto y, look(upper, *b));
+        KILN_TRY(auto equal, same(lower, x, upper, y, *a));
+        if (S_ISDIR(x.st_mode) && S_ISDIR(y.st_mode)) {
+          if (!equal) KILN_CHECK(tell(change::modified, prefix, *b, upper, y));
+          KILN_TRY(auto l, open_at(lower, *a, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+          KILN_TRY(auto u, open_at(upper, *b, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+          KILN_CHECK(both(l.get(), u.get(), prefix + *a + "/", depth + 1));
+        } else if (!equal) {
+          KILN_CHECK(added(upper, *b, prefix, y, depth, change::modified));
+        }
+        ++a;
+        ++b;
+      }
+    }
+    return {};
+  }
+};
+
+/// Writes changes into a target tree.
+struct change_writer {
+  int upper_root;
+  int target_root;
+  bool as_overlay;
+  bool user_namespace;
+  std::map<std::pair<dev_t, ino_t>, std::string> linked;
+  std::vector<std::pair<std::string, std::string>> directories;  // whose times are set at the end
+
+  result<unique_fd> parent_of(const std::string& path) {
+    auto slash = path.rfind('/');
+    auto parent = slash == std::string::npos ? std::string() : path.substr(0, slash);
+    auto opened = open_in_root(target_root, parent, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    if (opened.ok() || opened.error().code != errc::not_found) return opened;
+    // A parent that did not change itself: like the one in the upper tree.
+    KILN_TRY(auto above, parent_of(parent));
+    auto cut = parent.rfind('/');
+    auto name = cut == std::string::npos ? parent : parent.substr(cut + 1);
+    KILN_TRY(auto source, open_in_root(upper_root, cut == std::string::npos ? "" : parent.substr(0, cut),
+                                       O_RDONLY | O_DIRECTORY));
+    struct stat info {};
+    if (::fstatat(source.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+      return errno_error(errno, "stat " + parent);
+    KILN_CHECK(copy_entry(source.get(), name, info, above.get(), name));
+    directories.emplace_back(parent, name);
+    return open_in_root(target_root, parent, O_PATH | O_DIRECTORY | O_NOFOLLOW);
+  }
+
+  status apply(const changed_entry& c) {
+    KILN_TRY(auto parent, parent_of(c.path));
+    auto at = fd_path(parent.get()) + "/" + c.name;
+    struct stat there {};
+    bool exists = ::fstatat(parent.get(), c.name.c_str(), &there, AT_SYMLINK_NOFOLLOW) == 0;
+    if (c.kind == change::removed) {
+      if (exists) KILN_CHECK(remove_tree(at));
+      if (as_overlay && ::mknodat(parent.get(), c.name.c_str(), S_IFCHR, ::makedev(0, 0)) != 0)
+        return errno_error(errno, "mknod whiteout " + c.path);
+      return {};
+    }
+    bool is_directory = S_ISDIR(c.info.st_mode);
+    if (exists && !(is_directory && S_ISDIR(there.st_mode))) KILN_CHECK(remove_tree(at));
+    if (!is_directory && c.info.st_nlink > 1) {
+      auto [first, is_new] = linked.try_emplace({c.info.st_dev, c.info.st_ino}, c.path);
+      if (!is_new) {
+        if (::linkat(target_root, first->second.c_str(), parent.get(), c.name.c_str(), 0) != 0)
+          return errno_error(errno, "link " + c.path);
+        return {};
+      }
+    }
+    KILN_CHECK(copy_entry(c.directory, c.name, c.info, parent.get(), c.name));
+    if (is_directory) directories.emplace_back(c.path, c.name);
+    // A directory where the lower tree has something else replaces it whole by itself; a directory over
+    // a directory is merged, and what went from it is whited out one by one.
+    return {};
+  }
+
+  /// Filling directories changed their times.
+  status finish() {
+    for (auto d = directories.rbegin(); d != directories.rend(); ++d) {
+      auto source = open_in_root(upper_root, d->first, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      auto target = open_in_root(target_root, d->first, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      struct stat info {};
+      if (!source.ok() || !target.ok() || ::fstat(source->get(), &info) != 0) continue;
+      const struct timespec times[2] = {info.st_atim, info.st_mtim};
+      if (::futimens(target->get(), times) != 0) return errno_error(errno, "set times of " + d->first);
+    }
+    return {};
+  }
+};
+
+status write_changes(const fs::path& lower, const fs::path& upper, const fs::path& target, bool as_overlay,
+                     bool user_namespace, const job_context& job) {
+  KILN_TRY(auto upper_root, open_file(upper, O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto target_root, open_file(target, O_RDONLY | O_DIRECTORY));
+  change_writer writer{upper_root.get(), target_root.get(), as_overlay, user_namespace, {}, {}};
+  KILN_CHECK(for_each_change(lower, upper, job, [&](const changed_entry& c) { return writer.apply(c); }));
+  KILN_CHECK(writer.finish());
+  struct stat info {};
+  if (::fstat(upper_root.get(), &info) != 0) return errno_error(errno, "stat " + upper.string());
+  return copy_metadata(upper_root.get(), ".", info, target_root.get(), ".");
+}
+
+}  // namespace
+
+status for_each_change(const fs::path& lower, const fs::path& upper, const job_context& job,
+                       const std::function<status(const changed_entry&)>& visit) {
+  KILN_TRY(auto a, open_file(lower, O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto b, open_file(upper, O_RDONLY | O_DIRECTORY));
+  return walker{job, visit}.both(a.get(), b.get(), "", 0);
+}
+
+status make_upper(const fs::path& lower, const fs::path& upper, const fs::path& target, bool user_namespace,
+                  const job_context& job) {
+  return write_changes(lower, upper, target, true, user_namespace, job);
+}
+
+status apply_changes(const fs::path& lower, const fs::path& upper, const fs::path& target,
+                     const job_context& job) {
+  return write_changes(lower, upper, target, false, false, job);
+}
+
+}  // namespace kiln::store

@@ -1,0 +1,259 @@
+#include "store/files.hpp"
+
+#include <dirent.h>
+#include <linux/fs.h>
+#include <linux/openat2.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <memory>
+#include <set>
+#include <vector>
+
+#include "configs/store.hpp"
+
+namespace kiln::store {
+
+namespace fs = std::filesystem;
+
+result<unique_fd> open_at(int directory, const std::string& path, int flags, mode_t mode) {
+  int fd = ::openat(directory, path.c_str(), flags | O_CLOEXEC, mode);
+  if (fd < 0) return errno_error(errno, "open " + path);
+  return unique_fd(fd);
+}
+
+result<unique_fd> open_file(const fs::path& path, int flags, mode_t mode) {
+  return open_at(AT_FDCWD, path.string(), flags, mode);
+}
+
+result<unique_fd> open_in_root(int root, const std::string& path, int flags, mode_t mode) {
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(static_cast<unsigned>(flags | O_CLOEXEC));
+  how.mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0;
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  while (true) {
+    auto fd =
+        static_cast<int>(::syscall(SYS_openat2, root, path.empty() ? "." : path.c_str(), &how, sizeof how));
+    if (fd >= 0) return unique_fd(fd);
+    if (errno != EAGAIN && errno != EINTR) return errno_error(errno, "open " + path);
+  }
+}
+
+status write_all(int fd, std::string_view bytes) {
+  while (!bytes.empty()) {
+    auto written = ::write(fd, bytes.data(), bytes.size());
+    if (written < 0) {
+      if (errno == EINTR) continue;
+      return errno_error(errno, "write");
+    }
+    bytes.remove_prefix(static_cast<std::size_t>(written));
+  }
+  return {};
+}
+
+result<std::string> read_file(const fs::path& path, std::int64_t limit) {
+  KILN_TRY(auto fd, open_file(path, O_RDONLY));
+  std::string text;
+  char buffer[64 * 1024];
+  while (true) {
+    auto count = ::read(fd.get(), buffer, sizeof buffer);
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return errno_error(errno, "read " + path.string());
+    }
+    if (count == 0) return text;
+    text.append(buffer, static_cast<std::size_t>(count));
+    if (static_cast<std::int64_t>(text.size()) > limit)
+      return make_error(errc::resource_exhausted,
+                        path.string() + " is larger than " + std::to_string(limit) + " bytes");
+  }
+}
+
+status write_file(const fs::path& path, std::string_view bytes, mode_t mode) {
+  auto temporary = path;
+  temporary += ".tmp";
+  KILN_TRY(auto fd, open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode));
+  KILN_CHECK(write_all(fd.get(), bytes));
+  if (::fsync(fd.get()) != 0) return errno_error(errno, "fsync " + temporary.string());
+  if (::rename(temporary.c_str(), path.c_str()) != 0) return errno_error(errno, "rename to " + path.string());
+  return sync_directory(path.parent_path());
+}
+
+status sync_directory(const fs::path& path) {
+  KILN_TRY(auto fd, open_file(path, O_RDONLY | O_DIRECTORY));
+  if (::fsync(fd.get()) != 0) return errno_error(errno, "fsync " + path.string());
+  return {};
+}
+
+status make_directories(const fs::path& path, mode_t mode) {
+  if (path.has_parent_path() && !fs::exists(path.parent_path()))
+    KILN_CHECK(make_directories(path.parent_path(), mode));
+  if (::mkdir(path.c_str(), mode) != 0 && errno != EEXIST)
+    return errno_error(errno, "mkdir " + path.string());
+  return {};
+}
+
+result<std::vector<std::string>> list_names(int directory) {
+  int copy = ::openat(directory, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (copy < 0) return errno_error(errno, "open directory");
+  std::unique_ptr<DIR, int (*)(DIR*)> stream(::fdopendir(copy), ::closedir);
+  if (!stream) {
+    ::close(copy);
+    return errno_error(errno, "read directory");
+  }
+  std::vector<std::string> names;
+  while (true) {
+    errno = 0;
+    auto* entry = ::readdir(stream.get());
+    if (!entry) {
+      if (errno != 0) return errno_error(errno, "read directory");
+      break;
+    }
+    std::string_view name = entry->d_name;
+    if (name != "." && name != "..") names.emplace_back(name);
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+namespace {
+
+constexpr int deepest_recursion = 64;
+
+struct remover {
+  int top;       // subdirectories deeper than deepest_recursion are first moved up here
+  dev_t device;  // never leaves the file system it started on
+  unsigned moved = 0;
+
+  status empty(int directory, int depth) {
+    KILN_TRY(auto names, list_names(directory));
+    for (const auto& name : names) {
+      if (::unlinkat(directory, name.c_str(), 0) == 0 || errno == ENOENT) continue;
+      if (errno != EISDIR && errno != EPERM) return errno_error(errno, "unlink " + name);
+      if (depth >= deepest_recursion) {
+        auto fresh = ".moved-up-" + std::to_string(moved++);
+        if (::renameat(directory, name.c_str(), top, fresh.c_str()) != 0)
+          return errno_error(errno, "move up " + name);
+        continue;
+      }
+      KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      struct stat info {};
+      if (::fstat(child.get(), &info) != 0) return errno_error(errno, "stat " + name);
+      if (info.st_dev != device)
+        return make_error(errc::failed_precondition, name + " is a mount point; not removed");
+      KILN_CHECK(empty(child.get(), depth + 1));
+      child.reset();
+      if (::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0) return errno_error(errno, "rmdir " + name);
+    }
+    return {};
+  }
+};
+
+status add_allocated(int directory, int depth, std::set<std::pair<dev_t, ino_t>>& seen, std::int64_t& sum) {
+  if (depth > limits::tree_depth) return make_error(errc::out_of_range, "directories are nested too deeply");
+  KILN_TRY(auto names, list_names(directory));
+  for (const auto& name : names) {
+    struct stat info {};
+    if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+      if (errno == ENOENT) continue;
+      return errno_error(errno, "stat " + name);
+    }
+    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !seen.emplace(info.st_dev, info.st_ino).second)
+      continue;
+    sum += static_cast<std::int64_t>(info.st_blocks) * 512;
+    if (!S_ISDIR(info.st_mode)) continue;
+    auto child = open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (!child) {
+      if (child.error().code == errc::not_found) continue;
+      return std::move(child).error();
+    }
+    KILN_CHECK(add_allocated(child->get(), depth + 1, seen, sum));
+  }
+  return {};
+}
+
+}  // namespace
+
+status empty_directory(const fs::path& path) {
+  KILN_TRY(auto fd, open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) return errno_error(errno, "stat " + path.string());
+  remover r{fd.get(), info.st_dev};
+  unsigned before = 0;
+  do {  // what was moved up is emptied in the next round
+    before = r.moved;
+    if (auto done = r.empty(fd.get(), 0); !done) return std::move(done).error().with_context(path.string());
+  } while (r.moved != before);
+  return {};
+}
+
+status remove_tree(const fs::path& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) {
+    if (errno == ENOENT) return {};
+    return errno_error(errno, "stat " + path.string());
+  }
+  if (!S_ISDIR(info.st_mode)) {
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT) return errno_error(errno, "unlink " + path.string());
+    return {};
+  }
+  KILN_CHECK(empty_directory(path));
+  if (::rmdir(path.c_str()) != 0 && errno != ENOENT) return errno_error(errno, "rmdir " + path.string());
+  return {};
+}
+
+result<std::int64_t> allocated_bytes(const fs::path& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0) return errno_error(errno, "stat " + path.string());
+  std::int64_t sum = static_cast<std::int64_t>(info.st_blocks) * 512;
+  if (!S_ISDIR(info.st_mode)) return sum;
+  KILN_TRY(auto fd, open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  std::set<std::pair<dev_t, ino_t>> seen;
+  KILN_CHECK(add_allocated(fd.get(), 0, seen, sum));
+  return sum;
+}
+
+status copy_file_data(int from, int to) {
+  if (::ioctl(to, FICLONE, from) == 0) return {};
+  bool by_range = true;
+  std::unique_ptr<char[]> buffer;
+  while (true) {
+    if (by_range) {
+      auto count = ::copy_file_range(from, nullptr, to, nullptr, std::size_t{1} << 30, 0);
+      if (count > 0) continue;
+      if (count == 0) {
+        // Some special file systems claim to be at the end at once; read() tells the truth.
+        by_range = false;
+      } else if (errno == EINTR) {
+        continue;
+      } else if (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP ||
+                 errno == EBADF) {
+        by_range = false;
+      } else {
+        return errno_error(errno, "copy file data");
+      }
+    }
+    if (!buffer) buffer = std::make_unique<char[]>(limits::copy_buffer);
+    auto count = ::read(from, buffer.get(), limits::copy_buffer);
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return errno_error(errno, "read");
+    }
+    if (count == 0) return {};
+    KILN_CHECK(write_all(to, {buffer.get(), static_cast<std::size_t>(count)}));
+  }
+}
+
+std::string fd_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }
+
+std::int64_t now_ns() {
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
+}
+
+}  // namespace kiln::store

@@ -1,0 +1,190 @@
+#include "store/layer_tar.hpp"
+
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+
+#include <cerrno>
+#include <map>
+#include <set>
+
+#include "configs/store.hpp"
+#include "store/difference.hpp"
+#include "store/files.hpp"
+#include "store/tar_writer.hpp"
+#include "store/xattr.hpp"
+
+namespace kiln::store {
+
+namespace fs = std::filesystem;
+
+namespace {
+
+constexpr std::string_view whiteout_prefix = ".wh.";
+
+bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info.st_rdev == ::makedev(0, 0); }
+
+/// Writes entries of one layer; knows the hard links among them.
+class layer_writer {
+ public:
+  layer_writer(byte_sink& out, const job_context& job)
+      : tar_(out), job_(job), buffer_(limits::copy_buffer, '\0') {}
+
+  /// One file-system object, content and all (of a directory only itself).
+  status entry(int directory, const std::string& name, const std::string& path, const struct stat& info);
+  status whiteout(const std::string& path, std::int64_t mtime);
+  status finish() { return tar_.finish(); }
+
+ private:
+  status content(int directory, const std::string& name, const std::string& path);
+
+  tar_writer tar_;
+  const job_context& job_;
+  std::string buffer_;
+  std::map<std::pair<dev_t, ino_t>, std::string> links_;
+};
+
+status layer_writer::entry(int directory, const std::string& name, const std::string& path,
+                           const struct stat& info) {
+  KILN_CHECK(job_.check());
+  tar_entry e;
+  e.name = path;
+  e.mode = info.st_mode & 07777;
+  e.uid = info.st_uid;
+  e.gid = info.st_gid;
+  e.mtime = info.st_mtim.tv_sec;
+  switch (info.st_mode & S_IFMT) {
+    case S_IFDIR:
+      e.type = '5';
+      e.name += '/';
+      break;
+    case S_IFREG: e.size = info.st_size; break;
+    case S_IFLNK: {
+      e.type = '2';
+      e.link.resize(static_cast<std::size_t>(info.st_size) + 1);
+      auto size = ::readlinkat(directory, name.c_str(), e.link.data(), e.link.size());
+      if (size < 0) return errno_error(errno, "read link " + path);
+      e.link.resize(static_cast<std::size_t>(size));
+      break;
+    }
+    case S_IFCHR:
+    case S_IFBLK:
+      e.type = S_ISCHR(info.st_mode) ? '3' : '4';
+      e.device_major = ::major(info.st_rdev);
+      e.device_minor = ::minor(info.st_rdev);
+      break;
+    case S_IFIFO: e.type = '6'; break;
+    default: return {};  // sockets do not go into layers
+  }
+  if (!S_ISDIR(info.st_mode) && info.st_nlink > 1) {
+    auto [first, is_new] = links_.try_emplace({info.st_dev, info.st_ino}, path);
+    if (!is_new) {
+      e.type = '1';
+      e.link = first->second;
+      e.size = 0;
+      return tar_.header(e);
+    }
+  }
+  KILN_TRY(auto attributes, get_xattrs(directory, name));
+  for (auto& [key, value] : attributes) {
+    if (is_overlay_xattr(key)) continue;
+    // Of the security and system spaces only capabilities are the file's own.
+    if (key != "security.capability" && (key.rfind("security.", 0) == 0 || key.rfind("system.", 0) == 0))
+      continue;
+    e.xattrs.emplace(key, std::move(value));
+  }
+  KILN_CHECK(tar_.header(e));
+  if (e.type != '0' || e.size == 0) return {};
+  return content(directory, name, path);
+}
+
+status layer_writer::content(int directory, const std::string& name, const std::string& path) {
+  KILN_TRY(auto file, open_at(directory, name, O_RDONLY | O_NOFOLLOW));
+  ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  while (true) {
+    auto count = ::read(file.get(), buffer_.data(), buffer_.size());
+    if (count < 0) {
+      if (errno == EINTR) continue;
+      return errno_error(errno, "read " + path);
+    }
+    if (count == 0) break;
+    if (auto written = tar_.content({buffer_.data(), static_cast<std::size_t>(count)}); !written)
+      return std::move(written).error().with_context(path);
+  }
+  if (auto ended = tar_.end_entry(); !ended) return std::move(ended).error().with_context(path);
+  return {};
+}
+
+status layer_writer::whiteout(const std::string& path, std::int64_t mtime) {
+  auto slash = path.rfind('/');
+  auto cut = slash == std::string::npos ? 0 : slash + 1;
+  tar_entry e;
+  e.name = path.substr(0, cut) + std::string(whiteout_prefix) + path.substr(cut);
+  e.mtime = mtime;
+  return tar_.header(e);
+}
+
+struct upper_walker {
+  layer_writer& writer;
+  std::string opaque_attribute;
+
+  status walk(int directory, const std::string& prefix, int depth) {
+    if (depth > limits::tree_depth)
+      return make_error(errc::out_of_range, "directories are nested too deeply");
+    KILN_TRY(auto names, list_names(directory));
+    for (const auto& name : names) {
+      struct stat info {};
+      if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno_error(errno, "stat " + prefix + name);
+      auto path = prefix + name;
+      if (is_whiteout(info)) {
+        KILN_CHECK(writer.whiteout(path, info.st_mtim.tv_sec));
+        continue;
+      }
+      KILN_CHECK(writer.entry(directory, name, path, info));
+      if (!S_ISDIR(info.st_mode)) continue;
+      auto opaque = get_xattr(directory, name, opaque_attribute);
+      if (opaque.ok() && *opaque == "y") KILN_CHECK(writer.whiteout(path + "/.wh..opq", info.st_mtim.tv_sec));
+      KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      KILN_CHECK(walk(child.get(), path + "/", depth + 1));
+    }
+    return {};
+  }
+};
+
+}  // namespace
+
+status write_upper_tar(const fs::path& upper, bool user_namespace, byte_sink& out, const job_context& job) {
+  KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
+  layer_writer writer(out, job);
+  upper_walker walker{writer, overlay_xattr(user_namespace, "opaque")};
+  KILN_CHECK(walker.walk(root.get(), "", 0));
+  return writer.finish();
+}
+
+status write_difference_tar(const fs::path& lower, const fs::path& upper, byte_sink& out,
+                            const job_context& job) {
+  KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
+  layer_writer writer(out, job);
+  std::set<std::string> told;  // directories that have their entry
+  auto parents = [&](const std::string& path) -> status {
+    for (auto slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
+      auto directory = path.substr(0, slash);
+      if (!told.insert(directory).second) continue;
+      KILN_TRY(auto parent, open_in_root(root.get(), directory, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      struct stat info {};
+      if (::fstat(parent.get(), &info) != 0) return errno_error(errno, "stat " + directory);
+      KILN_CHECK(writer.entry(parent.get(), ".", directory, info));
+    }
+    return {};
+  };
+  KILN_CHECK(for_each_change(lower, upper, job, [&](const changed_entry& c) -> status {
+    KILN_CHECK(parents(c.path));
+    if (c.kind == change::removed) return writer.whiteout(c.path, 0);
+    KILN_CHECK(writer.entry(c.directory, c.name, c.path, c.info));
+    if (S_ISDIR(c.info.st_mode)) told.insert(c.path);
+    return {};
+  }));
+  return writer.finish();
+}
+
+}  // namespace kiln::store

@@ -1,0 +1,21 @@
+// Writing a layer as an OCI layer tar: a snapshot's upper directory, or the difference of two directories.
+// The bytes depend on the files only: sorted names, numeric owners, whole-second times, no access times.
+// Source: OCI image-spec layer.md; containerd's archive.WriteDiff.
+#pragma once
+
+#include <filesystem>
+
+#include "messages/job.hpp"
+#include "store/stream.hpp"
+
+namespace kiln::store {
+
+/// An overlayfs upper directory: whiteouts become `.wh.` entries, opaque directories `.wh..wh..opq`.
+status write_upper_tar(const std::filesystem::path& upper, bool user_namespace, byte_sink& out,
+                       const job_context& job);
+
+/// What turns the tree `lower` into the tree `upper` (both plain directories).
+status write_difference_tar(const std::filesystem::path& lower, const std::filesystem::path& upper,
+                            byte_sink& out, const job_context& job);
+
+}  // namespace kiln::store

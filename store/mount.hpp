@@ -1,0 +1,27 @@
+// Making and undoing mounts from mount_specs: bind (read-only too), overlay with any number of layers,
+// fuse-overlayfs. Knows nothing of records. Thread-safe.
+#pragma once
+
+#include <filesystem>
+#include <span>
+#include <string>
+
+#include "store/ref_store.hpp"
+
+namespace kiln::store {
+
+/// Mounts the specs, in order, on `target` (an existing directory). Nothing stays mounted on failure.
+/// Overlays with more layers than fit into mount(2)'s page go through fsconfig(2), or, on kernels
+/// without `lowerdir+`, through relative paths.
+status mount_all(std::span<const mount_spec> specs, const std::filesystem::path& target);
+
+/// Detaches what is mounted on `target`; an error when nothing is.
+status unmount(const std::filesystem::path& target);
+
+/// Detaches everything mounted below (not on) the directory, deepest first; how many that were.
+result<int> unmount_below(const std::filesystem::path& directory);
+
+/// Whether this process is in a user namespace other than the first.
+bool in_user_namespace();
+
+}  // namespace kiln::store

@@ -1,0 +1,190 @@
+#include "store/snapshots.hpp"
+
+#include <sys/stat.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+
+#include <spdlog/spdlog.h>
+
+#include "store/files.hpp"
+#include "store/mount.hpp"
+
+namespace kiln::store {
+
+namespace fs = std::filesystem;
+
+result<snapshotter_kind> parse_snapshotter(std::string_view text) {
+  if (text == "auto" || text.empty()) return snapshotter_kind::automatic;
+  if (text == "overlayfs") return snapshotter_kind::overlayfs;
+  if (text == "fuse-overlayfs") return snapshotter_kind::fuse_overlayfs;
+  if (text == "native") return snapshotter_kind::native;
+  return make_error(errc::invalid_argument, "unknown snapshotter name: \"" + std::string(text) +
+                                                "\" (auto, overlayfs, fuse-overlayfs, native)");
+}
+
+std::string_view to_string(snapshotter_kind k) {
+  switch (k) {
+    case snapshotter_kind::automatic: return "auto";
+    case snapshotter_kind::overlayfs: return "overlayfs";
+    case snapshotter_kind::fuse_overlayfs: return "fuse-overlayfs";
+    case snapshotter_kind::native: return "native";
+  }
+  return "native";
+}
+
+result<std::unique_ptr<snapshots>> snapshots::open(fs::path directory, snapshotter_kind wanted) {
+  KILN_CHECK(make_directories(directory, 0711));
+  std::error_code failed;
+  directory = fs::canonical(directory, failed);
+  if (failed) return errno_error(failed.value(), directory.string());
+  std::unique_ptr<snapshots> s(new snapshots(directory));
+  KILN_CHECK(make_directories(directory / "empty", 0755));
+  s->user_namespace_ = in_user_namespace();
+  for (auto number : s->list()) s->next_ = std::max<std::uint64_t>(s->next_, number + 1);
+
+  using enum snapshotter_kind;
+  if (wanted == native) {
+    s->kind_ = native;
+    return s;
+  }
+  auto overlay = status(make_error(errc::unavailable, "not tried"));
+  if (wanted == automatic || wanted == overlayfs) {
+    overlay = s->probe_overlay(false);
+    if (overlay.ok()) {
+      s->kind_ = overlayfs;
+      return s;
+    }
+    if (wanted == overlayfs)
+      return std::move(overlay).error().with_context("the overlayfs snapshotter does not work on " +
+                                                     directory.string());
+  }
+  auto fuse = s->probe_overlay(true);
+  if (fuse.ok()) {
+    s->kind_ = fuse_overlayfs;
+    return s;
+  }
+  if (wanted == fuse_overlayfs)
+    return std::move(fuse).error().with_context("the fuse-overlayfs snapshotter does not work on " +
+                                                directory.string());
+  spdlog::info(
+      "store: neither overlayfs ({}) nor fuse-overlayfs ({}) works on {}; using the native snapshotter",
+      overlay.error().message, fuse.error().message, directory.string());
+  s->kind_ = native;
+  return s;
+}
+
+// Mounts a small overlay, changes something through it and looks for the whiteout.
+status snapshots::probe_overlay(bool fuse) {
+  if (directory_.string().find_first_of(":,\\") != std::string::npos)
+    return make_error(errc::unavailable, "the path holds a character that overlay options cannot");
+  auto top = directory_ / "probe";
+  KILN_CHECK(remove_tree(top));
+  for (auto name : {"", "lower", "upper", "work", "merged"}) KILN_CHECK(make_directories(top / name, 0700));
+  KILN_CHECK(write_file(top / "lower" / "file", "x"));
+  status outcome;
+  for (bool with_volatile : {true, false}) {
+    if (fuse && with_volatile) continue;
+    mount_spec spec{fuse ? "fuse-overlayfs" : "overlay",
+                    "overlay",
+                    {"lowerdir=" + (top / "lower").string(), "upperdir=" + (top / "upper").string(),
+                     "workdir=" + (top / "work").string()}};
+    kind_ = fuse ? snapshotter_kind::fuse_overlayfs : snapshotter_kind::overlayfs;
+    volatile_ = with_volatile;
+    add_overlay_options(spec.options, true);
+    outcome = mount_all({&spec, 1}, top / "merged");
+    if (outcome.ok()) break;
+  }
+  if (outcome.ok()) {
+    struct stat info {};
+    if (::unlink((top / "merged" / "file").c_str()) != 0) outcome = errno_error(errno, "unlink in the probe");
+    else if (!fuse && (::lstat((top / "upper" / "file").c_str(), &info) != 0 || !S_ISCHR(info.st_mode)))
+      outcome = make_error(errc::unavailable, "no whiteout appeared in the probe");
+    if (auto undone = unmount(top / "merged"); !undone && outcome.ok()) outcome = undone;
+  }
+  if (auto removed = remove_tree(top); !removed && outcome.ok()) return removed;
+  return outcome;
+}
+
+void snapshots::add_overlay_options(std::vector<std::string>& options, bool writable) const {
+  if (kind_ != snapshotter_kind::overlayfs) return;
+  if (user_namespace_) options.emplace_back("userxattr");
+  // A layer must mean the same on top of any other, so nothing in it may refer to those below.
+  options.emplace_back("index=off");
+  if (!user_namespace_) {
+    options.emplace_back("redirect_dir=off");
+    options.emplace_back("metacopy=off");
+  }
+  if (writable && volatile_) options.emplace_back("volatile");
+}
+
+result<std::uint64_t> snapshots::create() {
+  while (true) {
+    auto number = next_++;
+    auto directory = directory_of(number);
+    if (::mkdir(directory.c_str(), 0700) != 0) {
+      if (errno == EEXIST) continue;
+      return errno_error(errno, "mkdir " + directory.string());
+    }
+    if (::mkdir((directory / "fs").c_str(), 0755) != 0 || ::chmod((directory / "fs").c_str(), 0755) != 0)
+      return errno_error(errno, "mkdir " + (directory / "fs").string());
+    return number;
+  }
+}
+
+status snapshots::remove(std::uint64_t number) { return remove_tree(directory_of(number)); }
+
+std::vector<std::uint64_t> snapshots::list() const {
+  std::vector<std::uint64_t> numbers;
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(directory_, ignored)) {
+    auto name = entry.path().filename().string();
+    std::uint64_t number = 0;
+    auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), number);
+    if (failed == std::errc{} && end == name.data() + name.size()) numbers.push_back(number);
+  }
+  std::sort(numbers.begin(), numbers.end());
+  return numbers;
+}
+
+mount_spec snapshots::read_only(std::span<const std::uint64_t> layers, bool whiteouts) const {
+  if (layers.empty()) return {"bind", (directory_ / "empty").string(), {"rbind", "ro"}};
+  if (!layered()) return {"bind", fs_of(layers.back()).string(), {"rbind", "ro"}};
+  if (layers.size() == 1 && !whiteouts) return {"bind", fs_of(layers[0]).string(), {"rbind", "ro"}};
+  std::string lower = "lowerdir=";
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    if (layer != layers.rbegin()) lower += ':';
+    lower += fs_of(*layer).string();
+  }
+  if (layers.size() == 1) lower += ":" + (directory_ / "empty").string();
+  mount_spec spec{
+      kind_ == snapshotter_kind::overlayfs ? "overlay" : "fuse-overlayfs", "overlay", {"ro", lower}};
+  add_overlay_options(spec.options, false);
+  return spec;
+}
+
+result<mount_spec> snapshots::read_write(std::uint64_t number, std::span<const std::uint64_t> layers) {
+  if (!layered() || layers.empty()) return mount_spec{"bind", fs_of(number).string(), {"rbind", "rw"}};
+  auto lower = read_only(layers, true);
+  std::string work;
+  for (int i = 0;; ++i) {
+    work = (directory_of(number) / ("work" + std::to_string(i))).string();
+    if (::mkdir(work.c_str(), 0700) == 0) break;
+    if (errno != EEXIST) return errno_error(errno, "mkdir " + work);
+  }
+  mount_spec spec{
+      lower.type, "overlay", {lower.options[1], "upperdir=" + fs_of(number).string(), "workdir=" + work}};
+  add_overlay_options(spec.options, true);
+  return spec;
+}
+
+status snapshots::seal(std::uint64_t number) {
+  KILN_TRY(auto fd, open_file(directory_of(number), O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto names, list_names(fd.get()));
+  for (const auto& name : names)
+    if (name.rfind("work", 0) == 0) KILN_CHECK(remove_tree(directory_of(number) / name));
+  return {};
+}
+
+}  // namespace kiln::store

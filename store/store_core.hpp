@@ -1,0 +1,212 @@
+// The private heart of ref_store: records in memory and in the metadata database, and what happens to them.
+//
+// A record is loaded when somebody asks for it and forgotten when the last handle goes; the database is
+// the truth about everything at rest. Changes of records are queued, not awaited: whatever later
+// names a record (a cache key) is queued behind it and awaited, so nothing answered can be lost.
+// Locks, in this order: record::mutex, then store_core::mutex_. Neither is held during I/O on snapshots.
+#pragma once
+
+#include <condition_variable>
+#include <map>
+#include <mutex>
+#include <set>
+#include <thread>
+#include <unordered_map>
+#include <unordered_set>
+
+#include "store.pb.h"
+
+#include "store/cache_keys.hpp"
+#include "store/files.hpp"
+#include "store/metadata_db.hpp"
+#include "store/ref_store.hpp"
+#include "store/snapshots.hpp"
+
+namespace kiln::store {
+
+class store_core;
+
+enum class record_kind : int { layer = 0, merge = 1, diff = 2 };
+
+struct record {
+  record(std::shared_ptr<store_core> owner, stored::Record stored_record,
+         std::vector<std::shared_ptr<record>> parent_records);
+  ~record();
+  record(const record&) = delete;
+  record& operator=(const record&) = delete;
+
+  record_kind kind() const { return static_cast<record_kind>(kind_); }
+  /// Number of the snapshot on disk, 0 while there is none.
+  std::uint64_t snapshot();
+  stored::Record copy();
+
+  const std::shared_ptr<store_core> core;
+  const std::string id;
+  const int kind_;
+  const std::string name;  // it was acquired under, if it is or was a retained mutable
+  const std::vector<std::shared_ptr<record>> parents;  // diff: lower, upper; either may be null (scratch)
+
+  std::mutex mutex;  // guards the rest
+  stored::Record data;
+  std::shared_ptr<blob_provider> provider;
+  bool is_stored = false;  // the database has it, or will have
+  bool used = false;       // a caller had a handle; its end counts as a use
+
+  // One job at a time makes the snapshot.
+  std::condition_variable_any made;
+  bool being_made = false;
+};
+
+using record_ptr = std::shared_ptr<record>;
+
+class store_core : public std::enable_shared_from_this<store_core> {
+ public:
+  static result<std::shared_ptr<store_core>> open(ref_store_options options);
+  ~store_core();
+  /// Stops the background thread and writes what is queued. Handles may still be about.
+  void close();
+
+  // Handles (store_handles.cpp). Meanings as in ref_store.
+  result<ref> get(std::string_view id);
+  result<mutable_ref> create(const ref& parent, const record_options& options, const job_context& job);
+  result<mutable_ref> acquire_named(std::string_view name, const ref& parent, const record_options& options,
+                                    const job_context& job);
+  result<ref> commit(mutable_ref m);
+  result<ref> commit_copy(const mutable_ref& m, const record_options& options, const job_context& job);
+  result<ref> layer(const ref& parent, layer_blob blob, std::shared_ptr<blob_provider> provider,
+                    const record_options& options);
+  result<ref> merge(std::span<const ref> refs, const record_options& options);
+  result<ref> diff(const ref& lower, const ref& upper, const record_options& options);
+
+  // Bytes (store_bytes.cpp).
+  status unlazy(const record_ptr& r, const job_context& job);
+  result<std::vector<mount_spec>> mounts(const record_ptr& r, const job_context& job);
+  result<std::vector<mount_spec>> mounts(const mutable_ref& m);
+  result<std::vector<layer_info>> layers(const record_ptr& r, const job_context& job);
+  status write_layer_tar(std::string_view layer_id, byte_sink& out, const job_context& job);
+  status add_layer_blob(std::string_view layer_id, const layer_blob& blob);
+
+  // Space (store_space.cpp).
+  result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters);
+  status prune(const prune_options& options, const std::function<void(const usage_record&)>& removed);
+
+  // Small values.
+  std::optional<std::string> metadata(std::string_view record_id, std::string_view key);
+  status set_metadata(std::string_view record_id, std::string_view key, std::string_view value);
+  std::optional<std::string> value(std::string_view bucket, std::string_view key);
+  status set_value(std::string_view bucket, std::string_view key, std::string_view value);
+  status erase_value(std::string_view bucket, std::string_view key);
+  std::vector<std::pair<std::string, std::string>> values(std::string_view bucket);
+
+  result<std::filesystem::path> temporary_directory(std::string_view purpose);
+  blob_store& blobs() { return *blobs_; }
+  cache_keys& keys() { return *keys_; }
+  snapshots& disk() { return *snapshots_; }
+  metadata_db& database() { return *database_; }
+
+  /// The layers a record's state is made of, bottom first; those that occur twice are there twice.
+  /// A record that must be computed (a real difference) stands for itself.
+  static std::vector<record_ptr> flatten(const record_ptr& r);
+  /// The same, each layer at its topmost place only, as overlays are mounted.
+  static std::vector<record_ptr> flatten_once(const record_ptr& r);
+
+  void forget(record& r) noexcept;  // from ~record
+
+ private:
+  explicit store_core(ref_store_options options) : root_(std::move(options.root)) {}
+  status prepare(snapshotter_kind wanted);
+  status lock_root();
+  status sweep();
+  status drop_torn_records();
+  status sweep_blobs();
+
+  // Records.
+  record_ptr find_live(const std::string& id);
+  result<record_ptr> load(const std::string& id, int depth = 0);
+  record_ptr admit(stored::Record stored_record, std::vector<record_ptr> parents);
+  stored::Record fresh(record_kind kind, const record_options& options);
+  result<ref> derived(record_kind kind, std::vector<record_ptr> parents, const record_options& options);
+  void store_record(const record_ptr& r, bool unsynced);
+  void modify(const record_ptr& r, const std::function<void(stored::Record&)>& change);
+  bool is_available(const record_ptr& r);
+  static status put_record(transaction& t, const stored::Record& r);
+  static status erase_record(transaction& t, const stored::Record& r,
+                             std::vector<std::string>& orphaned_blobs);
+  status remove_records(const std::vector<std::string>& ids, bool alone = false);
+  void finish_blobs(const std::vector<std::string>& digests);
+
+  // Snapshots (store_bytes.cpp).
+  struct making;
+  status ensure_layers(const std::vector<record_ptr>& layers, const job_context& job);
+  status make_one(making& m, const job_context& job);
+  status make_from_blob(making& m, const job_context& job);
+  status unpack_blob(making& m, const std::filesystem::path& target, bool onto_parents, bool& needs_parents,
+                     bool& saw_root, const job_context& job);
+  status make_difference(making& m, const job_context& job);
+  status make_native(const record_ptr& r, const job_context& job);
+  status place_on_parents(making& m, const job_context& job);
+  result<layer_blob> fetch_blob(const record_ptr& r, const job_context& job);
+  result<std::filesystem::path> state_directory(const record_ptr& r,
+                                                std::optional<class scoped_mount>& mounted,
+                                                const job_context& job);
+  std::vector<std::uint64_t> numbers_of(const std::vector<record_ptr>& layers);
+
+  // Space (store_space.cpp).
+  std::int64_t measure(const stored::Record& r);
+  result<std::vector<usage_record>> all_usage();
+  bool doom(const std::string& id);
+
+  // Background work: durable snapshots, usage counts.
+  void run_background(std::stop_token stop);
+  void wake_background();
+  status flush();
+  status flush_records();
+  struct usage_change {
+    std::int64_t count = 0;
+    std::int64_t last_used_at_ns = 0;
+    bool size_changed = false;
+  };
+
+  std::filesystem::path root_;
+  unique_fd lock_;
+  std::string boot_id_;
+  std::unique_ptr<metadata_db> database_;
+  std::unique_ptr<blob_store> blobs_;
+  std::unique_ptr<snapshots> snapshots_;
+  std::unique_ptr<cache_keys> keys_;
+
+  std::mutex prune_mutex_;  // one prune at a time
+
+  std::mutex mutex_;  // guards what follows
+  std::unordered_map<std::string, std::weak_ptr<record>> live_;
+  std::unordered_map<std::string, std::weak_ptr<record>> live_chains_;
+  std::unordered_map<std::string, std::weak_ptr<record>> live_names_;
+  std::unordered_set<std::string> doomed_;  // being removed: nobody may load them
+  std::set<std::string> unsynced_;
+  std::unordered_map<std::string, usage_change> usage_;
+  bool work_queued_ = false;
+  bool closed_ = false;
+  std::condition_variable_any background_wake_;
+  std::jthread background_;
+};
+
+/// Mounts specs below the store's temporary directory for as long as it lives.
+class scoped_mount {
+ public:
+  static result<scoped_mount> make(store_core& core, const std::vector<mount_spec>& specs);
+  scoped_mount(scoped_mount&& other) noexcept;
+  ~scoped_mount();
+  const std::filesystem::path& path() const noexcept { return path_; }
+
+ private:
+  scoped_mount() = default;
+  std::filesystem::path path_;
+  bool is_mount_ = false;
+};
+
+// Conversions between what is stored and what callers see.
+stored::Blob to_stored(const layer_blob& blob);
+layer_blob from_stored(const stored::Blob& blob);
+usage_record usage_of(const stored::Record& r);
+
+}  // namespace kiln::store

@@ -1,0 +1,292 @@
+// Records come and go: creating, committing, finding and combining them.
+#include <algorithm>
+
+#include "messages/digest.hpp"
+#include "store/copy_tree.hpp"
+#include "store/store_core.hpp"
+
+namespace kiln::store {
+
+namespace {
+
+/// What a layer on top of `parent` is called wherever it comes from. Source: OCI image-spec, ChainID.
+std::string chain_of(const record_ptr& parent, const std::string& diff_id) {
+  if (!parent) return diff_id;
+  auto below = parent->copy().chain_id();
+  return sha256((below.empty() ? "record:" + parent->id : below) + " " + diff_id).str();
+}
+
+/// Gives the root directory of a new upper directory the metadata of the one it covers.
+status copy_root_metadata(const std::filesystem::path& from, const std::filesystem::path& to) {
+  KILN_TRY(auto source, open_file(from, O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto target, open_file(to, O_RDONLY | O_DIRECTORY));
+  struct stat info {};
+  if (::fstat(source.get(), &info) != 0) return errno_error(errno, "stat " + from.string());
+  return copy_metadata(source.get(), ".", info, target.get(), ".");
+}
+
+}  // namespace
+
+stored::Blob to_stored(const layer_blob& blob) {
+  stored::Blob out;
+  out.set_media_type(blob.blob.media_type);
+  out.set_digest(blob.blob.digest.str());
+  out.set_size(blob.blob.size);
+  for (const auto& [key, value] : blob.blob.annotations) (*out.mutable_annotations())[key] = value;
+  for (const auto& url : blob.blob.urls) out.add_urls(url);
+  out.set_diff_id(blob.diff_id.str());
+  return out;
+}
+
+layer_blob from_stored(const stored::Blob& blob) {
+  layer_blob out;
+  out.blob.media_type = blob.media_type();
+  out.blob.digest = digest::trusted(blob.digest());
+  out.blob.size = blob.size();
+  for (const auto& [key, value] : blob.annotations()) out.blob.annotations[key] = value;
+  out.blob.urls.assign(blob.urls().begin(), blob.urls().end());
+  out.diff_id = digest::trusted(blob.diff_id());
+  return out;
+}
+
+/// Whether every layer of it is on disk, or can be brought there.
+bool store_core::is_available(const record_ptr& r) {
+  for (const auto& layer : flatten(r)) {
+    std::lock_guard lock(layer->mutex);
+    if (layer->data.snapshot() != 0 || layer->provider || layer->kind() != record_kind::layer) continue;
+    bool there =
+        std::any_of(layer->data.blobs().begin(), layer->data.blobs().end(),
+                    [this](const auto& blob) { return blobs_->has(digest::trusted(blob.digest())); });
+    if (!there) return false;
+  }
+  return true;
+}
+
+result<ref> store_core::get(std::string_view id) {
+  KILN_TRY(auto r, load(std::string(id)));
+  if (r->copy().is_mutable()) return make_error(errc::not_found, "cache record " + r->id + " is mutable");
+  if (!is_available(r))
+    return make_error(errc::not_found, "the content of cache record " + r->id + " is not here any more");
+  {
+    std::lock_guard lock(r->mutex);
+    r->used = true;
+  }
+  return ref(std::move(r));
+}
+
+result<mutable_ref> store_core::create(const ref& parent, const record_options& options,
+                                       const job_context& job) {
+  auto record_data = fresh(record_kind::layer, options);
+  std::vector<record_ptr> parents;
+  if (parent) {
+    KILN_CHECK(unlazy(parent.get(), job));
+    parents.push_back(parent.get());
+  }
+  KILN_TRY(auto number, snapshots_->create());
+  record_data.set_snapshot(number);
+  record_data.set_is_mutable(true);
+  auto r = admit(std::move(record_data), std::move(parents));  // from here on ~record removes the snapshot
+  if (!parent) return mutable_ref(std::move(r));
+  auto below = numbers_of(flatten_once(parent.get()));
+  if (snapshots_->layered()) {
+    if (!below.empty())
+      KILN_CHECK(copy_root_metadata(snapshots_->fs_of(below.back()), snapshots_->fs_of(number)));
+  } else {
+    std::optional<scoped_mount> ignored;
+    KILN_TRY(auto state, state_directory(parent.get(), ignored, job));
+    KILN_CHECK(copy_tree(state, snapshots_->fs_of(number), {}, job));
+  }
+  return mutable_ref(std::move(r));
+}
+
+result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& parent,
+                                              const record_options& options, const job_context& job) {
+  std::string key(name);
+  auto in_use = [&] {
+    return make_error(errc::failed_precondition, "mutable record \"" + key + "\" is in use");
+  };
+  std::string id;
+  KILN_CHECK(database_->write([](transaction&) { return status{}; }));  // names queued so far
+  KILN_CHECK(database_->read([&](const transaction& t) {
+    if (auto found = t.get(table::names, key_part(key))) id = *found;
+  }));
+  if (!id.empty()) {
+    auto loaded = load(id);
+    if (loaded.ok() && (*loaded)->name == key) {
+      auto r = *loaded;
+      std::shared_ptr<metadata_db::pending> mark;
+      {
+        std::lock_guard lock(mutex_);
+        auto& slot = live_names_[key];
+        if (!slot.expired()) return in_use();
+        slot = r;
+        r->used = true;
+        unsynced_.insert(r->id);
+        mark =
+            database_->enqueue([this, id](transaction& t) { return t.put(table::unsynced, id, boot_id_); });
+      }
+      KILN_CHECK(database_->wait(mark));
+      KILN_CHECK(snapshots_->seal(r->snapshot()));
+      return mutable_ref(std::move(r));
+    }
+    if (!loaded.ok() && loaded.error().code != errc::not_found) return std::move(loaded).error();
+  }
+  {
+    std::lock_guard lock(mutex_);
+    if (auto found = live_names_.find(key); found != live_names_.end() && !found->second.expired())
+      return in_use();
+  }
+  KILN_TRY(auto made, create(parent, options, job));
+  // The name is given to a record of its own, for a record's name never changes.
+  auto record_data = made.get()->copy();
+  auto parents = made.get()->parents;
+  {
+    std::lock_guard lock(made.get()->mutex);
+    made.get()->data.set_snapshot(0);  // handed over
+  }
+  record_data.clear_parents();
+  record_data.set_id(new_id());
+  record_data.set_name(key);
+  auto r = admit(std::move(record_data), std::move(parents));
+  {
+    std::lock_guard lock(mutex_);
+    auto& slot = live_names_[key];
+    if (!slot.expired()) {
+      r->data.set_name("");  // not ours: dies as an unnamed one
+      return in_use();
+    }
+    slot = r;
+  }
+  store_record(r, true);
+  KILN_CHECK(database_->write([](transaction&) { return status{}; }));
+  return mutable_ref(std::move(r));
+}
+
+result<ref> store_core::commit(mutable_ref m) {
+  auto r = m.release();
+  if (!r) return make_error(errc::invalid_argument, "commit of an empty reference");
+  auto number = r->snapshot();
+  KILN_CHECK(snapshots_->seal(number));
+  auto name = r->copy().name();
+  if (!name.empty()) {
+    // The record leaves its name.
+    KILN_CHECK(database_->write([key = key_part(name), id = r->id](transaction& t) -> status {
+      auto found = t.get(table::names, key);
+      return found && *found == id ? t.erase(table::names, key) : status{};
+    }));
+    std::lock_guard lock(mutex_);
+    live_names_.erase(name);
+  }
+  {
+    std::lock_guard lock(r->mutex);
+    r->data.set_is_mutable(false);
+    r->data.clear_name();
+    r->data.set_size(0);
+  }
+  store_record(r, true);
+  return ref(std::move(r));
+}
+
+result<ref> store_core::commit_copy(const mutable_ref& m, const record_options& options,
+                                    const job_context& job) {
+  if (!m) return make_error(errc::invalid_argument, "commit of an empty reference");
+  auto& source = m.get();
+  auto record_data = fresh(record_kind::layer, options);
+  KILN_TRY(auto number, snapshots_->create());
+  record_data.set_snapshot(number);
+  record_data.set_is_mutable(true);  // until it is whole
+  auto r = admit(std::move(record_data), source->parents);
+  KILN_CHECK(copy_tree(snapshots_->fs_of(source->snapshot()), snapshots_->fs_of(number),
+                       {.hard_link_files = true}, job));
+  {
+    std::lock_guard lock(r->mutex);
+    r->data.set_is_mutable(false);
+  }
+  store_record(r, true);
+  return ref(std::move(r));
+}
+
+result<ref> store_core::layer(const ref& parent, layer_blob blob, std::shared_ptr<blob_provider> provider,
+                              const record_options& options) {
+  if (blob.diff_id.empty() || blob.blob.digest.empty())
+    return make_error(errc::invalid_argument, "a layer needs the digest of its blob and of its content");
+  auto chain = chain_of(parent.get(), blob.diff_id.str());
+  record_ptr existing;
+  {
+    std::lock_guard lock(mutex_);
+    if (auto found = live_chains_.find(chain); found != live_chains_.end()) existing = found->second.lock();
+  }
+  if (!existing) {
+    std::string id;
+    KILN_CHECK(database_->read([&](const transaction& t) {
+      if (auto found = t.get(table::chains, key_part(chain))) id = *found;
+    }));
+    if (!id.empty()) {
+      auto loaded = load(id);
+      if (loaded.ok()) existing = *std::move(loaded);
+      else if (loaded.error().code != errc::not_found) return std::move(loaded).error();
+    }
+  }
+  if (!existing) {
+    auto record_data = fresh(record_kind::layer, options);
+    record_data.set_chain_id(chain);
+    *record_data.add_blobs() = to_stored(blob);
+    std::vector<record_ptr> parents;
+    if (parent) parents.push_back(parent.get());
+    auto r = admit(std::move(record_data), std::move(parents));
+    r->provider = provider;
+    bool ours = true;
+    {
+      std::lock_guard lock(mutex_);
+      auto& slot = live_chains_[chain];
+      existing = slot.lock();
+      ours = existing == nullptr;
+      if (ours) slot = r;
+    }
+    if (ours) {
+      store_record(r, false);
+      return ref(std::move(r));
+    }
+  }
+  bool is_new_form = false;
+  {
+    std::lock_guard lock(existing->mutex);
+    if (provider) existing->provider = std::move(provider);
+    existing->used = true;
+    const auto& known = existing->data.blobs();
+    is_new_form = std::none_of(known.begin(), known.end(),
+                               [&](const auto& b) { return b.digest() == blob.blob.digest.str(); });
+  }
+  if (is_new_form)
+    modify(existing, [stored_blob = to_stored(blob)](stored::Record& r) {
+      for (const auto& b : r.blobs())
+        if (b.digest() == stored_blob.digest()) return;
+      *r.add_blobs() = stored_blob;
+    });
+  return ref(std::move(existing));
+}
+
+result<ref> store_core::derived(record_kind kind, std::vector<record_ptr> parents,
+                                const record_options& options) {
+  auto r = admit(fresh(kind, options), std::move(parents));
+  store_record(r, false);
+  return ref(std::move(r));
+}
+
+result<ref> store_core::merge(std::span<const ref> refs, const record_options& options) {
+  std::vector<record_ptr> inputs;
+  for (const auto& r : refs)
+    if (r) inputs.push_back(r.get());
+  if (inputs.empty()) return ref();
+  if (inputs.size() == 1) return ref(inputs[0]);
+  return derived(record_kind::merge, std::move(inputs), options);
+}
+
+result<ref> store_core::diff(const ref& lower, const ref& upper, const record_options& options) {
+  if (!upper && !lower) return ref();
+  if (!lower) return upper;
+  if (lower.id() == upper.id()) return ref();
+  return derived(record_kind::diff, {lower.get(), upper.get()}, options);
+}
+
+}  // namespace kiln::store

@@ -1,0 +1,251 @@
+// What the store's records cost, and getting it back.
+#include <sys/statvfs.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <unordered_map>
+
+#include <spdlog/spdlog.h>
+
+#include "messages/filter.hpp"
+#include "store/store_core.hpp"
+
+namespace kiln::store {
+
+namespace {
+
+/// The fields that filters know. Source: BuildKit cache/manager.go, adaptUsageInfo.
+filter::lookup fields_of(const usage_record& u) {
+  return [&u](std::span<const std::string> path) -> std::optional<std::string> {
+    auto present = [](bool is) { return is ? std::optional<std::string>("") : std::nullopt; };
+    auto text = [](std::string s) {
+      return s.empty() ? std::nullopt : std::optional<std::string>(std::move(s));
+    };
+    const auto& name = path[0];
+    if (name == "id") return text(u.id);
+    if (name == "description") return text(u.description);
+    if (name == "type") return std::string(to_string(u.type));
+    if (name == "inuse") return present(u.in_use);
+    if (name == "mutable") return present(u.is_mutable);
+    if (name == "immutable") return present(!u.is_mutable);
+    if (name == "shared") return present(u.shared);
+    if (name == "private") return present(!u.shared);
+    if (name == "parents") {
+      std::string joined;
+      for (const auto& parent : u.parents) joined += (joined.empty() ? "" : ";") + parent;
+      return text(std::move(joined));
+    }
+    return std::nullopt;
+  };
+}
+
+/// How much may stay: as much as max_used_space, less if too little is free, never less than reserved.
+/// Source: features.md G; BuildKit cache/manager.go, calculateKeepBytes.
+std::int64_t bytes_to_keep(const prune_options& o, std::int64_t total, std::int64_t free) {
+  if (o.max_used_space == 0 && o.reserved_space == 0 && o.min_free_space == 0) return 0;
+  auto keep = o.max_used_space;
+  auto excess = o.min_free_space - free;
+  if (excess > 0) keep = keep == 0 ? total - excess : std::min(keep, total - excess);
+  else if (o.min_free_space != 0 && keep == 0) keep = total;
+  return std::max(keep, o.reserved_space);
+}
+
+/// Orders candidates by how long ago and how seldom they were used, both as ranks of equal weight.
+void sort_by_worth(std::vector<const usage_record*>& candidates) {
+  struct ranked {
+    const usage_record* record;
+    double age = 0, count = 0;
+  };
+  std::vector<ranked> all;
+  for (const auto* c : candidates) all.push_back({c});
+  auto last_used = [](const ranked& r) { return r.record->last_used_at_ns.value_or(0); };
+  std::stable_sort(all.begin(), all.end(), [&](auto& a, auto& b) { return last_used(a) < last_used(b); });
+  double age = 1;
+  std::int64_t previous = 0;
+  for (auto& r : all) {
+    if (last_used(r) > previous) {
+      previous = last_used(r);
+      ++age;
+    }
+    r.age = age;
+  }
+  std::stable_sort(all.begin(), all.end(),
+                   [](auto& a, auto& b) { return a.record->usage_count < b.record->usage_count; });
+  double count = 1;
+  std::int64_t uses = 0;
+  for (auto& r : all) {
+    if (r.record->usage_count != uses) {
+      uses = r.record->usage_count;
+      ++count;
+    }
+    r.count = count;
+  }
+  std::stable_sort(all.begin(), all.end(), [&](auto& a, auto& b) {
+    return a.age / age + a.count / count < b.age / age + b.count / count;
+  });
+  for (std::size_t i = 0; i < all.size(); ++i) candidates[i] = all[i].record;
+}
+
+}  // namespace
+
+usage_record usage_of(const stored::Record& r) {
+  usage_record u;
+  u.id = r.id();
+  u.is_mutable = r.is_mutable();
+  u.size = std::max<std::int64_t>(0, r.size() - 1);
+  u.created_at_ns = r.created_at_ns();
+  if (r.last_used_at_ns() != 0) u.last_used_at_ns = r.last_used_at_ns();
+  u.usage_count = r.usage_count();
+  u.description = r.description();
+  u.type = static_cast<record_type>(r.type());
+  for (const auto& parent : r.parents())
+    if (!parent.empty()) u.parents.push_back(parent);
+  return u;
+}
+
+/// Bytes of the snapshot and of the record's blobs that are in the store.
+std::int64_t store_core::measure(const stored::Record& r) {
+  std::int64_t bytes = 0;
+  if (r.snapshot() != 0)
+    if (auto size = allocated_bytes(snapshots_->fs_of(r.snapshot())); size.ok()) bytes += *size;
+  for (const auto& blob : r.blobs())
+    if (auto size = allocated_bytes(blobs_->path_of(digest::trusted(blob.digest()))); size.ok())
+      bytes += *size;
+  return bytes;
+}
+
+/// All records with their sizes; those not yet known are measured and remembered.
+result<std::vector<usage_record>> store_core::all_usage() {
+  KILN_CHECK(flush_records());
+  std::vector<stored::Record> records;
+  KILN_CHECK(database_->read([&](const transaction& t) {
+    t.scan(table::records, {}, [&](auto, std::string_view bytes) {
+      stored::Record r;
+      if (r.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) records.push_back(std::move(r));
+      return true;
+    });
+  }));
+  std::unordered_map<std::string, record_ptr> live;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, weak] : live_)
+      if (auto r = weak.lock()) live.emplace(id, std::move(r));
+    std::erase_if(records, [this](const auto& r) { return doomed_.contains(r.id()); });
+  }
+  // Snapshots being written are in memory only.
+  std::unordered_set<std::string> stored_ids;
+  for (const auto& r : records) stored_ids.insert(r.id());
+  for (const auto& [id, r] : live)
+    if (auto data = r->copy(); !stored_ids.contains(id) && data.snapshot() != 0)
+      records.push_back(std::move(data));
+
+  std::vector<usage_record> usage;
+  std::vector<std::pair<std::string, std::int64_t>> measured;
+  for (auto& r : records) {
+    auto found = live.find(r.id());
+    bool in_use = found != live.end();
+    if (in_use && r.is_mutable()) {
+      r.set_size(0);  // it changes while we look
+    } else if (r.size() == 0) {
+      r.set_size(measure(r) + 1);
+      measured.emplace_back(r.id(), r.size());
+    }
+    auto u = usage_of(r);
+    u.in_use = in_use;
+    usage.push_back(std::move(u));
+  }
+  if (!measured.empty()) {
+    for (const auto& [id, size] : measured)
+      if (auto found = live.find(id); found != live.end()) {
+        std::lock_guard lock(found->second->mutex);
+        found->second->data.set_size(size);
+      }
+    KILN_CHECK(database_->write([&](transaction& t) -> status {
+      for (const auto& [id, size] : measured) {
+        auto bytes = t.get(table::records, id);
+        stored::Record r;
+        if (!bytes || !r.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()))) continue;
+        r.set_size(size);
+        KILN_CHECK(t.put(table::records, id, r.SerializeAsString()));
+      }
+      return {};
+    }));
+  }
+  return usage;
+}
+
+result<std::vector<usage_record>> store_core::disk_usage(const std::vector<std::string>& filters) {
+  KILN_TRY(auto wanted, filter::parse(filters));
+  KILN_TRY(auto usage, all_usage());
+  std::erase_if(usage, [&](const usage_record& u) { return !wanted.matches(fields_of(u)); });
+  return usage;
+}
+
+/// Reserves a record for removal unless somebody has it.
+bool store_core::doom(const std::string& id) {
+  record_ptr alive;  // dies after the lock
+  std::lock_guard lock(mutex_);
+  if (auto found = live_.find(id); found != live_.end()) alive = found->second.lock();
+  return !alive && doomed_.insert(id).second;
+}
+
+status store_core::prune(const prune_options& options,
+                         const std::function<void(const usage_record&)>& removed) {
+  KILN_TRY(auto wanted, filter::parse(options.filters));
+  std::lock_guard one_at_a_time(prune_mutex_);
+  KILN_TRY(auto all, all_usage());
+  std::int64_t total = 0;
+  std::unordered_map<std::string, int> children;
+  for (const auto& u : all) {
+    total += u.size;
+    for (const auto& parent : u.parents) ++children[parent];
+  }
+  struct statvfs disk {};
+  if (options.min_free_space != 0 && ::statvfs(root_.c_str(), &disk) != 0)
+    return errno_error(errno, "free space of " + root_.string());
+  auto free = static_cast<std::int64_t>(disk.f_bavail) * static_cast<std::int64_t>(disk.f_frsize);
+  auto keep = bytes_to_keep(options, total, free);
+  auto cut_off = now_ns() - options.keep_duration_ns;
+
+  std::vector<bool> gone(all.size());
+  std::unordered_map<const usage_record*, std::size_t> index_of;
+  for (std::size_t i = 0; i < all.size(); ++i) index_of[&all[i]] = i;
+  while (keep == 0 || total >= keep) {
+    std::vector<const usage_record*> candidates;
+    for (std::size_t i = 0; i < all.size(); ++i) {
+      const auto& u = all[i];
+      if (gone[i] || u.in_use || children[u.id] > 0) continue;
+      if (!options.all && (u.type == record_type::internal || u.type == record_type::frontend || u.shared))
+        continue;
+      if (options.keep_duration_ns != 0 && u.last_used_at_ns && *u.last_used_at_ns > cut_off) continue;
+      if (wanted.matches(fields_of(u))) candidates.push_back(&u);
+    }
+    if (candidates.empty()) break;
+    if (keep != 0) {
+      sort_by_worth(candidates);
+      candidates.resize(1);
+    }
+    std::vector<std::string> ids;
+    for (const auto* u : candidates) {
+      if (doom(u->id)) ids.push_back(u->id);
+      // Whoever came to use it in the meantime keeps it, and with it its parents.
+      gone[index_of[u]] = true;
+    }
+    status outcome;
+    if (!ids.empty()) outcome = remove_records(ids, true);
+    for (const auto* u : candidates) {
+      if (std::find(ids.begin(), ids.end(), u->id) == ids.end()) continue;
+      if (outcome.ok()) {
+        total -= u->size;
+        for (const auto& parent : u->parents) --children[parent];
+        if (removed) removed(*u);
+      }
+      std::lock_guard lock(mutex_);
+      doomed_.erase(u->id);
+    }
+    KILN_CHECK(std::move(outcome));
+  }
+  return {};
+}
+
+}  // namespace kiln::store

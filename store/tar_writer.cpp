@@ -1,0 +1,166 @@
+#include "store/tar_writer.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+namespace kiln::store {
+
+namespace {
+
+constexpr std::size_t block_size = 512;
+using block = std::array<char, block_size>;
+
+// Field offsets and widths of the ustar header. Source: POSIX.1-2017, pax, "ustar Interchange Format".
+struct field {
+  std::size_t offset, width;
+};
+constexpr field f_name{0, 100}, f_mode{100, 8}, f_uid{108, 8}, f_gid{116, 8}, f_size{124, 12},
+    f_mtime{136, 12}, f_checksum{148, 8}, f_type{156, 1}, f_link{157, 100}, f_magic{257, 8}, f_major{329, 8},
+    f_minor{337, 8}, f_prefix{345, 155};
+
+void put_text(block& b, field f, std::string_view text) {
+  std::memcpy(b.data() + f.offset, text.data(), std::min(text.size(), f.width));
+}
+
+/// Whether the number fits as octal digits with a terminating NUL.
+bool fits(std::int64_t number, field f) {
+  return number >= 0 && static_cast<std::uint64_t>(number) < std::uint64_t{1} << (3 * (f.width - 1));
+}
+
+void put_number(block& b, field f, std::int64_t number) {
+  if (!fits(number, f)) number = 0;  // a pax record says it
+  for (std::size_t i = f.width - 1; i-- > 0; number >>= 3)
+    b[f.offset + i] = static_cast<char>('0' + (number & 7));
+}
+
+bool is_ascii(std::string_view text) {
+  return std::all_of(text.begin(), text.end(), [](char c) { return c > 0; });
+}
+
+/// Splits a long name at a slash into prefix and name.
+bool split_name(std::string_view name, std::string_view& prefix, std::string_view& rest) {
+  if (name.size() <= f_name.width) {
+    prefix = {};
+    rest = name;
+    return true;
+  }
+  auto end = name.size() - (name.back() == '/' ? 1 : 0);
+  auto slash = name.rfind('/', std::min(f_prefix.width, end - 1));
+  if (slash == std::string_view::npos || slash == 0 || name.size() - slash - 1 > f_name.width) return false;
+  prefix = name.substr(0, slash);
+  rest = name.substr(slash + 1);
+  return !rest.empty();
+}
+
+/// "<length> <key>=<value>\n", where the length counts itself.
+std::string pax_record(std::string_view key, std::string_view value) {
+  auto size = key.size() + value.size() + 3;
+  auto total = size + std::to_string(size).size();
+  if (std::to_string(total).size() + size != total) total = size + std::to_string(total).size();
+  std::string text = std::to_string(total) + " ";
+  text += key;
+  text += '=';
+  text += value;
+  text += '\n';
+  return text;
+}
+
+void finish_header(block& b) {
+  std::memset(b.data() + f_checksum.offset, ' ', f_checksum.width);
+  unsigned sum = 0;
+  for (char c : b) sum += static_cast<unsigned char>(c);
+  for (int i = 5; i >= 0; --i, sum >>= 3)
+    b[f_checksum.offset + static_cast<std::size_t>(i)] = static_cast<char>('0' + (sum & 7));
+  b[f_checksum.offset + 6] = '\0';
+}
+
+std::string_view view(const block& b) { return {b.data(), b.size()}; }
+
+}  // namespace
+
+status tar_writer::header(const tar_entry& e) {
+  std::string pax;
+  auto number = [&pax](std::string_view key, std::int64_t value, field f) {
+    if (!fits(value, f)) pax += pax_record(key, std::to_string(value));
+  };
+  // Sorted by key, so that equal entries give equal bytes.
+  std::map<std::string, std::string> attributes;
+  for (const auto& [key, value] : e.xattrs) attributes["SCHILY.xattr." + key] = value;
+  for (const auto& [key, value] : attributes) {
+    if (key.find('=') != std::string::npos) continue;  // cannot be written
+    pax += pax_record(key, value);
+  }
+  number("gid", static_cast<std::int64_t>(e.gid), f_gid);
+  if (e.link.size() > f_link.width || !is_ascii(e.link)) pax += pax_record("linkpath", e.link);
+  number("mtime", e.mtime, f_mtime);
+  std::string_view prefix, rest;
+  bool name_fits = is_ascii(e.name) && split_name(e.name, prefix, rest);
+  if (!name_fits) {
+    pax += pax_record("path", e.name);
+    prefix = {};
+    rest = std::string_view(e.name).substr(0, f_name.width);
+  }
+  number("size", e.size, f_size);
+  number("uid", static_cast<std::int64_t>(e.uid), f_uid);
+
+  if (!pax.empty()) {
+    block b{};
+    auto base = std::string_view(e.name);
+    if (base.ends_with('/')) base.remove_suffix(1);
+    base = base.substr(base.rfind('/') == std::string_view::npos ? 0 : base.rfind('/') + 1);
+    put_text(b, f_name, "PaxHeaders.0/" + std::string(base.substr(0, 80)));
+    put_number(b, f_mode, 0644);
+    put_number(b, f_uid, 0);
+    put_number(b, f_gid, 0);
+    put_number(b, f_size, static_cast<std::int64_t>(pax.size()));
+    put_number(b, f_mtime, 0);
+    put_text(b, f_type, "x");
+    put_text(b, f_magic, std::string_view("ustar\00000", 8));
+    finish_header(b);
+    KILN_CHECK(out_.write(view(b)));
+    pax.resize((pax.size() + block_size - 1) / block_size * block_size, '\0');
+    KILN_CHECK(out_.write(pax));
+  }
+
+  block b{};
+  put_text(b, f_name, rest);
+  put_text(b, f_prefix, prefix);
+  put_number(b, f_mode, e.mode);
+  put_number(b, f_uid, static_cast<std::int64_t>(e.uid));
+  put_number(b, f_gid, static_cast<std::int64_t>(e.gid));
+  put_number(b, f_size, e.size);
+  put_number(b, f_mtime, e.mtime);
+  b[f_type.offset] = e.type;
+  put_text(b, f_link, e.link);
+  put_text(b, f_magic, std::string_view("ustar\00000", 8));
+  put_number(b, f_major, e.device_major);
+  put_number(b, f_minor, e.device_minor);
+  finish_header(b);
+  left_ = e.size;
+  padding_ =
+      static_cast<std::size_t>((block_size - static_cast<std::uint64_t>(e.size) % block_size) % block_size);
+  return out_.write(view(b));
+}
+
+status tar_writer::content(std::string_view bytes) {
+  if (static_cast<std::int64_t>(bytes.size()) > left_)
+    return make_error(errc::out_of_range, "a file grew while it was archived");
+  left_ -= static_cast<std::int64_t>(bytes.size());
+  return out_.write(bytes);
+}
+
+status tar_writer::end_entry() {
+  if (left_ != 0) return make_error(errc::out_of_range, "a file shrank while it was archived");
+  static constexpr block zeros{};
+  if (padding_ == 0) return {};
+  return out_.write({zeros.data(), std::exchange(padding_, 0)});
+}
+
+status tar_writer::finish() {
+  static constexpr block zeros{};
+  KILN_CHECK(out_.write(view(zeros)));
+  return out_.write(view(zeros));
+}
+
+}  // namespace kiln::store

@@ -1,0 +1,45 @@
+// Tar headers as bytes that depend on the entry only: ustar where it suffices, pax records where it does not.
+// Knows nothing of files. Not thread-safe.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+
+#include "store/stream.hpp"
+
+namespace kiln::store {
+
+struct tar_entry {
+  std::string name = {};  // without leading slash; directories end in '/'
+  char type = '0';  // '0' file, '1' hard link, '2' symlink, '3' character, '4' block, '5' directory, '6' fifo
+  std::uint32_t mode = 0;  // permission, setuid, setgid and sticky bits
+  std::uint64_t uid = 0;
+  std::uint64_t gid = 0;
+  std::int64_t size = 0;   // bytes of content that follow
+  std::int64_t mtime = 0;  // seconds; before 1970 is possible
+  std::string link = {};
+  std::uint32_t device_major = 0;
+  std::uint32_t device_minor = 0;
+  std::map<std::string, std::string> xattrs = {};  // written as SCHILY.xattr.*
+};
+
+class tar_writer {
+ public:
+  explicit tar_writer(byte_sink& out) : out_(out) {}
+  status header(const tar_entry& entry);
+  /// Content of the entry just begun; in all exactly entry.size bytes.
+  status content(std::string_view bytes);
+  /// Pads the content; out_of_range when it was too short.
+  status end_entry();
+  /// The two zero blocks. Does not finish the sink.
+  status finish();
+
+ private:
+  byte_sink& out_;
+  std::int64_t left_ = 0;  // bytes of content that must still come
+  std::size_t padding_ = 0;
+};
+
+}  // namespace kiln::store

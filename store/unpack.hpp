@@ -1,0 +1,74 @@
+// Applying tar archives to a directory, whoever made them.
+//
+// Everything is created beneath the root's descriptor: parents are resolved as if it were the root
+// directory (openat2 RESOLVE_IN_ROOT), the last component is never followed. Names that leave the root
+// by `..` are refused; symlinks may point anywhere, but nothing is ever written through one to the outside.
+// Knows nothing of records. Thread-safe between different targets.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <optional>
+#include <string>
+
+#include "messages/digest.hpp"
+#include "messages/job.hpp"
+#include "store/stream.hpp"
+
+namespace kiln::store {
+
+struct unpack_options {
+  /// What `.wh.` entries mean.
+  enum class whiteouts {
+    plain,    // ordinary files: archives that are no layers
+    remove,   // remove what is there: the target is the merged state
+    overlay,  // become overlayfs whiteouts and opaque directories: the target is an upper directory
+  };
+  whiteouts on_whiteout = whiteouts::plain;
+  /// Whiteout xattrs as `user.overlay.*` rather than `trusted.overlay.*`.
+  bool user_namespace = false;
+  /// Everything gets this owner.
+  std::optional<std::pair<uid_t, gid_t>> owner;
+  /// Also everything that is not tar: any compression that libarchive reads (gzip, bzip2, xz, zstd).
+  bool detect_compression = false;
+  /// Refuse symlinks whose text leads out of the root (as Docker does with ADDed archives).
+  bool refuse_escaping_symlinks = false;
+  /// Failing to set an xattr is no error, except in a layer.
+  bool xattrs_best_effort = false;
+  /// Stop with needs_parents at an entry that cannot be placed without the layers below: one whose
+  /// parent directory is not in the archive, or a hard link to a file that is not.
+  bool stop_if_parents_needed = false;
+};
+
+struct unpack_outcome {
+  std::int64_t entries = 0;
+  std::int64_t bytes = 0;      // of file content
+  bool needs_parents = false;  // stopped early; the target is incomplete
+  bool saw_root = false;       // the archive had an entry for the root directory itself
+};
+
+/// Unpacks a tar stream into the existing directory `root`. Errors name the entry.
+/// Source: containerd's archive.Apply, moby's archive.Unpack.
+result<unpack_outcome> unpack_tar(byte_source& in, const std::filesystem::path& root,
+                                  const unpack_options& options, const job_context& job);
+
+/// Whether the file begins with a tar header once decompressed: what ADD unpacks.
+bool is_archive(int fd);
+
+/// A byte_source over an open file; takes a duplicate of the descriptor.
+result<std::unique_ptr<byte_source>> open_source(int fd);
+
+/// Passes bytes on and computes their digest.
+class hashing_source final : public byte_source {
+ public:
+  explicit hashing_source(byte_source& in) : in_(in) {}
+  result<std::size_t> read(std::span<char> buffer) override;
+  /// Reads to the end, then the digest of everything.
+  result<kiln::digest> finish();
+
+ private:
+  byte_source& in_;
+  sha256_hasher hash_;
+};
+
+}  // namespace kiln::store
