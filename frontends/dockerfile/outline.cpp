@@ -1,0 +1,63 @@
+// What a target can be given: arguments, secrets, SSH agents.
+#include <algorithm>
+#include <functional>
+
+#include "frontends/dockerfile/converter.hpp"
+
+namespace kiln::dockerfile {
+
+namespace {
+
+void mark_used(const usage& u, const std::set<std::string>& names, std::set<std::string>& out) {
+  for (const auto& name : names) {
+    if (!out.insert(name).second) continue;
+    if (auto at = u.all_args.find(name); at != u.all_args.end()) mark_used(u, at->second.deps, out);
+  }
+}
+
+void collect_uses(const std::map<std::string, required_use>& uses, std::vector<outline_use>& out) {
+  for (const auto& [name, use] : uses) {
+    bool known = std::any_of(out.begin(), out.end(), [&](const auto& o) { return o.name == name; });
+    if (!known) out.push_back({name, use.required, use.location});
+  }
+}
+
+template <class List>
+void sort_by_line(List& list) {
+  auto line = [](const auto& x) { return x.location.empty() ? 0 : x.location.front().start; };
+  std::stable_sort(list.begin(), list.end(), [&](const auto& a, const auto& b) { return line(a) < line(b); });
+}
+
+}  // namespace
+
+outline converter::outline_for(stage_state& target) const {
+  outline out;
+  out.name = target.definition.name;
+  out.description = target.definition.description;
+  std::set<const stage_state*> seen;
+  std::function<void(const stage_state*)> visit = [&](const stage_state* s) {
+    if (s == nullptr || !seen.insert(s).second) return;
+    std::set<std::string> used;
+    mark_used(s->used, s->used.used_args, used);
+    for (const auto& name : used) {
+      auto at = s->used.all_args.find(name);
+      if (at == s->used.all_args.end()) continue;
+      bool known =
+          std::any_of(out.args.begin(), out.args.end(), [&](const auto& a) { return a.name == name; });
+      const auto& info = at->second;
+      if (!known)
+        out.args.push_back({info.definition.key, info.definition.description, info.value, info.location});
+    }
+    collect_uses(s->used.secrets, out.secrets);
+    collect_uses(s->used.ssh, out.ssh);
+    visit(s->base);
+    for (const auto& [dep, where] : s->deps) visit(dep);
+  };
+  visit(&target);
+  sort_by_line(out.args);
+  sort_by_line(out.secrets);
+  sort_by_line(out.ssh);
+  return out;
+}
+
+}  // namespace kiln::dockerfile
