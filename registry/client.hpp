@@ -70,7 +70,7 @@ class repository {
   result<descriptor> resolve_at(const endpoint& e, int attempts);
   result<fetched_manifest> manifest_at(const endpoint& e, const std::string& name, int attempts);
   status fetch_from(const endpoint& e, const std::string& from, const descriptor& d, store::blob_store& into,
-                    const byte_progress& progress);
+                    const byte_progress& progress, int attempts);
   result<std::string> begin_upload(const endpoint& e);
   status upload_whole(const endpoint& e, const std::string& location, const descriptor& d,
                       const store::blob_store& from, const byte_progress& progress);

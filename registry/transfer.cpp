@@ -52,7 +52,7 @@ void remember_source(store::blob_store& blobs, const digest& d, const reference&
 }
 
 status repository::fetch_from(const endpoint& e, const std::string& from, const descriptor& d,
-                              store::blob_store& into, const byte_progress& progress) {
+                              store::blob_store& into, const byte_progress& progress, int attempts) {
   KILN_TRY(auto writer, into.write("pull-" + d.digest.str(), d.digest, d.size));
   std::optional<error> last;
   for (int n = 1, idle = 0;; ++n) {
@@ -104,7 +104,7 @@ status repository::fetch_from(const endpoint& e, const std::string& from, const 
     }
     // Attempts that moved bytes do not count: a slow link gets there in the end.
     idle = writer->offset() > begin ? 0 : idle + 1;
-    if (idle >= configs::registry_attempts) return *last;
+    if (idle >= attempts) return *last;
     KILN_CHECK(pause(idle + 1, answer.ok() ? &*answer : nullptr));
   }
   auto done = writer->commit();
@@ -117,8 +117,8 @@ status repository::fetch_blob(const descriptor& d, store::blob_store& into, cons
   KILN_TRY(auto turn, hosts_.wait_turn("pull-" + d.digest.str(), job_.stop));
   if (into.has(d.digest)) return {};
   std::optional<error> first;
-  auto attempt = [&](const endpoint& e, const std::string& from) {
-    auto s = fetch_from(e, from, d, into, progress);
+  auto attempt = [&](const endpoint& e, const std::string& from, int attempts) {
+    auto s = fetch_from(e, from, d, into, progress, attempts);
     if (s.ok()) return true;
     if (!first || first->code == errc::not_found || s.error().code == errc::cancelled) first = s.error();
     return false;
@@ -128,12 +128,13 @@ status repository::fetch_blob(const descriptor& d, store::blob_store& into, cons
     for (const auto& u : d.urls) {
       endpoint elsewhere;
       elsewhere.host = host_of_url(u);
-      if (!elsewhere.host.empty() && attempt(elsewhere, u)) return {};
+      if (!elsewhere.host.empty() && attempt(elsewhere, u, 2)) return {};
     }
   }
-  for (const auto& e : endpoints_) {
+  for (std::size_t i = 0; i < endpoints_.size(); ++i) {
+    const endpoint& e = endpoints_[i];
     if (first && first->code == errc::cancelled) break;
-    if (!attempt(e, url(e, "/blobs/" + d.digest.str()))) continue;
+    if (!attempt(e, url(e, "/blobs/" + d.digest.str()), attempts_at(i))) continue;
     remember_source(into, d.digest, ref_);
     return {};
   }

@@ -69,32 +69,38 @@ std::string incompressible(std::size_t n, unsigned seed) {
 /// A registry that has one manifest and one blob, for servers that misbehave elsewhere.
 struct one_image {
   std::string blob = incompressible(300'000, 7);
-  std::string manifest = R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":)" +
-                         descriptor_json(blob_of("{}", media::oci_config)).dump() + R"(,"layers":[]})";
+  std::string manifest =
+      R"({"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":)" +
+      descriptor_json(blob_of("{}", media::oci_config)).dump() + R"(,"layers":[]})";
   http_answer answer(const http_request& r) const {
     if (r.path.find("/manifests/") != std::string::npos)
-      return {200, {{"Content-Type", std::string(media::oci_manifest)}, {"Docker-Content-Digest", sha256(manifest).str()}}, manifest};
+      return {200,
+              {{"Content-Type", std::string(media::oci_manifest)},
+               {"Docker-Content-Digest", sha256(manifest).str()}},
+              manifest};
     if (r.path.find("/blobs/" + sha256(blob).str()) != std::string::npos) {
       std::string range = r.header("range");
       if (range.empty()) return {200, {}, blob};
       auto begin = std::stoul(range.substr(6));
       return {206,
-              {{"Content-Range", "bytes " + std::to_string(begin) + "-" + std::to_string(blob.size() - 1) + "/" +
-                                     std::to_string(blob.size())}},
+              {{"Content-Range", "bytes " + std::to_string(begin) + "-" + std::to_string(blob.size() - 1) +
+                                     "/" + std::to_string(blob.size())}},
               blob.substr(begin)};
     }
     return {404, {}, R"({"errors":[{"code":"BLOB_UNKNOWN","message":"blob unknown"}]})"};
   }
 };
 
-std::shared_ptr<test::fake_session> client_with_password(const std::string& user, const std::string& secret) {
-  auto s = std::make_shared<test::fake_session>("client");
-  s->on_call("/moby.filesync.v1.Auth/Credentials", [=](std::string_view, const call_metadata&) -> result<std::string> {
-    pba::CredentialsResponse r;
-    r.set_username(user);
-    r.set_secret(secret);
-    return r.SerializeAsString();
-  });
+std::shared_ptr<test::fake_session> client_with_password(const std::string& user, const std::string& secret,
+                                                         const std::string& id = "client") {
+  auto s = std::make_shared<test::fake_session>(id);
+  s->on_call("/moby.filesync.v1.Auth/Credentials",
+             [=](std::string_view, const call_metadata&) -> result<std::string> {
+               pba::CredentialsResponse r;
+               r.set_username(user);
+               r.set_secret(secret);
+               return r.SerializeAsString();
+             });
   return s;
 }
 
@@ -156,7 +162,8 @@ TEST_CASE("pushing by digest leaves no tag, and a tagged name is refused") {
 TEST_CASE("basic authentication uses the client's credentials and fails clearly without them") {
   test::temp_dir dir;
   test::write_file(dir / "htpasswd", "kiln:$2y$05$zjrb0Lu9iWACiuY1zESh0uC8GIdMa9276Gaiui4I0ZjVcSLsqsQfi\n");
-  test::registry_process server("auth:\n  htpasswd:\n    realm: test\n    path: " + (dir / "htpasswd").string() + "\n");
+  test::registry_process server(
+      "auth:\n  htpasswd:\n    realm: test\n    path: " + (dir / "htpasswd").string() + "\n");
   setup s;
   test::fake_directory clients;
   clients.add(client_with_password("kiln", "secret"));
@@ -172,7 +179,7 @@ TEST_CASE("basic authentication uses the client's credentials and fails clearly 
   CHECK(refused.error().message.find("pull access denied") == 0);
   CHECK(refused.error().message.find("401 Unauthorized") != std::string::npos);
   test::fake_directory strangers;
-  strangers.add(client_with_password("kiln", "wrong"));
+  strangers.add(client_with_password("kiln", "wrong", "stranger"));
   s.job = strangers.job();
   CHECK(s.repo(options.name)->resolve().error().code == errc::unauthenticated);
 }
@@ -183,12 +190,19 @@ TEST_CASE("bearer tokens come from the client when it can fetch them, else from 
   http_server server([&](const http_request& r) {
     if (r.path == "/token") {
       bool known = r.header("authorization") == "Basic " + base64("kiln:secret");
-      return http_answer{200, {}, R"({"token":")" + std::string(known ? "user" : "anonymous") + R"(-token","expires_in":300})"};
+      return http_answer{
+          200,
+          {},
+          R"({"token":")" + std::string(known ? "user" : "anonymous") + R"(-token","expires_in":300})"};
     }
     std::string auth = r.header("authorization");
-    if (auth == "Bearer client-token" || auth == "Bearer user-token" || (auth == "Bearer anonymous-token" && r.path.find("public") != std::string::npos))
+    if (auth == "Bearer client-token" || auth == "Bearer user-token" ||
+        (auth == "Bearer anonymous-token" && r.path.find("public") != std::string::npos))
       return image.answer(r);
-    return http_answer{401, {{"Www-Authenticate", "Bearer realm=\"" + realm + "\",service=\"svc\",scope=\"repository:x:pull\""}}, ""};
+    return http_answer{
+        401,
+        {{"Www-Authenticate", "Bearer realm=\"" + realm + "\",service=\"svc\",scope=\"repository:x:pull\""}},
+        ""};
   });
   realm = server.url() + "/token";
 
@@ -196,7 +210,8 @@ TEST_CASE("bearer tokens come from the client when it can fetch them, else from 
     setup s;
     CHECK(s.repo(server.host() + "/public/x:1")->resolve().ok());
     CHECK(server.count("GET", "/token") == 1);
-    CHECK(server.seen()[1].query.find("service=svc&scope=repository%3Apublic%2Fx%3Apull") != std::string::npos);
+    CHECK(server.seen()[1].query.find("service=svc&scope=repository%3Apublic%2Fx%3Apull") !=
+          std::string::npos);
     CHECK(s.repo(server.host() + "/public/x:1")->resolve().ok());
     CHECK(server.count("GET", "/token") == 1);  // kept
   }
@@ -215,27 +230,29 @@ TEST_CASE("bearer tokens come from the client when it can fetch them, else from 
   SECTION("by the client itself") {
     setup s;
     auto session = std::make_shared<test::fake_session>("client");
-    session->on_call("/moby.filesync.v1.Auth/GetTokenAuthority", [](std::string_view bytes, const call_metadata&) -> result<std::string> {
-      pba::GetTokenAuthorityRequest req;
-      req.ParseFromString(std::string(bytes));
-      CHECK(req.salt().size() == 32);
-      pba::GetTokenAuthorityResponse r;
-      r.set_publickey(std::string(32, 'k'));
-      return r.SerializeAsString();
-    });
-    session->on_call("/moby.filesync.v1.Auth/FetchToken", [&](std::string_view bytes, const call_metadata&) -> result<std::string> {
-      pba::FetchTokenRequest req;
-      req.ParseFromString(std::string(bytes));
-      CHECK(req.clientid() == "buildkit-client");
-      CHECK(req.host() == server.host());
-      CHECK(req.realm() == realm);
-      CHECK(req.service() == "svc");
-      REQUIRE(req.scopes_size() == 1);
-      CHECK(req.scopes(0) == "repository:private/x:pull");
-      pba::FetchTokenResponse r;
-      r.set_token("client-token");
-      return r.SerializeAsString();
-    });
+    session->on_call("/moby.filesync.v1.Auth/GetTokenAuthority",
+                     [](std::string_view bytes, const call_metadata&) -> result<std::string> {
+                       pba::GetTokenAuthorityRequest req;
+                       req.ParseFromString(std::string(bytes));
+                       CHECK(req.salt().size() == 32);
+                       pba::GetTokenAuthorityResponse r;
+                       r.set_publickey(std::string(32, 'k'));
+                       return r.SerializeAsString();
+                     });
+    session->on_call("/moby.filesync.v1.Auth/FetchToken",
+                     [&](std::string_view bytes, const call_metadata&) -> result<std::string> {
+                       pba::FetchTokenRequest req;
+                       req.ParseFromString(std::string(bytes));
+                       CHECK(req.clientid() == "buildkit-client");
+                       CHECK(req.host() == server.host());
+                       CHECK(req.realm() == realm);
+                       CHECK(req.service() == "svc");
+                       REQUIRE(req.scopes_size() == 1);
+                       CHECK(req.scopes(0) == "repository:private/x:pull");
+                       pba::FetchTokenResponse r;
+                       r.set_token("client-token");
+                       return r.SerializeAsString();
+                     });
     test::fake_directory clients;
     clients.add(session);
     s.job = clients.job();
@@ -249,16 +266,20 @@ TEST_CASE("a refused token is fetched anew, and a hopeless refusal ends") {
   std::atomic<int> tokens{0};
   std::string url;
   http_server server([&](const http_request& r) {
-    if (r.path == "/token") return http_answer{200, {}, R"({"access_token":"t)" + std::to_string(++tokens) + R"("})"};
+    if (r.path == "/token")
+      return http_answer{200, {}, R"({"access_token":"t)" + std::to_string(++tokens) + R"("})"};
     if (r.header("authorization") == "Bearer t2") return image.answer(r);
-    return http_answer{401, {{"Www-Authenticate", "Bearer realm=\"" + url + "/token\",error=\"invalid_token\""}}, ""};
+    return http_answer{
+        401, {{"Www-Authenticate", "Bearer realm=\"" + url + "/token\",error=\"invalid_token\""}}, ""};
   });
   url = server.url();
   setup s;
   CHECK(s.repo(server.host() + "/x:1")->resolve().ok());
   tokens = 10;
   hosts fresh;
-  auto repo = repository::open(fresh, parse_reference(server.host() + "/x:1").value(), repository::access::pull, s.job).value();
+  auto repo = repository::open(fresh, parse_reference(server.host() + "/x:1").value(),
+                               repository::access::pull, s.job)
+                  .value();
   CHECK_FALSE(repo->resolve().ok());
   CHECK(tokens < 14);
 }
@@ -310,7 +331,8 @@ TEST_CASE("temporary failures are retried, lasting ones are reported with what t
   std::atomic<int> calls{0};
   int fail_first = 2;
   http_answer failure{503, {{"Retry-After", "0"}}, ""};
-  http_server server([&](const http_request& r) { return ++calls <= fail_first ? failure : image.answer(r); });
+  http_server server(
+      [&](const http_request& r) { return ++calls <= fail_first ? failure : image.answer(r); });
   setup s;
   auto repo = s.repo(server.host() + "/x:1");
   CHECK(repo->resolve().ok());
@@ -321,7 +343,8 @@ TEST_CASE("temporary failures are retried, lasting ones are reported with what t
   CHECK(calls == 3);
   calls = 0;
   fail_first = 1'000;
-  failure = {403, {}, R"({"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]})"};
+  failure = {
+      403, {}, R"({"errors":[{"code":"DENIED","message":"requested access to the resource is denied"}]})"};
   auto denied = repo->manifest(sha256(image.manifest));
   CHECK(denied.error().code == errc::permission_denied);
   CHECK(denied.error().message.find("403 Forbidden: denied: requested access") != std::string::npos);
@@ -386,7 +409,8 @@ TEST_CASE("an upload that fails is repeated, in pieces when it is large") {
 TEST_CASE("schema 1 manifests and oversized ones are refused") {
   std::string body;
   http_server server([&](const http_request&) {
-    return http_answer{200, {{"Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws"}}, body};
+    return http_answer{
+        200, {{"Content-Type", "application/vnd.docker.distribution.manifest.v1+prettyjws"}}, body};
   });
   setup s;
   body = std::string(5 << 20, ' ');

@@ -90,8 +90,6 @@ TEST_CASE("a turn is given to one at a time and waiting for it can be cancelled"
   CHECK(h.wait_turn("other", stop.get_token()).ok());
   stop.request_stop();
   CHECK(h.wait_turn("k", stop.get_token()).error().code == errc::cancelled);
-  {
-    auto gone = std::move(first).value();
-  }
+  { auto gone = std::move(first).value(); }
   CHECK(h.wait_turn("k", {}).ok());
 }

@@ -11,18 +11,22 @@ using namespace kiln::registry;
 namespace {
 std::string hex(char c) { return "sha256:" + std::string(64, c); }
 std::string entry(char c, const std::string& more) {
-  return R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" + hex(c) + R"(","size":1)" + more + "}";
+  return R"({"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":")" + hex(c) +
+         R"(","size":1)" + more + "}";
 }
 }  // namespace
 
 TEST_CASE("the entry that fits a platform best is chosen and attestations are not images") {
-  auto m = parse_manifest(R"({"schemaVersion":2,"manifests":[)" +
-                              entry('a', R"(,"platform":{"os":"linux","architecture":"arm","variant":"v6"})") + "," +
-                              entry('b', R"(,"platform":{"os":"linux","architecture":"arm","variant":"v7"})") + "," +
-                              entry('c', R"(,"platform":{"os":"linux","architecture":"amd64"})") + "," +
-                              entry('d', R"(,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"})") +
-                              "]}",
-                          media::oci_index);
+  auto m = parse_manifest(
+      R"({"schemaVersion":2,"manifests":[)" +
+          entry('a', R"(,"platform":{"os":"linux","architecture":"arm","variant":"v6"})") + "," +
+          entry('b', R"(,"platform":{"os":"linux","architecture":"arm","variant":"v7"})") + "," +
+          entry('c', R"(,"platform":{"os":"linux","architecture":"amd64"})") + "," +
+          entry(
+              'd',
+              R"(,"platform":{"os":"unknown","architecture":"unknown"},"annotations":{"vnd.docker.reference.type":"attestation-manifest"})") +
+          "]}",
+      media::oci_index);
   REQUIRE(m.ok());
   CHECK(m->is_index);
   auto digest_for = [&](const char* p) {
@@ -37,7 +41,9 @@ TEST_CASE("the entry that fits a platform best is chosen and attestations are no
 }
 
 TEST_CASE("ambiguous and malformed manifests are refused") {
-  auto refused = [](const std::string& text, std::string_view type = "") { return !parse_manifest(text, type).ok(); };
+  auto refused = [](const std::string& text, std::string_view type = "") {
+    return !parse_manifest(text, type).ok();
+  };
   CHECK(refused("[]"));
   CHECK(refused("{"));
   CHECK(refused(R"({"manifests":[],"layers":[]})"));
@@ -60,7 +66,9 @@ TEST_CASE("chain ids are those of the specification") {
 
 TEST_CASE("challenges are read with quoted commas, several schemes and odd spacing") {
   headers h;
-  h.emplace("www-authenticate", R"(Bearer realm="https://auth.example/token?x=1,2",service = "reg", scope="repository:a/b:pull,push")");
+  h.emplace(
+      "www-authenticate",
+      R"(Bearer realm="https://auth.example/token?x=1,2",service = "reg", scope="repository:a/b:pull,push")");
   h.emplace("www-authenticate", "Basic realm=plain");
   auto c = parse_challenges(h);
   REQUIRE(c.size() == 2);
@@ -73,7 +81,8 @@ TEST_CASE("challenges are read with quoted commas, several schemes and odd spaci
 }
 
 TEST_CASE("scopes are merged by resource and sorted") {
-  CHECK(normalize_scopes({"repository:b:push,pull", "repository:a:pull", "repository:b:pull repository:a:delete"}) ==
+  CHECK(normalize_scopes(
+            {"repository:b:push,pull", "repository:a:pull", "repository:b:pull repository:a:delete"}) ==
         std::vector<std::string>{"repository:a:delete,pull", "repository:b:pull,push"});
 }
 

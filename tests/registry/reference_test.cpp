@@ -41,15 +41,17 @@ TEST_CASE("a digest is kept beside the tag, and stands in for a missing one") {
 }
 
 TEST_CASE("malformed references are refused with the reason") {
-  for (const char* bad : {"", "a:", ":tag", "a//b", "/a", "a/", "-a", "a..b", "a:b:c/", "a@sha256:12", "a b", "host:port/x",
-                          "a___b", "x:" , "http://a/b", "a@random:abc"}) {
+  for (const char* bad : {"", "a:", ":tag", "a//b", "/a", "a/", "-a", "a..b", "a:b:c/", "a@sha256:12", "a b",
+                          "host:port/x", "a___b", "x:", "http://a/b", "a@random:abc"}) {
     INFO(bad);
     auto r = parse_reference(bad);
     REQUIRE_FALSE(r.ok());
     CHECK(r.error().message.find("invalid reference format") != std::string::npos);
   }
-  CHECK(parse_reference("docker.io/Library/x").error().message.find("must be lowercase") != std::string::npos);
-  CHECK(parse_reference(std::string(64, 'a')).error().message.find("64-byte hexadecimal") != std::string::npos);
+  CHECK(parse_reference("docker.io/Library/x").error().message.find("must be lowercase") !=
+        std::string::npos);
+  CHECK(parse_reference(std::string(64, 'a')).error().message.find("64-byte hexadecimal") !=
+        std::string::npos);
   CHECK(parse_reference("a/" + std::string(300, 'b')).error().message.find("255") != std::string::npos);
   CHECK_FALSE(parse_reference("a:" + std::string(129, 't')).ok());
 }

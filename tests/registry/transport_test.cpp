@@ -122,9 +122,7 @@ TEST_CASE("permits for bulk transfers are counted per host") {
   REQUIRE(b.ok());
   CHECK(t.acquire("other", stop.get_token()).ok());
   auto third = std::async(std::launch::async, [&] { return t.acquire("h", stop.get_token()).ok(); });
-  {
-    auto gone = std::move(a).value();
-  }
+  { auto gone = std::move(a).value(); }
   CHECK(third.get());
   auto c = t.acquire("h", stop.get_token());
   stop.request_stop();

@@ -48,7 +48,8 @@ class fake_session : public session_caller {
 class fake_directory : public session_directory {
  public:
   void add(std::shared_ptr<fake_session> s) { sessions_[s->id()] = std::move(s); }
-  result<std::shared_ptr<session_caller>> find(std::string_view id, std::chrono::milliseconds, std::stop_token) override {
+  result<std::shared_ptr<session_caller>> find(std::string_view id, std::chrono::milliseconds,
+                                               std::stop_token) override {
     auto it = sessions_.find(std::string(id));
     if (it == sessions_.end()) return make_error(errc::not_found, "no active session for " + std::string(id));
     return std::shared_ptr<session_caller>(it->second);

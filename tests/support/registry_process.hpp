@@ -26,9 +26,11 @@ class registry_process {
   explicit registry_process(const std::string& extra = "") {
     for (int attempt = 0; attempt < 5; ++attempt) {
       port_ = free_port();
-      std::ofstream(dir_ / "config.yml") << "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: "
-                                         << (dir_ / "data").string() << "\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:"
-                                         << port_ << "\n" << extra;
+      std::ofstream(dir_ / "config.yml")
+          << "version: 0.1\nlog:\n  level: error\nstorage:\n  filesystem:\n    rootdirectory: "
+          << (dir_ / "data").string() << "\n  delete:\n    enabled: true\nhttp:\n  addr: 127.0.0.1:" << port_
+          << "\n"
+          << extra;
       start();
       if (wait_until_up()) return;
       stop();
