@@ -16,7 +16,6 @@ namespace kiln::store {
 /// by NUL and hashed. Per-file digests are kept with the record, so a second question is cheap.
 /// not_found when a path without wildcard does not exist.
 result<digest> content_checksum(ref_store& store, const ref& r,
-                                const std::vector<content_selector>& selectors,
-                                const job_context& job);
+                                const std::vector<content_selector>& selectors, const job_context& job);
 
 }  // namespace kiln::store

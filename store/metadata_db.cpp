@@ -163,6 +163,11 @@ std::shared_ptr<metadata_db::pending> metadata_db::enqueue(operation op) {
   return p;
 }
 
+bool metadata_db::has_queued() {
+  std::lock_guard lock(queue_mutex_);
+  return committing_ || !queue_.empty();
+}
+
 // The first waiter who finds nobody committing commits for all who are queued.
 status metadata_db::wait(const std::shared_ptr<pending>& p) {
   std::unique_lock lock(queue_mutex_);

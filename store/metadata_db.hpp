@@ -82,6 +82,7 @@ class metadata_db {
   std::shared_ptr<pending> enqueue(operation op);
   /// Waits until it is committed and durable; its own error, or the database's.
   status wait(const std::shared_ptr<pending>& p);
+  bool has_queued();
   /// enqueue and wait.
   status write(operation op) { return wait(enqueue(std::move(op))); }
   /// Commits what is queued and makes even the last commit proof against power cuts.

@@ -74,8 +74,8 @@ status store_core::prepare(snapshotter_kind wanted) {
   if (auto text = read_file("/proc/sys/kernel/random/boot_id", 1024); text.ok()) boot_id_ = *text;
   KILN_TRY(auto leaked, unmount_below(root_));
   if (leaked > 0) spdlog::info("store: undid {} leaked mounts below {}", leaked, root_.string());
-  KILN_CHECK(make_directories(root_ / "tmp", 0711));
-  KILN_CHECK(empty_directory(root_ / "tmp"));
+  KILN_CHECK(make_directories(root_ / "transient", 0711));
+  KILN_CHECK(empty_directory(root_ / "transient"));
   KILN_TRY(blobs_, blob_store::open(root_ / "blobs"));
   KILN_TRY(database_, metadata_db::open(root_ / "metadata.mdb"));
   KILN_TRY(snapshots_, snapshots::open(root_ / "snapshots", wanted));
@@ -504,6 +504,9 @@ std::string_view value_of(std::string_view stored_value, std::size_t key_size) {
 
 std::optional<std::string> store_core::metadata(std::string_view record_id, std::string_view key) {
   std::optional<std::string> found;
+  if (database_->has_queued())
+    if (auto done = database_->write([](transaction&) { return status{}; }); !done)
+      spdlog::error("store: {}", done.error().message);
   auto seen = database_->read([&](const transaction& t) {
     if (auto v = t.get(table::metadata, table_key(record_id, key))) found = value_of(*v, key.size());
   });
@@ -558,7 +561,7 @@ std::vector<std::pair<std::string, std::string>> store_core::values(std::string_
 result<fs::path> store_core::temporary_directory(std::string_view purpose) {
   std::string name;
   for (char c : purpose.substr(0, 40)) name += std::isalnum(static_cast<unsigned char>(c)) ? c : '-';
-  auto path = root_ / "tmp" / (name + "-" + new_id());
+  auto path = root_ / "transient" / (name + "-" + new_id());
   if (::mkdir(path.c_str(), 0700) != 0) return errno_error(errno, "mkdir " + path.string());
   return path;
 }

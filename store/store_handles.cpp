@@ -203,6 +203,11 @@ result<ref> store_core::commit_copy(const mutable_ref& m, const record_options& 
     r->data.set_is_mutable(false);
   }
   store_record(r, true);
+  // Files of earlier copies need not be hashed again, see tree_digests.
+  auto origin = source->id;
+  database_->enqueue([key = table_key(r->id, "contenthash.origin"), origin](transaction& t) {
+    return t.put(table::metadata, key, std::string("contenthash.origin") + '\0' + origin);
+  });
   return ref(std::move(r));
 }
 

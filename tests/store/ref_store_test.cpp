@@ -41,7 +41,7 @@ TEST_CASE("An uncommitted snapshot leaves nothing behind") {
     must(s.mount.unmount());
   }
   CHECK(must(store->disk_usage({})).empty());
-  CHECK(fs::is_empty(root.path() / "tmp"));
+  CHECK(fs::is_empty(root.path() / "transient"));
   int snapshots = 0;
   for (const auto& e : fs::directory_iterator(root.path() / "snapshots"))
     snapshots += e.path().filename() != "empty";
