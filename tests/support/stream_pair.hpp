@@ -65,6 +65,13 @@ class stream_end final : public message_stream {
     std::lock_guard lock(pipe_->mutex);
     return pipe_->verdict;
   }
+  /// Ends the stream with what the other side's finish() is to answer.
+  void end(status verdict) {
+    std::lock_guard lock(pipe_->mutex);
+    pipe_->verdict = std::move(verdict);
+    pipe_->closed[side_] = true;
+    pipe_->wake_all();
+  }
   void break_off() {
     std::lock_guard lock(pipe_->mutex);
     pipe_->broken = true;

@@ -1,0 +1,72 @@
+#include "exporters/cache/cache_attributes.hpp"
+
+#include <charconv>
+
+namespace kiln::exporters {
+namespace {
+
+std::optional<bool> go_bool(const std::string& v) {
+  for (const char* yes : {"1", "t", "T", "TRUE", "true", "True"})
+    if (v == yes) return true;
+  for (const char* no : {"0", "f", "F", "FALSE", "false", "False"})
+    if (v == no) return false;
+  return {};
+}
+
+std::string syntax_error(const std::string& value) {
+  return "strconv.ParseBool: parsing \"" + value + "\": invalid syntax";
+}
+
+}  // namespace
+
+std::string cache_text(const attributes& attrs, const char* name) {
+  auto it = attrs.find(name);
+  return it == attrs.end() ? std::string() : it->second;
+}
+
+result<bool> cache_bool(const attributes& attrs, const char* name, bool when_absent) {
+  auto it = attrs.find(name);
+  if (it == attrs.end()) return when_absent;
+  auto value = go_bool(it->second);
+  if (!value)
+    return make_error(errc::invalid_argument,
+                      "failed to parse " + std::string(name) + ": " + syntax_error(it->second));
+  return *value;
+}
+
+result<registry::reference> cache_ref(const attributes& attrs) {
+  auto text = cache_text(attrs, "ref");
+  if (text.empty()) return make_error(errc::invalid_argument, "missing ref");
+  KILN_TRY(auto ref, registry::parse_reference(text));
+  return ref.tagged();
+}
+
+result<compression_options> cache_compression(const attributes& attrs) {
+  compression_options out;
+  if (auto it = attrs.find("compression"); it != attrs.end()) {
+    KILN_TRY(out.kind, store::parse_compression(it->second));
+  }
+  if (auto it = attrs.find("force-compression"); it != attrs.end()) {
+    auto force = it->second.empty() ? std::optional<bool>(true) : go_bool(it->second);
+    if (!force)
+      return make_error(
+          errc::invalid_argument,
+          "non-bool value " + it->second + " specified for force-compression: " + syntax_error(it->second));
+    out.force = *force;
+  }
+  if (auto it = attrs.find("compression-level"); it != attrs.end()) {
+    int level = 0;
+    const auto& v = it->second;
+    auto [end, failure] =
+        std::from_chars(v.data() + (v.starts_with('+') ? 1 : 0), v.data() + v.size(), level);
+    if (failure != std::errc() || end != v.data() + v.size())
+      return make_error(errc::invalid_argument,
+                        "non-integer value " + v +
+                            " specified for compression-level: strconv.ParseInt: parsing \"" + v +
+                            "\": invalid syntax");
+    out.level = level;
+  }
+  return out;
+}
+
+}  // namespace kiln::exporters

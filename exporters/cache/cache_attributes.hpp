@@ -1,0 +1,23 @@
+// Reading the attributes of cache imports and exports, with upstream's error texts. Pure.
+// Source: cache/remotecache/{registry,local}; util/compression/attrs.go; control/control.go.
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "exporters/attributes.hpp"
+#include "messages/result.hpp"
+#include "registry/reference.hpp"
+
+namespace kiln::exporters {
+
+/// The value, or empty.
+std::string cache_text(const attributes& attrs, const char* name);
+/// Go's strconv.ParseBool; invalid_argument "failed to parse <name>: …".
+result<bool> cache_bool(const attributes& attrs, const char* name, bool when_absent);
+/// "ref", normalized, with a tag; invalid_argument "missing ref".
+result<registry::reference> cache_ref(const attributes& attrs);
+/// "compression", "compression-level", "force-compression".
+result<compression_options> cache_compression(const attributes& attrs);
+
+}  // namespace kiln::exporters

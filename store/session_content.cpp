@@ -1,0 +1,190 @@
+#include "store/session_content.hpp"
+
+#include <algorithm>
+
+#include "configs/remote_cache.hpp"
+#include "content.pb.h"
+
+namespace kiln::store {
+namespace {
+
+namespace proto = containerd::services::content::v1;
+
+constexpr std::string_view service = "/containerd.services.content.v1.Content/";
+constexpr std::chrono::milliseconds session_wait{5'000};
+
+std::string method(const char* name) { return std::string(service) + name; }
+
+class bytes_source final : public byte_source {
+ public:
+  explicit bytes_source(std::string_view bytes) : rest_(bytes) {}
+  result<std::size_t> read(std::span<char> buffer) override {
+    auto n = std::min(buffer.size(), rest_.size());
+    rest_.copy(buffer.data(), n);
+    rest_.remove_prefix(n);
+    return n;
+  }
+
+ private:
+  std::string_view rest_;
+};
+
+class provider final : public blob_provider {
+ public:
+  explicit provider(std::string store_id) : store_id_(std::move(store_id)) {}
+  status fetch(const descriptor& blob, blob_store& into, const job_context& job) override {
+    if (into.has(blob.digest)) return {};
+    if (job.directory == nullptr) return make_error(errc::failed_precondition, "no active sessions");
+    status last = make_error(errc::failed_precondition, "no active sessions");
+    for (const auto& id : job.sessions.ids) {
+      auto caller = job.directory->find(id, session_wait, job.stop);
+      if (!caller.ok()) {
+        last = std::move(caller).error();
+        continue;
+      }
+      last = session_content(*std::move(caller), store_id_).fetch(blob, into, job);
+      if (last.ok()) return last;
+    }
+    return last;
+  }
+
+ private:
+  std::string store_id_;
+};
+
+}  // namespace
+
+result<session_content> session_content::open(const job_context& job, std::string store_id) {
+  if (job.directory == nullptr || job.sessions.ids.empty())
+    return make_error(errc::failed_precondition, "local cache exporter/importer requires session");
+  KILN_TRY(auto caller, job.directory->find(job.sessions.ids.front(), session_wait, job.stop));
+  return session_content(std::move(caller), std::move(store_id));
+}
+
+result<std::int64_t> session_content::size(const digest& d, std::stop_token stop) {
+  proto::InfoRequest request;
+  request.set_digest(d.str());
+  KILN_TRY(std::string answer, caller_->call(method("Info"), request.SerializeAsString(),
+                                             {{"buildkit-attachable-store-id", store_id_}},
+                                             configs::session_content_timeout, stop));
+  proto::InfoResponse info;
+  if (!info.ParseFromString(answer) || info.info().size() < 0)
+    return make_error(errc::internal, "invalid answer of the client's content store");
+  return info.info().size();
+}
+
+status session_content::read(const digest& d, std::int64_t offset, std::stop_token stop,
+                             const std::function<status(std::string_view)>& use) {
+  proto::ReadContentRequest request;
+  request.set_digest(d.str());
+  request.set_offset(offset);
+  KILN_TRY(auto stream, caller_->open(method("Read"), {{"buildkit-attachable-store-id", store_id_}}, stop));
+  if (stream->write(request.SerializeAsString())) stream->writes_done();
+  std::string message;
+  while (stream->read(message)) {
+    proto::ReadContentResponse chunk;
+    if (!chunk.ParseFromString(message))
+      return make_error(errc::internal, "invalid answer of the client's content store");
+    KILN_CHECK(use(chunk.data()));
+  }
+  return stream->finish();
+}
+
+result<std::string> session_content::read_all(const digest& d, std::int64_t limit, std::stop_token stop) {
+  std::string out;
+  KILN_CHECK(read(d, 0, stop, [&](std::string_view bytes) -> status {
+    if (static_cast<std::int64_t>(out.size() + bytes.size()) > limit)
+      return make_error(errc::resource_exhausted,
+                        "blob " + d.str() + " is too large (more than " + std::to_string(limit) + " bytes)");
+    out += bytes;
+    return {};
+  }));
+  if (auto got = sha256(out); got != d)
+    return make_error(errc::data_loss, "blob " + d.str() + " of the client has digest " + got.str());
+  return out;
+}
+
+status session_content::fetch(const descriptor& blob, blob_store& into, const job_context& job) {
+  if (into.has(blob.digest)) return {};
+  KILN_TRY(auto writer, into.write("session-" + blob.digest.str(), blob.digest, blob.size));
+  auto id = blob.digest.str();
+  job.progress->progress(id, writer->offset(), blob.size, false);
+  auto got = read(blob.digest, writer->offset(), job.stop, [&](std::string_view bytes) -> status {
+    KILN_CHECK(job.check());
+    if (writer->offset() + static_cast<std::int64_t>(bytes.size()) > blob.size)
+      return make_error(errc::data_loss, "blob " + id + " of the client is longer than its descriptor says");
+    KILN_CHECK(writer->write(bytes));
+    job.progress->progress(id, writer->offset(), blob.size, false);
+    return {};
+  });
+  if (got.ok()) {
+    auto committed = writer->commit();
+    if (!committed.ok()) got = std::move(committed).error();
+  }
+  job.progress->progress(id, blob.size, blob.size, true);
+  return got;
+}
+
+status session_content::write(const digest& d, std::int64_t size, byte_source& from, const job_context& job) {
+  KILN_TRY(auto stream,
+           caller_->open(method("Write"), {{"buildkit-attachable-store-id", store_id_}}, job.stop));
+  bool there = false;
+  auto exchange = [&](const proto::WriteContentRequest& request) -> result<proto::WriteContentResponse> {
+    proto::WriteContentResponse answer;
+    std::string message;
+    if (stream->write(request.SerializeAsString()) && stream->read(message) &&
+        answer.ParseFromString(message))
+      return answer;
+    auto verdict = stream->finish();
+    if (verdict.ok()) return make_error(errc::unavailable, "the client's content store ended the stream");
+    there = verdict.error().code == errc::already_exists;
+    return std::move(verdict).error();
+  };
+  auto outcome = [&]() -> status {
+    proto::WriteContentRequest request;
+    request.set_action(proto::STAT);
+    request.set_ref("kiln-" + d.str());
+    request.set_total(size);
+    request.set_expected(d.str());
+    if (auto answer = exchange(request); !answer.ok()) return std::move(answer).error();
+    // From the beginning, whatever an earlier attempt left: offset 0 truncates.
+    std::string buffer(configs::session_content_chunk, '\0');
+    std::int64_t offset = 0;
+    request.set_action(proto::WRITE);
+    for (;;) {
+      KILN_CHECK(job.check());
+      KILN_TRY(std::size_t got, from.read(buffer));
+      if (got == 0) break;
+      request.set_offset(offset);
+      request.set_data(buffer.data(), got);
+      if (auto answer = exchange(request); !answer.ok()) return std::move(answer).error();
+      offset += static_cast<std::int64_t>(got);
+    }
+    request.clear_data();
+    request.set_action(proto::COMMIT);
+    request.set_offset(offset);
+    if (auto answer = exchange(request); !answer.ok()) return std::move(answer).error();
+    stream->writes_done();
+    return {};
+  }();
+  if (there) return {};
+  return outcome;
+}
+
+status session_content::push(const descriptor& blob, const blob_store& from, const job_context& job) {
+  KILN_TRY(auto source, from.read(blob.digest));
+  return write(blob.digest, blob.size, *source, job);
+}
+
+status session_content::push_bytes(const digest& d, std::string_view bytes, std::stop_token stop) {
+  bytes_source source(bytes);
+  job_context job;
+  job.stop = std::move(stop);
+  return write(d, static_cast<std::int64_t>(bytes.size()), source, job);
+}
+
+std::shared_ptr<blob_provider> session_content_provider(std::string store_id) {
+  return std::make_shared<provider>(std::move(store_id));
+}
+
+}  // namespace kiln::store
