@@ -8,7 +8,7 @@
 #include "exporters/file_send.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
-#include "exporters/tar_writer.hpp"
+#include "exporters/tar_tree.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/reference.hpp"
@@ -169,19 +169,19 @@ class archive_exporter : public exporter {
 
   status write_archive(store::byte_sink& out, const descriptor& root, const std::vector<std::string>& names,
                        std::vector<descriptor> content, const job_context& job) {
-    tar_writer tar(out);
+    store::tar_writer tar(out);
     auto directory = [&](const std::string& name) {
-      tar_entry e;
+      store::tar_entry e;
       e.name = name;
       e.type = '5';
       e.mode = 0755;
-      return tar.add(e, std::string_view());
+      return add_entry(tar, e);
     };
     auto document = [&](const std::string& name, std::string_view bytes) {
-      tar_entry e;
+      store::tar_entry e;
       e.name = name;
       e.mode = 0444;
-      return tar.add(e, bytes);
+      return add_entry(tar, e, bytes);
     };
     KILN_CHECK(directory("blobs/"));
     std::sort(content.begin(), content.end(),
@@ -193,12 +193,12 @@ class archive_exporter : public exporter {
         algorithm = d.digest.algorithm();
         KILN_CHECK(directory("blobs/" + algorithm + "/"));
       }
-      tar_entry e;
+      store::tar_entry e;
       e.name = blob_path(d.digest);
       e.mode = 0444;
       e.size = d.size;
       KILN_TRY(auto in, blobs().read(d.digest));
-      KILN_CHECK(tar.add(e, *in));
+      KILN_CHECK(add_entry(tar, e, *in));
     }
     KILN_CHECK(document("index.json", index(root, names)));
     if (docker_) {

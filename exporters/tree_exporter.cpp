@@ -8,7 +8,7 @@
 #include "exporters/factories.hpp"
 #include "exporters/file_send.hpp"
 #include "exporters/image_writer.hpp"
-#include "exporters/tar_writer.hpp"
+#include "exporters/tar_tree.hpp"
 #include "store/filesync/sender.hpp"
 #include "store/filesync/tree.hpp"
 
@@ -89,8 +89,8 @@ class overlaid_trees : public filesync::file_tree {
               owner_[s.path()] = &p;
             } else if (!filesync::is_dir(s) || !filesync::is_dir(it->second)) {
               return make_error(errc::invalid_argument, "cannot overwrite " + s.path() + " from " +
-                                                          owner_[s.path()]->id + " with " + p.id +
-                                                          " when split option is disabled");
+                                                            owner_[s.path()]->id + " with " + p.id +
+                                                            " when split option is disabled");
             }
             return {};
           },
@@ -257,7 +257,7 @@ class tree_exporter : public exporter {
     step sending(job, "sending tarball");
     auto file = client_file::open(client, id_, {}, job);
     if (!file.ok()) return settle(std::move(file).error());
-    tar_writer tar(**file);
+    store::tar_writer tar(**file);
     if (!parts.empty()) {
       KILN_TRY(auto tree, joined(parts, split));
       auto s = write_tree(tar, *tree, job.stop);
