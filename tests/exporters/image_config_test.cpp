@@ -21,14 +21,15 @@ TEST_CASE("an image config keeps unknown keys and gets the layers, history and t
       R"("history":[{"created":"1970-01-01T00:01:40Z","created_by":"base"},{"created_by":"ENV x","empty_layer":true}]})",
       patch);
   REQUIRE(out.ok());
-  CHECK(*out ==
-        R"({"architecture":"amd64","config":{"Cmd":["sh","-c","a \u0026\u0026 b \u003cc\u003e"]},)"
-        R"("created":"1970-01-01T00:03:20.000000005Z",)"
-        R"("history":[{"created":"1970-01-01T00:01:40Z","created_by":"base"},)"
-        R"({"created":"1970-01-01T00:03:20.000000005Z","created_by":"ENV x","empty_layer":true},)"
-        R"({"created":"1970-01-01T00:03:20.000000005Z","created_by":"RUN a \u0026\u0026 b","comment":"buildkit.exporter.image.v0"}],)"
-        R"("os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:)" +
-            std::string(64, 'a') + R"(","sha256:)" + std::string(64, 'b') + R"("]},"x-vendor":{"z":1,"a":2}})");
+  CHECK(
+      *out ==
+      R"({"architecture":"amd64","config":{"Cmd":["sh","-c","a \u0026\u0026 b \u003cc\u003e"]},)"
+      R"("created":"1970-01-01T00:03:20.000000005Z",)"
+      R"("history":[{"created":"1970-01-01T00:01:40Z","created_by":"base"},)"
+      R"({"created":"1970-01-01T00:03:20.000000005Z","created_by":"ENV x","empty_layer":true},)"
+      R"({"created":"1970-01-01T00:03:20.000000005Z","created_by":"RUN a \u0026\u0026 b","comment":"buildkit.exporter.image.v0"}],)"
+      R"("os":"linux","rootfs":{"type":"layers","diff_ids":["sha256:)" +
+          std::string(64, 'a') + R"(","sha256:)" + std::string(64, 'b') + R"("]},"x-vendor":{"z":1,"a":2}})");
 }
 
 TEST_CASE("the epoch clamps what is newer but leaves the base image's history alone") {
@@ -38,11 +39,13 @@ TEST_CASE("the epoch clamps what is newer but leaves the base image's history al
   patch.epoch = 500;
   std::string base = R"({"created":"2020-01-01T00:00:00Z","created_by":"base"})";
   patch.base_config = R"({"history":[)" + base + "]}";
-  auto out = patch_image_config(R"({"os":"linux","architecture":"amd64","created":"2021-01-01T00:00:00Z","history":[)" + base +
-                                    R"(,{"created":"1970-01-01T00:00:07Z","created_by":"old"}]})",
-                                patch);
+  auto out = patch_image_config(
+      R"({"os":"linux","architecture":"amd64","created":"2021-01-01T00:00:00Z","history":[)" + base +
+          R"(,{"created":"1970-01-01T00:00:07Z","created_by":"old"}]})",
+      patch);
   REQUIRE(out.ok());
-  CHECK(out->find(R"("created":"1970-01-01T00:08:20Z","history":[{"created":"2020-01-01T00:00:00Z")") != std::string::npos);
+  CHECK(out->find(R"("created":"1970-01-01T00:08:20Z","history":[{"created":"2020-01-01T00:00:00Z")") !=
+        std::string::npos);
   CHECK(out->find(R"({"created":"1970-01-01T00:00:07Z","created_by":"old"})") != std::string::npos);
 }
 
@@ -50,9 +53,11 @@ TEST_CASE("history with more layers than there are is made to fit") {
   config_patch patch;
   patch.layers = {{"one", 1 * s}};
   patch.diff_ids = {some('a')};
-  auto out = patch_image_config(R"({"os":"linux","architecture":"amd64","history":[{"created_by":"a"},{"created_by":"b"}]})", patch);
+  auto out = patch_image_config(
+      R"({"os":"linux","architecture":"amd64","history":[{"created_by":"a"},{"created_by":"b"}]})", patch);
   REQUIRE(out.ok());
-  CHECK(out->find(R"({"created":"1970-01-01T00:00:01Z","created_by":"b","empty_layer":true})") != std::string::npos);
+  CHECK(out->find(R"({"created":"1970-01-01T00:00:01Z","created_by":"b","empty_layer":true})") !=
+        std::string::npos);
 }
 
 TEST_CASE("configs that are no image configs are refused by name") {
@@ -69,8 +74,10 @@ TEST_CASE("configs that are no image configs are refused by name") {
 TEST_CASE("without a config the default one runs on this machine") {
   auto out = patch_image_config("", {});
   REQUIRE(out.ok());
-  CHECK(out->find(R"("config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"WorkingDir":"/"})") !=
-        std::string::npos);
+  CHECK(
+      out->find(
+          R"("config":{"Env":["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],"WorkingDir":"/"})") !=
+      std::string::npos);
   CHECK(out->find(R"("created":null)") != std::string::npos);
 }
 
@@ -89,9 +96,12 @@ TEST_CASE("manifests are written with two spaces and Go's order of fields") {
   descriptor l{"application/vnd.oci.image.layer.v1.tar+gzip", some('d'), 3, {{"k", "v"}}, {}, {}, ""};
   CHECK(manifest_json("application/vnd.oci.image.manifest.v1+json", c, {l}, {{"note", "a<b"}}) ==
         "{\n  \"schemaVersion\": 2,\n  \"mediaType\": \"application/vnd.oci.image.manifest.v1+json\",\n"
-        "  \"config\": {\n    \"mediaType\": \"application/vnd.oci.image.config.v1+json\",\n    \"digest\": \"" + c.digest.str() +
+        "  \"config\": {\n    \"mediaType\": \"application/vnd.oci.image.config.v1+json\",\n    \"digest\": "
+        "\"" +
+            c.digest.str() +
             "\",\n    \"size\": 2\n  },\n  \"layers\": [\n    {\n"
-            "      \"mediaType\": \"application/vnd.oci.image.layer.v1.tar+gzip\",\n      \"digest\": \"" + l.digest.str() +
+            "      \"mediaType\": \"application/vnd.oci.image.layer.v1.tar+gzip\",\n      \"digest\": \"" +
+            l.digest.str() +
             "\",\n      \"size\": 3,\n      \"annotations\": {\n        \"k\": \"v\"\n      }\n    }\n  ],\n"
             "  \"annotations\": {\n    \"note\": \"a\\u003cb\"\n  }\n}");
 }
@@ -123,7 +133,8 @@ TEST_CASE("exporter attributes are checked before anything runs") {
         "exporter option \"compression=zstd\" conflicts with \"oci-mediatypes=false\"");
   CHECK(refuse("oci", {{"oci-artifact", "true"}, {"oci-mediatypes", "false"}}) ==
         "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"");
-  CHECK(refuse("image", {{"compression-level", "many"}}).find("non-integer value many specified for compression-level") == 0);
+  CHECK(refuse("image", {{"compression-level", "many"}})
+            .find("non-integer value many specified for compression-level") == 0);
   CHECK(refuse("image", {{"compression-level", "10"}}).find("out of range") != std::string::npos);
   CHECK(refuse("image", {{"compression-level", "22"}, {"compression", "zstd"}}) == "accepted");
   CHECK(refuse("image", {{"source-date-epoch", "soon"}}).find("invalid source-date-epoch") == 0);
@@ -135,8 +146,11 @@ TEST_CASE("exporter attributes are checked before anything runs") {
 }
 
 TEST_CASE("annotations go to the platform they name") {
-  attributes attrs{{"annotation.a", "1"}, {"annotation-index.b", "2"}, {"annotation[linux/arm64].c", "3"},
-                   {"annotation-manifest-descriptor[linux/amd64].d.e", "4"}, {"annotations", "no"}};
+  attributes attrs{{"annotation.a", "1"},
+                   {"annotation-index.b", "2"},
+                   {"annotation[linux/arm64].c", "3"},
+                   {"annotation-manifest-descriptor[linux/amd64].d.e", "4"},
+                   {"annotations", "no"}};
   annotation_group group;
   REQUIRE(take_annotations(attrs, group).ok());
   CHECK(attrs == attributes{{"annotations", "no"}});

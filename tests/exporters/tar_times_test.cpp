@@ -59,7 +59,8 @@ TEST_CASE("times after the epoch are clamped, whatever the header form and howev
   for (std::size_t step : {in.size(), std::size_t{1}, std::size_t{511}, std::size_t{700}}) {
     test::string_sink out;
     exporters::tar_time_clamp clamp(out, 1'000);
-    for (std::size_t at = 0; at < in.size(); at += step) REQUIRE(clamp.write(std::string_view(in).substr(at, step)).ok());
+    for (std::size_t at = 0; at < in.size(); at += step)
+      REQUIRE(clamp.write(std::string_view(in).substr(at, step)).ok());
     REQUIRE(clamp.finish().ok());
     auto t = times(out.bytes);
     CHECK(t.size() == 3);
