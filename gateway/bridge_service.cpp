@@ -1,6 +1,6 @@
 #include "gateway/bridge_service.hpp"
 
-#include <algorithm>
+#include "gateway/exec_call.hpp"
 
 namespace kiln::gateway {
 
@@ -20,73 +20,107 @@ std::string forwarding(std::string_view method) {
 
 error containers_unsupported(std::string_view method) {
   return make_error(errc::unimplemented, std::string(method.substr(method.find('/') + 1)) +
-                                             ": gateway containers are not supported by this daemon yet");
+                                             ": this daemon runs no containers for gateway clients");
+}
+
+error no_build_id(std::string_view method) {
+  return make_error(errc::unknown, "no buildid found in context").with_context(forwarding(method));
 }
 
 template <class Response>
-grpc::ServerUnaryReactor* refuse(std::string_view method, Response* response) {
-  auto call = unary_call<Response>::make(method, response);
-  auto* reactor = call.get();
-  call->fail(containers_unsupported(method));
-  return reactor;
+using guard_pointer = std::shared_ptr<call_guard<unary_call<Response>>>;
+
+/// One request on behalf of a call; the requester ends with the answer.
+template <class Response, class Handle, class... Args>
+void pass_on(caf::event_based_actor* self, const guard_pointer<Response>& guard, const Handle& target,
+             Args&&... args) {
+  watch_target(self, target, [guard](error e) { (*guard)->fail(e); });
+  auto plain = caf::actor_cast<caf::actor>(target);
+  self->request(target, caf::infinite, std::forward<Args>(args)...)
+      .then(
+          [=](Response& answer) {
+            (*guard)->succeed(std::move(answer));
+            self->demonitor(plain);
+            self->quit();
+          },
+          [=](caf::error& e) {
+            (*guard)->fail(from_caf(e));
+            self->demonitor(plain);
+            self->quit();
+          });
 }
 
 }  // namespace
 
-bridge_service::bridge_service(caf::actor_system& system, door<builds_actor> builds)
-    : system_(system), builds_(std::move(builds)) {}
+bridge_service::bridge_service(caf::actor_system& system, door<builds_actor> builds,
+                               door<containers_actor> containers)
+    : system_(system), builds_(std::move(builds)), containers_(std::move(containers)) {}
 
-bridge_service::bridge_service(caf::actor_system& system, build_actor build)
-    : system_(system), fixed_(std::move(build)) {}
+bridge_service::bridge_service(caf::actor_system& system, build_actor build,
+                               door<containers_actor> containers)
+    : system_(system), fixed_(std::move(build)), containers_(std::move(containers)) {}
 
-template <class Request, class Response>
-grpc::ServerUnaryReactor* bridge_service::forward(context* c, std::string_view method, const Request* request,
-                                                  Response* response) {
+template <class Response>
+bridge_service::reactor* bridge_service::with_build(
+    context* c, std::string_view method, Response* response,
+    std::function<void(caf::event_based_actor*, guard_pointer<Response>, const build_actor&)> use) {
   using call_type = unary_call<Response>;
   auto call = call_type::make(method, response);
   auto* reactor = call.get();
-  if (fixed_) {
-    ask_unary(system_, std::move(call), fixed_, *request);
-    return reactor;
-  }
-  auto id = build_id(*c);
-  if (id.empty()) {
-    call->fail(make_error(errc::unknown, "no buildid found in context").with_context(forwarding(method)));
-    return reactor;
-  }
-  auto builds = builds_();
-  if (!builds) {
-    call->fail(make_error(errc::unavailable, "the daemon's builds are not running"));
-    return reactor;
-  }
   auto guard = std::make_shared<call_guard<call_type>>(call);
-  auto requester = system_.spawn([=, request = *request](caf::event_based_actor* self) mutable {
+  builds_actor builds;
+  std::string id;
+  if (!fixed_) {
+    id = build_id(*c);
+    if (id.empty()) {
+      call->fail(no_build_id(method));
+      return reactor;
+    }
+    builds = builds_();
+    if (!builds) {
+      call->fail(make_error(errc::unavailable, "the daemon's builds are not running"));
+      return reactor;
+    }
+  }
+  auto requester = system_.spawn([=, known = fixed_, use = std::move(use)](caf::event_based_actor* self) {
+    if (known) return use(self, guard, known);
     watch_target(self, builds, [guard](error e) { (*guard)->fail(e); });
-    auto found = [=, request = std::move(request)](build_actor& build) mutable {
-      self->demonitor(caf::actor_cast<caf::actor>(builds));
-      watch_target(self, build, [guard](error e) { (*guard)->fail(e); });
-      auto plain = caf::actor_cast<caf::actor>(build);
-      self->request(build, caf::infinite, std::move(request))
-          .then(
-              [=](Response& answer) {
-                (*guard)->succeed(std::move(answer));
-                self->demonitor(plain);
-                self->quit();
-              },
-              [=](caf::error& e) {
-                (*guard)->fail(from_caf(e));
-                self->demonitor(plain);
-                self->quit();
-              });
-    };
-    self->request(builds, caf::infinite, find_atom::value, id).then(std::move(found), [=](caf::error& e) {
-      (*guard)->fail(from_caf(e).with_context(forwarding(method)));
-      self->demonitor(caf::actor_cast<caf::actor>(builds));
-      self->quit();
-    });
+    self->request(builds, caf::infinite, find_atom::value, id)
+        .then(
+            [=](build_actor& build) {
+              self->demonitor(caf::actor_cast<caf::actor>(builds));
+              use(self, guard, build);
+            },
+            [=](caf::error& e) {
+              (*guard)->fail(from_caf(e).with_context(forwarding(method)));
+              self->demonitor(caf::actor_cast<caf::actor>(builds));
+              self->quit();
+            });
   });
   call->on_cancel([requester] { caf::anon_send_exit(requester, caf::exit_reason::user_shutdown); });
   return reactor;
+}
+
+template <class Request, class Response>
+bridge_service::reactor* bridge_service::forward(context* c, std::string_view method, const Request* request,
+                                                 Response* response) {
+  return with_build<Response>(
+      c, method, response,
+      [request = *request](caf::event_based_actor* self, guard_pointer<Response> guard,
+                           const build_actor& build) { pass_on(self, guard, build, request); });
+}
+
+template <class Request, class Response>
+bridge_service::reactor* bridge_service::to_containers(context* c, std::string_view method,
+                                                       const Request* request, Response* response) {
+  auto containers = containers_ ? containers_() : containers_actor{};
+  return with_build<Response>(
+      c, method, response,
+      [request = *request, containers, method](caf::event_based_actor* self, guard_pointer<Response> guard,
+                                               const build_actor& build) {
+        if (!containers) return (*guard)->fail(containers_unsupported(method));
+        pass_on(self, guard, containers, build, request);
+      });
 }
 
 #define KILN_FORWARD(Method)                                                                      \
@@ -111,34 +145,41 @@ bridge_service::reactor* bridge_service::Ping(context* c, const gw::PingRequest*
   return forward(c, "LLBBridge/Ping", request, response);
 }
 
-bridge_service::reactor* bridge_service::NewContainer(context*, const gw::NewContainerRequest*,
+bridge_service::reactor* bridge_service::NewContainer(context* c, const gw::NewContainerRequest* request,
                                                       gw::NewContainerResponse* response) {
-  return refuse("LLBBridge/NewContainer", response);
+  return to_containers(c, "LLBBridge/NewContainer", request, response);
 }
-bridge_service::reactor* bridge_service::ReleaseContainer(context*, const gw::ReleaseContainerRequest*,
+bridge_service::reactor* bridge_service::ReleaseContainer(context* c,
+                                                          const gw::ReleaseContainerRequest* request,
                                                           gw::ReleaseContainerResponse* response) {
-  return refuse("LLBBridge/ReleaseContainer", response);
+  return to_containers(c, "LLBBridge/ReleaseContainer", request, response);
 }
-bridge_service::reactor* bridge_service::ReadFileContainer(context*, const gw::ReadFileRequest*,
+bridge_service::reactor* bridge_service::ReadFileContainer(context* c, const gw::ReadFileRequest* request,
                                                            gw::ReadFileResponse* response) {
-  return refuse("LLBBridge/ReadFileContainer", response);
+  return to_containers(c, "LLBBridge/ReadFileContainer", request, response);
 }
-bridge_service::reactor* bridge_service::ReadDirContainer(context*, const gw::ReadDirRequest*,
+bridge_service::reactor* bridge_service::ReadDirContainer(context* c, const gw::ReadDirRequest* request,
                                                           gw::ReadDirResponse* response) {
-  return refuse("LLBBridge/ReadDirContainer", response);
+  return to_containers(c, "LLBBridge/ReadDirContainer", request, response);
 }
-bridge_service::reactor* bridge_service::StatFileContainer(context*, const gw::StatFileRequest*,
+bridge_service::reactor* bridge_service::StatFileContainer(context* c, const gw::StatFileRequest* request,
                                                            gw::StatFileResponse* response) {
-  return refuse("LLBBridge/StatFileContainer", response);
+  return to_containers(c, "LLBBridge/StatFileContainer", request, response);
 }
 
-grpc::ServerBidiReactor<gw::ExecMessage, gw::ExecMessage>* bridge_service::ExecProcess(context*) {
-  class refused final : public grpc::ServerBidiReactor<gw::ExecMessage, gw::ExecMessage> {
-   public:
-    refused() { Finish(to_grpc(containers_unsupported("LLBBridge/ExecProcess"))); }
-    void OnDone() override { delete this; }
-  };
-  return new refused;
+grpc::ServerBidiReactor<gw::ExecMessage, gw::ExecMessage>* bridge_service::ExecProcess(context* c) {
+  constexpr auto method = "LLBBridge/ExecProcess";
+  auto containers = containers_ ? containers_() : containers_actor{};
+  if (!containers) return refuse_exec_call(containers_unsupported(method));
+  build_lookup lookup{fixed_, {}, {}};
+  if (!fixed_) {
+    lookup.ref = build_id(*c);
+    if (lookup.ref.empty()) return refuse_exec_call(no_build_id(method));
+    lookup.builds = builds_();
+    if (!lookup.builds)
+      return refuse_exec_call(make_error(errc::unavailable, "the daemon's builds are not running"));
+  }
+  return open_exec_call(system_, lookup, containers);
 }
 
 }  // namespace kiln::gateway

@@ -4,16 +4,16 @@
 
 #include "gateway.grpc.pb.h"
 #include "gateway/ask.hpp"
-#include "messages/actor_interfaces.hpp"
+#include "messages/actor_containers.hpp"
 
 namespace kiln::gateway {
 
 class bridge_service final : public gw::LLBBridge::CallbackService {
  public:
-  /// Finds builds by header.
-  bridge_service(caf::actor_system& system, door<builds_actor> builds);
+  /// Finds builds by header. Without containers, their calls are refused.
+  bridge_service(caf::actor_system& system, door<builds_actor> builds, door<containers_actor> containers);
   /// Serves one build.
-  bridge_service(caf::actor_system& system, build_actor build);
+  bridge_service(caf::actor_system& system, build_actor build, door<containers_actor> containers);
 
   using context = grpc::CallbackServerContext;
   using reactor = grpc::ServerUnaryReactor;
@@ -43,10 +43,21 @@ class bridge_service final : public gw::LLBBridge::CallbackService {
   /// Looks the build up, then asks it; errors of the look-up say which call was forwarded.
   template <class Request, class Response>
   reactor* forward(context* c, std::string_view method, const Request* request, Response* response);
+  /// Looks the build up, then asks the containers actor on its behalf.
+  template <class Request, class Response>
+  reactor* to_containers(context* c, std::string_view method, const Request* request, Response* response);
+  /// Looks the build up and hands it, with the call's requester, to `use`.
+  template <class Response>
+  reactor* with_build(
+      context* c, std::string_view method, Response* response,
+      std::function<void(caf::event_based_actor*, std::shared_ptr<call_guard<unary_call<Response>>>,
+                         const build_actor&)>
+          use);
 
   caf::actor_system& system_;
   door<builds_actor> builds_;
   build_actor fixed_;
+  door<containers_actor> containers_;
 };
 
 }  // namespace kiln::gateway

@@ -10,11 +10,6 @@
 
 namespace kiln::gateway {
 
-/// Turns the deprecated exporter and cache fields into the current ones, hands SOURCE_DATE_EPOCH from the
-/// frontend to the exporters, drops a second inline cache export and refuses other duplicates.
-/// Source: BuildKit control/control.go, translateLegacySolveRequest and findDuplicateCacheOptions.
-status normalize_solve_request(moby::buildkit::v1::SolveRequest& request);
-
 /// Splits what would be too large for one message, keeping the order; makes every text valid UTF-8.
 /// `bytes_max` bounds the payload of each part; one log longer than that is cut in pieces.
 std::vector<moby::buildkit::v1::StatusResponse> split_status(moby::buildkit::v1::StatusResponse&& whole,

@@ -77,11 +77,6 @@ grpc::ServerUnaryReactor* control_service::Solve(grpc::CallbackServerContext*,
     call->fail(make_error(errc::unavailable, "the daemon is shutting down"));
     return reactor;
   }
-  ctl::SolveRequest normal = *request;
-  if (auto ok = normalize_solve_request(normal); !ok.ok()) {
-    call->fail(ok.error());
-    return reactor;
-  }
   auto report = std::make_shared<solve_report>(request->ref());
   auto builds = services_.builds();
   call->on_finish([report, inside, builds, ref = request->ref()](const error* e) {
@@ -89,7 +84,7 @@ grpc::ServerUnaryReactor* control_service::Solve(grpc::CallbackServerContext*,
     report->failed(*e);
     if (e->code == errc::cancelled && builds) caf::anon_send(builds, cancel_atom::value, ref);
   });
-  ask_unary(*services_.system, std::move(call), builds, solve_atom::value, std::move(normal));
+  ask_unary(*services_.system, std::move(call), builds, solve_atom::value, *request);
   return reactor;
 }
 

@@ -68,7 +68,7 @@ class server_impl final : public server {
   explicit server_impl(const services& s)
       : services_(s),
         control_(services_, pump_, solves_),
-        bridge_(*services_.system, services_.builds),
+        bridge_(*services_.system, services_.builds, services_.containers),
         health_(as_set(service_names(services_.blobs))),
         reflection_(service_names(services_.blobs)),
         reflection_alpha_(service_names(services_.blobs)) {

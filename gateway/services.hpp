@@ -7,7 +7,7 @@
 
 #include "gateway/ask.hpp"
 #include "gateway/session_tunnel.hpp"
-#include "messages/actor_interfaces.hpp"
+#include "messages/actor_containers.hpp"
 
 namespace kiln::store {
 class blob_store;
@@ -22,6 +22,7 @@ struct services {
   door<workers_actor> workers;
   door<cache_manager_actor> cache_manager;
   door<history_actor> history;
+  door<containers_actor> containers;  // unset: gateway clients get no containers
   std::shared_ptr<session_registry> sessions;
   /// Spawns the actor of a session, normally under the sessions' supervisor; a plain spawn when unset.
   session_spawner spawn_session;

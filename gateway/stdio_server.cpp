@@ -18,8 +18,9 @@ namespace cfg = configs::gateway;
 
 class connection_server_impl final : public connection_server {
  public:
-  connection_server_impl(caf::actor_system& system, build_actor build)
-      : bridge_(system, std::move(build)), health_({"moby.buildkit.v1.frontend.LLBBridge"}) {}
+  connection_server_impl(caf::actor_system& system, build_actor build, door<containers_actor> containers)
+      : bridge_(system, std::move(build), std::move(containers)),
+        health_({"moby.buildkit.v1.frontend.LLBBridge"}) {}
   ~connection_server_impl() override {
     if (!grpc_) return;
     grpc_->Shutdown(std::chrono::system_clock::now());
@@ -46,10 +47,11 @@ class connection_server_impl final : public connection_server {
 
 }  // namespace
 
-result<std::unique_ptr<connection_server>> serve_on_fd(int fd, caf::actor_system& system, build_actor build) {
+result<std::unique_ptr<connection_server>> serve_on_fd(int fd, caf::actor_system& system, build_actor build,
+                                                       std::function<containers_actor()> containers) {
   if (int flags = ::fcntl(fd, F_GETFL); flags < 0 || ::fcntl(fd, F_SETFL, flags | O_NONBLOCK) != 0)
     return errno_error(errno, "serve a frontend");
-  auto out = std::make_unique<connection_server_impl>(system, std::move(build));
+  auto out = std::make_unique<connection_server_impl>(system, std::move(build), std::move(containers));
   if (!out->start(fd)) {
     ::close(fd);
     return make_error(errc::internal, "serve a frontend: the gRPC server did not start");

@@ -2,9 +2,10 @@
 // and output are the other end of the socket).
 #pragma once
 
+#include <functional>
 #include <memory>
 
-#include "messages/actor_interfaces.hpp"
+#include "messages/actor_containers.hpp"
 #include "messages/result.hpp"
 
 namespace kiln::gateway {
@@ -17,6 +18,8 @@ class connection_server {
 
 /// Serves LLBBridge of `build` (and grpc health) on a connected stream socket, which it owns from now on.
 /// Calls need no header. Source: BuildKit frontend/gateway/gateway.go, serveLLBBridgeForwarder.
-result<std::unique_ptr<connection_server>> serve_on_fd(int fd, caf::actor_system& system, build_actor build);
+result<std::unique_ptr<connection_server>> serve_on_fd(
+    int fd, caf::actor_system& system, build_actor build,
+    std::function<containers_actor()> containers = nullptr);
 
 }  // namespace kiln::gateway

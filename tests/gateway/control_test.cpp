@@ -46,7 +46,7 @@ TEST_CASE("a service whose actor is down is unavailable") {
   CHECK(s.error_code() == grpc::StatusCode::UNAVAILABLE);
 }
 
-TEST_CASE("Solve hands the normalized request over and returns the answer") {
+TEST_CASE("Solve hands the request over and returns the answer") {
   gateway_fixture f;
   f.behaviour->solve = [](auto*, ctl::SolveRequest& r) -> caf::result<ctl::SolveResponse> {
     ctl::SolveResponse response;
@@ -57,7 +57,7 @@ TEST_CASE("Solve hands the normalized request over and returns the answer") {
   grpc::ClientContext context;
   ctl::SolveRequest request;
   request.set_ref("r1");
-  request.set_exporterdeprecated("image");
+  request.add_exporters()->set_type("image");
   ctl::SolveResponse response;
   REQUIRE(f.control()->Solve(&context, request, &response).ok());
   CHECK(response.exporterresponse().at("ref") == "r1");

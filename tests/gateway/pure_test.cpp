@@ -53,69 +53,6 @@ TEST_CASE("bytes that are no UTF-8 are replaced, valid text is untouched") {
   CHECK(is_valid_utf8(to_grpc(make_error(errc::unknown, "x\xfe")).error_message()));
 }
 
-TEST_CASE("deprecated exporter and cache fields become entries") {
-  ctl::SolveRequest r;
-  r.set_exporterdeprecated("image");
-  (*r.mutable_exporterattrsdeprecated())["name"] = "a";
-  r.mutable_cache()->set_exportrefdeprecated("reg/cache");
-  (*r.mutable_cache()->mutable_exportattrsdeprecated())["mode"] = "max";
-  r.mutable_cache()->add_importrefsdeprecated("reg/one");
-  r.mutable_cache()->add_importrefsdeprecated("reg/two");
-  (*r.mutable_frontendattrs())["build-arg:SOURCE_DATE_EPOCH"] = "42";
-  REQUIRE(normalize_solve_request(r).ok());
-  REQUIRE(r.exporters_size() == 1);
-  CHECK(r.exporters(0).type() == "image");
-  CHECK(r.exporters(0).attrs().at("name") == "a");
-  CHECK(r.exporters(0).attrs().at("source-date-epoch") == "42");
-  REQUIRE(r.cache().exports_size() == 1);
-  CHECK(r.cache().exports(0).type() == "registry");
-  CHECK(r.cache().exports(0).attrs().at("ref") == "reg/cache");
-  CHECK(r.cache().exports(0).attrs().at("mode") == "max");
-  REQUIRE(r.cache().imports_size() == 2);
-  CHECK(r.cache().imports(1).attrs().at("ref") == "reg/two");
-  CHECK(r.exporterdeprecated().empty());
-}
-
-TEST_CASE("current exporters win over the deprecated one and keep their own epoch") {
-  ctl::SolveRequest r;
-  auto* e = r.add_exporters();
-  e->set_type("oci");
-  (*e->mutable_attrs())["source-date-epoch"] = "7";
-  r.set_exporterdeprecated("image");
-  (*r.mutable_frontendattrs())["build-arg:SOURCE_DATE_EPOCH"] = "42";
-  REQUIRE(normalize_solve_request(r).ok());
-  REQUIRE(r.exporters_size() == 1);
-  CHECK(r.exporters(0).attrs().at("source-date-epoch") == "7");
-}
-
-TEST_CASE("a second inline cache export is dropped, other duplicates are refused") {
-  ctl::SolveRequest r;
-  r.mutable_cache()->add_exports()->set_type("inline");
-  r.mutable_cache()->add_exports()->set_type("inline");
-  REQUIRE(normalize_solve_request(r).ok());
-  CHECK(r.cache().exports_size() == 1);
-  for (auto mode : {"min", "max"}) {
-    auto* e = r.mutable_cache()->add_exports();
-    e->set_type("registry");
-    (*e->mutable_attrs())["ref"] = "reg/cache";
-    (*e->mutable_attrs())["mode"] = mode;
-  }
-  auto refused = normalize_solve_request(r);
-  REQUIRE_FALSE(refused.ok());
-  CHECK(refused.error().message == "duplicate cache exports [registry]");
-}
-
-TEST_CASE("two local cache exports to different places are two") {
-  ctl::SolveRequest r;
-  for (auto dest : {"a", "b"}) {
-    auto* e = r.mutable_cache()->add_exports();
-    e->set_type("local");
-    (*e->mutable_attrs())["dest"] = dest;
-  }
-  REQUIRE(normalize_solve_request(r).ok());
-  CHECK(r.cache().exports_size() == 2);
-}
-
 TEST_CASE("a small status stays one message") {
   ctl::StatusResponse s;
   s.add_vertexes()->set_digest("sha256:1");
