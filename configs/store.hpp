@@ -12,6 +12,7 @@ inline constexpr int tree_depth = 2'000;                // directories below eac
 
 // Blobs.
 inline constexpr std::chrono::hours stale_ingestion{24};     // an untouched ingestion is swept after this
+inline constexpr std::chrono::hours unreferenced_blob_age{1};  // before prune takes one while builds run
 inline constexpr std::int64_t blob_labels_bytes = 64 * 1024;  // of one blob's labels
 
 // Metadata (LMDB).

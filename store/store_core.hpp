@@ -155,6 +155,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   std::int64_t measure(const stored::Record& r);
   result<std::vector<usage_record>> all_usage();
   bool doom(const std::string& id);
+  status drop_unreferenced_blobs();
 
   // Background work: durable snapshots, usage counts.
   void run_background(std::stop_token stop);

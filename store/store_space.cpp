@@ -3,10 +3,12 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
 #include <unordered_map>
 
 #include <spdlog/spdlog.h>
 
+#include "configs/store.hpp"
 #include "messages/filter.hpp"
 #include "store/store_core.hpp"
 
@@ -245,6 +247,36 @@ status store_core::prune(const prune_options& options,
     }
     KILN_CHECK(std::move(outcome));
   }
+  return options.all && options.filters.empty() && keep == 0 ? drop_unreferenced_blobs() : status{};
+}
+
+/// Blobs that no record names: manifests, configs, what a broken pull left. While somebody works, recent
+/// ones may be about to be named; those labelled `kiln.keep…` belong to somebody else.
+status store_core::drop_unreferenced_blobs() {
+  KILN_CHECK(flush_records());
+  bool busy = false;
+  {
+    std::vector<record_ptr> seen;  // so that none dies under the lock
+    std::lock_guard lock(mutex_);
+    for (const auto& [id, weak] : live_) {
+      seen.push_back(weak.lock());
+      busy = busy || seen.back();
+    }
+  }
+  auto newest = busy ? now_ns() - std::chrono::nanoseconds(limits::unreferenced_blob_age).count()
+                     : std::numeric_limits<std::int64_t>::max();
+  std::vector<digest> unreferenced;
+  auto all = blobs_->list();
+  KILN_CHECK(database_->read([&](const transaction& t) {
+    for (const auto& blob : all) {
+      bool kept = std::any_of(blob.labels.begin(), blob.labels.end(),
+                              [](const auto& label) { return label.first.rfind("kiln.keep", 0) == 0; });
+      if (!kept && blob.created_at_ns < newest &&
+          !t.any(table::blob_refs, key_part(blob.digest.str()) + '\0'))
+        unreferenced.push_back(blob.digest);
+    }
+  }));
+  for (const auto& d : unreferenced) KILN_CHECK(blobs_->remove(d));
   return {};
 }
 
