@@ -26,6 +26,9 @@ struct peers {
   build_graph_actor build_graph() const { return registry->get<build_graph_actor>(build_graph_name); }
   builds_actor builds() const { return registry->get<builds_actor>(builds_name); }
   cache_manager_actor cache_manager() const { return registry->get<cache_manager_actor>(cache_manager_name); }
+  garbage_collector_actor garbage_collector() const {
+    return registry->get<garbage_collector_actor>(garbage_collector_name);
+  }
   history_actor history() const { return registry->get<history_actor>(history_name); }
 };
 

@@ -92,6 +92,9 @@ using cache_manager_actor = caf::typed_actor<
     /// A build ended: collect garbage by policy (throttled).
     caf::reacts_to<collect_atom>>;
 
+/// Collects garbage by policy.
+using garbage_collector_actor = caf::typed_actor<caf::reacts_to<collect_atom>>;
+
 /// Finished and running builds.
 using history_actor = caf::typed_actor<
     caf::replies_to<ctl::BuildHistoryRequest, history_listener>::with<bool>,

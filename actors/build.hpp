@@ -1,0 +1,42 @@
+// One build: from its Solve request to the response. Owns its frontends' threads, its results (refs by
+// random id), its progress and its place in the history. May be asked everything LLBBridge offers, to
+// be watched, to be cancelled. Definitions are loaded and vertices placed only when a result is needed.
+// When the worker or build_graph dies the build fails; when its requester dies `builds` cancels it.
+// Whatever ends the actor, its frontends are stopped and every waiting question is answered.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/handles.hpp"
+#include "actors/job_pool.hpp"
+#include "actors/peers.hpp"
+#include "frontends/frontend.hpp"
+#include "messages/actor_interfaces.hpp"
+
+namespace kiln::store {
+class ref_store;
+}
+
+namespace kiln::actors {
+
+struct build_options {
+  ctl::SolveRequest request;
+  actors::peers peers;               // worker, build_graph, history
+  store::ref_store* store = nullptr;  // for the log of finished builds; null: none is kept
+  /// The frontend of that name ("dockerfile.v0", "gateway.v0"); null when there is none.
+  std::function<std::unique_ptr<frontends::frontend>(const std::string& name)> frontend;
+  std::vector<std::string> allowed_entitlements;  // by the daemon
+  std::shared_ptr<job_pool> frontend_threads, io;
+};
+
+using build_impl = build_actor::extend<
+    caf::replies_to<start_atom>::with<ctl::SolveResponse>,  // once, by `builds`
+    caf::reacts_to<watch_atom, status_listener>, caf::reacts_to<ctl::StatusResponse>,
+    caf::reacts_to<tick_atom, std::uint64_t>>;
+
+build_impl::behavior_type build(build_impl::stateful_pointer<actor_state> self, build_options options);
+
+}  // namespace kiln::actors

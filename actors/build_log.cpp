@@ -1,0 +1,76 @@
+#include "actors/build_log.hpp"
+
+#include <algorithm>
+
+#include "configs/solving.hpp"
+
+namespace kiln::actors {
+
+void build_log::add(ctl::StatusResponse status) {
+  if (closed_) return;
+  for (const auto& v : status.vertexes()) {
+    auto& s = steps_[v.digest()];
+    s.completed = v.has_completed();
+    s.cached = v.cached();
+  }
+  warnings_ += status.warnings_size();
+  for (const auto& w : watchers_) caf::anon_send(w, status);
+  auto bytes = status.ByteSizeLong();
+  // Beyond the bound logs are for those who watch only; starts and ends are always kept.
+  if (bytes_ + bytes > configs::solving::build_log_bytes_max && status.vertexes_size() == 0) return;
+  bytes_ += bytes;
+  all_.push_back(std::move(status));
+}
+
+void build_log::watch(const status_listener& who) {
+  for (const auto& status : all_) caf::anon_send(who, status);
+  if (closed_) {
+    caf::anon_send(who, done_atom::value);
+  } else {
+    watchers_.push_back(who);
+  }
+}
+
+void build_log::close() {
+  if (closed_) return;
+  closed_ = true;
+  for (const auto& w : std::exchange(watchers_, {})) caf::anon_send(w, done_atom::value);
+}
+
+int build_log::completed_steps() const {
+  return static_cast<int>(
+      std::count_if(steps_.begin(), steps_.end(), [](const auto& s) { return s.second.completed; }));
+}
+
+int build_log::cached_steps() const {
+  return static_cast<int>(
+      std::count_if(steps_.begin(), steps_.end(), [](const auto& s) { return s.second.cached; }));
+}
+
+std::string build_log::encode() const {
+  std::string out;
+  for (const auto& status : all_) {
+    auto bytes = status.SerializeAsString();
+    auto size = static_cast<std::uint32_t>(bytes.size());
+    for (int shift = 0; shift < 32; shift += 8) out += static_cast<char>((size >> shift) & 0xff);
+    out += bytes;
+  }
+  return out;
+}
+
+std::vector<ctl::StatusResponse> build_log::decode(std::string_view bytes) {
+  std::vector<ctl::StatusResponse> out;
+  while (bytes.size() >= 4) {
+    std::uint32_t size = 0;
+    for (int i = 0; i < 4; ++i) size |= static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)])) << (8 * i);
+    bytes.remove_prefix(4);
+    if (size > bytes.size()) break;
+    ctl::StatusResponse status;
+    if (!status.ParseFromArray(bytes.data(), static_cast<int>(size))) break;
+    bytes.remove_prefix(size);
+    out.push_back(std::move(status));
+  }
+  return out;
+}
+
+}  // namespace kiln::actors

@@ -1,0 +1,48 @@
+// The progress of one build: gathered, replayed to whoever watches, counted, kept for the history.
+// Not an actor; owned by a build's state.
+#pragma once
+
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "messages/actor_interfaces.hpp"
+
+namespace kiln::actors {
+
+class build_log {
+ public:
+  /// Adds a status and sends it to everyone who watches.
+  void add(ctl::StatusResponse status);
+  /// Everything so far, then what comes; `done` at the end.
+  void watch(const status_listener& who);
+  /// No more progress: tells everyone.
+  void close();
+  bool closed() const { return closed_; }
+
+  int total_steps() const { return static_cast<int>(steps_.size()); }
+  int completed_steps() const;
+  int cached_steps() const;
+  int warnings() const { return warnings_; }
+
+  /// Little-endian uint32 length + StatusResponse, for each. Media type
+  /// application/vnd.buildkit.status.v0.
+  std::string encode() const;
+  /// The inverse; stops at the first record that is broken.
+  static std::vector<ctl::StatusResponse> decode(std::string_view bytes);
+
+ private:
+  struct step {
+    bool completed = false;
+    bool cached = false;
+  };
+  std::vector<ctl::StatusResponse> all_;
+  std::size_t bytes_ = 0;
+  std::map<std::string, step> steps_;
+  int warnings_ = 0;
+  std::vector<status_listener> watchers_;
+  bool closed_ = false;
+};
+
+}  // namespace kiln::actors

@@ -1,0 +1,128 @@
+#include "actors/build_request.hpp"
+
+#include <algorithm>
+#include <set>
+#include <vector>
+
+#include <nlohmann/json.hpp>
+
+namespace kiln::actors {
+
+namespace {
+
+error invalid(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
+
+void translate_legacy(ctl::SolveRequest& r) {
+  if (r.exporters_size() == 0 && !r.exporterdeprecated().empty()) {
+    auto& e = *r.add_exporters();
+    e.set_type(r.exporterdeprecated());
+    *e.mutable_attrs() = r.exporterattrsdeprecated();
+    r.clear_exporterdeprecated();
+    r.clear_exporterattrsdeprecated();
+  }
+  auto& cache = *r.mutable_cache();
+  if (!cache.exportrefdeprecated().empty()) {
+    auto& e = *cache.add_exports();
+    e.set_type("registry");
+    *e.mutable_attrs() = cache.exportattrsdeprecated();
+    (*e.mutable_attrs())["ref"] = cache.exportrefdeprecated();
+    cache.clear_exportrefdeprecated();
+    cache.clear_exportattrsdeprecated();
+  }
+  for (const auto& ref : cache.importrefsdeprecated()) {
+    auto& e = *cache.add_imports();
+    e.set_type("registry");
+    (*e.mutable_attrs())["ref"] = ref;
+  }
+  cache.clear_importrefsdeprecated();
+}
+
+status check_cache_exports(ctl::CacheOptions& cache) {
+  static const std::set<std::string> known{"inline", "registry", "local", "gha", "s3", "azblob"};
+  using identity = std::pair<std::string, std::map<std::string, std::string>>;
+  std::set<identity> seen;
+  std::vector<std::string> duplicates;
+  google::protobuf::RepeatedPtrField<ctl::CacheOptionsEntry> kept;
+  for (const auto& e : cache.exports()) {
+    if (!known.contains(e.type())) return invalid("unknown cache exporter: \"" + e.type() + "\"");
+    identity id{e.type(), {e.attrs().begin(), e.attrs().end()}};
+    if (e.type() == "registry") id.second = {{"ref", id.second["ref"]}};
+    bool fresh = seen.insert(id).second;
+    if (e.type() == "inline") {
+      bool another = std::any_of(kept.begin(), kept.end(), [](const auto& k) { return k.type() == "inline"; });
+      if (!another) *kept.Add() = e;
+    } else if (!fresh) {
+      duplicates.push_back(e.type());
+    } else {
+      *kept.Add() = e;
+    }
+  }
+  if (!duplicates.empty()) {
+    std::string list;
+    for (const auto& d : duplicates) list += (list.empty() ? "" : " ") + d;
+    return invalid("duplicate cache exports [" + list + "]");
+  }
+  *cache.mutable_exports() = std::move(kept);
+  return {};
+}
+
+}  // namespace
+
+status prepare(ctl::SolveRequest& r) {
+  translate_legacy(r);
+  auto version = r.compatibilityversion();
+  if (version != 0 && version != 10 && version != 20 && version != 30)
+    return invalid("unsupported compatibility version " + std::to_string(version) +
+                   ", supported versions are 10, 20 and 30");
+  if (auto epoch = r.frontendattrs().find("build-arg:SOURCE_DATE_EPOCH"); epoch != r.frontendattrs().end())
+    for (auto& e : *r.mutable_exporters())
+      e.mutable_attrs()->insert({"source-date-epoch", epoch->second});
+  KILN_CHECK(check_cache_exports(*r.mutable_cache()));
+  // Never ignored silently: a policy is there to be obeyed.
+  if (r.has_sourcepolicy() && r.sourcepolicy().rules_size() > 0)
+    return make_error(errc::unimplemented, "source policies are not supported by this daemon");
+  if (!r.sourcepolicysession().empty())
+    return make_error(errc::unimplemented, "session source policies are not supported by this daemon");
+  if (r.proxynetwork())
+    return make_error(errc::unimplemented, "the proxy network is not supported by this daemon");
+  return {};
+}
+
+void shorten_frontend(std::string& frontend, std::map<std::string, std::string>& options) {
+  if (frontend != "gateway.v0") return;
+  auto source = options.find("source");
+  if (source == options.end() || source->second != "dockerfile.v0") return;
+  for (const auto& [key, value] : options)
+    if (key == "context:dockerfile.v0" || key.starts_with("context:dockerfile.v0::")) return;
+  frontend = "dockerfile.v0";
+  options.erase(source);
+}
+
+std::map<std::string, platform> result_platforms(const std::map<std::string, std::string>& metadata) {
+  std::map<std::string, platform> out;
+  auto text = metadata.find("refs.platforms");
+  if (text == metadata.end()) return out;
+  auto json = nlohmann::json::parse(text->second, nullptr, false);
+  if (!json.is_object() || !json.contains("Platforms") || !json["Platforms"].is_array()) return out;
+  for (const auto& entry : json["Platforms"]) {
+    if (!entry.is_object() || !entry.contains("ID") || !entry["ID"].is_string()) continue;
+    platform p;
+    if (entry.contains("Platform") && entry["Platform"].is_object()) {
+      const auto& fields = entry["Platform"];
+      auto field = [&](const char* name) {
+        return fields.contains(name) && fields[name].is_string() ? fields[name].get<std::string>() : std::string();
+      };
+      p.os = field("os");
+      p.architecture = field("architecture");
+      p.variant = field("variant");
+      p.os_version = field("os.version");
+      if (fields.contains("os.features") && fields["os.features"].is_array())
+        for (const auto& f : fields["os.features"])
+          if (f.is_string()) p.os_features.push_back(f.get<std::string>());
+    }
+    out[entry["ID"].get<std::string>()] = p;
+  }
+  return out;
+}
+
+}  // namespace kiln::actors

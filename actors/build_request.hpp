@@ -1,0 +1,24 @@
+// A Solve request made sense of: old field names translated, options checked. Pure.
+// Source: control/control.go (Solve, translateLegacySolveRequest, findDuplicateCacheOptions).
+#pragma once
+
+#include <map>
+#include <string>
+
+#include "messages/actor_interfaces.hpp"
+#include "messages/result.hpp"
+
+namespace kiln::actors {
+
+/// Translates the legacy exporter and cache fields, hands SOURCE_DATE_EPOCH to the exporters, drops a
+/// second inline cache export. Errors: equal cache exports, unknown cache exporters, an unknown
+/// compatibility version, what this daemon does not offer.
+status prepare(ctl::SolveRequest& request);
+
+/// `gateway.v0` with source=dockerfile.v0 and no context of that name is the built-in frontend.
+void shorten_frontend(std::string& frontend, std::map<std::string, std::string>& options);
+
+/// Platforms of a result by id, from its `refs.platforms` metadata; ids that are platforms count as such.
+std::map<std::string, platform> result_platforms(const std::map<std::string, std::string>& metadata);
+
+}  // namespace kiln::actors

@@ -1,0 +1,74 @@
+#include "actors/frontend_bridge.hpp"
+
+#include <utility>
+
+namespace kiln::actors {
+
+bool bridge_channel::post(call c) {
+  {
+    std::lock_guard lock{state_->mutex};
+    if (state_->closed) return false;
+    state_->calls.push_back(std::move(c));
+  }
+  caf::anon_send(build_, tick_atom::value, bridge_tick);
+  return true;
+}
+
+void bridge_channel::serve(bridge_face& face) {
+  for (;;) {
+    call next;
+    {
+      std::lock_guard lock{state_->mutex};
+      if (state_->calls.empty()) return;
+      next = std::move(state_->calls.front());
+      state_->calls.pop_front();
+    }
+    next(face);
+  }
+}
+
+void bridge_channel::close() {
+  stop_.request_stop();
+  std::deque<call> dropped;
+  {
+    std::lock_guard lock{state_->mutex};
+    state_->closed = true;
+    dropped.swap(state_->calls);
+  }
+  state_->answered.notify_all();
+}
+
+result<gw::SolveResponse> bridge_host::solve(const gw::SolveRequest& r) {
+  return channel_->ask<gw::SolveResponse>(
+      [r, depth = depth_](bridge_face& f, auto done) { f.solve(r, depth, std::move(done)); });
+}
+
+result<gw::ResolveImageConfigResponse> bridge_host::resolve_image_config(const gw::ResolveImageConfigRequest& r) {
+  return channel_->ask<gw::ResolveImageConfigResponse>(
+      [r](bridge_face& f, auto done) { f.resolve_image_config(r, std::move(done)); });
+}
+
+result<gw::ResolveSourceMetaResponse> bridge_host::resolve_source_meta(const gw::ResolveSourceMetaRequest& r) {
+  return channel_->ask<gw::ResolveSourceMetaResponse>(
+      [r](bridge_face& f, auto done) { f.resolve_source_meta(r, std::move(done)); });
+}
+
+result<gw::ReadFileResponse> bridge_host::read_file(const gw::ReadFileRequest& r) {
+  return channel_->ask<gw::ReadFileResponse>([r](bridge_face& f, auto done) { f.read_file(r, std::move(done)); });
+}
+
+result<gw::ReadDirResponse> bridge_host::read_dir(const gw::ReadDirRequest& r) {
+  return channel_->ask<gw::ReadDirResponse>([r](bridge_face& f, auto done) { f.read_dir(r, std::move(done)); });
+}
+
+result<gw::StatFileResponse> bridge_host::stat_file(const gw::StatFileRequest& r) {
+  return channel_->ask<gw::StatFileResponse>([r](bridge_face& f, auto done) { f.stat_file(r, std::move(done)); });
+}
+
+status bridge_host::warn(const gw::WarnRequest& r) {
+  auto reply = channel_->ask<gw::WarnResponse>([r](bridge_face& f, auto done) { f.warn(r, std::move(done)); });
+  if (!reply.ok()) return std::move(reply).error();
+  return {};
+}
+
+}  // namespace kiln::actors

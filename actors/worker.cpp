@@ -1,0 +1,416 @@
+#include "actors/worker.hpp"
+
+#include <deque>
+#include <set>
+#include <stop_token>
+
+#include <spdlog/spdlog.h>
+
+#include "actors/key_store.hpp"
+#include "actors/progress.hpp"
+#include "configs/solving.hpp"
+#include "solver/cache_map.hpp"
+#include "solver/go_json.hpp"
+#include "workers/ref_files.hpp"
+
+namespace kiln::actors {
+
+namespace {
+
+workers::op_request request_of(const op_spec& spec) {
+  return {spec.vertex, spec.op, spec.metadata, spec.platform, spec.cache_mount_namespace};
+}
+
+/// Everything one requester has here.
+struct client {
+  std::map<std::string, std::pair<store::ref, int>> pins;
+  std::set<std::uint64_t> jobs;
+};
+
+struct job {
+  std::stop_source stop;
+  caf::actor_addr requester;
+  std::function<void(const error&)> refuse;
+};
+
+using options_ptr = std::shared_ptr<const worker_options>;
+
+job_context context(const worker_options& o, std::stop_token stop, const session_group& sessions,
+                    progress_sink& progress) {
+  job_context out;
+  out.stop = std::move(stop);
+  out.sessions = sessions;
+  out.directory = o.sessions;
+  out.progress = &progress;
+  return out;
+}
+
+result<store::ref> open_ref(const worker_options& o, const std::string& id) {
+  if (id.empty() || id == scratch_result) return store::ref{};
+  return o.store->get(id);
+}
+
+result<std::vector<store::ref>> open_refs(const worker_options& o, const std::vector<std::string>& ids) {
+  std::vector<store::ref> out;
+  for (const auto& id : ids) {
+    KILN_TRY(auto r, open_ref(o, id));
+    out.push_back(std::move(r));
+  }
+  return out;
+}
+
+class worker_state {
+ public:
+  worker_state(worker_impl::pointer self, worker_options options)
+      : self_(self), o_(std::make_shared<const worker_options>(std::move(options))) {}
+
+  ~worker_state() {
+    for (auto& [id, j] : std::exchange(jobs_, {})) {
+      j.stop.request_stop();
+      j.refuse(make_error(errc::unavailable, "worker is shutting down"));
+    }
+  }
+
+  worker_impl::behavior_type behavior() {
+    self_->set_down_handler([this](caf::down_msg& m) { forget(m.source); });
+    return {
+        [this](describe_atom) { return o_->record; },
+        [this](key_request& r, const progress_actor& progress) { return key(r, progress); },
+        [this](run_request& r, const progress_actor& progress) { return run(r, progress); },
+        [this](checksum_request& r, const progress_actor& progress) { return checksum(r, progress); },
+        [this](pin_atom, const std::string& id) { return pin(id); },
+        [this](release_atom, const std::string& id) { unpin(id); },
+        [this](ref_scope& s, gw::ReadFileRequest& r) {
+          return with_tree<gw::ReadFileResponse>(s, [r](const std::filesystem::path& root) {
+            return workers::read_file(root, r, configs::solving::read_file_bytes_max);
+          });
+        },
+        [this](ref_scope& s, gw::ReadDirRequest& r) {
+          return with_tree<gw::ReadDirResponse>(
+              s, [r](const std::filesystem::path& root) { return workers::read_dir(root, r); });
+        },
+        [this](ref_scope& s, gw::StatFileRequest& r) {
+          return with_tree<gw::StatFileResponse>(
+              s, [r](const std::filesystem::path& root) { return workers::stat_file(root, r); });
+        },
+        [this](session_group& sessions, gw::ResolveSourceMetaRequest& r, const progress_actor& progress) {
+          return resolve(sessions, r, progress);
+        },
+        [this](check_atom, const export_spec& spec) -> caf::result<std::string> {
+          auto e = o_->exporter(spec.type, spec.attributes, spec.index);
+          if (!e.ok()) return to_caf(e.error());
+          return (*e)->name();
+        },
+        [this](export_request& r, const progress_actor& progress) { return run_export(r, progress); },
+        [this](finalize_atom, std::uint64_t id, export_request& r, const progress_actor& progress) {
+          return finalize(id, r, progress);
+        },
+        [this](prune_caches& r) { return prune(r); },
+        [this](tick_atom, std::uint64_t id) { runner_.finish(id); },
+    };
+  }
+
+ private:
+  // Jobs.
+
+  client& client_of(const caf::actor_addr& who, const caf::strong_actor_ptr& handle) {
+    auto [at, fresh] = clients_.try_emplace(who);
+    if (fresh) self_->monitor(caf::actor_cast<caf::actor>(handle));
+    return at->second;
+  }
+
+  /// Starts blocking work for the present sender. `then` runs here with its outcome, if the requester
+  /// is still there, and tells what to answer.
+  template <class Reply, class T>
+  caf::result<Reply> start(job_pool& pool, bool slot, std::function<result<T>(std::stop_token)> work,
+                           std::function<result<Reply>(T, client&)> then) {
+    auto requester = self_->current_sender();  // the promise takes it
+    if (!requester) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
+    auto address = caf::actor_cast<caf::actor_addr>(requester);
+    auto promise = self_->make_response_promise<Reply>();
+    auto id = ++last_job_;
+    client_of(address, requester).jobs.insert(id);
+    auto& j = jobs_[id];
+    j.requester = address;
+    j.refuse = [promise](const error& e) mutable { promise.deliver(to_caf(e)); };
+    auto token = j.stop.get_token();
+    auto begin = [this, &pool, id, slot, token, promise, work = std::move(work), then = std::move(then)]() mutable {
+      runner_.run<T>(
+          self_, pool,
+          [token, work = std::move(work)]() -> result<T> {
+            if (token.stop_requested()) return make_error(errc::cancelled, "context canceled");
+            return work(token);
+          },
+          [this, id, slot, promise, then = std::move(then)](result<T> outcome) mutable {
+            if (slot) leave_slot();
+            auto found = jobs_.find(id);
+            if (found == jobs_.end()) return;  // the requester is gone
+            auto& c = clients_.at(found->second.requester);
+            c.jobs.erase(id);
+            jobs_.erase(found);
+            if (outcome.ok()) {
+              answer(promise, then(*std::move(outcome), c));
+            } else {
+              promise.deliver(to_caf(std::move(outcome).error()));
+            }
+          });
+    };
+    if (slot) {
+      take_slot(id, std::move(begin));
+    } else {
+      begin();
+    }
+    return promise;
+  }
+
+  void take_slot(std::uint64_t id, std::function<void()> begin) {
+    if (o_->parallelism_max <= 0 || busy_ < o_->parallelism_max) {
+      ++busy_;
+      begin();
+    } else {
+      waiting_.emplace_back(id, std::move(begin));
+    }
+  }
+
+  void leave_slot() {
+    --busy_;
+    while (!waiting_.empty()) {
+      auto [id, begin] = std::move(waiting_.front());
+      waiting_.pop_front();
+      if (!jobs_.contains(id)) continue;
+      ++busy_;
+      begin();
+      return;
+    }
+  }
+
+  void forget(const caf::actor_addr& who) {
+    auto found = clients_.find(who);
+    if (found == clients_.end()) return;
+    for (auto id : found->second.jobs) {
+      auto at = jobs_.find(id);
+      if (at == jobs_.end()) continue;
+      at->second.stop.request_stop();
+      jobs_.erase(at);
+    }
+    // Letting refs go may remove snapshots: not here.
+    o_->io->submit([pins = std::make_shared<client>(std::move(found->second))]() mutable { pins.reset(); });
+    clients_.erase(found);
+    std::erase_if(finalizers_, [&](const auto& entry) { return entry.second.first == who; });
+  }
+
+  static void keep(client& c, const store::ref& r) {
+    auto& entry = c.pins[r.id()];
+    entry.first = r;
+    ++entry.second;
+  }
+
+  // Requests.
+
+  caf::result<key_reply> key(key_request& r, const progress_actor& progress) {
+    auto to_reply = [](solver::cache_map map, client&) -> result<key_reply> {
+      key_reply out{map.op_digest, {}, map.more};
+      for (auto& d : map.dependencies)
+        out.dependencies.push_back({std::move(d.selector), d.content_based, std::move(d.content)});
+      return out;
+    };
+    // What needs nothing but the op is answered here and now.
+    if (!r.op.op.has_source()) {
+      auto map = solver::cache_map_of(r.op.op, r.op.platform);
+      if (!map.ok()) return to_caf(map.error());
+      client nobody;
+      return *to_reply(*std::move(map), nobody);
+    }
+    return start<key_reply, solver::cache_map>(
+        *o_->io, false,
+        [o = o_, r, progress](std::stop_token stop) -> result<solver::cache_map> {
+          KILN_TRY(auto handler, o->handler(r.op.op));
+          progress_sender sink(progress, r.op.vertex);
+          return handler->cache_map(request_of(r.op), r.index, context(*o, stop, r.sessions, sink));
+        },
+        to_reply);
+  }
+
+  caf::result<run_reply> run(run_request& r, const progress_actor& progress) {
+    bool slot = r.op.op.has_source() || r.op.op.has_exec() || r.op.op.has_file();
+    return start<run_reply, std::vector<store::ref>>(
+        *o_->ops, slot,
+        [o = o_, r, progress](std::stop_token stop) -> result<std::vector<store::ref>> {
+          KILN_TRY(auto handler, o->handler(r.op.op));
+          KILN_TRY(auto inputs, open_refs(*o, r.inputs));
+          progress_sender sink(progress, r.op.vertex);
+          return handler->run(request_of(r.op), inputs, context(*o, stop, r.sessions, sink));
+        },
+        [](std::vector<store::ref> outputs, client& c) -> result<run_reply> {
+          run_reply out;
+          for (const auto& output : outputs) {
+            out.outputs.push_back(output ? output.id() : "");
+            if (output) keep(c, output);
+          }
+          return out;
+        });
+  }
+
+  caf::result<digest> checksum(checksum_request& r, const progress_actor& progress) {
+    return start<digest, digest>(
+        *o_->io, false,
+        [o = o_, r, progress](std::stop_token stop) -> result<digest> {
+          KILN_TRY(auto ref, open_ref(*o, r.ref));
+          progress_sender sink(progress, r.vertex);
+          return o->checksum(ref, r.selectors, context(*o, stop, r.sessions, sink));
+        },
+        [](digest d, client&) -> result<digest> { return d; });
+  }
+
+  caf::result<bool> pin(const std::string& id) {
+    // Opening a record is a look-up in memory or the database; no bytes move.
+    auto r = open_ref(*o_, id);
+    if (!r.ok()) return to_caf(r.error());
+    auto sender = self_->current_sender();
+    if (*r && sender) keep(client_of(caf::actor_cast<caf::actor_addr>(sender), sender), *r);
+    return true;
+  }
+
+  void unpin(const std::string& id) {
+    auto found = clients_.find(caf::actor_cast<caf::actor_addr>(self_->current_sender()));
+    if (found == clients_.end()) return;
+    auto at = found->second.pins.find(id);
+    if (at == found->second.pins.end() || --at->second.second > 0) return;
+    o_->io->submit([r = std::make_shared<store::ref>(std::move(at->second.first))]() mutable { r.reset(); });
+    found->second.pins.erase(at);
+  }
+
+  template <class Reply>
+  caf::result<Reply> with_tree(ref_scope& scope,
+                               std::function<result<Reply>(const std::filesystem::path&)> look) {
+    return start<Reply, Reply>(
+        *o_->io, false,
+        [o = o_, scope, look = std::move(look)](std::stop_token stop) -> result<Reply> {
+          KILN_TRY(auto ref, open_ref(*o, scope.ref));
+          KILN_TRY(auto mounts, o->store->mounts(ref, context(*o, stop, scope.sessions, null_progress())));
+          KILN_TRY(auto mounted, store::mounted::make(*o->store, mounts));
+          auto out = look(mounted.path());
+          if (auto s = mounted.unmount(); !s.ok()) spdlog::warn("reading {}: {}", scope.ref, s.error().message);
+          return out;
+        },
+        [](Reply reply, client&) -> result<Reply> { return reply; });
+  }
+
+  caf::result<gw::ResolveSourceMetaResponse> resolve(session_group& sessions, gw::ResolveSourceMetaRequest& r,
+                                                     const progress_actor& progress) {
+    return start<gw::ResolveSourceMetaResponse, gw::ResolveSourceMetaResponse>(
+        *o_->io, false,
+        [o = o_, sessions, r, progress](std::stop_token stop) -> result<gw::ResolveSourceMetaResponse> {
+          KILN_TRY(auto source, o->source(r.source().identifier()));
+          progress_sender sink(progress, "");
+          return source->resolve_meta(r, context(*o, stop, sessions, sink));
+        },
+        [](gw::ResolveSourceMetaResponse reply, client&) -> result<gw::ResolveSourceMetaResponse> { return reply; });
+  }
+
+  // Exports.
+
+  using finalizer = std::function<result<std::map<std::string, std::string>>(const job_context&)>;
+
+  caf::result<export_reply> run_export(export_request& r, const progress_actor& progress) {
+    auto requester = caf::actor_cast<caf::actor_addr>(self_->current_sender());
+    return start<export_reply, exporters::export_outcome>(
+        *o_->io, false,
+        [o = o_, r, progress](std::stop_token stop) -> result<exporters::export_outcome> {
+          KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
+          exporters::export_input input;
+          for (const auto& part : r.parts) {
+            KILN_TRY(auto ref, open_ref(*o, part.ref));
+            input.refs.push_back({part.id, part.platform, std::move(ref)});
+          }
+          input.multi_platform = r.multi_platform;
+          input.metadata = r.metadata;
+          input.session_id = r.session;
+          progress_sender sink(progress, r.vertex);
+          // The exporter may be needed by its own second phase.
+          std::shared_ptr<exporters::exporter> shared = std::move(exporter);
+          KILN_TRY(auto outcome, shared->run(input, context(*o, stop, r.sessions, sink)));
+          if (outcome.finalize)
+            outcome.finalize = [shared, input, f = std::move(outcome.finalize)](const job_context& job) { return f(job); };
+          return outcome;
+        },
+        [this, requester](exporters::export_outcome outcome, client&) -> result<export_reply> {
+          export_reply out;
+          out.response = std::move(outcome.response);
+          for (auto& d : outcome.results)
+            out.results.push_back({d.media_type, d.digest.str(), d.size, d.annotations});
+          if (outcome.finalize) {
+            out.finalize = ++last_finalizer_;
+            finalizers_[out.finalize] = {requester, std::move(outcome.finalize)};
+          }
+          return out;
+        });
+  }
+
+  caf::result<export_reply> finalize(std::uint64_t id, export_request& r, const progress_actor& progress) {
+    auto found = finalizers_.find(id);
+    if (found == finalizers_.end()) return export_reply{};
+    auto work = std::move(found->second.second);
+    finalizers_.erase(found);
+    using entries = std::map<std::string, std::string>;
+    return start<export_reply, entries>(
+        *o_->io, false,
+        [o = o_, work, r, progress](std::stop_token stop) -> result<entries> {
+          progress_sender sink(progress, r.vertex);
+          return work(context(*o, stop, r.sessions, sink));
+        },
+        [](entries response, client&) -> result<export_reply> { return export_reply{std::move(response), {}, 0}; });
+  }
+
+  /// Empties named caches: the records whose description tells of them, unless they are in use.
+  caf::result<bool> prune(prune_caches& r) {
+    return start<bool, bool>(
+        *o_->io, false,
+        [o = o_, r](std::stop_token) -> result<bool> {
+          store::prune_options options;
+          options.all = true;
+          for (const auto& [id, on_input] : r.ids)
+            options.filters.push_back("type==exec.cachemount,description~=" + solver::go_json_string(regex_of(id)));
+          KILN_CHECK(o->store->prune(options, [](const store::usage_record&) {}));
+          return true;
+        },
+        [](bool done, client&) -> result<bool> { return done; });
+  }
+
+  /// A pattern for descriptions of the cache mount `id` (`… with id "<id>"`).
+  static std::string regex_of(const std::string& id) {
+    std::string out = "with id \"";
+    for (char c : id) {
+      if (std::string_view("\\.+*?()|[]{}^$\"").find(c) != std::string_view::npos) out += '\\';
+      out += c;
+    }
+    return out + "\"$";
+  }
+
+  worker_impl::pointer self_;
+  options_ptr o_;  // jobs keep it beyond this actor
+  job_runner runner_;
+  std::map<caf::actor_addr, client> clients_;
+  std::map<std::uint64_t, job> jobs_;
+  std::map<std::uint64_t, std::pair<caf::actor_addr, finalizer>> finalizers_;
+  std::deque<std::pair<std::uint64_t, std::function<void()>>> waiting_;
+  std::uint64_t last_job_ = 0;
+  std::uint64_t last_finalizer_ = 0;
+  int busy_ = 0;
+};
+
+}  // namespace
+
+worker_impl::behavior_type worker(worker_impl::stateful_pointer<actor_state> self, worker_options options) {
+  return self->state.hold<worker_state>("worker", self, std::move(options)).behavior();
+}
+
+result<std::string> worker_id(store::ref_store& store) {
+  constexpr const char* bucket = "worker";
+  if (auto id = store.value(bucket, "id")) return *id;
+  auto id = new_id();
+  KILN_CHECK(store.set_value(bucket, "id", id));
+  return id;
+}
+
+}  // namespace kiln::actors

@@ -1,0 +1,46 @@
+// One local worker. Owns the job threads, the pins of refs, and who asked for what. May be asked to key
+// and run ops, checksum, read, export and describe itself (messages/actor_interfaces.hpp). Jobs run on
+// pools, never in the actor; sources, exec and file ops take one of `parallelism_max` slots. When a
+// requester dies its jobs are stopped, its pins released, its queued work dropped. When this actor dies
+// its jobs are told to stop and every waiting request is answered; jobs then end on their pool, which
+// must be joined before what they use goes.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "actors/handles.hpp"
+#include "actors/job_pool.hpp"
+#include "exporters/exporter.hpp"
+#include "messages/actor_interfaces.hpp"
+#include "messages/session.hpp"
+#include "store/ref_store.hpp"
+#include "workers/op_handler.hpp"
+
+namespace kiln::actors {
+
+struct worker_options {
+  store::ref_store* store = nullptr;        // these two outlive the actor system
+  session_directory* sessions = nullptr;  // null: no clients
+  std::function<result<std::shared_ptr<workers::op_handler>>(const pb::Op&)> handler;
+  std::function<result<std::shared_ptr<workers::source_handler>>(std::string_view identifier)> source;
+  std::function<result<std::unique_ptr<exporters::exporter>>(
+      const std::string& type, const std::map<std::string, std::string>& attributes, int id)>
+      exporter;
+  std::function<result<digest>(const store::ref&, const std::vector<content_selector>&, const job_context&)> checksum;
+  types::WorkerRecord record;
+  int parallelism_max = 0;  // 0: as many as there are threads
+  std::shared_ptr<job_pool> ops, io;
+};
+
+using worker_impl = worker_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+
+worker_impl::behavior_type worker(worker_impl::stateful_pointer<actor_state> self, worker_options options);
+
+/// The worker's identity, kept in the store so that it survives restarts.
+result<std::string> worker_id(store::ref_store& store);
+
+}  // namespace kiln::actors

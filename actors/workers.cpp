@@ -1,0 +1,38 @@
+#include "actors/workers.hpp"
+
+#include "messages/filter.hpp"
+
+namespace kiln::actors {
+
+workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state> self, workers_options options) {
+  auto& o = self->state.hold<workers_options>("workers", std::move(options));
+  return {
+      [self, &o](list_atom, ctl::ListWorkersRequest& request) -> caf::result<ctl::ListWorkersResponse> {
+        auto f = filter::parse({request.filter().begin(), request.filter().end()});
+        if (!f.ok()) return to_caf(f.error());
+        auto worker = o.peers.worker();
+        if (!worker) return ctl::ListWorkersResponse{};
+        auto promise = self->make_response_promise<ctl::ListWorkersResponse>();
+        self->request(worker, caf::infinite, describe_atom::value)
+            .then(
+                [promise, f = *std::move(f)](types::WorkerRecord& record) mutable {
+                  ctl::ListWorkersResponse out;
+                  auto field = [&](std::span<const std::string> path) -> std::optional<std::string> {
+                    if (path.size() == 1 && path[0] == "id") return record.id();
+                    if (path.size() < 2 || path[0] != "labels") return std::nullopt;
+                    std::string name = path[1];
+                    for (const auto& part : path.subspan(2)) name += "." + part;
+                    auto label = record.labels().find(name);
+                    if (label == record.labels().end()) return std::nullopt;
+                    return label->second;
+                  };
+                  if (f.matches(field)) *out.add_record() = record;
+                  promise.deliver(std::move(out));
+                },
+                [promise](caf::error& e) mutable { promise.deliver(std::move(e)); });
+        return promise;
+      },
+  };
+}
+
+}  // namespace kiln::actors

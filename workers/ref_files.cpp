@@ -1,0 +1,125 @@
+#include "workers/ref_files.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "messages/pattern.hpp"
+#include "store/filesync/file_stat.hpp"
+#include "store/unique_fd.hpp"
+
+namespace kiln::workers {
+
+namespace {
+
+result<unique_fd> open_beneath(const std::filesystem::path& root, const std::string& path, int flags,
+                               const char* verb) {
+  unique_fd base(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!base) return errno_error(errno, "open root of " + path);
+  open_how how{};
+  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
+  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
+  auto relative = path.empty() ? std::string(".") : path;
+  auto fd = ::syscall(SYS_openat2, base.get(), relative.c_str(), &how, sizeof how);
+  if (fd < 0) return errno_error(errno, std::string(verb) + " " + path);
+  return unique_fd(static_cast<int>(fd));
+}
+
+std::string base_of(const std::string& path) {
+  auto clean = clean_absolute(path);
+  return clean == "/" ? "/" : clean.substr(clean.rfind('/') + 1);
+}
+
+}  // namespace
+
+result<gw::ReadFileResponse> read_file(const std::filesystem::path& root, const gw::ReadFileRequest& request,
+                                       std::int64_t limit) {
+  const auto& path = request.filepath();
+  // Non-blocking, so that a fifo cannot hold us up.
+  KILN_TRY(auto fd, open_beneath(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, "open"));
+  struct stat st{};
+  if (::fstat(fd.get(), &st) != 0) return errno_error(errno, "stat " + path);
+  if (S_ISDIR(st.st_mode)) return errno_error(EISDIR, "read " + path);
+  if (!S_ISREG(st.st_mode)) return make_error(errc::failed_precondition, "read " + path + ": not a regular file");
+  std::int64_t offset = 0, length = st.st_size;
+  if (request.has_range()) {
+    offset = std::max<std::int64_t>(0, request.range().offset());
+    length = std::max<std::int64_t>(0, st.st_size - offset);
+    if (request.range().length() > 0) length = std::min(length, request.range().length());
+  }
+  if (length > limit)
+    return make_error(errc::resource_exhausted, "read " + path + ": " + std::to_string(length) +
+                                                    " bytes are more than the limit of " + std::to_string(limit));
+  gw::ReadFileResponse out;
+  auto& data = *out.mutable_data();
+  data.resize(static_cast<std::size_t>(length));
+  std::size_t done = 0;
+  while (done < data.size()) {
+    auto n = ::pread(fd.get(), data.data() + done, data.size() - done, offset + static_cast<off_t>(done));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(errno, "read " + path);
+    if (n == 0) break;
+    done += static_cast<std::size_t>(n);
+  }
+  data.resize(done);
+  return out;
+}
+
+result<gw::ReadDirResponse> read_dir(const std::filesystem::path& root, const gw::ReadDirRequest& request) {
+  const auto& path = request.dirpath();
+  KILN_TRY(auto fd, open_beneath(root, path, O_RDONLY | O_DIRECTORY, "open"));
+  std::vector<std::string> patterns;
+  if (!request.includepattern().empty()) patterns.push_back(request.includepattern());
+  KILN_TRY(auto include, pattern_list::compile(patterns));
+  unique_fd for_listing(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 3));
+  std::unique_ptr<DIR, int (*)(DIR*)> dir(::fdopendir(for_listing.get()), ::closedir);
+  if (!dir) return errno_error(errno, "open " + path);
+  for_listing.release();
+  std::vector<std::string> names;
+  errno = 0;
+  while (auto* entry = ::readdir(dir.get())) {
+    std::string name = entry->d_name;
+    if (name == "." || name == "..") continue;
+    if (include.empty() || include.matches(name)) names.push_back(std::move(name));
+  }
+  if (errno != 0) return errno_error(errno, "readdir " + path);
+  std::sort(names.begin(), names.end());
+  gw::ReadDirResponse out;
+  for (const auto& name : names) {
+    struct stat st{};
+    if (::fstatat(fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno_error(errno, "lstat " + name);
+    KILN_CHECK(filesync::fill_stat(fd.get(), name.c_str(), st, name, *out.add_entries()));
+  }
+  return out;
+}
+
+result<gw::StatFileResponse> stat_file(const std::filesystem::path& root, const gw::StatFileRequest& request) {
+  const auto& path = request.path();
+  // The parent by descriptor and the last name apart, because links' targets and attributes need both.
+  KILN_TRY(auto fd, open_beneath(root, path, O_PATH, "lstat"));
+  struct stat st{};
+  if (::fstat(fd.get(), &st) != 0) return errno_error(errno, "lstat " + path);
+  gw::StatFileResponse out;
+  auto proc = "/proc/self/fd/" + std::to_string(fd.get());
+  char real[4096];
+  auto length = ::readlink(proc.c_str(), real, sizeof real - 1);
+  if (length <= 0) return errno_error(errno, "lstat " + path);
+  std::filesystem::path found(std::string(real, static_cast<std::size_t>(length)));
+  unique_fd parent(::open(found.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+  if (!parent) return errno_error(errno, "lstat " + path);
+  auto name = found.filename().string();
+  KILN_CHECK(filesync::fill_stat(parent.get(), name.empty() ? "." : name.c_str(), st, base_of(path),
+                                        *out.mutable_stat()));
+  return out;
+}
+
+}  // namespace kiln::workers
