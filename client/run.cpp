@@ -9,6 +9,7 @@
 
 #include "client/build/build_command.hpp"
 #include "client/build/snippet.hpp"
+#include "client/commands/commands.hpp"
 #include "client/connect/dial_stdio.hpp"
 #include "client/fd.hpp"
 #include "client/flags/flags.hpp"
@@ -27,10 +28,18 @@ struct runner {
     auto address = global.address.empty() ? "unix:///run/buildkit/buildkitd.sock" : global.address;
     return dial_stdio(address, STDIN_FILENO, STDOUT_FILENO);
   }
-  template <class Flags>
-  status operator()(const Flags&) const {
-    return make_error(errc::unimplemented, "not there yet");
-  }
+  status operator()(const du_flags& f) const { return run_du(global, f, interrupts); }
+  status operator()(const prune_flags& f) const { return run_prune(global, f, interrupts); }
+  status operator()(const prune_histories_flags& f) const { return run_prune_histories(global, f, interrupts); }
+  status operator()(const workers_flags& f) const { return run_workers(global, f, interrupts); }
+  status operator()(const info_flags& f) const { return run_info(global, f, interrupts); }
+  status operator()(const histories_flags& f) const { return run_histories(global, f, interrupts); }
+  status operator()(const logs_flags& f) const { return run_logs(global, f, interrupts); }
+  status operator()(const monitor_flags& f) const { return run_monitor(global, f, interrupts); }
+  status operator()(const get_flags& f) const { return run_get(global, f, interrupts); }
+  status operator()(const ctl_flags& f) const { return run_ctl(global, f, interrupts); }
+  status operator()(const dump_llb_flags& f) const { return run_dump_llb(f); }
+  status operator()(const dump_metadata_flags& f) const { return run_dump_metadata(f); }
 };
 
 void print_error(const error& e, bool debug) {

@@ -1,0 +1,46 @@
+// One call of the daemon with everything the commands share: cancellation and errors as values.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <stop_token>
+#include <string_view>
+
+#include <grpcpp/grpcpp.h>
+
+#include "client/connect/dial.hpp"
+#include "client/interrupt.hpp"
+#include "messages/result.hpp"
+
+namespace kiln::client {
+
+/// Makes a unary call: `rpc(context)` returns its grpc::Status. `what` prefixes the error.
+template <class Rpc>
+status unary_call(interrupt_handler& interrupts, std::string_view what, Rpc rpc) {
+  grpc::ClientContext context;
+  std::stop_callback cancel(interrupts.token(), [&] { context.TryCancel(); });
+  grpc::Status s = rpc(context);
+  if (s.ok()) return {};
+  return from_grpc(s).with_context(what);
+}
+
+/// Reads a server stream to its end: `open(context)` starts it, `each(message)` may fail and thereby end it.
+template <class Message, class Open, class Each>
+status read_stream(interrupt_handler& interrupts, std::string_view what, Open open, Each each) {
+  grpc::ClientContext context;
+  std::stop_callback cancel(interrupts.token(), [&] { context.TryCancel(); });
+  std::unique_ptr<grpc::ClientReader<Message>> reader = open(context);
+  Message message;
+  status failed;
+  while (failed.ok() && reader->Read(&message)) failed = each(message);
+  if (!failed.ok()) {
+    context.TryCancel();
+    reader->Finish();
+    return failed;
+  }
+  auto s = reader->Finish();
+  if (s.ok() || (s.error_code() == grpc::StatusCode::CANCELLED && interrupts.token().stop_requested())) return {};
+  return from_grpc(s).with_context(what);
+}
+
+}  // namespace kiln::client
