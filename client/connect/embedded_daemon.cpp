@@ -52,7 +52,7 @@ std::string log_end(const std::string& path) {
 }  // namespace
 
 std::string embedded_root() {
-  if (const char* root = std::getenv("KILN_EMBEDDED_ROOT"); root && *root) return root;
+  if (const char* root = std::getenv("KILN_ROOT"); root && *root) return root;
   if (::geteuid() == 0) return "/var/lib/kiln";
   if (const char* data = std::getenv("XDG_DATA_HOME"); data && *data) return std::string(data) + "/kiln";
   const char* home = std::getenv("HOME");

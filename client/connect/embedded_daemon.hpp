@@ -11,7 +11,7 @@
 namespace kiln::client {
 
 /// Where embedded daemons keep their state: /var/lib/kiln as root, else $XDG_DATA_HOME/kiln or ~/.local/share/kiln.
-/// KILN_EMBEDDED_ROOT overrides.
+/// KILN_ROOT overrides.
 std::string embedded_root();
 /// The socket an embedded daemon on that root listens at.
 std::string embedded_socket(const std::string& root);

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
 
@@ -119,6 +120,81 @@ std::vector<std::string> widen_single_dashes(const CLI::App& app, const std::vec
     out.push_back(a);
   }
   return out;
+}
+
+// The Levenshtein distance, for suggestions.
+std::size_t distance(const std::string& a, const std::string& b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  for (std::size_t j = 0; j <= b.size(); ++j) row[j] = j;
+  for (std::size_t i = 1; i <= a.size(); ++i) {
+    std::size_t diagonal = row[0];
+    row[0] = i;
+    for (std::size_t j = 1; j <= b.size(); ++j) {
+      auto above = row[j];
+      row[j] = std::min({above + 1, row[j - 1] + 1, diagonal + (a[i - 1] == b[j - 1] ? 0 : 1)});
+      diagonal = above;
+    }
+  }
+  return row[b.size()];
+}
+
+// " (did you mean --output?)" when something known is near.
+std::string suggestion(const std::string& wrong, const std::vector<std::string>& known) {
+  std::string best;
+  std::size_t best_distance = 3;
+  for (const auto& k : known)
+    if (auto d = distance(wrong, k); d < best_distance) {
+      best = k;
+      best_distance = d;
+    }
+  return best.empty() ? "" : fmt::format(" (did you mean {}?)", best);
+}
+
+std::vector<std::string> known_options(const CLI::App& app) {
+  std::vector<std::string> out;
+  for (const auto* o : app.get_options({}))
+    for (const auto& name : o->get_lnames()) out.push_back("--" + name);
+  for (const auto* sub : app.get_subcommands({})) {
+    auto inner = known_options(*sub);
+    out.insert(out.end(), inner.begin(), inner.end());
+  }
+  return out;
+}
+
+// What CLI11 calls an unexpected argument or a missing subcommand, in the user's words.
+std::string explain(const CLI::App& app, const std::string& program, const std::vector<std::string>& arguments,
+                    const CLI::ParseError& e) {
+  const auto* chosen = &app;
+  for (const auto* next = chosen; next;) {
+    chosen = next;
+    next = nullptr;
+    for (const auto* sub : chosen->get_subcommands({}))
+      if (sub->parsed()) next = sub;
+  }
+  auto unknown = chosen->remaining();
+  if (unknown.empty()) unknown = app.remaining();
+  bool needs_command = dynamic_cast<const CLI::RequiredError*>(&e) && !chosen->get_subcommands({}).empty();
+  if (needs_command || dynamic_cast<const CLI::ExtrasError*>(&e)) {
+    auto word = std::find_if(unknown.begin(), unknown.end(), [](const std::string& s) { return s != "--"; });
+    if (word == unknown.end() && needs_command)
+      word = std::find_if(unknown.begin(), unknown.end(), [](const std::string&) { return true; });
+    if (word != unknown.end() && word->starts_with("-"))
+      return fmt::format("unknown flag: {}{}", *word, suggestion(word->substr(0, word->find('=')), known_options(app)));
+    std::vector<std::string> commands;
+    for (const auto* sub : chosen->get_subcommands({})) commands.push_back(sub->get_name());
+    std::string name = word != unknown.end() ? *word : "";
+    if (name.empty() && needs_command)
+      for (const auto& a : arguments)
+        if (!a.starts_with("-") && a != chosen->get_name()) {
+          name = a;
+          break;
+        }
+    if (!name.empty() && !commands.empty())
+      return fmt::format("unknown command \"{}\"{}; run '{} --help'", name, suggestion(name, commands), program);
+    if (!name.empty()) return fmt::format("unexpected argument \"{}\"; run '{} --help'", name, program);
+    return fmt::format("a command is required; run '{} --help'", program);
+  }
+  return e.what();
 }
 
 }  // namespace
@@ -266,14 +342,12 @@ result<command_line> parse_command_line(const std::string& program, const std::v
   } catch (const CLI::CallForVersion&) {
     line.command = print_flags{version + "\n"};
     return line;
-  } catch (const CLI::RequiredError&) {
+  } catch (const CLI::ParseError& e) {
     if (arguments.empty()) {
       line.command = print_flags{app.help()};
       return line;
     }
-    return make_error(errc::invalid_argument, fmt::format("a command is required; run '{} --help'", program));
-  } catch (const CLI::ParseError& e) {
-    return make_error(errc::invalid_argument, e.what());
+    return make_error(errc::invalid_argument, explain(app, program, arguments, e));
   }
   if (g.log_format != "text" && g.log_format != "json" && !g.log_format.empty())
     return make_error(errc::invalid_argument, fmt::format("--log-format: unsupported log type \"{}\"", g.log_format));

@@ -13,46 +13,46 @@ namespace kiln::client {
 using nanoseconds_t = std::int64_t;
 
 struct progress_group {
-  std::string id;
-  std::string name;
+  std::string id{};
+  std::string name{};
   bool weak = false;
   bool operator==(const progress_group&) const = default;
 };
 
 struct vertex {
-  std::string digest;
-  std::vector<std::string> inputs;
-  std::string name;
-  std::optional<nanoseconds_t> started;
-  std::optional<nanoseconds_t> completed;
+  std::string digest{};
+  std::vector<std::string> inputs{};
+  std::string name{};
+  std::optional<nanoseconds_t> started{};
+  std::optional<nanoseconds_t> completed{};
   bool cached = false;
-  std::string error;
-  std::optional<progress_group> group;
+  std::string error{};
+  std::optional<progress_group> group{};
 };
 
 struct vertex_status {
-  std::string id;
-  std::string vertex;
-  std::string name;
+  std::string id{};
+  std::string vertex{};
+  std::string name{};
   std::int64_t current = 0;  // bytes or counts
   std::int64_t total = 0;    // 0 when unknown
   nanoseconds_t timestamp = 0;
-  std::optional<nanoseconds_t> started;
-  std::optional<nanoseconds_t> completed;
+  std::optional<nanoseconds_t> started{};
+  std::optional<nanoseconds_t> completed{};
 };
 
 struct vertex_log {
-  std::string vertex;
+  std::string vertex{};
   int stream = 0;  // 1 stdout, 2 stderr
-  std::string data;
+  std::string data{};
   nanoseconds_t timestamp = 0;
 };
 
 /// A file a message points into.
 struct source_info {
-  std::string filename;
-  std::string data;
-  std::string language;
+  std::string filename{};
+  std::string data{};
+  std::string language{};
 };
 
 /// Lines are counted from 1; an end before the start means the start's line only.
@@ -64,20 +64,20 @@ struct source_range {
 };
 
 struct vertex_warning {
-  std::string vertex;
+  std::string vertex{};
   int level = 0;
-  std::string brief;
-  std::vector<std::string> detail;
-  std::string url;
-  std::optional<source_info> source;
-  std::vector<source_range> ranges;
+  std::string brief{};
+  std::vector<std::string> detail{};
+  std::string url{};
+  std::optional<source_info> source{};
+  std::vector<source_range> ranges{};
 };
 
 struct solve_status {
-  std::vector<vertex> vertices;
-  std::vector<vertex_status> statuses;
-  std::vector<vertex_log> logs;
-  std::vector<vertex_warning> warnings;
+  std::vector<vertex> vertices{};
+  std::vector<vertex_status> statuses{};
+  std::vector<vertex_log> logs{};
+  std::vector<vertex_warning> warnings{};
 };
 
 /// Status ids that begin so carry, in `name`, why a step ran although an earlier build had run it (a Kiln extension).
