@@ -646,7 +646,13 @@ class build_state : public bridge_face {
     auto bytes = log_.encode();
     auto size = static_cast<std::int64_t>(bytes.size());
     jobs_.run<digest>(
-        self_, *o_.io, [store = o_.store, bytes = std::move(bytes)] { return store->blobs().put(bytes); },
+        self_, *o_.io,
+        [store = o_.store, ref = o_.request.ref(), bytes = std::move(bytes)]() -> result<digest> {
+          KILN_TRY(auto blob, store->blobs().put(bytes));
+          // Not a record's blob: the label keeps `prune --all` from taking it.
+          KILN_CHECK(store->blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
+          return blob;
+        },
         [this, outcome, size, deliver](result<digest> blob) {
           ctl::Descriptor logs;
           if (blob.ok()) {

@@ -1,0 +1,462 @@
+#include <catch2/catch.hpp>
+
+#include <thread>
+
+#include "actors/build_log.hpp"
+#include "actors/build_request.hpp"
+#include "actors/builds.hpp"
+#include "actors/history.hpp"
+#include "actors/history_filter.hpp"
+#include "fakes.hpp"
+#include "rpc_status.pb.h"
+#include "solver/error_details.hpp"
+
+using namespace kiln;
+using namespace kiln::test;
+
+namespace {
+
+/// A frontend whose work is a function.
+struct scripted_frontend : frontends::frontend {
+  using work = std::function<result<gw::Result>(frontends::frontend_host&, const frontends::frontend_request&)>;
+  work run;
+  explicit scripted_frontend(work w) : run(std::move(w)) {}
+  result<gw::Result> solve(frontends::frontend_host& host, const frontends::frontend_request& request) override {
+    return run(host, request);
+  }
+};
+
+struct watched {
+  progress_log log;
+  int ends = 0;
+};
+
+status_listener::behavior_type watcher(status_listener::pointer, std::shared_ptr<watched> w) {
+  return {[w](ctl::StatusResponse& s) { w->log.all.push_back(std::move(s)); }, [w](done_atom) { ++w->ends; }};
+}
+
+/// All of a node's solving over a fake worker; frontends run on threads of their own.
+struct builds_fixture : graph_fixture {
+  std::map<std::string, scripted_frontend::work> frontends;
+  std::shared_ptr<actors::job_pool> threads = std::make_shared<actors::job_pool>(8);
+  builds_actor builds;
+  caf::scoped_actor self{system};
+
+  builds_fixture() {
+    registry->put(actors::peers::build_graph_name, caf::actor_cast<caf::actor>(graph));
+    actors::build_options b;
+    b.peers = {registry};
+    b.frontend = [this](const std::string& name) -> std::unique_ptr<kiln::frontends::frontend> {
+      auto found = frontends.find(name);
+      if (found == frontends.end()) return nullptr;
+      return std::make_unique<scripted_frontend>(found->second);
+    };
+    b.frontend_threads = threads;
+    b.io = io;
+    builds = system.spawn(actors::builds, actors::builds_options{std::move(b)});
+    registry->put(actors::peers::builds_name, caf::actor_cast<caf::actor>(builds));
+    sched.run();
+  }
+  ~builds_fixture() {
+    caf::anon_send_exit(builds, caf::exit_reason::user_shutdown);
+    registry->erase(actors::peers::builds_name);
+    registry->erase(actors::peers::build_graph_name);
+    builds = nullptr;
+    sched.run();
+    threads.reset();
+    sched.run();
+  }
+
+  struct solving {
+    std::shared_ptr<std::vector<result<ctl::SolveResponse>>> answers =
+        std::make_shared<std::vector<result<ctl::SolveResponse>>>();
+    caf::actor client;
+    bool done() const { return !answers->empty(); }
+    bool ok() const { return done() && answers->front().ok(); }
+    std::string message() const { return !done() ? "unanswered" : ok() ? "" : answers->front().error().message; }
+  };
+
+  solving begin(ctl::SolveRequest request) {
+    solving out;
+    auto answers = out.answers;
+    out.client = system.spawn([=, builds = builds](caf::event_based_actor* me) -> caf::behavior {
+      me->request(builds, caf::infinite, solve_atom::value, request)
+          .then([=](ctl::SolveResponse& r) { answers->push_back(std::move(r)); },
+                [=](caf::error& e) { answers->push_back(from_caf(e)); });
+      return {[](tick_atom) {}};
+    });
+    sched.run();
+    return out;
+  }
+  /// Runs messages, letting threads work, until `over`.
+  void run_until(const std::function<bool()>& over) {
+    auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+    while (!over()) {
+      REQUIRE(std::chrono::steady_clock::now() < deadline);
+      sched.run();
+      std::this_thread::yield();
+    }
+    sched.run();
+  }
+  template <class Reply, class Request>
+  result<Reply> ask(const build_actor& build, const Request& request) {
+    std::optional<result<Reply>> out;
+    auto asked = self->request(build, caf::infinite, request);
+    sched.run();
+    asked.receive([&](Reply& r) { out.emplace(std::move(r)); }, [&](caf::error& e) { out.emplace(from_caf(e)); });
+    return *std::move(out);
+  }
+  result<build_actor> find(const std::string& ref) {
+    std::optional<result<build_actor>> out;
+    auto asked = self->request(builds, caf::infinite, find_atom::value, ref);
+    sched.run();
+    sched.advance_time(std::chrono::seconds(4));
+    sched.run();
+    asked.receive([&](build_actor& b) { out.emplace(b); }, [&](caf::error& e) { out.emplace(from_caf(e)); });
+    return *std::move(out);
+  }
+  static ctl::SolveRequest request(const std::string& ref, const pb::Definition& def) {
+    ctl::SolveRequest r;
+    r.set_ref(ref);
+    *r.mutable_definition() = def;
+    return r;
+  }
+};
+
+pb::Definition simple(const std::string& command = "make") {
+  definition d;
+  return d.finish(d.run(d.source("image"), command));
+}
+
+}  // namespace
+
+TEST_CASE_METHOD(builds_fixture, "a definition is built and its watcher sees everything, then the end") {
+  auto w = std::make_shared<watched>();
+  auto listener = system.spawn(watcher, w);
+  auto s = begin(request("ref1", simple()));
+  CHECK(s.ok());
+  self->send(builds, watch_atom::value, std::string("ref1"), listener);
+  sched.run();
+  CHECK(w->ends == 1);
+  CHECK(w->log.logs() == "log of image\nlog of make\n");
+  CHECK(w->log.completed().back() == "make");
+}
+
+TEST_CASE_METHOD(builds_fixture, "a ref is taken until ten seconds after its build") {
+  auto first = begin(request("ref1", simple()));
+  auto second = begin(request("ref1", simple()));
+  CHECK(first.ok());
+  CHECK(second.message() == "job ID ref1 exists");
+  sched.advance_time(std::chrono::seconds(11));
+  sched.run();
+  CHECK(begin(request("ref1", simple())).ok());
+}
+
+TEST_CASE_METHOD(builds_fixture, "a build of unknown ref is waited for, then not found") {
+  auto w = std::make_shared<watched>();
+  auto listener = system.spawn(watcher, w);
+  auto early = self->request(builds, caf::infinite, watch_atom::value, std::string("later"), listener);
+  sched.run();
+  auto s = begin(request("later", simple()));
+  early.receive([](bool) {}, [](caf::error&) { FAIL(); });
+  CHECK(w->ends == 1);
+  auto nobody = self->request(builds, caf::infinite, watch_atom::value, std::string("nothing"), listener);
+  sched.run();
+  sched.advance_time(std::chrono::seconds(7));
+  sched.run();
+  nobody.receive([](bool) { FAIL(); }, [](caf::error& e) {
+    CHECK(from_caf(e).code == errc::not_found);
+    CHECK(from_caf(e).message == "no such job nothing");
+  });
+  CHECK(find("nothing").error().message == "no such job nothing");
+}
+
+TEST_CASE_METHOD(builds_fixture, "bad requests are refused before anything runs") {
+  auto refused = [&](ctl::SolveRequest r) {
+    r.set_ref(new_id());
+    auto s = begin(std::move(r));
+    CHECK(script->ran.empty());
+    return s.message();
+  };
+  ctl::SolveRequest r;
+  r.set_frontend("nonsense.v0");
+  CHECK(refused(r) == "invalid frontend: nonsense.v0");
+  r = request("", simple());
+  r.add_entitlements("network.host");
+  CHECK(refused(r) == "granting entitlement network.host is not allowed by build daemon configuration");
+  r = request("", simple());
+  r.mutable_cache()->add_exports()->set_type("carrier-pigeon");
+  CHECK(refused(r) == "unknown cache exporter: \"carrier-pigeon\"");
+  r = request("", simple());
+  r.set_compatibilityversion(7);
+  CHECK(refused(r).find("supported versions are 10, 20 and 30") != std::string::npos);
+  definition insecure;
+  pb::Op op;
+  op.add_inputs()->set_digest(insecure.source("image"));
+  op.mutable_exec()->mutable_meta()->add_args("make");
+  op.mutable_exec()->add_mounts()->set_dest("/");
+  op.mutable_exec()->set_network(pb::HOST);
+  insecure.finish(insecure.add(op));
+  CHECK(refused(request("", insecure.def)) == "failed to load LLB: network.host is not allowed");
+  CHECK(begin({}).message() == "build ref is missing");
+}
+
+TEST_CASE_METHOD(builds_fixture, "a frontend solves lazily and its result is what is built") {
+  frontends["test.v0"] = [](auto& host, const auto& r) -> result<gw::Result> {
+    CHECK(r.options.at("target") == "x");
+    gw::SolveRequest unused, used;
+    *unused.mutable_definition() = simple("never");
+    *used.mutable_definition() = simple("make");
+    KILN_TRY(auto dropped, host.solve(unused));
+    used.set_allowresultreturn(true);
+    used.set_allowresultarrayref(true);
+    KILN_TRY(auto kept, host.solve(used));
+    CHECK_FALSE(dropped.ref().empty());
+    CHECK(kept.ref().empty());
+    (*kept.mutable_result()->mutable_metadata())["frontend.note"] = "hello";
+    return kept.result();
+  };
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  r.set_frontend("test.v0");
+  (*r.mutable_frontendattrs())["target"] = "x";
+  auto s = begin(r);
+  run_until([&] { return s.done(); });
+  REQUIRE(s.ok());
+  CHECK(script->ran == std::vector<std::string>{"image", "make"});
+  CHECK(s.answers->front()->exporterresponse().at("frontend.note") == "hello");
+}
+
+TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and details") {
+  frontends["test.v0"] = [](auto&, const auto&) -> result<gw::Result> {
+    auto e = make_error(errc::invalid_argument, "dockerfile parse error on line 3");
+    e.details.push_back({std::string(solver::source_detail_type), "{}"});
+    return e;
+  };
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  r.set_frontend("test.v0");
+  auto s = begin(r);
+  run_until([&] { return s.done(); });
+  CHECK(s.message() == "dockerfile parse error on line 3");
+  CHECK(s.answers->front().error().details.size() == 1);
+}
+
+TEST_CASE_METHOD(builds_fixture, "frontends that call each other for ever are stopped") {
+  frontends["test.v0"] = [](auto& host, const auto&) -> result<gw::Result> {
+    gw::SolveRequest again;
+    again.set_frontend("test.v0");
+    KILN_TRY(auto reply, host.solve(again));
+    return reply.result();
+  };
+  threads = nullptr;
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  r.set_frontend("test.v0");
+  auto s = begin(r);
+  // Eight threads are all taken by frontends that wait for one another; cancelling frees them.
+  caf::anon_send_exit(s.client, caf::exit_reason::user_shutdown);
+  s.client = nullptr;
+  auto w = std::make_shared<watched>();
+  auto listener = system.spawn(watcher, w);
+  self->send(builds, watch_atom::value, std::string("ref1"), listener);
+  run_until([&] { return w->ends == 1; });
+}
+
+TEST_CASE_METHOD(builds_fixture, "a build whose requester goes is cancelled, frontend and all") {
+  script->hold = true;
+  std::atomic<bool> stopped = false;
+  frontends["test.v0"] = [&](auto& host, const auto&) -> result<gw::Result> {
+    gw::SolveRequest r;
+    *r.mutable_definition() = simple();
+    r.set_evaluate(true);
+    auto reply = host.solve(r);
+    CHECK_FALSE(reply.ok());
+    stopped = host.stop_token().stop_requested();
+    return reply.ok() ? result<gw::Result>(reply->result()) : result<gw::Result>(reply.error());
+  };
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  r.set_frontend("test.v0");
+  auto s = begin(r);
+  run_until([&] { return script->held.size() == 1; });
+  caf::anon_send_exit(s.client, caf::exit_reason::user_shutdown);
+  s.client = nullptr;
+  run_until([&] { return stopped && !script->cancelled.empty(); });
+  CHECK(script->cancelled == std::vector<std::string>{"image"});
+}
+
+TEST_CASE_METHOD(builds_fixture, "a gateway client drives a build and returns its result") {
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  r.set_session("s");
+  *(*r.mutable_frontendinputs())["base"].mutable_metadata() = {};
+  auto s = begin(r);
+  CHECK_FALSE(s.done());
+  auto build = find("ref1");
+  REQUIRE(build.ok());
+  auto pong = ask<gw::PongResponse>(*build, gw::PingRequest{});
+  CHECK(pong->llbcaps_size() == 88);
+  CHECK(pong->frontendapicaps_size() == 27);
+  CHECK(pong->workers_size() == 1);
+  CHECK(ask<gw::InputsResponse>(*build, gw::InputsRequest{})->definitions().contains("base"));
+
+  gw::SolveRequest solve;
+  *solve.mutable_definition() = simple();
+  auto solved = ask<gw::SolveResponse>(*build, solve);
+  REQUIRE(solved.ok());
+  CHECK(script->ran.empty());
+  gw::EvaluateRequest evaluate;
+  evaluate.set_ref(solved->ref());
+  CHECK(ask<gw::EvaluateResponse>(*build, evaluate).ok());
+  CHECK(script->ran.size() == 2);
+  evaluate.set_ref("unknown");
+  CHECK_FALSE(ask<gw::EvaluateResponse>(*build, evaluate).ok());
+
+  gw::ReturnRequest back;
+  back.mutable_result()->mutable_ref()->set_id("stranger");
+  CHECK(ask<gw::ReturnResponse>(*build, back).error().message == "return reference stranger not found");
+  back.mutable_result()->mutable_ref()->set_id(solved->ref());
+  CHECK(ask<gw::ReturnResponse>(*build, back).ok());
+  CHECK(s.ok());
+  CHECK_FALSE(ask<gw::ReturnResponse>(*build, back).ok());
+}
+
+TEST_CASE_METHOD(builds_fixture, "an error a gateway client returns ends the build with it") {
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  auto s = begin(r);
+  auto build = find("ref1");
+  REQUIRE(build.ok());
+  gw::ReturnRequest back;
+  back.mutable_error()->set_code(3);
+  back.mutable_error()->set_message("no such target");
+  CHECK(ask<gw::ReturnResponse>(*build, back).ok());
+  CHECK(s.message() == "no such target");
+  CHECK(s.answers->front().error().code == errc::invalid_argument);
+}
+
+TEST_CASE("legacy request fields become today's") {
+  ctl::SolveRequest r;
+  r.set_exporterdeprecated("image");
+  (*r.mutable_exporterattrsdeprecated())["name"] = "x";
+  r.mutable_cache()->add_importrefsdeprecated("a/b");
+  (*r.mutable_frontendattrs())["build-arg:SOURCE_DATE_EPOCH"] = "5";
+  REQUIRE(actors::prepare(r).ok());
+  REQUIRE(r.exporters_size() == 1);
+  CHECK(r.exporters(0).attrs().at("source-date-epoch") == "5");
+  REQUIRE(r.cache().imports_size() == 1);
+  CHECK(r.cache().imports(0).attrs().at("ref") == "a/b");
+
+  ctl::SolveRequest twice;
+  for (int i = 0; i < 2; ++i) {
+    auto& e = *twice.mutable_cache()->add_exports();
+    e.set_type("registry");
+    (*e.mutable_attrs())["ref"] = "a/b";
+  }
+  CHECK(actors::prepare(twice).error().message == "duplicate cache exports [registry]");
+  ctl::SolveRequest inline_twice;
+  inline_twice.mutable_cache()->add_exports()->set_type("inline");
+  inline_twice.mutable_cache()->add_exports()->set_type("inline");
+  CHECK(actors::prepare(inline_twice).ok());
+  CHECK(inline_twice.cache().exports_size() == 1);
+}
+
+TEST_CASE("gateway.v0 of the built-in Dockerfile frontend is a short cut") {
+  std::string name = "gateway.v0";
+  std::map<std::string, std::string> options{{"source", "dockerfile.v0"}, {"target", "x"}};
+  auto kept = options;
+  actors::shorten_frontend(name, options);
+  CHECK(name == "dockerfile.v0");
+  CHECK_FALSE(options.contains("source"));
+  name = "gateway.v0";
+  kept["context:dockerfile.v0"] = "docker-image://x";
+  actors::shorten_frontend(name, kept);
+  CHECK(name == "gateway.v0");
+}
+
+TEST_CASE("platforms of a result come from its metadata") {
+  auto p = actors::result_platforms(
+      {{"refs.platforms",
+        R"({"Platforms":[{"ID":"linux/arm/v7","Platform":{"architecture":"arm","os":"linux","variant":"v7"}}]})"}});
+  REQUIRE(p.size() == 1);
+  CHECK(p["linux/arm/v7"].variant == "v7");
+  CHECK(actors::result_platforms({{"refs.platforms", "[nonsense"}}).empty());
+}
+
+TEST_CASE("a build's log survives being stored") {
+  actors::build_log log;
+  for (int i = 0; i < 3; ++i) {
+    ctl::StatusResponse s;
+    auto& v = *s.add_vertexes();
+    v.set_digest("d" + std::to_string(i));
+    v.set_cached(i == 1);
+    if (i < 2) v.mutable_completed()->set_seconds(1);
+    log.add(s);
+  }
+  CHECK(log.total_steps() == 3);
+  CHECK(log.completed_steps() == 2);
+  CHECK(log.cached_steps() == 1);
+  auto bytes = log.encode();
+  auto back = actors::build_log::decode(bytes);
+  REQUIRE(back.size() == 3);
+  CHECK(back[2].vertexes(0).digest() == "d2");
+  CHECK(actors::build_log::decode(std::string_view(bytes).substr(0, bytes.size() - 1)).size() == 2);
+  CHECK(actors::build_log::decode("\xff\xff\xff\xff").empty());
+}
+
+namespace {
+
+ctl::BuildHistoryRecord record(const std::string& ref, std::int64_t started, std::int64_t completed,
+                               const std::string& failure = "") {
+  ctl::BuildHistoryRecord r;
+  r.set_ref(ref);
+  r.mutable_createdat()->set_seconds(started);
+  if (completed) r.mutable_completedat()->set_seconds(completed);
+  if (!failure.empty()) r.mutable_error()->set_message(failure);
+  return r;
+}
+
+bool selects(const std::vector<std::string>& filters, const ctl::BuildHistoryRecord& r) {
+  auto f = actors::parse_history_filters(filters, 1'000'000'000'000'000LL);  // now: 1,000,000 s
+  REQUIRE(f.ok());
+  return (*f)(r);
+}
+
+}  // namespace
+
+TEST_CASE("history filters select by ref, status, time and duration") {
+  auto fine = record("abc", 990'000, 990'100);
+  auto failed = record("def", 990'000, 990'010, "boom");
+  auto cancelled = record("ghi", 990'000, 990'010, "rpc error: context canceled");
+  auto running = record("jkl", 999'999, 0);
+  CHECK(selects({}, fine));
+  CHECK(selects({"ref==abc"}, fine));
+  CHECK(selects({"ref~=^a"}, fine));
+  CHECK_FALSE(selects({"ref==abc"}, failed));
+  CHECK(selects({"status==completed"}, fine));
+  CHECK(selects({"status==error"}, failed));
+  CHECK(selects({"status==canceled"}, cancelled));
+  CHECK(selects({"status==running"}, running));
+  CHECK(selects({"duration>1m"}, fine));
+  CHECK_FALSE(selects({"duration>1m"}, failed));
+  CHECK(selects({"startedAt>1h"}, running));
+  CHECK_FALSE(selects({"startedAt>1h"}, fine));
+  CHECK(selects({"status==error,duration<1m"}, failed));
+  CHECK_FALSE(selects({"status==error,duration>1m"}, failed));
+  CHECK(selects({"status==error", "status==running"}, running));
+  CHECK(selects({"completedAt>=1970-01-12T11:00:00Z"}, fine));
+  CHECK(actors::parse_history_filters({"startedAt>soon"}, 0).error().message == "invalid time soon");
+  CHECK(actors::parse_history_filters({"duration>long"}, 0).error().message == "invalid duration long");
+  CHECK_FALSE(actors::parse_history_filters({"status=completed"}, 0).ok());
+}
+
+TEST_CASE("records go only when they are both too many and too old") {
+  std::vector<ctl::BuildHistoryRecord> all;
+  for (int i = 0; i < 5; ++i) all.push_back(record("r" + std::to_string(i), 100 * i, 100 * i + 10));
+  all[0].set_pinned(true);
+  constexpr std::int64_t s = 1'000'000'000;
+  CHECK(actors::expired_records(all, 2, 50 * s, 1000 * s) == std::vector<std::string>{"r2", "r1"});
+  CHECK(actors::expired_records(all, 2, 850 * s, 1000 * s) == std::vector<std::string>{"r1"});
+  CHECK(actors::expired_records(all, 10, 0, 1000 * s).empty());
+}
