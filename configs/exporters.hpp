@@ -10,9 +10,8 @@ namespace kiln::configs {
 inline constexpr std::size_t export_message_size = 3 << 20;
 /// Layers compressed side by side; each compresses on all cores. 1–16.
 inline constexpr unsigned export_parallel_layers = 4;
-/// Wait for the client's session, and for one of its unary answers.
+/// Wait for the client's session.
 inline constexpr std::chrono::milliseconds export_session_wait{5'000};
-inline constexpr std::chrono::milliseconds export_call_timeout{60'000};
 /// Buffer between tar writer and compressor, bytes.
 inline constexpr std::size_t export_buffer_size = 128 << 10;
 /// Bytes of a pax header we rewrite.

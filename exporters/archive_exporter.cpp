@@ -12,6 +12,7 @@
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/reference.hpp"
+#include "store/session_content.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -103,7 +104,7 @@ class archive_exporter : public exporter {
     std::vector<descriptor> content;
     KILN_CHECK(collect(blobs(), image.root, seen, content));
     if (tar_) KILN_CHECK(send_tar(*client, image.root, names, content, out.response, job));
-    else KILN_CHECK(send_content(*client, content, job));
+    else KILN_CHECK(send_content(client, content, job));
     return out;
   }
 
@@ -210,14 +211,13 @@ class archive_exporter : public exporter {
   }
 
   /// Children before parents; the client itself updates its index.json.
-  status send_content(session_caller& client, const std::vector<descriptor>& content,
+  status send_content(std::shared_ptr<session_caller> client, const std::vector<descriptor>& content,
                       const job_context& job) {
     step copying(job, "copying to client");
-    client_content to(client, "export");
+    store::session_content to(std::move(client), "export");
     for (const auto& d : content) {
       KILN_CHECK(job.check());
-      KILN_TRY(auto in, blobs().read(d.digest));
-      auto s = to.put(d, *in, {}, job);
+      auto s = to.push(d, blobs(), job);
       if (!s.ok()) return std::move(s).error().with_context("failed to copy " + d.digest.str());
     }
     return {};

@@ -3,12 +3,9 @@
 #include <algorithm>
 
 #include "configs/exporters.hpp"
-#include "content.pb.h"
 #include "filesync.pb.h"
 
 namespace kiln::exporters {
-
-namespace content = containerd::services::content::v1;
 
 result<std::shared_ptr<session_caller>> exporting_client(const export_input& input, const job_context& job) {
   if (job.directory == nullptr || input.session_id.empty())
@@ -82,79 +79,6 @@ status client_file::finish() {
   while (stream_->read(ignored)) {
   }
   return stream_->finish();
-}
-
-result<bool> client_content::has(const digest& d, const job_context& job) {
-  content::InfoRequest req;
-  req.set_digest(d.str());
-  auto answer = client_.call("/containerd.services.content.v1.Content/Info", req.SerializeAsString(),
-                             metadata(), configs::export_call_timeout, job.stop);
-  if (answer.ok()) return true;
-  if (answer.error().code == errc::not_found) return false;
-  return std::move(answer).error();
-}
-
-status client_content::put(const descriptor& d, store::byte_source& source,
-                           const std::map<std::string, std::string>& labels, const job_context& job) {
-  KILN_TRY(bool there, has(d.digest, job));
-  if (there) return {};
-  KILN_TRY(auto stream, client_.open("/containerd.services.content.v1.Content/Write", metadata(), job.stop));
-  content::WriteContentRequest req;
-  content::WriteContentResponse answer;
-  std::string bytes;
-  // Each request is answered before the next.
-  auto exchange = [&]() -> status {
-    bool ok = stream->write(req.SerializeAsString()) && stream->read(bytes);
-    if (ok && answer.ParseFromString(bytes)) return {};
-    auto s = stream->finish();
-    if (!s.ok()) return s;
-    return make_error(errc::unavailable,
-                      "the client's content store ended the transfer of " + d.digest.str());
-  };
-  std::string name = "export-" + d.digest.str();
-  req.set_action(content::STAT);
-  req.set_ref(name);
-  req.set_total(d.size);
-  req.set_expected(d.digest.str());
-  if (auto s = exchange(); !s.ok()) {
-    if (s.error().code == errc::already_exists) return {};
-    return s;
-  }
-  std::int64_t offset = answer.offset();
-  std::vector<char> buffer(1 << 20);
-  // What the client kept of an interrupted transfer is skipped.
-  for (std::int64_t skip = offset; skip > 0;) {
-    KILN_TRY(std::size_t n, source.read(std::span(buffer).first(
-                                static_cast<std::size_t>(std::min<std::int64_t>(skip, buffer.size())))));
-    if (n == 0)
-      return make_error(errc::data_loss, "the client's content store is ahead of blob " + d.digest.str());
-    skip -= static_cast<std::int64_t>(n);
-  }
-  for (;;) {
-    KILN_CHECK(job.check());
-    KILN_TRY(std::size_t n, source.read(buffer));
-    if (n == 0) break;
-    req.set_action(content::WRITE);
-    req.set_offset(offset);
-    req.set_data(buffer.data(), n);
-    KILN_CHECK(exchange());
-    offset += static_cast<std::int64_t>(n);
-  }
-  req.clear_data();
-  req.set_action(content::COMMIT);
-  req.set_offset(offset);
-  req.set_total(d.size);
-  for (const auto& [k, v] : labels) (*req.mutable_labels())[k] = v;
-  if (auto s = exchange(); !s.ok()) {
-    if (s.error().code == errc::already_exists) return {};
-    return s;
-  }
-  stream->writes_done();
-  while (stream->read(bytes)) {
-  }
-  auto s = stream->finish();
-  if (!s.ok() && s.error().code == errc::already_exists) return {};
-  return s;
 }
 
 }  // namespace kiln::exporters

@@ -1,5 +1,5 @@
-// Sending export output to the client: one file as a stream of chunks, or blobs into its content store.
-// Source: session/filesync/filesync.go (CopyFileWriter), session/content/caller.go.
+// Sending export output to the client: one file as a stream of chunks.
+// Source: session/filesync/filesync.go (CopyFileWriter).
 #pragma once
 
 #include <map>
@@ -37,24 +37,6 @@ class client_file : public store::byte_sink {
   std::unique_ptr<message_stream> stream_;
   std::string buffer_;
   std::int64_t sent_ = 0;
-};
-
-/// The content store the client calls `store_id` ("export", "local:<dir>", "oci:<name>").
-class client_content {
- public:
-  client_content(session_caller& client, std::string store_id)
-      : client_(client), store_id_(std::move(store_id)) {}
-
-  result<bool> has(const digest& d, const job_context& job);
-  /// A no-op when the client has it.
-  status put(const descriptor& d, store::byte_source& content,
-             const std::map<std::string, std::string>& labels, const job_context& job);
-
- private:
-  call_metadata metadata() const { return {{"buildkit-attachable-store-id", store_id_}}; }
-
-  session_caller& client_;
-  std::string store_id_;
 };
 
 }  // namespace kiln::exporters

@@ -145,28 +145,6 @@ ordered_json default_config() {
 
 }  // namespace
 
-std::string go_json(const ordered_json& j, bool indent) {
-  std::string raw = j.dump(indent ? 2 : -1, ' ', false, ordered_json::error_handler_t::replace), out;
-  out.reserve(raw.size());
-  for (std::size_t i = 0; i < raw.size(); ++i) {
-    char c = raw[i];
-    if (c == '<') {
-      out += "\\u003c";
-    } else if (c == '>') {
-      out += "\\u003e";
-    } else if (c == '&') {
-      out += "\\u0026";
-    } else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa8") == 0) {
-      out += "\\u2028", i += 2;
-    } else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa9") == 0) {
-      out += "\\u2029", i += 2;
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
 std::string format_time(std::int64_t unix_ns) {
   std::int64_t s = unix_ns / second, ns = unix_ns % second;
   if (ns < 0) ns += second, --s;

@@ -10,13 +10,13 @@
 
 #include "messages/descriptor.hpp"
 #include "messages/result.hpp"
+#include "registry/image_json.hpp"
 
 namespace kiln::exporters {
 
 using ordered_json = nlohmann::ordered_json;
 
-/// json.Marshal / json.MarshalIndent(…, "", "  "): `<`, `>`, `&` and the line separators are escaped.
-std::string go_json(const ordered_json& j, bool indent = false);
+using registry::go_json;
 
 /// RFC 3339 with nanoseconds as Go prints it, UTC.
 std::string format_time(std::int64_t unix_ns);

@@ -1,0 +1,523 @@
+#include "workers/sources/http.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <ctime>
+#include <fstream>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <optional>
+
+#include <curl/curl.h>
+#include <openssl/evp.h>
+
+#include "configs/sources.hpp"
+#include "registry/image_json.hpp"
+#include "registry/transport.hpp"
+#include "secrets.pb.h"
+#include "upload.pb.h"
+#include "workers/sources/resolved_memory.hpp"
+#include "workers/sources/single_file.hpp"
+
+namespace kiln::workers {
+namespace {
+
+namespace gw = moby::buildkit::v1::frontend;
+using ordered_json = nlohmann::ordered_json;
+constexpr std::string_view bucket = "http-downloads";  // by URL hash: what was fetched from it
+constexpr std::string_view session_host = "buildkit-session";
+constexpr std::size_t max_remembered = 16;  // versions of one URL
+
+struct wanted_file {
+  std::string url;
+  file_attributes look;
+  kiln::digest checksum;
+  std::string auth_secret;
+  std::vector<std::pair<std::string, std::string>> headers;  // canonical name, value; sorted
+
+  ordered_json header_json() const {
+    ordered_json out = ordered_json::array();
+    for (const auto& [name, value] : headers) out.push_back({{"Name", name}, {"Value", value}});
+    return out;
+  }
+  /// Under which downloads are remembered.
+  std::string hash() const {
+    ordered_json j{
+        {"URL", url},      {"Filename", look.filename},       {"Perm", look.perm},      {"UID", look.uid},
+        {"GID", look.gid}, {"AuthHeaderSecret", auth_secret}, {"Header", header_json()}};
+    return sha256(j.dump(-1, ' ', false, ordered_json::error_handler_t::replace)).str();
+  }
+};
+
+result<wanted_file> parse_source(const pb::SourceOp& source) {
+  wanted_file out;
+  out.url = source.identifier();
+  if (!out.url.starts_with("http://") && !out.url.starts_with("https://"))
+    return make_error(errc::invalid_argument, "source \"" + out.url + "\" is no http source");
+  KILN_TRY(out.look, parse_file_attributes(source));
+  bool key = false, signature = false;
+  for (const auto& [name, value] : source.attrs()) {
+    if (name == "http.checksum") {
+      KILN_TRY(out.checksum, digest::parse(value));
+    } else if (name == "http.authheadersecret") {
+      out.auth_secret = value;
+    } else if (name == "http.header.accept") {
+      out.headers.emplace_back("Accept", value);
+    } else if (name == "http.header.user-agent") {
+      out.headers.emplace_back("User-Agent", value);
+    } else if (name == "http.sig.pubkey") {
+      key = !value.empty();
+    } else if (name == "http.sig.signature") {
+      signature = !value.empty();
+    }
+  }
+  std::sort(out.headers.begin(), out.headers.end());
+  for (const auto& [name, value] : out.headers)
+    if (value.find_first_of("\r\n") != value.npos)
+      return make_error(errc::invalid_argument, "invalid value of http header " + name);
+  if (key != signature)
+    return make_error(errc::invalid_argument,
+                      "http signature verification requires both pubkey and signature");
+  if (key) return make_error(errc::unimplemented, "http signature verification is not supported");
+  return out;
+}
+
+std::optional<std::int64_t> parse_http_time(const std::string& text) {
+  if (text.empty()) return std::nullopt;
+  std::time_t t = curl_getdate(text.c_str(), nullptr);
+  if (t < 0) return std::nullopt;
+  return t;
+}
+
+std::string format_http_time(std::int64_t seconds) {
+  std::time_t t = seconds;
+  std::tm tm{};
+  gmtime_r(&t, &tm);
+  static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  char out[64];
+  std::snprintf(out, sizeof out, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday,
+                months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+  return out;
+}
+
+/// Without the mark of weakness, so that tags can be compared.
+std::string etag_value(std::string v) { return v.starts_with("W/") ? v.substr(2) : v; }
+
+/// What is known of one download.
+struct download {
+  std::string ref;  // record id; empty while nothing was fetched (pinned checksums)
+  kiln::digest checksum;
+  std::string etag;
+  std::optional<std::int64_t> modified;
+  std::string filename;
+};
+
+std::string cache_key(const wanted_file& w, const download& d) {
+  ordered_json j{{"Filename", d.filename},
+                 {"Perm", w.look.perm},
+                 {"UID", w.look.uid},
+                 {"GID", w.look.gid},
+                 {"Checksum", d.checksum.str()}};
+  if (d.modified) j["LastModTime"] = format_http_time(*d.modified);
+  if (!w.auth_secret.empty()) j["AuthHeaderSecret"] = w.auth_secret;
+  if (!w.headers.empty()) j["Header"] = w.header_json();
+  return sha256(registry::go_json(j)).str();
+}
+
+class http_source : public source_handler {
+ public:
+  http_source(store::ref_store& store, registry::hosts& hosts) : store_(store), hosts_(hosts) {}
+
+  std::vector<std::string> schemes() const override { return {"http", "https"}; }
+
+  result<solver::cache_map> cache_map(const op_request& request, int index, const job_context& job) override {
+    KILN_TRY(wanted_file w, parse_source(request.op.source()));
+    KILN_TRY(download d, resolve(request.vertex, w, index == 0, job));
+    return solver::source_cache_map(cache_key(w, d));
+  }
+
+  result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
+                                      const job_context& job) override {
+    KILN_TRY(wanted_file w, parse_source(request.op.source()));
+    KILN_TRY(download d, resolve(request.vertex, w, false, job));
+    KILN_TRY(store::ref r, content(w, d, job));
+    return std::vector<store::ref>{std::move(r)};
+  }
+
+  result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
+                                                     const job_context& job) override {
+    KILN_TRY(wanted_file w, parse_source(request.source()));
+    const auto& question = request.http().checksumrequest();
+    bool asks = request.http().has_checksumrequest();
+    if (asks && question.suffix().size() > configs::max_checksum_suffix)
+      return make_error(errc::invalid_argument, "http checksum request suffix exceeds max size " +
+                                                    std::to_string(configs::max_checksum_suffix));
+    KILN_TRY(download d, resolve("", w, true, job));
+    gw::ResolveSourceMetaResponse out;
+    *out.mutable_source() = request.source();
+    out.mutable_http()->set_checksum(d.checksum.str());
+    out.mutable_http()->set_filename(d.filename);
+    if (d.modified) out.mutable_http()->mutable_lastmodified()->set_seconds(*d.modified);
+    if (asks) {
+      KILN_TRY(store::ref r, content(w, d, job));
+      KILN_TRY(std::string sum, checksum_of(r, d.filename, question, job));
+      out.mutable_http()->mutable_checksumresponse()->set_digest(sum);
+      out.mutable_http()->mutable_checksumresponse()->set_suffix(question.suffix());
+    }
+    return out;
+  }
+
+ private:
+  static bool from_session(const wanted_file& w) { return registry::host_of_url(w.url) == session_host; }
+
+  /// What the URL leads to now. A pinned checksum needs no request.
+  result<download> resolve(const std::string& vertex, const wanted_file& w, bool anew,
+                           const job_context& job) {
+    if (w.checksum) return download{"", w.checksum, "", {}, download_name(w.url, w.look.filename, "")};
+    std::string key = resolved_memory<download>::key_of(vertex, w.hash(), job);
+    // A session's URL can be read once only.
+    if (!anew || from_session(w))
+      if (auto known = memory_.find(key); known && store_.get(known->ref).ok()) return *std::move(known);
+    KILN_TRY(download d, fetch(w, job));
+    memory_.keep(key, d);
+    return d;
+  }
+
+  /// The file itself; fetched when it is not (or no longer) here.
+  result<store::ref> content(const wanted_file& w, const download& d, const job_context& job) {
+    if (!d.ref.empty())
+      if (auto r = store_.get(d.ref); r.ok()) return r;
+    for (const auto& known : remembered(w))
+      if (known.checksum == d.checksum && known.filename == d.filename)
+        if (auto r = store_.get(known.ref); r.ok()) return r;
+    KILN_TRY(download fresh, fetch(w, job));
+    if (fresh.checksum != d.checksum)
+      return make_error(errc::failed_precondition, "digest mismatch for " + w.url + ": " +
+                                                       fresh.checksum.str() +
+                                                       " (expected: " + d.checksum.str() + ")");
+    return store_.get(fresh.ref);
+  }
+
+  std::vector<download> remembered(const wanted_file& w) {
+    std::vector<download> out;
+    auto text = store_.value(bucket, w.hash());
+    if (!text) return out;
+    auto list = nlohmann::json::parse(*text, nullptr, false);
+    if (!list.is_array()) return out;
+    for (const auto& j : list) {
+      download d;
+      d.ref = j.value("ref", "");
+      auto sum = digest::parse(j.value("checksum", ""));
+      if (d.ref.empty() || !sum.ok()) continue;
+      d.checksum = *sum;
+      d.etag = j.value("etag", "");
+      if (j.contains("modified")) d.modified = j["modified"].get<std::int64_t>();
+      d.filename = j.value("filename", "");
+      out.push_back(std::move(d));
+    }
+    return out;
+  }
+
+  void remember(const wanted_file& w, const download& d) {
+    std::lock_guard lock(mutex_);
+    auto list = nlohmann::json::array();
+    auto add = [&](const download& e) {
+      nlohmann::json j{
+          {"ref", e.ref}, {"checksum", e.checksum.str()}, {"etag", e.etag}, {"filename", e.filename}};
+      if (e.modified) j["modified"] = *e.modified;
+      list.push_back(std::move(j));
+    };
+    add(d);
+    for (const auto& old : remembered(w))
+      if (old.ref != d.ref && list.size() < max_remembered && store_.get(old.ref).ok()) add(old);
+    (void)store_.set_value(bucket, w.hash(),
+                           list.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+  }
+
+  result<std::vector<std::string>> request_headers(const wanted_file& w, const job_context& job) {
+    std::vector<std::string> out;
+    for (const auto& [name, value] : w.headers) out.push_back(name + ": " + value);
+    std::string host = registry::host_of_url(w.url);
+    host = host.substr(0, host.find(':'));
+    std::vector<std::pair<std::string, std::string>> secrets;  // name, prefix
+    if (!w.auth_secret.empty()) secrets = {{w.auth_secret, ""}};
+    else secrets = {{"HTTP_AUTH_HEADER_" + host, ""}, {"HTTP_AUTH_TOKEN_" + host, "Bearer "}};
+    std::string authorization;
+    for (const auto& [name, prefix] : secrets) {
+      auto secret = get_secret(name, job);
+      if (!secret.ok()) {
+        if (secret.error().code == errc::cancelled) return std::move(secret).error();
+        if (!w.auth_secret.empty())
+          return std::move(secret).error().with_context("failed to retrieve HTTP auth secret " + name);
+        continue;
+      }
+      authorization = prefix + *secret;
+    }
+    if (authorization.find_first_of("\r\n") != authorization.npos)
+      return make_error(errc::invalid_argument, "the HTTP auth secret for " + host + " has a line break");
+    if (!authorization.empty()) out.push_back("Authorization: " + authorization);
+    return out;
+  }
+
+  static result<std::string> get_secret(const std::string& name, const job_context& job) {
+    if (job.directory == nullptr) return make_error(errc::failed_precondition, "no active sessions");
+    moby::buildkit::secrets::v1::GetSecretRequest req;
+    req.set_id(name);
+    moby::buildkit::secrets::v1::GetSecretResponse answer;
+    KILN_CHECK(with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& s) -> status {
+      KILN_TRY(std::string bytes,
+               s.call("/moby.buildkit.secrets.v1.Secrets/GetSecret", req.SerializeAsString(), {},
+                      configs::source_call_timeout, job.stop));
+      if (!answer.ParseFromString(bytes))
+        return make_error(errc::internal, "client sent an unreadable secret");
+      return {};
+    }));
+    return answer.data();
+  }
+
+  registry::request make_request(const wanted_file& w, const std::vector<std::string>& headers,
+                                 const job_context& job) const {
+    registry::request r;
+    r.url = w.url;
+    r.headers = headers;
+    r.stop = job.stop;
+    return r;
+  }
+
+  result<download> fetch(const wanted_file& w, const job_context& job) {
+    if (from_session(w)) return fetch_upload(w, job);
+    KILN_TRY(auto headers, request_headers(w, job));
+    std::map<std::string, download> by_etag;
+    for (auto& d : remembered(w))
+      if (!d.etag.empty() && !by_etag.contains(d.etag) && store_.get(d.ref).ok())
+        by_etag.emplace(d.etag, std::move(d));
+    auto conditional = headers;
+    if (!by_etag.empty()) {
+      std::string all;
+      for (const auto& [etag, d] : by_etag) all += (all.empty() ? "" : ", ") + etag;
+      conditional.push_back("If-None-Match: " + all);
+      // Some servers send tags but do not honour If-None-Match: a HEAD lets us compare for ourselves.
+      registry::request head = make_request(w, conditional, job);
+      head.method = "HEAD";
+      if (auto r = hosts_.transport().perform(head); r.ok()) {
+        if (const download* same = unchanged(*r, by_etag)) return renamed(*same, w, *r);
+      } else if (r.error().code == errc::cancelled) {
+        return std::move(r).error();
+      }
+    }
+    return get(w, make_request(w, conditional, job), by_etag, job);
+  }
+
+  /// The remembered download that a 200 to HEAD or a 304 speaks of.
+  static const download* unchanged(const registry::response& r,
+                                   const std::map<std::string, download>& by_etag) {
+    if (r.status != 200 && r.status != 304) return nullptr;
+    std::string etag = etag_value(registry::header_of(r.headers, "etag"));
+    // A server asked about a single tag need not repeat it.
+    if (etag.empty() && r.status == 304 && by_etag.size() == 1) return &by_etag.begin()->second;
+    auto it = by_etag.find(etag);
+    return it == by_etag.end() ? nullptr : &it->second;
+  }
+
+  static download renamed(download d, const wanted_file& w, const registry::response& r) {
+    d.filename = download_name(w.url, w.look.filename, registry::header_of(r.headers, "content-disposition"));
+    return d;
+  }
+
+  result<download> get(const wanted_file& w, registry::request r,
+                       const std::map<std::string, download>& by_etag, const job_context& job) {
+    KILN_TRY(single_file file,
+             single_file::begin(store_, {"http url " + w.url, store::record_type::regular, 0}, job));
+    std::string id = w.url;
+    job.progress->progress(id, 0, 0, false);
+    r.on_body = [&](const registry::response& answer, std::string_view bytes) -> status {
+      if (file.size() + static_cast<std::int64_t>(bytes.size()) > configs::max_download_size)
+        return make_error(errc::resource_exhausted,
+                          w.url + " is larger than " + std::to_string(configs::max_download_size) + " bytes");
+      KILN_CHECK(file.write(bytes));
+      std::string length = registry::header_of(answer.headers, "content-length");
+      bool known =
+          !length.empty() && length.size() < 16 && length.find_first_not_of("0123456789") == length.npos;
+      job.progress->progress(id, file.size(), known ? std::stoll(length) : 0, false);
+      return {};
+    };
+    result<registry::response> answer = make_error(errc::unavailable, "");
+    for (int n = 1;; ++n) {
+      answer = hosts_.transport().perform(r);
+      bool again = answer.ok() ? answer->status >= 500 || answer->status == 429
+                               : answer.error().code == errc::unavailable;
+      if (!again || n >= configs::download_attempts) break;
+      KILN_CHECK(pause(n, job));
+      KILN_CHECK(file.restart());
+    }
+    job.progress->progress(id, file.size(), file.size(), true);
+    if (!answer.ok()) return std::move(answer).error();
+    if (answer->status < 200 || answer->status >= 400)
+      return make_error(answer->status == 404 ? errc::not_found : errc::unknown,
+                        "invalid response status " + std::to_string(answer->status) + " for " + w.url);
+    if (answer->status == 304) {
+      const download* same = unchanged(*answer, by_etag);
+      if (same == nullptr)
+        return make_error(errc::unknown,
+                          "invalid not-modified ETag: " + registry::header_of(answer->headers, "etag"));
+      return renamed(*same, w, *answer);
+    }
+    download d;
+    d.etag = etag_value(registry::header_of(answer->headers, "etag"));
+    d.modified = parse_http_time(registry::header_of(answer->headers, "last-modified"));
+    d.filename =
+        download_name(w.url, w.look.filename, registry::header_of(answer->headers, "content-disposition"));
+    return keep(w, std::move(file), std::move(d));
+  }
+
+  result<download> keep(const wanted_file& w, single_file file, download d) {
+    d.checksum = file.sum();
+    if (w.checksum && d.checksum != w.checksum)
+      return make_error(errc::failed_precondition, "digest mismatch for " + w.url + ": " + d.checksum.str() +
+                                                       " (expected: " + w.checksum.str() + ")");
+    KILN_TRY(store::ref r, file.commit({d.filename, w.look.perm ? w.look.perm : 0600, w.look.uid, w.look.gid,
+                                        d.modified.value_or(0)}));
+    d.ref = r.id();
+    remember(w, d);
+    return d;
+  }
+
+  /// "http://buildkit-session/<id>": what the client uploads. Source: session/upload.
+  result<download> fetch_upload(const wanted_file& w, const job_context& job) {
+    if (job.directory == nullptr) return make_error(errc::failed_precondition, "no active sessions");
+    KILN_TRY(single_file file,
+             single_file::begin(store_, {"http url " + w.url, store::record_type::regular, 0}, job));
+    std::string path = w.url.substr(w.url.find(session_host) + session_host.size());
+    path = path.substr(0, path.find_first_of("?#"));
+    KILN_CHECK(with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& s) -> status {
+      KILN_CHECK(file.restart());
+      KILN_TRY(auto stream, s.open("/moby.upload.v1.Upload/Pull",
+                                   {{"urlpath", path}, {"urlhost", std::string(session_host)}}, job.stop));
+      std::string bytes;
+      moby::upload::v1::BytesMessage m;
+      while (stream->read(bytes)) {
+        if (!m.ParseFromString(bytes)) return make_error(errc::internal, "client sent an unreadable upload");
+        if (file.size() + static_cast<std::int64_t>(m.data().size()) > configs::max_download_size)
+          return make_error(errc::resource_exhausted, "upload is too large");
+        KILN_CHECK(file.write(m.data()));
+      }
+      return stream->finish();
+    }));
+    download d;
+    d.filename = download_name(w.url, w.look.filename, "");
+    return keep(w, std::move(file), std::move(d));
+  }
+
+  static status pause(int n, const job_context& job) {
+    std::mutex m;
+    std::unique_lock lock(m);
+    std::condition_variable_any never;
+    never.wait_for(lock, job.stop, configs::registry_backoff * (1 << n), [] { return false; });
+    return job.check();
+  }
+
+  result<std::string> checksum_of(const store::ref& r, const std::string& name,
+                                  const gw::ChecksumRequest& question, const job_context& job) {
+    const EVP_MD* algorithm = nullptr;
+    std::string prefix;
+    switch (question.algo()) {
+      case gw::ChecksumRequest::CHECKSUM_ALGO_SHA256: algorithm = EVP_sha256(), prefix = "sha256:"; break;
+      case gw::ChecksumRequest::CHECKSUM_ALGO_SHA384: algorithm = EVP_sha384(), prefix = "sha384:"; break;
+      case gw::ChecksumRequest::CHECKSUM_ALGO_SHA512: algorithm = EVP_sha512(), prefix = "sha512:"; break;
+      default:
+        return make_error(errc::invalid_argument,
+                          "unsupported checksum algorithm " + std::to_string(question.algo()));
+    }
+    KILN_TRY(auto specs, store_.mounts(r, job));
+    KILN_TRY(auto mount, store::mounted::make(store_, specs));
+    std::ifstream in(mount.path() / name, std::ios::binary);
+    if (!in) return make_error(errc::internal, "failed to open http source payload " + name);
+    std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
+    EVP_DigestInit_ex(context.get(), algorithm, nullptr);
+    std::vector<char> buffer(256 << 10);
+    while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0)
+      EVP_DigestUpdate(context.get(), buffer.data(), static_cast<std::size_t>(in.gcount()));
+    EVP_DigestUpdate(context.get(), question.suffix().data(), question.suffix().size());
+    unsigned char sum[EVP_MAX_MD_SIZE];
+    unsigned size = 0;
+    EVP_DigestFinal_ex(context.get(), sum, &size);
+    static constexpr char hex[] = "0123456789abcdef";
+    for (unsigned i = 0; i < size; ++i) (prefix += hex[sum[i] >> 4]) += hex[sum[i] & 15];
+    return prefix;
+  }
+
+  store::ref_store& store_;
+  registry::hosts& hosts_;
+  std::mutex mutex_;  // of remember()
+  resolved_memory<download> memory_;
+};
+
+std::string percent_decoded(std::string_view s) {
+  std::string out;
+  for (std::size_t i = 0; i < s.size(); ++i) {
+    if (s[i] == '%' && i + 2 < s.size() && std::isxdigit(static_cast<unsigned char>(s[i + 1])) &&
+        std::isxdigit(static_cast<unsigned char>(s[i + 2]))) {
+      out += static_cast<char>(std::stoi(std::string(s.substr(i + 1, 2)), nullptr, 16));
+      i += 2;
+    } else {
+      out += s[i];
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+std::string disposition_file_name(std::string_view header) {
+  std::string plain, extended;
+  std::size_t at = header.find(';');
+  while (at < header.size()) {
+    at = header.find_first_not_of("; \t", at);
+    if (at == header.npos) break;
+    std::size_t equal = header.find('=', at);
+    if (equal == header.npos) break;
+    std::string name(header.substr(at, equal - at)), value;
+    while (!name.empty() && name.back() == ' ') name.pop_back();
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    at = equal + 1;
+    while (at < header.size() && header[at] == ' ') ++at;
+    if (at < header.size() && header[at] == '"') {
+      for (++at; at < header.size() && header[at] != '"'; ++at) {
+        if (header[at] == '\\' && at + 1 < header.size()) ++at;
+        value += header[at];
+      }
+      ++at;
+    } else {
+      std::size_t end = std::min(header.find_first_of("; \t", at), header.size());
+      value = header.substr(at, end - at);
+      at = end;
+    }
+    if (name == "filename") plain = value;
+    if (name == "filename*") {
+      std::size_t quote = value.find('\'');
+      std::size_t second = quote == std::string::npos ? quote : value.find('\'', quote + 1);
+      if (second != std::string::npos) extended = percent_decoded(std::string_view(value).substr(second + 1));
+    }
+  }
+  return extended.empty() ? plain : extended;
+}
+
+std::string download_name(const std::string& url, const std::string& wanted, const std::string& disposition) {
+  if (!wanted.empty()) return safe_file_name(wanted);
+  if (std::string name = disposition_file_name(disposition); !name.empty() && !name.ends_with('/'))
+    return safe_file_name(name);
+  std::string path = url.substr(0, url.find_first_of("?#"));
+  std::size_t host = path.find("://");
+  std::size_t slash = path.find('/', host == path.npos ? 0 : host + 3);
+  if (slash == path.npos) return "download";
+  return safe_file_name(percent_decoded(path.substr(slash)));
+}
+
+std::unique_ptr<source_handler> make_http_source(store::ref_store& store, registry::hosts& hosts) {
+  return std::make_unique<http_source>(store, hosts);
+}
+
+}  // namespace kiln::workers
