@@ -1,5 +1,6 @@
 #include "messages/result.hpp"
 
+#include <cctype>
 #include <cerrno>
 #include <cstring>
 
@@ -47,8 +48,11 @@ errc code_of_errno(int err) {
 
 error errno_error(int err, std::string_view what) {
   char buffer[256];
-  return make_error(code_of_errno(err),
-                    std::string(what) + ": " + strerror_r(err, buffer, sizeof buffer));
+  std::string reason = strerror_r(err, buffer, sizeof buffer);
+  // As Go prints it, which is what BuildKit's users and tests know; abbreviations stay.
+  if (reason.size() > 1 && std::islower(static_cast<unsigned char>(reason[1])))
+    reason[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(reason[0])));
+  return make_error(code_of_errno(err), std::string(what) + ": " + reason);
 }
 
 }  // namespace kiln

@@ -1,0 +1,27 @@
+// Defaults and bounds of running containers (workers/executor). Plain constants.
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace kiln::configs {
+
+inline constexpr std::size_t max_user_file_size = 10 * 1024 * 1024;  // bytes of /etc/passwd, /etc/group
+inline constexpr const char* default_hostname = "buildkitsandbox";
+inline constexpr const char* default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+// Log limits of a step: BUILDKIT_STEP_LOG_MAX_SIZE and _MAX_SPEED override, -1 = none.
+inline constexpr std::int64_t step_log_max_size = 2 * 1024 * 1024;  // bytes a stream
+inline constexpr std::int64_t step_log_max_speed = 200 * 1024;      // bytes a second and stream
+inline constexpr std::size_t step_log_tail = 256 * 1024;            // bytes kept of what was clipped
+
+inline constexpr std::size_t max_overlay_options = 4096 - 512;  // bytes; longer ones are mounted by us
+inline constexpr std::size_t max_secret_size = 512'000;         // bytes, upstream's 500 KiB
+inline constexpr std::chrono::milliseconds secret_timeout{60'000};
+/// How long a runtime may take to go once everything in its container is dead.
+inline constexpr std::chrono::milliseconds kill_grace{5000};
+/// How long exec() waits for its container to be up.
+inline constexpr std::chrono::milliseconds exec_start_wait{10'000};
+
+}  // namespace kiln::configs

@@ -1,0 +1,163 @@
+#include "workers/executor/container_files.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "configs/executor.hpp"
+#include "messages/pattern.hpp"
+#include "workers/executor/executor.hpp"
+#include "workers/executor/rooted.hpp"
+
+namespace kiln::workers {
+
+namespace {
+
+std::vector<std::string> fields(std::string_view line) {
+  std::vector<std::string> out;
+  std::size_t at = 0;
+  while (at < line.size()) {
+    std::size_t begin = line.find_first_not_of(" \t\r", at);
+    if (begin == std::string_view::npos) break;
+    std::size_t end = std::min(line.find_first_of(" \t\r", begin), line.size());
+    out.emplace_back(line.substr(begin, end - begin));
+    at = end;
+  }
+  return out;
+}
+
+struct resolv_conf {
+  std::vector<std::string> nameservers;
+  std::vector<std::string> search;
+  std::vector<std::string> options;
+  std::vector<std::string> other;  // lines
+};
+
+resolv_conf parse(std::string_view text) {
+  resolv_conf conf;
+  while (!text.empty()) {
+    std::size_t newline = text.find('\n');
+    std::string_view line = text.substr(0, newline);
+    text = newline == std::string_view::npos ? "" : text.substr(newline + 1);
+    auto words = fields(line);
+    if (words.empty() || words[0][0] == '#' || words[0][0] == ';') continue;
+    std::vector<std::string> rest(words.begin() + 1, words.end());
+    if (words[0] == "nameserver") {
+      if (!rest.empty()) conf.nameservers.push_back(rest[0]);
+    } else if (words[0] == "search" || words[0] == "domain") {
+      conf.search = rest;  // the last one counts
+    } else if (words[0] == "options") {
+      conf.options.insert(conf.options.end(), rest.begin(), rest.end());
+    } else {
+      conf.other.emplace_back(line);
+    }
+  }
+  return conf;
+}
+
+bool valid_address(const std::string& text) {
+  std::string bare = text.substr(0, text.find('%'));  // fe80::1%eth0
+  in6_addr any{};
+  return ::inet_pton(AF_INET, bare.c_str(), &any) == 1 || ::inet_pton(AF_INET6, bare.c_str(), &any) == 1;
+}
+
+bool loopback(const std::string& text) {
+  return text.starts_with("127.") || text == "::1" || text.starts_with("::1%") || text.starts_with("::ffff:127.");
+}
+
+void append_line(std::string& out, std::string_view key, const std::vector<std::string>& words) {
+  if (words.empty()) return;
+  out += key;
+  for (const auto& w : words) out += " " + w;
+  out += "\n";
+}
+
+}  // namespace
+
+std::string hosts_text(const std::string& hostname,
+                       const std::vector<std::pair<std::string, std::string>>& extra_hosts) {
+  std::string text = "127.0.0.1\tlocalhost " + (hostname.empty() ? configs::default_hostname : hostname) +
+                     "\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+  for (const auto& [name, address] : extra_hosts) text += address + "\t" + name + "\n";
+  return text;
+}
+
+std::string resolv_conf_path(std::string_view etc_text, bool host_network) {
+  resolv_conf conf = parse(etc_text);
+  if (!host_network && conf.nameservers == std::vector<std::string>{"127.0.0.53"}) {
+    return "/run/systemd/resolve/resolv.conf";
+  }
+  return "/etc/resolv.conf";
+}
+
+result<std::string> resolv_conf_text(std::string_view host_text, const dns_settings& dns, bool host_network) {
+  resolv_conf conf = parse(host_text);
+  std::erase_if(conf.nameservers, [](const std::string& n) { return !valid_address(n); });
+  if (!dns.nameservers.empty()) {
+    for (const auto& n : dns.nameservers) {
+      if (!valid_address(n)) return make_error(errc::invalid_argument, "bad nameserver address: " + n);
+    }
+    conf.nameservers = dns.nameservers;
+  }
+  if (!dns.search_domains.empty()) conf.search = dns.search_domains;
+  if (!dns.options.empty()) conf.options = dns.options;
+  if (!host_network || conf.nameservers.empty()) {
+    std::erase_if(conf.nameservers, loopback);
+    if (conf.nameservers.empty()) {
+      conf.nameservers = {"8.8.8.8", "8.8.4.4", "2001:4860:4860::8888", "2001:4860:4860::8844"};
+    }
+  }
+  std::string text;
+  for (const auto& n : conf.nameservers) text += "nameserver " + n + "\n";
+  append_line(text, "search", conf.search);
+  append_line(text, "options", conf.options);
+  for (const auto& line : conf.other) text += line + "\n";
+  return text;
+}
+
+mount_stubs::mount_stubs(int root_fd, const std::vector<std::string>& destinations, bool recursive) {
+  std::vector<std::string> names{"/etc/resolv.conf", "/etc/hosts"};
+  names.insert(names.end(), destinations.begin(), destinations.end());
+  for (const auto& name : names) {
+    std::string clean = clean_absolute(name);
+    if (clean == "/") continue;
+    auto path = resolve_in_root(root_fd, clean);
+    if (!path) continue;
+    while (*path != "/") {
+      unique_fd there(open_in_root(root_fd, *path, O_PATH | O_NOFOLLOW));
+      if (there || (errno != ENOENT && errno != ENOTDIR)) break;
+      paths_.push_back(*path);
+      if (!recursive) break;
+      std::size_t slash = path->rfind('/');
+      path->resize(slash == 0 ? 1 : slash);
+    }
+  }
+}
+
+void mount_stubs::clean(int root_fd) const {
+  for (const auto& path : paths_) {
+    // The run may have put symlinks where there were none: look the parent up again, and only act where it is.
+    std::size_t slash = path.rfind('/');
+    std::string parent_path = slash == 0 ? "/" : path.substr(0, slash);
+    auto real = resolve_in_root(root_fd, parent_path);
+    if (!real || *real != parent_path) continue;
+    unique_fd parent(open_in_root(root_fd, parent_path, O_RDONLY | O_DIRECTORY));
+    if (!parent) continue;
+    std::string name = path.substr(slash + 1);
+    struct stat st {};
+    struct stat parent_st {};
+    if (::fstatat(parent.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
+    if (!S_ISDIR(st.st_mode) && st.st_size != 0) continue;
+    if (::fstat(parent.get(), &parent_st) != 0) continue;
+    // A directory with anything in it stays: rmdir refuses.
+    if (::unlinkat(parent.get(), name.c_str(), S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) != 0) continue;
+    timespec times[2] = {parent_st.st_atim, parent_st.st_mtim};
+    ::futimens(parent.get(), times);
+  }
+}
+
+}  // namespace kiln::workers

@@ -1,0 +1,368 @@
+#include "workers/executor/executor.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <condition_variable>
+#include <cstdlib>
+#include <fstream>
+#include <sstream>
+
+#include <fcntl.h>
+#include <spdlog/spdlog.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "configs/executor.hpp"
+#include "messages/digest.hpp"
+#include "workers/executor/cgroups.hpp"
+#include "workers/executor/container_files.hpp"
+#include "workers/executor/oci_spec.hpp"
+#include "workers/executor/rooted.hpp"
+#include "workers/executor/runtime_process.hpp"
+
+namespace kiln::workers {
+
+namespace {
+
+namespace fs = std::filesystem;
+using nlohmann::json;
+
+std::optional<std::string> find_on_path(const std::string& name) {
+  if (name.find('/') != std::string::npos) {
+    return ::access(name.c_str(), X_OK) == 0 ? std::optional(name) : std::nullopt;
+  }
+  const char* path = std::getenv("PATH");
+  std::istringstream directories(path != nullptr ? path : configs::default_path);
+  std::string directory;
+  while (std::getline(directories, directory, ':')) {
+    std::string candidate = (directory.empty() ? "." : directory) + "/" + name;
+    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
+  }
+  return std::nullopt;
+}
+
+status write_text(const fs::path& path, const std::string& text, mode_t mode) {
+  unique_fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
+  if (!fd) return errno_error(errno, "create " + path.string());
+  ::fchmod(fd.get(), mode);
+  std::string_view rest = text;
+  while (!rest.empty()) {
+    ssize_t n = ::write(fd.get(), rest.data(), rest.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno_error(errno, "write " + path.string());
+    rest.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return {};
+}
+
+std::string read_text(const fs::path& path) {
+  std::ifstream in(path, std::ios::binary);
+  std::ostringstream out;
+  out << in.rdbuf();
+  return out.str();
+}
+
+bool valid_id(const std::string& id) {
+  return !id.empty() && id.size() <= 128 && id != "." && id != ".." &&
+         std::all_of(id.begin(), id.end(), [](unsigned char c) {
+           return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.' || c == '+';
+         });
+}
+
+}  // namespace
+
+// A container between run()'s beginning and its end, for exec().
+struct executor::running {
+  std::mutex mutex;
+  std::condition_variable_any changed;
+  bool up = false;
+  bool ended = false;
+  fs::path bundle;
+  json process;
+  fs::path rootfs;
+};
+
+executor::executor(executor_options options, std::string binary)
+    : options_(std::move(options)),
+      binary_(std::move(binary)),
+      host_network_(workers::host_network()),
+      no_network_(workers::no_network()) {}
+
+executor::~executor() {
+  // The directory of our containers' groups goes with its last container.
+  if (options_.default_cgroup_parent.empty()) {
+    for (const auto& hierarchy : cgroup_hierarchies()) ::rmdir((hierarchy / "buildkit").c_str());
+  }
+}
+
+std::string executor::default_network() const { return default_network_->name(); }
+
+result<std::unique_ptr<executor>> executor::open(executor_options options) {
+  std::optional<std::string> binary;
+  if (!options.binary.empty()) {
+    binary = find_on_path(options.binary);
+    if (!binary) return make_error(errc::not_found, "failed to find " + options.binary + " binary");
+  } else {
+    for (const char* name : {"buildkit-crun", "crun", "buildkit-runc", "runc"}) {
+      if (!binary) binary = find_on_path(name);
+    }
+    if (!binary) return make_error(errc::not_found, "failed to find crun or runc binary");
+  }
+  KILN_TRY(auto network, network_for_mode(options.network_mode));
+  std::error_code ec;
+  fs::create_directories(options.root, ec);
+  if (ec) return make_error(errc::internal, "failed to create " + options.root.string() + ": " + ec.message());
+  options.root = fs::canonical(options.root, ec);
+  if (ec) return make_error(errc::internal, "failed to resolve the executor's root: " + ec.message());
+  std::unique_ptr<executor> e(new executor(std::move(options), *std::move(binary)));
+  e->default_network_ = std::move(network);
+  bool is_crun = fs::path(e->binary_).filename().string().find("crun") != std::string::npos;
+  e->hide_unified_ = is_crun && hybrid_cgroups();
+  KILN_CHECK(e->sweep());
+  return e;
+}
+
+// What a killed daemon left: for every bundle its container, group and mounts. The order matters: the bundle is what
+// names the rest, so it goes last.
+status executor::sweep() {
+  fs::path runtime = options_.root / "runtime";
+  fs::path bundles = options_.root / "containers";
+  std::error_code ec;
+  int swept = 0;
+  for (const auto& entry : fs::directory_iterator(bundles, ec)) {
+    std::string id = entry.path().filename().string();
+    ++swept;
+    std::vector<std::string> argv{binary_, "--root", runtime.string(), "delete", "--force", id};
+    if (auto code = run_command(argv, hide_unified_); !code) {
+      spdlog::warn("sweeping container {}: {}", id, code.error().message);
+    }
+    json config = json::parse(read_text(entry.path() / "config.json"), nullptr, false);
+    std::string group = cgroup_path("", id);
+    if (config.is_object()) group = config.value(json::json_pointer("/linux/cgroupsPath"), group);
+    if (group.find(':') == std::string::npos) {
+      if (status s = remove_cgroup(group); !s) spdlog::warn("sweeping cgroup {}: {}", group, s.error().message);
+    }
+    fs::remove_all(runtime / id, ec);
+    fs::remove_all(entry.path(), ec);
+  }
+  if (swept > 0) spdlog::info("swept {} containers of a former daemon", swept);
+  ::unlink((options_.root / "hosts").c_str());
+  ::unlink((options_.root / "resolv.conf").c_str());
+  ::unlink((options_.root / "resolv-host.conf").c_str());
+  for (const auto& directory : {runtime, bundles}) {
+    if (::mkdir(directory.c_str(), 0711) != 0 && errno != EEXIST) {
+      return errno_error(errno, "failed to create " + directory.string());
+    }
+  }
+  return {};
+}
+
+result<std::string> executor::resolv_conf_file(bool host_network) {
+  std::lock_guard lock(mutex_);
+  fs::path file = options_.root / (host_network ? "resolv-host.conf" : "resolv.conf");
+  resolv_source& source = resolv_[host_network ? 1 : 0];
+  struct stat st {};
+  if (source.path.empty() || ::stat(source.path.c_str(), &st) != 0) st = {};
+  if (!source.path.empty() && st.st_mtim.tv_sec == source.seconds && st.st_mtim.tv_nsec == source.nanoseconds &&
+      ::access(file.c_str(), F_OK) == 0) {
+    return file.string();
+  }
+  source.path = resolv_conf_path(read_text("/etc/resolv.conf"), host_network);
+  if (::stat(source.path.c_str(), &st) != 0) st = {};
+  source.seconds = st.st_mtim.tv_sec;
+  source.nanoseconds = st.st_mtim.tv_nsec;
+  KILN_TRY(std::string text, resolv_conf_text(read_text(source.path), options_.dns, host_network));
+  // A new inode: containers that run keep what they have.
+  fs::path fresh = file.string() + ".new";
+  KILN_CHECK(write_text(fresh, text, 0644));
+  if (::rename(fresh.c_str(), file.c_str()) != 0) return errno_error(errno, "rename " + file.string());
+  return file.string();
+}
+
+result<std::string> executor::hosts_file(const container_spec& spec, const fs::path& bundle) {
+  bool standard = spec.extra_hosts.empty() && (spec.hostname.empty() || spec.hostname == configs::default_hostname);
+  fs::path file = standard ? options_.root / "hosts" : bundle / "hosts";
+  if (standard) {
+    std::lock_guard lock(mutex_);
+    if (::access(file.c_str(), F_OK) != 0) KILN_CHECK(write_text(file, hosts_text("", {}), 0644));
+  } else {
+    KILN_CHECK(write_text(file, hosts_text(spec.hostname, spec.extra_hosts), 0644));
+  }
+  return file.string();
+}
+
+std::vector<std::string> executor::runtime_arguments(const std::string& group) const {
+  std::vector<std::string> argv{binary_, "--root", (options_.root / "runtime").string()};
+  bool is_crun = fs::path(binary_).filename().string().find("crun") != std::string::npos;
+  bool systemd = group.find(':') != std::string::npos;
+  if (is_crun) {
+    argv.push_back(systemd ? "--cgroup-manager=systemd" : "--cgroup-manager=cgroupfs");
+  } else if (systemd) {
+    argv.emplace_back("--systemd-cgroup");
+  }
+  return argv;
+}
+
+result<exit_state> executor::run(const container_spec& wanted, const process_io& io, std::stop_token stop) {
+  if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+  container_spec spec = wanted;
+  if (spec.id.empty()) spec.id = new_id();
+  if (!valid_id(spec.id)) return make_error(errc::invalid_argument, "invalid container id \"" + spec.id + "\"");
+  if (spec.process.args.empty()) return make_error(errc::invalid_argument, "no command specified");
+
+  auto state = std::make_shared<running>();
+  state->bundle = options_.root / "containers" / spec.id;
+  state->rootfs = spec.rootfs;
+  {
+    std::lock_guard lock(mutex_);
+    if (!running_.emplace(spec.id, state).second) {
+      return make_error(errc::already_exists, "container " + spec.id + " exists already");
+    }
+  }
+  auto outcome = run_registered(spec, *state, io, stop);
+  {
+    std::lock_guard lock(mutex_);
+    running_.erase(spec.id);
+  }
+  std::lock_guard lock(state->mutex);
+  state->ended = true;
+  state->changed.notify_all();
+  return outcome;
+}
+
+result<exit_state> executor::run_registered(const container_spec& spec, running& state, const process_io& io,
+                                            std::stop_token stop) {
+  network_provider& provider = spec.network == pb::HOST   ? *host_network_
+                               : spec.network == pb::NONE ? *no_network_
+                                                          : *default_network_;
+  KILN_TRY(auto network, provider.make(spec.hostname));
+
+  if (::mkdir(state.bundle.c_str(), 0711) != 0) return errno_error(errno, "mkdir " + state.bundle.string());
+  std::string group = cgroup_path(
+      spec.cgroup_parent.empty() ? options_.default_cgroup_parent : spec.cgroup_parent, spec.id);
+  // Whatever happens below, nothing of the container stays. The runtime has usually removed its own part.
+  struct cleaner {
+    executor& self;
+    const container_spec& spec;
+    const fs::path& bundle;
+    const std::string& group;
+    ~cleaner() {
+      std::error_code ec;
+      fs::path left = self.options_.root / "runtime" / spec.id;
+      if (fs::exists(left, ec)) {
+        auto argv = self.runtime_arguments(group);
+        argv.insert(argv.end(), {"delete", "--force", spec.id});
+        if (auto code = run_command(argv, self.hide_unified_); !code) {
+          spdlog::warn("deleting container {}: {}", spec.id, code.error().message);
+        }
+        fs::remove_all(left, ec);
+      }
+      if (group.find(':') == std::string::npos) {
+        if (status s = remove_cgroup(group); !s) {
+          spdlog::warn("removing cgroup {}: {}", group, s.error().message);
+        }
+      }
+      fs::remove_all(bundle, ec);
+    }
+  } clean_up{*this, spec, state.bundle, group};
+
+  unique_fd root(::open(spec.rootfs.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!root) return errno_error(errno, "open " + spec.rootfs.string());
+
+  spec_context context;
+  context.cgroup_path = group;
+  context.host_network = network->host();
+  context.network_path = network->path();
+  context.process_sandbox = options_.process_sandbox;
+  context.apparmor_profile = options_.apparmor_profile;
+  KILN_TRY(context.hosts_file, hosts_file(spec, state.bundle));
+  KILN_TRY(context.resolv_conf, resolv_conf_file(spec.network == pb::HOST));
+  KILN_TRY(context.user, find_user_in_root(root.get(), spec.process.user));
+
+  std::vector<std::string> destinations;
+  for (const auto& m : spec.mounts) destinations.push_back(m.destination);
+  mount_stubs stubs(root.get(), destinations, spec.remove_mount_stubs_recursive);
+
+  std::string cwd = spec.process.cwd.empty() ? "/" : spec.process.cwd;
+  unique_fd working(open_in_root(root.get(), cwd, O_PATH));
+  if (!working) {
+    auto made = make_directories_in_root(root.get(), cwd, 0755, context.user.uid, context.user.gid);
+    if (!made) return std::move(made).error().with_context("failed to create working directory " + cwd);
+  }
+  working.reset();
+
+  KILN_TRY(json config, make_oci_spec(spec, context));
+  KILN_CHECK(write_text(state.bundle / "config.json", config.dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+  {
+    std::lock_guard lock(state.mutex);
+    state.process = std::move(config["process"]);
+  }
+
+  runtime_process::options call;
+  call.argv = runtime_arguments(group);
+  call.pid_file = (state.bundle / "pid").string();
+  call.argv.insert(call.argv.end(), {"run", "--bundle", state.bundle.string(), "--pid-file", call.pid_file, spec.id});
+  call.tty = spec.process.tty;
+  call.hide_unified_cgroup = hide_unified_;
+  std::uint64_t kills_before = oom_kills();
+  auto code = runtime_process::run(call, io, stop);
+  stubs.clean(root.get());
+  if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+  if (!code) return std::move(code).error();
+  exit_state end;
+  end.code = *code;
+  end.out_of_memory = *code == 137 && oom_kills() > kills_before;
+  return end;
+}
+
+result<exit_state> executor::exec(const std::string& container, const process_spec& process, const process_io& io,
+                                  std::stop_token stop) {
+  if (process.args.empty()) return make_error(errc::invalid_argument, "no command specified");
+  std::shared_ptr<running> state;
+  {
+    std::lock_guard lock(mutex_);
+    auto it = running_.find(container);
+    if (it == running_.end()) return make_error(errc::not_found, "container " + container + " not found");
+    state = it->second;
+  }
+  // The pid file is the last thing a runtime writes before the container runs.
+  json own;
+  {
+    std::unique_lock lock(state->mutex);
+    auto give_up = std::chrono::steady_clock::now() + configs::exec_start_wait;
+    while (!state->ended && ::access((state->bundle / "pid").c_str(), F_OK) != 0) {
+      if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+      if (std::chrono::steady_clock::now() > give_up) {
+        return make_error(errc::deadline_exceeded, "container " + container + " did not start");
+      }
+      state->changed.wait_for(lock, stop, std::chrono::milliseconds(5), [&] { return state->ended; });
+    }
+    if (state->ended) return make_error(errc::failed_precondition, "container " + container + " has stopped");
+    own = state->process;
+  }
+  std::optional<user_ids> user;
+  if (!process.user.empty()) {
+    unique_fd root(::open(state->rootfs.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!root) return errno_error(errno, "open " + state->rootfs.string());
+    KILN_TRY(user, find_user_in_root(root.get(), process.user));
+  }
+  std::string name = "exec-" + new_id();
+  fs::path file = state->bundle / (name + ".json");
+  KILN_CHECK(write_text(file, make_exec_process(own, process, user).dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+
+  runtime_process::options call;
+  call.argv = runtime_arguments("");
+  call.pid_file = (state->bundle / (name + ".pid")).string();
+  call.argv.insert(call.argv.end(), {"exec", "--process", file.string(), "--pid-file", call.pid_file, container});
+  call.tty = process.tty;
+  call.hide_unified_cgroup = hide_unified_;
+  auto code = runtime_process::run(call, io, stop);
+  ::unlink(file.c_str());
+  ::unlink(call.pid_file.c_str());
+  if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+  if (!code) return std::move(code).error();
+  return exit_state{*code, false};
+}
+
+}  // namespace kiln::workers

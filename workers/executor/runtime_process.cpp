@@ -1,0 +1,306 @@
+#include "workers/executor/runtime_process.hpp"
+
+#include <array>
+#include <cerrno>
+#include <chrono>
+#include <fstream>
+
+#include <fcntl.h>
+#include <poll.h>
+#include <pty.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/eventfd.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <termios.h>
+#include <unistd.h>
+
+#include "configs/executor.hpp"
+
+extern char** environ;  // NOLINT
+
+namespace kiln::workers {
+
+namespace {
+
+using clock = std::chrono::steady_clock;
+
+struct child {
+  pid_t pid = -1;
+  unique_fd pidfd;
+};
+
+struct streams {
+  int in = -1, out = -1, err = -1;
+};
+
+// vfork and exec: the daemon may be large, and fork would copy its page tables. Between the two only
+// system calls are made. The child dies with the thread that made it.
+result<child> spawn(const std::vector<std::string>& argv, const streams& fds, bool hide_unified_cgroup) {
+  std::vector<char*> args;
+  args.reserve(argv.size() + 1);
+  for (const auto& a : argv) args.push_back(const_cast<char*>(a.c_str()));  // NOLINT: execve's signature
+  args.push_back(nullptr);
+  sigset_t all, none;
+  sigfillset(&all);
+  sigemptyset(&none);
+  sigset_t before;
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  volatile int failed = 0;
+  pid_t pid = ::vfork();  // NOLINT: deliberate
+  if (pid == 0) {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    ::setpgid(0, 0);
+    ::umask(022);
+    ::dup2(fds.in, 0);
+    ::dup2(fds.out, 1);
+    ::dup2(fds.err, 2);
+    if (hide_unified_cgroup) {
+      if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0 ||
+          ::umount2("/sys/fs/cgroup/unified", MNT_DETACH) != 0) {
+        failed = errno;
+        ::_exit(127);
+      }
+    }
+    ::signal(SIGPIPE, SIG_DFL);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::execve(args[0], args.data(), environ);
+    failed = errno;
+    ::_exit(127);
+  }
+  int vfork_error = errno;
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  if (pid < 0) return errno_error(vfork_error, "starting " + argv[0]);
+  if (failed != 0) {
+    int status = 0;
+    ::waitpid(pid, &status, 0);
+    return make_error(errc::unavailable, errno_error(failed, "starting " + argv[0]).message);
+  }
+  child c;
+  c.pid = pid;
+  c.pidfd.reset(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!c.pidfd) {
+    error e = errno_error(errno, "pidfd_open");
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+    return e;
+  }
+  return c;
+}
+
+int reap(pid_t pid) {
+  int status = 0;
+  while (::waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+  }
+  if (WIFEXITED(status)) return WEXITSTATUS(status);
+  return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : 255;
+}
+
+struct pipe_ends {
+  unique_fd read, write;
+};
+
+result<pipe_ends> make_pipe() {
+  int fds[2];
+  if (::pipe2(fds, O_CLOEXEC) != 0) return errno_error(errno, "pipe");
+  return pipe_ends{unique_fd(fds[0]), unique_fd(fds[1])};
+}
+
+void unblock(int fd) { ::fcntl(fd, F_SETFL, ::fcntl(fd, F_GETFL) | O_NONBLOCK); }
+
+// Kills the process the runtime wrote down, if it is (still) the runtime's child.
+void kill_container(const std::string& pid_file, pid_t runtime) {
+  pid_t pid = 0;
+  std::ifstream(pid_file) >> pid;
+  if (pid <= 1) return;
+  unique_fd fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)));
+  if (!fd) return;
+  // The pidfd holds on to whatever has the number now; only then is asking who its parent is worth anything.
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  std::string line;
+  while (std::getline(status, line)) {
+    if (!line.starts_with("PPid:")) continue;
+    if (std::atol(line.c_str() + 5) == runtime) ::syscall(SYS_pidfd_send_signal, fd.get(), SIGKILL, nullptr, 0);
+    return;
+  }
+}
+
+// Reads what is there; false at the end of the stream.
+bool drain(int fd, int stream, const process_io& io, bool until_empty) {
+  std::array<char, 32768> buffer{};
+  while (true) {
+    ssize_t n = ::read(fd, buffer.data(), buffer.size());
+    if (n > 0) {
+      if (io.output) io.output(stream, {buffer.data(), static_cast<std::size_t>(n)});
+      if (!until_empty) return true;
+      continue;
+    }
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0 && errno == EAGAIN) return true;
+    return false;  // end, or EIO: the terminal's other side is closed
+  }
+}
+
+}  // namespace
+
+result<int> runtime_process::run(const options& what, const process_io& io, std::stop_token stop) {
+  unique_fd stop_event(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!stop_event) return errno_error(errno, "eventfd");
+
+  streams fds;
+  unique_fd null, child_in, child_out, child_err, out, err, input, terminal;
+  if (what.tty) {
+    int master = -1, slave = -1;
+    if (::openpty(&master, &slave, nullptr, nullptr, nullptr) != 0) return errno_error(errno, "openpty");
+    out.reset(master);
+    child_in.reset(slave);
+    ::fcntl(master, F_SETFD, FD_CLOEXEC);
+    ::fcntl(slave, F_SETFD, FD_CLOEXEC);
+    fds = {slave, slave, slave};
+    if (io.control != nullptr) {
+      input.reset(::fcntl(master, F_DUPFD_CLOEXEC, 3));
+      terminal.reset(::fcntl(master, F_DUPFD_CLOEXEC, 3));
+    }
+  } else {
+    KILN_TRY(auto out_pipe, make_pipe());
+    KILN_TRY(auto err_pipe, make_pipe());
+    out = std::move(out_pipe.read);
+    err = std::move(err_pipe.read);
+    child_out = std::move(out_pipe.write);
+    child_err = std::move(err_pipe.write);
+    fds.out = child_out.get();
+    fds.err = child_err.get();
+    if (io.control != nullptr) {
+      KILN_TRY(auto in_pipe, make_pipe());
+      child_in = std::move(in_pipe.read);
+      input = std::move(in_pipe.write);
+      fds.in = child_in.get();
+    } else {
+      null.reset(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+      fds.in = null.get();
+    }
+  }
+
+  KILN_TRY(child process, spawn(what.argv, fds, what.hide_unified_cgroup));
+  child_in.reset();
+  child_out.reset();
+  child_err.reset();
+  unblock(out.get());
+  if (err) unblock(err.get());
+
+  if (io.control != nullptr) {
+    std::lock_guard lock(io.control->mutex_);
+    io.control->input_ = std::move(input);
+    io.control->terminal_ = std::move(terminal);
+    io.control->send_ = [pidfd = process.pidfd.get()](int number) {
+      ::syscall(SYS_pidfd_send_signal, pidfd, number, nullptr, 0);
+    };
+    io.control->attached_ = true;
+    io.control->changed_.notify_all();
+  }
+  if (io.started) io.started();
+
+  std::stop_callback on_stop(stop, [fd = stop_event.get()] {
+    std::uint64_t one = 1;
+    [[maybe_unused]] ssize_t n = ::write(fd, &one, sizeof one);
+  });
+  bool stopping = false;
+  clock::time_point kill_until;
+  std::array<pollfd, 4> polled{{{out.get(), POLLIN, 0},
+                                {err ? err.get() : -1, POLLIN, 0},
+                                {process.pidfd.get(), POLLIN, 0},
+                                {stop_event.get(), POLLIN, 0}}};
+  while (true) {
+    // While stopping, ask again every 20 ms: the runtime may not have made the process yet.
+    if (::poll(polled.data(), polled.size(), stopping ? 20 : -1) < 0 && errno != EINTR) break;
+    if ((polled[3].revents & POLLIN) != 0 && !stopping) {
+      stopping = true;
+      polled[3].fd = -1;
+      kill_until = clock::now() + configs::kill_grace;
+    }
+    if (stopping) {
+      kill_container(what.pid_file, process.pid);
+      if (clock::now() > kill_until) ::syscall(SYS_pidfd_send_signal, process.pidfd.get(), SIGKILL, nullptr, 0);
+    }
+    if (polled[0].revents != 0 && !drain(out.get(), 1, io, false)) polled[0].fd = -1;
+    if (polled[1].revents != 0 && !drain(err.get(), 2, io, false)) polled[1].fd = -1;
+    if ((polled[2].revents & POLLIN) != 0) break;
+  }
+  if (io.control != nullptr) {
+    std::lock_guard lock(io.control->mutex_);
+    io.control->ended_ = true;
+    io.control->input_.reset();
+    io.control->terminal_.reset();
+    io.control->send_ = nullptr;
+    io.control->changed_.notify_all();
+  }
+  if (polled[0].fd >= 0) drain(out.get(), 1, io, true);
+  if (polled[1].fd >= 0) drain(err.get(), 2, io, true);
+  return reap(process.pid);
+}
+
+result<int> run_command(const std::vector<std::string>& argv, bool hide_unified_cgroup) {
+  unique_fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
+  KILN_TRY(child process, spawn(argv, {null.get(), null.get(), null.get()}, hide_unified_cgroup));
+  return reap(process.pid);
+}
+
+bool process_control::wait_attached(std::unique_lock<std::mutex>& lock) {
+  changed_.wait(lock, [this] { return attached_ || ended_; });
+  return !ended_;
+}
+
+bool process_control::write_input(std::string_view bytes) {
+  unique_fd fd;
+  {
+    std::unique_lock lock(mutex_);
+    if (!wait_attached(lock) || !input_) return false;
+    fd.reset(::fcntl(input_.get(), F_DUPFD_CLOEXEC, 3));  // so that the end of the process does not wait for us
+  }
+  while (!bytes.empty()) {
+    pollfd p{fd.get(), POLLOUT, 0};
+    if (::poll(&p, 1, 100) == 0) {
+      std::lock_guard lock(mutex_);
+      if (ended_) return false;
+      continue;
+    }
+    if ((p.revents & (POLLERR | POLLNVAL)) != 0) return false;
+    ssize_t n = ::write(fd.get(), bytes.data(), std::min<std::size_t>(bytes.size(), 4096));
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) continue;
+    if (n < 0) return false;
+    bytes.remove_prefix(static_cast<std::size_t>(n));
+  }
+  return true;
+}
+
+void process_control::close_input() {
+  std::unique_lock lock(mutex_);
+  if (!wait_attached(lock)) return;
+  if (terminal_ && input_) {
+    // A terminal has no end of its own: the reader sees what Ctrl-D does.
+    [[maybe_unused]] ssize_t n = ::write(input_.get(), "\x04", 1);
+  }
+  input_.reset();
+}
+
+void process_control::resize(unsigned rows, unsigned columns) {
+  std::unique_lock lock(mutex_);
+  if (!wait_attached(lock) || !terminal_) return;
+  winsize size{};
+  size.ws_row = static_cast<unsigned short>(rows);
+  size.ws_col = static_cast<unsigned short>(columns);
+  ::ioctl(terminal_.get(), TIOCSWINSZ, &size);
+  if (send_) send_(SIGWINCH);
+}
+
+void process_control::signal(int number) {
+  std::unique_lock lock(mutex_);
+  if (wait_attached(lock) && send_) send_(number);
+}
+
+}  // namespace kiln::workers

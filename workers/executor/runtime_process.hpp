@@ -1,0 +1,35 @@
+// One call of the OCI runtime that stays in the foreground: streams, terminal, signals, the end.
+// Everything happens on the calling thread but process_control, which other threads use.
+#pragma once
+
+#include <functional>
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include <sys/types.h>
+
+#include "messages/result.hpp"
+#include "workers/executor/container.hpp"
+
+namespace kiln::workers {
+
+class runtime_process {
+ public:
+  struct options {
+    std::vector<std::string> argv;
+    bool tty = false;
+    bool hide_unified_cgroup = false;
+    std::string pid_file;  // where the runtime writes the container process' pid
+  };
+
+  /// Runs to the end; the exit code (128 + signal when killed). A stop kills the container's process
+  /// and, if the runtime does not end for that, the runtime; the code is then meaningless.
+  /// unavailable when the runtime cannot be started at all.
+  static result<int> run(const options& what, const process_io& io, std::stop_token stop);
+};
+
+/// Runs a runtime command that ends by itself, e.g. {"crun", …, "delete"}; its exit code.
+result<int> run_command(const std::vector<std::string>& argv, bool hide_unified_cgroup);
+
+}  // namespace kiln::workers

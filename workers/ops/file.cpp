@@ -1,0 +1,258 @@
+// The file op: a small graph of actions over snapshots. Intermediate states stay in one snapshot as long as
+// nobody else needs them; a state that is an output, or is used twice, is committed.
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <map>
+#include <set>
+
+#include "store/unique_fd.hpp"
+#include "workers/executor/rooted.hpp"
+#include "workers/executor/users.hpp"
+#include "workers/ops/file_actions.hpp"
+#include "workers/ops/ops.hpp"
+
+namespace kiln::workers {
+
+namespace {
+
+
+/// A snapshot being changed, mounted.
+struct open_state {
+  store::mutable_ref snapshot;
+  store::mounted mount;
+  unique_fd root;
+};
+
+/// A committed state, mounted for reading.
+struct read_state {
+  store::mounted mount;
+  unique_fd root;
+};
+
+result<unique_fd> open_root(const store::mounted& m) {
+  unique_fd fd{open(m.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+  if (!fd) return errno_error(errno, "open " + m.path().string());
+  return fd;
+}
+
+class file_solver {
+ public:
+  file_solver(store::ref_store& refs, const op_request& request, std::span<const store::ref> inputs, const job_context& job)
+      : refs_(refs), request_(request), op_(request.op.file()), inputs_(inputs), job_(job) {}
+
+  result<std::vector<store::ref>> solve() {
+    KILN_CHECK(plan());
+    std::vector<store::ref> outputs(outputs_.size());
+    for (const auto& [output, index] : outputs_) {
+      KILN_CHECK(make(index, {}));
+      outputs[static_cast<std::size_t>(output)] = states_[index].ref;
+    }
+    return outputs;
+  }
+
+ private:
+  /// What an index of the op stands for, once made: a committed ref or an open snapshot.
+  struct state {
+    bool done = false;
+    bool commit = false;
+    store::ref ref;
+    std::unique_ptr<open_state> open;
+  };
+
+  int count() const { return static_cast<int>(inputs_.size()); }
+
+  status plan() {
+    auto total = count() + op_.actions_size();
+    auto use = [&](std::int64_t index, std::map<std::int64_t, int>& uses) -> status {
+      if (index < -1 || index >= total)
+        return make_error(errc::invalid_argument, "invalid input index " + std::to_string(index) + ", " +
+                                                      std::to_string(total) + " provided");
+      if (++uses[index] > 1 && index >= 0) states_[index].commit = true;
+      return {};
+    };
+    std::map<std::int64_t, int> uses;
+    for (int i = 0; i < op_.actions_size(); ++i) {
+      const auto& action = op_.actions(i);
+      KILN_CHECK(use(action.input(), uses));
+      KILN_CHECK(use(action.secondaryinput(), uses));
+      for (auto owner : owner_inputs(action)) KILN_CHECK(use(owner, uses));
+      if (action.output() == -1) continue;
+      if (!outputs_.emplace(action.output(), count() + i).second)
+        return make_error(errc::invalid_argument, "duplicate output " + std::to_string(action.output()));
+      states_[count() + i].commit = true;
+    }
+    if (outputs_.empty()) return make_error(errc::invalid_argument, "no outputs specified");
+    for (std::size_t i = 0; i < outputs_.size(); ++i)
+      if (!outputs_.count(static_cast<std::int64_t>(i)))
+        return make_error(errc::invalid_argument, "missing output index " + std::to_string(i));
+    return {};
+  }
+
+  static const pb::ChownOpt* owner_of(const pb::FileAction& action) {
+    switch (action.action_case()) {
+      case pb::FileAction::kCopy: return action.copy().has_owner() ? &action.copy().owner() : nullptr;
+      case pb::FileAction::kMkfile: return action.mkfile().has_owner() ? &action.mkfile().owner() : nullptr;
+      case pb::FileAction::kMkdir: return action.mkdir().has_owner() ? &action.mkdir().owner() : nullptr;
+      case pb::FileAction::kSymlink: return action.symlink().has_owner() ? &action.symlink().owner() : nullptr;
+      default: return nullptr;
+    }
+  }
+
+  static std::vector<std::int64_t> owner_inputs(const pb::FileAction& action) {
+    std::vector<std::int64_t> inputs;
+    auto* owner = owner_of(action);
+    if (!owner) return inputs;
+    if (owner->user().has_byname()) inputs.push_back(owner->user().byname().input());
+    if (owner->group().has_byname()) inputs.push_back(owner->group().byname().input());
+    return inputs;
+  }
+
+  /// Brings the state of an index about: committed, or open in a snapshot of its own.
+  status make(std::int64_t index, std::set<std::int64_t> under_way) {
+    auto& s = states_[index];
+    if (s.done) return {};
+    if (!under_way.insert(index).second)
+      return make_error(errc::invalid_argument, "loop from index " + std::to_string(index));
+    if (index < count()) {
+      s.ref = inputs_[static_cast<std::size_t>(index)];
+      s.done = true;
+      return {};
+    }
+    const auto& action = op_.actions(static_cast<int>(index - count()));
+    for (auto needed : owner_inputs(action))
+      if (needed >= 0) KILN_CHECK(make(needed, under_way));
+    if (action.secondaryinput() >= 0) KILN_CHECK(make(action.secondaryinput(), under_way));
+    if (action.input() >= 0) KILN_CHECK(make(action.input(), under_way));
+
+    KILN_TRY(auto target, open_for(action.input()));
+    auto done = run(action, *target);
+    if (!done.ok()) return std::move(done).error();
+    if (s.commit) {
+      target->root.reset();
+      KILN_CHECK(target->mount.unmount());
+      KILN_TRY(s.ref, refs_.commit(std::move(target->snapshot)));
+    } else {
+      s.open = std::move(target);
+    }
+    s.done = true;
+    return {};
+  }
+
+  /// The snapshot an action writes to: the one its input is still open in, or a new one on top.
+  result<std::unique_ptr<open_state>> open_for(std::int64_t input) {
+    if (input >= 0 && states_[input].open) return std::move(states_[input].open);
+    auto o = std::make_unique<open_state>();
+    store::record_options options;
+    options.description = description();
+    KILN_TRY(o->snapshot, refs_.create(input >= 0 ? states_[input].ref : store::ref{}, options, job_));
+    KILN_TRY(auto specs, refs_.mounts(o->snapshot));
+    KILN_TRY(o->mount, store::mounted::make(refs_, specs));
+    KILN_TRY(o->root, open_root(o->mount));
+    return o;
+  }
+
+  std::string description() const {
+    auto named = request_.metadata.description().find("llb.customname");
+    if (named != request_.metadata.description().end()) return named->second;
+    return "fileop";
+  }
+
+  /// A root to read from; open snapshots are read where they are.
+  result<int> read_root(std::int64_t index) {
+    if (index < 0) {
+      if (!scratch_) {
+        KILN_TRY(scratch_path_, refs_.temporary_directory("scratch"));
+        scratch_ = unique_fd{open(scratch_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+        rmdir(scratch_path_.c_str());
+      }
+      return scratch_.get();
+    }
+    if (states_[index].open) return states_[index].open->root.get();
+    auto& r = readers_[index];
+    if (!r) {
+      auto fresh = std::make_unique<read_state>();
+      KILN_TRY(auto specs, refs_.mounts(states_[index].ref, job_));
+      KILN_TRY(fresh->mount, store::mounted::make(refs_, specs));
+      KILN_TRY(fresh->root, open_root(fresh->mount));
+      r = std::move(fresh);
+    }
+    return r->root.get();
+  }
+
+  result<std::optional<file_owner>> resolve_owner(const pb::FileAction& action) {
+    auto* chown = owner_of(action);
+    if (!chown) return std::optional<file_owner>{};
+    file_owner owner;
+    if (chown->user().has_byname()) {
+      KILN_TRY(auto root, read_root(chown->user().byname().input()));
+      KILN_TRY(auto ids, find_user_in_root(root, chown->user().byname().name()));
+      owner.uid = ids.uid;
+      owner.gid = ids.gid;
+    } else if (chown->has_user()) {
+      owner.uid = chown->user().byid();
+      owner.gid = owner.uid;
+    }
+    if (chown->group().has_byname()) {
+      KILN_TRY(auto root, read_root(chown->group().byname().input()));
+      KILN_TRY(auto ids, find_user_in_root(root, "0:" + chown->group().byname().name()));
+      owner.gid = ids.gid;
+    } else if (chown->has_group()) {
+      owner.gid = chown->group().byid();
+    }
+    return std::optional{owner};
+  }
+
+  status run(const pb::FileAction& action, open_state& target) {
+    KILN_CHECK(job_.check());
+    KILN_TRY(auto owner, resolve_owner(action));
+    int root = target.root.get();
+    switch (action.action_case()) {
+      case pb::FileAction::kMkdir: return make_directory(root, action.mkdir(), owner);
+      case pb::FileAction::kMkfile: return make_file(root, action.mkfile(), owner);
+      case pb::FileAction::kSymlink: return make_symlink(root, action.symlink(), owner);
+      case pb::FileAction::kRm: return remove_path(root, action.rm());
+      case pb::FileAction::kCopy: {
+        KILN_TRY(auto source, read_root(action.secondaryinput()));
+        return copy_path(source, root, target.mount.path().string(), action.copy(), owner, job_);
+      }
+      default: return make_error(errc::invalid_argument, "invalid file action");
+    }
+  }
+
+  store::ref_store& refs_;
+  const op_request& request_;
+  const pb::FileOp& op_;
+  std::span<const store::ref> inputs_;
+  const job_context& job_;
+  std::map<std::int64_t, std::int64_t> outputs_;  // output → index
+  std::map<std::int64_t, state> states_;
+  std::map<std::int64_t, std::unique_ptr<read_state>> readers_;
+  std::filesystem::path scratch_path_;
+  unique_fd scratch_;
+};
+
+class file_handler final : public op_handler {
+ public:
+  explicit file_handler(store::ref_store& refs) : refs_(refs) {}
+
+  result<solver::cache_map> cache_map(const op_request& request, int, const job_context&) override {
+    return solver::cache_map_of(request.op, request.platform);
+  }
+
+  result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref> inputs,
+                                      const job_context& job) override {
+    return file_solver{refs_, request, inputs, job}.solve();
+  }
+
+ private:
+  store::ref_store& refs_;
+};
+
+}  // namespace
+
+std::shared_ptr<op_handler> make_file_handler(worker_resources& resources) {
+  return std::make_shared<file_handler>(*resources.refs);
+}
+
+}  // namespace kiln::workers

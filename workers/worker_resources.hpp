@@ -1,0 +1,28 @@
+// What every op handler of one worker shares. Owned by whoever makes the worker; handlers keep a reference.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "store/ref_store.hpp"
+#include "workers/cache_mounts.hpp"
+#include "workers/executor/executor.hpp"
+#include "workers/op_handler.hpp"
+
+namespace kiln::workers {
+
+struct worker_resources {
+  store::ref_store* refs = nullptr;
+  std::unique_ptr<workers::executor> executor;
+  std::unique_ptr<workers::cache_mounts> cache_mounts;
+};
+
+struct worker_options {
+  store::ref_store* refs = nullptr;
+  executor_options executor;
+};
+
+/// Opens the executor (sweeping leftovers) and the rest.
+result<std::unique_ptr<worker_resources>> open_worker(worker_options options);
+
+}  // namespace kiln::workers
