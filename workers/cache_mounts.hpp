@@ -41,6 +41,9 @@ class cache_mounts {
                                                const store::ref& base, const std::string& description,
                                                const job_context& job);
 
+  /// Empties the cache of that key (all its copies but those in use now).
+  status wipe(const std::string& key, const job_context& job);
+
  private:
   friend class cache_mount;
   result<std::shared_ptr<cache_mount>> take(const std::string& name, const store::ref& base,
@@ -49,7 +52,8 @@ class cache_mounts {
   store::ref_store& refs_;
   std::mutex mutex_;
   std::condition_variable_any freed_;
-  std::map<std::string, std::weak_ptr<cache_mount>> shared_;  // by key
+  std::mutex shared_mutex_;
+  std::map<std::string, std::weak_ptr<cache_mount>> shared_;  // by key; under shared_mutex_
 };
 
 }  // namespace kiln::workers

@@ -1,0 +1,192 @@
+// The exec op: one process in a container over its inputs.
+// Source: features.md D2; solver/llbsolver/ops/exec.go.
+#include <algorithm>
+#include <array>
+#include <cstdio>
+
+#include <arpa/inet.h>
+
+#include "configs/executor.hpp"
+#include "workers/executor/log_limiter.hpp"
+#include "workers/ops/exec_mounts.hpp"
+#include "workers/ops/ops.hpp"
+
+namespace kiln::workers {
+
+namespace {
+
+constexpr const char* exit_detail_type = "github.com/moby/buildkit/gatewayapi.ExitMessage+json";
+
+// As Go's %q: what clients see of the command.
+std::string go_quoted(std::string_view text) {
+  std::string out = "\"";
+  for (char c : text) {
+    switch (c) {
+      case '"': out += "\\\""; break;
+      case '\\': out += "\\\\"; break;
+      case '\n': out += "\\n"; break;
+      case '\r': out += "\\r"; break;
+      case '\t': out += "\\t"; break;
+      case '\a': out += "\\a"; break;
+      case '\b': out += "\\b"; break;
+      case '\f': out += "\\f"; break;
+      case '\v': out += "\\v"; break;
+      default:
+        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
+          char escape[8];
+          std::snprintf(escape, sizeof escape, "\\x%02x", static_cast<unsigned char>(c));
+          out += escape;
+        } else {
+          out += c;
+        }
+    }
+  }
+  return out + "\"";
+}
+
+bool defines(const std::vector<std::string>& env, std::string_view name) {
+  return std::any_of(env.begin(), env.end(), [&](const std::string& e) {
+    return e.size() > name.size() && e.starts_with(name) && e[name.size()] == '=';
+  });
+}
+
+void add_proxy(std::vector<std::string>& env, const pb::ProxyEnv& proxy) {
+  auto add = [&](const char* upper, const char* lower, const std::string& value) {
+    if (value.empty()) return;
+    env.push_back(std::string(upper) + "=" + value);
+    env.push_back(std::string(lower) + "=" + value);
+  };
+  add("HTTP_PROXY", "http_proxy", proxy.http_proxy());
+  add("HTTPS_PROXY", "https_proxy", proxy.https_proxy());
+  add("FTP_PROXY", "ftp_proxy", proxy.ftp_proxy());
+  add("NO_PROXY", "no_proxy", proxy.no_proxy());
+  add("ALL_PROXY", "all_proxy", proxy.all_proxy());
+}
+
+result<std::vector<std::string>> environment(const pb::ExecOp& op, const job_context& job) {
+  std::vector<std::string> env(op.meta().env().begin(), op.meta().env().end());
+  if (!defines(env, "PATH")) env.push_back(std::string("PATH=") + configs::default_path);
+  for (const auto& secret : op.secretenv()) {
+    if (secret.id().empty()) {
+      return make_error(errc::invalid_argument,
+                        "secret ID missing for " + go_quoted(secret.name()) + " environment variable");
+    }
+    auto value = find_secret(secret.id(), job);
+    if (value && *value) {
+      env.push_back(secret.name() + "=" + **value);
+      continue;
+    }
+    if (secret.optional() && !job.stop.stop_requested()) {
+      env.push_back(secret.name() + "=");
+      continue;
+    }
+    if (!value) return std::move(value).error();
+    return make_error(errc::not_found, "secret " + secret.id() + ": not found");
+  }
+  if (op.meta().has_proxy_env()) add_proxy(env, op.meta().proxy_env());
+  return env;
+}
+
+result<std::vector<std::pair<std::string, std::string>>> extra_hosts(const pb::Meta& meta) {
+  std::vector<std::pair<std::string, std::string>> hosts;
+  for (const auto& h : meta.extrahosts()) {
+    std::array<unsigned char, 16> address{};
+    if (::inet_pton(AF_INET, h.ip().c_str(), address.data()) != 1 &&
+        ::inet_pton(AF_INET6, h.ip().c_str(), address.data()) != 1) {
+      return make_error(errc::invalid_argument, "failed to parse IP " + h.ip());
+    }
+    hosts.emplace_back(h.host(), h.ip());
+  }
+  return hosts;
+}
+
+// Both streams of a step under BuildKit's limits.
+class step_log {
+ public:
+  explicit step_log(progress_sink& sink) : sink_(sink) {}
+  void write(int stream, std::string_view bytes) {
+    std::string passed = limiter(stream).pass(bytes, log_limiter::clock::now());
+    if (!passed.empty()) sink_.log(stream, passed);
+  }
+  /// What was clipped last, for a step that failed.
+  void flush() {
+    for (int stream : {1, 2}) {
+      std::string tail = limiter(stream).take_tail();
+      if (!tail.empty()) sink_.log(stream, tail);
+    }
+  }
+
+ private:
+  log_limiter& limiter(int stream) { return stream == 1 ? out_ : err_; }
+  progress_sink& sink_;
+  log_limiter out_{log_limits::from_environment(), log_limiter::clock::now()};
+  log_limiter err_{log_limits::from_environment(), log_limiter::clock::now()};
+};
+
+class exec_handler final : public op_handler {
+ public:
+  explicit exec_handler(worker_resources& resources) : resources_(resources) {}
+
+  result<solver::cache_map> cache_map(const op_request& request, int, const job_context&) override {
+    return solver::cache_map_of(request.op, request.platform);
+  }
+
+  result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref> inputs,
+                                      const job_context& job) override {
+    const pb::ExecOp& op = request.op.exec();
+    const pb::Meta& meta = op.meta();
+    if (meta.args().empty()) return make_error(errc::invalid_argument, "exec has no arguments");
+    exec_mounts mounts(resources_, job);
+    KILN_CHECK(mounts.prepare(op, inputs));
+
+    container_spec spec;
+    spec.rootfs = mounts.rootfs();
+    spec.readonly_rootfs = mounts.readonly_rootfs();
+    spec.mounts = mounts.mounts();
+    spec.process.args.assign(meta.args().begin(), meta.args().end());
+    KILN_TRY(spec.process.env, environment(op, job));
+    spec.process.cwd = meta.cwd();
+    spec.process.user = meta.user();
+    spec.hostname = meta.hostname();
+    KILN_TRY(spec.extra_hosts, extra_hosts(meta));
+    spec.network = op.network();
+    spec.security = op.security();
+    spec.ulimits.assign(meta.ulimit().begin(), meta.ulimit().end());
+    spec.cgroup_parent = meta.cgroupparent();
+    if (request.metadata.has_linux_resources()) spec.resources = request.metadata.linux_resources();
+    spec.remove_mount_stubs_recursive = meta.removemountstubsrecursive();
+
+    step_log log(*job.progress);
+    process_io io;
+    io.output = [&](int stream, std::string_view bytes) { log.write(stream, bytes); };
+    auto end = resources_.executor->run(spec, io, job.stop);
+    status verdict = end ? judge(op, *end) : status(std::move(end).error());
+    if (!verdict) {
+      log.flush();
+      return std::move(verdict).error();
+    }
+    return mounts.commit();
+  }
+
+ private:
+  static status judge(const pb::ExecOp& op, const exit_state& end) {
+    const auto& valid = op.meta().validexitcodes();
+    if (valid.empty() ? end.code == 0 : std::find(valid.begin(), valid.end(), end.code) != valid.end()) return {};
+    std::string command;
+    for (const auto& arg : op.meta().args()) command += (command.empty() ? "" : " ") + arg;
+    std::string why = end.out_of_memory ? "cannot allocate memory" : "exit code: " + std::to_string(end.code);
+    error e = make_error(errc::unknown, "process " + go_quoted(command) + " did not complete successfully: " + why);
+    e.details.push_back({exit_detail_type, end.code == 0 ? "{}" : "{\"Code\":" + std::to_string(end.code) + "}"});
+    return e;
+  }
+
+  worker_resources& resources_;
+};
+
+}  // namespace
+
+std::shared_ptr<op_handler> make_exec_handler(worker_resources& resources) {
+  return std::make_shared<exec_handler>(resources);
+}
+
+}  // namespace kiln::workers

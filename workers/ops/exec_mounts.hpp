@@ -1,0 +1,73 @@
+// The mounts of one exec step: from what the op says and its inputs to what a container gets, and back to outputs.
+// Owns everything made on the way; destroying it gives all of it back. One step, one thread.
+// Source: features.md D2; solver/llbsolver/mounts/mount.go, frontend/gateway/container.
+#pragma once
+
+#include <list>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "messages/job.hpp"
+#include "workers/executor/private_mount.hpp"
+#include "workers/ops/client_secrets.hpp"
+#include "workers/worker_resources.hpp"
+
+namespace kiln::workers {
+
+class exec_mounts {
+ public:
+  exec_mounts(worker_resources& resources, const job_context& job) : resources_(resources), job_(job) {}
+
+  /// Prepares every mount of the op. Errors name the mount.
+  status prepare(const pb::ExecOp& op, std::span<const store::ref> inputs);
+
+  /// The root file system's directory, mounted.
+  const std::filesystem::path& rootfs() const { return root_.path(); }
+  bool readonly_rootfs() const { return readonly_root_; }
+  const std::vector<container_mount>& mounts() const { return mounts_; }
+
+  /// Unmounts everything and commits what was written; one ref an output, in the op's order.
+  result<std::vector<store::ref>> commit();
+
+ private:
+  struct output {
+    std::int64_t index = 0;
+    store::ref same;            // passed through, or
+    store::mutable_ref snapshot;  // to be committed
+  };
+
+  /// What a mount point shows: a directory on the host.
+  struct source {
+    std::string path;
+    bool immutable = false;  // nobody writes there while we run
+    bool readonly = false;   // mounted so already
+  };
+
+  status prepare_one(const pb::ExecOp& op, const pb::Mount& m, std::span<const store::ref> inputs);
+  status add_bind(const pb::Mount& m, const std::string& destination, const source& s);
+  status add_secret(const pb::Mount& m, const std::string& destination);
+  status add_ssh(const pb::Mount& m, const std::string& destination);
+  result<store::mutable_ref> make_mutable(const store::ref& base, const std::string& description);
+  result<source> mount_ref(const store::ref& ref);
+  result<source> mount_mutable(const store::mutable_ref& snapshot);
+  result<std::filesystem::path> fresh_directory();
+  void unmount_all();
+
+  worker_resources& resources_;
+  const job_context& job_;
+  std::string command_;  // for descriptions
+  std::vector<container_mount> mounts_;
+  store::mounted root_;
+  bool readonly_root_ = false;
+  std::vector<output> outputs_;
+  std::vector<store::mutable_ref> thrown_away_;
+  std::vector<store::mounted> mounted_;
+  std::vector<std::unique_ptr<ssh_socket>> sockets_;
+  std::map<std::string, std::shared_ptr<cache_mount>> caches_;  // by key: the same one twice in a step
+  std::vector<private_mount> private_mounts_;  // gone before what they show
+};
+
+}  // namespace kiln::workers

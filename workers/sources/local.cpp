@@ -1,0 +1,243 @@
+#include "workers/sources/local.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <mutex>
+#include <optional>
+
+#include <nlohmann/json.hpp>
+
+#include "configs/executor.hpp"
+#include "configs/filesync.hpp"
+#include "messages/pattern.hpp"
+#include "solver/go_json.hpp"
+#include "store/filesync/receiver.hpp"
+#include "workers/sources/header_values.hpp"
+
+namespace kiln::workers {
+
+namespace {
+
+using nlohmann::json;
+
+constexpr const char* diff_copy = "/moby.filesync.v1.FileSync/DiffCopy";
+constexpr std::string_view scheme = "local://";
+// How often a transfer tells of its progress, and how long a session that was named may take to come.
+constexpr std::chrono::milliseconds progress_interval{100};
+constexpr std::chrono::milliseconds session_wait{5000};
+
+/// What one local source op asks for.
+struct local_identifier {
+  std::string name;
+  std::string session;
+  std::vector<std::string> include, exclude, follow;
+  bool has_include = false, has_exclude = false, has_follow = false;  // an empty list is not an absent one in keys
+  std::string shared_key_hint;
+  filesync::differ differ = filesync::differ::metadata;
+  bool metadata_only = false;
+  std::vector<std::string> metadata_exceptions;
+};
+
+result<std::vector<std::string>> string_list(const std::string& key, const std::string& text) {
+  json parsed = json::parse(text, nullptr, false);
+  if (parsed.is_null()) return std::vector<std::string>{};
+  if (!parsed.is_array()) return make_error(errc::invalid_argument, "invalid " + key + ": not a JSON list: " + text);
+  std::vector<std::string> out;
+  for (const auto& item : parsed) {
+    if (!item.is_string()) return make_error(errc::invalid_argument, "invalid " + key + ": not a list of strings");
+    out.push_back(item.get<std::string>());
+  }
+  return out;
+}
+
+result<bool> go_bool(const std::string& key, const std::string& text) {
+  for (const char* yes : {"1", "t", "T", "TRUE", "true", "True"})
+    if (text == yes) return true;
+  for (const char* no : {"0", "f", "F", "FALSE", "false", "False"})
+    if (text == no) return false;
+  return make_error(errc::invalid_argument, "invalid value for " + key + " \"" + text + "\"");
+}
+
+result<local_identifier> parse_identifier(const pb::SourceOp& op) {
+  if (!op.identifier().starts_with(scheme)) {
+    return make_error(errc::invalid_argument, "invalid local source \"" + op.identifier() + "\"");
+  }
+  local_identifier id;
+  id.name = op.identifier().substr(scheme.size());
+  for (const auto& [key, value] : op.attrs()) {
+    if (key == "local.session") {
+      std::size_t colon = value.find(':');
+      id.session = colon == std::string::npos ? value : value.substr(colon + 1);
+      if (colon != std::string::npos) id.name = value.substr(0, colon) + "-" + id.name;
+    } else if (key == "local.includepattern") {
+      KILN_TRY(id.include, string_list(key, value));
+      id.has_include = value != "null";
+    } else if (key == "local.excludepatterns") {
+      KILN_TRY(id.exclude, string_list(key, value));
+      id.has_exclude = value != "null";
+    } else if (key == "local.followpaths") {
+      KILN_TRY(id.follow, string_list(key, value));
+      id.has_follow = value != "null";
+    } else if (key == "local.sharedkeyhint") {
+      id.shared_key_hint = value;
+    } else if (key == "local.differ") {
+      if (value == "none") id.differ = filesync::differ::none;
+    } else if (key == "local.metadatatransfer") {
+      KILN_TRY(id.metadata_only, go_bool(key, value));
+    } else if (key == "local.metadatatransferexclude") {
+      KILN_TRY(id.metadata_exceptions, string_list(key, value));
+    }
+  }
+  return id;
+}
+
+// As Go marshals []string, where nil is null.
+std::string json_list(const std::vector<std::string>& list, bool present) {
+  if (!present) return "null";
+  std::string out = "[";
+  for (const auto& item : list) out += (out.size() > 1 ? "," : "") + solver::go_json_string(item);
+  return out + "]";
+}
+
+digest identity_of(const local_identifier& id, const std::string& session) {
+  std::string text = "{\"SessionID\":" + solver::go_json_string(session) +
+                     ",\"IncludePatterns\":" + json_list(id.include, id.has_include) +
+                     ",\"ExcludePatterns\":" + json_list(id.exclude, id.has_exclude) +
+                     ",\"FollowPaths\":" + json_list(id.follow, id.has_follow);
+  if (id.metadata_only) text += ",\"MetadataTransfer\":true";
+  if (!id.metadata_exceptions.empty()) text += ",\"MetadataExceptions\":" + json_list(id.metadata_exceptions, true);
+  return sha256(text + "}");
+}
+
+/// The client does not share that directory (or no directories): another session may.
+bool invalid_session(const error& e) {
+  return e.code == errc::not_found || e.code == errc::unimplemented || e.code == errc::unavailable ||
+         e.message.find("no access allowed to dir") != std::string::npos;
+}
+
+class local_source final : public source_handler {
+ public:
+  explicit local_source(worker_resources& resources) : refs_(*resources.refs) {}
+
+  std::vector<std::string> schemes() const override { return {"local"}; }
+
+  result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest&, const job_context&) override {
+    return make_error(errc::unimplemented, "local sources have no metadata");
+  }
+
+  result<solver::cache_map> cache_map(const op_request& request, int, const job_context& job) override {
+    KILN_TRY(auto id, parse_identifier(request.op.source()));
+    std::string session = id.session;
+    if (session.empty()) {
+      if (job.sessions.ids.empty()) {
+        return make_error(errc::failed_precondition, "could not access local files without session");
+      }
+      session = job.sessions.ids.front();
+    }
+    return solver::source_cache_map("session:" + id.name + ":" + identity_of(id, session).str());
+  }
+
+  result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
+                                      const job_context& job) override {
+    KILN_TRY(auto id, parse_identifier(request.op.source()));
+    if (job.directory == nullptr) return make_error(errc::failed_precondition, "no active sessions");
+    if (!id.session.empty()) {
+      auto caller = job.directory->find(id.session, session_wait, job.stop);
+      if (caller) {
+        auto ref = transfer(id, **caller, job);
+        if (ref || !invalid_session(ref.error()) || job.sessions.ids.empty()) return one(std::move(ref));
+      }
+      KILN_CHECK(job.check());
+    }
+    result<store::ref> ref = store::ref{};
+    KILN_CHECK(with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& caller) -> status {
+      ref = transfer(id, caller, job);
+      if (!ref) return ref.error();
+      return {};
+    }));
+    return one(std::move(ref));
+  }
+
+ private:
+  static result<std::vector<store::ref>> one(result<store::ref> r) {
+    if (!r) return std::move(r).error();
+    return std::vector<store::ref>{*std::move(r)};
+  }
+
+  // The snapshot of a directory is one at a time's: two builds of the same context take turns.
+  result<store::mutable_ref> acquire(const std::string& name, const local_identifier& id, const job_context& job) {
+    store::record_options options;
+    options.description = "local source for " + id.name;
+    options.type = store::record_type::source_local;
+    for (int copy = 0;; ++copy) {
+      KILN_CHECK(job.check());
+      // Rather a second copy than waiting for somebody else's transfer, as BuildKit does.
+      auto taken = refs_.acquire_named(copy == 0 ? name : name + "#" + std::to_string(copy), {}, options, job);
+      if (taken || taken.error().code != errc::failed_precondition || copy == 100) return taken;
+    }
+  }
+
+  result<store::ref> transfer(const local_identifier& id, session_caller& caller, const job_context& job) {
+    if (!caller.supports(diff_copy)) return make_error(errc::unimplemented, "no local sources enabled");
+    std::string key = id.name + ":" + id.shared_key_hint + ":" + caller.shared_key() + (id.metadata_only ? ":metadata" : "");
+    KILN_TRY(auto snapshot, acquire("local:" + key, id, job));
+    KILN_TRY(auto specs, refs_.mounts(snapshot));
+    KILN_TRY(auto mounted, store::mounted::make(refs_, specs));
+
+    call_metadata metadata;
+    if (id.has_include) add_header(metadata, "include-patterns", id.include);
+    if (id.has_exclude) add_header(metadata, "exclude-patterns", id.exclude);
+    if (id.has_follow) add_header(metadata, "followpaths", id.follow);
+    add_header(metadata, "dir-name", {id.name});
+
+    std::stop_source cancel;
+    std::stop_callback on_stop(job.stop, [&cancel] { cancel.request_stop(); });
+    KILN_TRY(auto stream, caller.open(diff_copy, metadata, cancel.get_token()));
+
+    filesync::receive_options options;
+    options.differ = id.differ;
+    options.cancel = [&cancel] { cancel.request_stop(); };
+    pattern_list exceptions;
+    if (id.metadata_only) {
+      KILN_TRY(exceptions, pattern_list::compile(id.metadata_exceptions));
+      options.metadata_only_except = [&exceptions](const filesync::file_stat& s) {
+        return !exceptions.empty() && exceptions.matches(s.path());
+      };
+    }
+    std::string label = "transferring " + id.name + ":";
+    auto told = std::chrono::steady_clock::now() - progress_interval;
+    options.progress = [&](std::int64_t bytes, bool last) {
+      auto now = std::chrono::steady_clock::now();
+      if (!last && now - told < progress_interval) return;
+      told = now;
+      job.progress->progress(label, bytes, 0, last);
+    };
+    status received = filesync::receive(*stream, mounted.path().string(), options);
+    if (received) {
+      stream->writes_done();
+      received = stream->finish();
+    }
+    stream.reset();
+    KILN_CHECK(mounted.unmount());
+    if (!received) {
+      KILN_CHECK(job.check());
+      return std::move(received).error();
+    }
+    store::record_options copy;
+    copy.description = "local source for " + id.name;
+    copy.type = store::record_type::source_local;
+    return refs_.commit_copy(snapshot, copy, job);
+  }
+
+  store::ref_store& refs_;
+};
+
+}  // namespace
+
+std::shared_ptr<source_handler> make_local_source(worker_resources& resources) {
+  return std::make_shared<local_source>(resources);
+}
+
+}  // namespace kiln::workers
