@@ -30,7 +30,8 @@ cache_mount::~cache_mount() {
 }
 
 result<std::shared_ptr<cache_mount>> cache_mounts::take(const std::string& name, const store::ref& base,
-                                                        const std::string& description, const job_context& job) {
+                                                        const std::string& description,
+                                                        const job_context& job) {
   store::record_options options;
   options.description = description;
   options.type = store::record_type::exec_cachemount;
@@ -40,12 +41,15 @@ result<std::shared_ptr<cache_mount>> cache_mounts::take(const std::string& name,
   KILN_TRY(auto specs, refs_.mounts(mount->ref_));
   KILN_TRY(mount->mount_, store::mounted::make(refs_, specs));
   mount->owner_ = this;
-  if (!refs_.metadata(mount->ref_.id(), used_mark)) KILN_CHECK(refs_.set_metadata(mount->ref_.id(), used_mark, "1"));
+  if (!refs_.metadata(mount->ref_.id(), used_mark))
+    KILN_CHECK(refs_.set_metadata(mount->ref_.id(), used_mark, "1"));
   return mount;
 }
 
-result<std::shared_ptr<cache_mount>> cache_mounts::acquire(const std::string& key, pb::CacheSharingOpt sharing,
-                                                           const store::ref& base, const std::string& description,
+result<std::shared_ptr<cache_mount>> cache_mounts::acquire(const std::string& key,
+                                                           pb::CacheSharingOpt sharing,
+                                                           const store::ref& base,
+                                                           const std::string& description,
                                                            const job_context& job) {
   if (sharing == pb::LOCKED) {
     while (true) {

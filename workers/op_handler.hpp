@@ -40,8 +40,7 @@ class op_handler {
                                               const job_context& job) = 0;
 
   /// Runs the op. `inputs[i]` belongs to `op.inputs(i)`; an empty ref is scratch. One ref an output.
-  virtual result<std::vector<store::ref>> run(const op_request& request,
-                                              std::span<const store::ref> inputs,
+  virtual result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref> inputs,
                                               const job_context& job) = 0;
 };
 
@@ -52,8 +51,7 @@ class source_handler : public op_handler {
   virtual std::vector<std::string> schemes() const = 0;
   /// unimplemented when there is nothing to tell.
   virtual result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
-      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request,
-      const job_context& job) = 0;
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request, const job_context& job) = 0;
 };
 
 }  // namespace kiln::workers

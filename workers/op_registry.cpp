@@ -24,7 +24,8 @@ void op_registry::add(std::shared_ptr<source_handler> source) {
 result<std::shared_ptr<source_handler>> op_registry::source(std::string_view identifier) const {
   std::size_t end = identifier.find("://");
   if (end == std::string_view::npos) {
-    return make_error(errc::invalid_argument, "failed to parse source identifier \"" + std::string(identifier) + "\"");
+    return make_error(errc::invalid_argument,
+                      "failed to parse source identifier \"" + std::string(identifier) + "\"");
   }
   auto it = sources_.find(identifier.substr(0, end));
   if (it == sources_.end()) {

@@ -1,4 +1,5 @@
-// Which handler runs which op: one a kind of op, and one a source scheme. Filled once, then read by any thread.
+// Which handler runs which op: one a kind of op, and one a source scheme. Filled once, then read by any
+// thread.
 #pragma once
 
 #include <map>

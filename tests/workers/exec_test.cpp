@@ -68,14 +68,17 @@ TEST_CASE_METHOD(worker_fixture, "a failing step tells its exit code in words an
     r.op.mutable_exec()->mutable_meta()->add_args("/no/such");
     auto missing = run(r, {root});
     REQUIRE(!missing.ok());
-    CHECK(missing.error().message.starts_with("process \"/no/such\" did not complete successfully: exit code: "));
+    CHECK(missing.error().message.starts_with(
+        "process \"/no/such\" did not complete successfully: exit code: "));
     CHECK(sink.err().find("/no/such") != std::string::npos);
   }
 }
 
 TEST_CASE_METHOD(worker_fixture, "user, groups, directory, environment and host name are as asked") {
   store::ref root = busybox();
-  auto r = shell("id -u; id -g; id -G; pwd; echo $PATH; echo $X; hostname; cat /etc/hosts; umask; echo $http_proxy $HTTP_PROXY");
+  auto r = shell(
+      "id -u; id -g; id -G; pwd; echo $PATH; echo $X; hostname; cat /etc/hosts; umask; echo $http_proxy "
+      "$HTTP_PROXY");
   auto* meta = r.op.mutable_exec()->mutable_meta();
   meta->set_user("build");
   meta->set_cwd("/work/deep");
@@ -86,10 +89,11 @@ TEST_CASE_METHOD(worker_fixture, "user, groups, directory, environment and host 
   host->set_ip("10.1.2.3");
   auto out = run(r, {root});
   REQUIRE(out.ok());
-  CHECK(sink.out() ==
-        "1000\n1001\n1001 2000\n/work/deep\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\na b\n"
-        "buildkitsandbox\n127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
-        "10.1.2.3\tdb\n0022\np:1 p:1\n");
+  CHECK(
+      sink.out() ==
+      "1000\n1001\n1001 2000\n/work/deep\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\na b\n"
+      "buildkitsandbox\n127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n"
+      "10.1.2.3\tdb\n0022\np:1 p:1\n");
   in_ref(out->front(), [](const fs::path& p) {
     struct stat st {};
     REQUIRE(::stat((p / "work/deep").c_str(), &st) == 0);
@@ -106,8 +110,10 @@ TEST_CASE_METHOD(worker_fixture, "user, groups, directory, environment and host 
 TEST_CASE_METHOD(worker_fixture, "the sandbox keeps its walls") {
   store::ref root = busybox();
   auto r = shell(
-      "cat /proc/self/status | grep -E 'CapEff|CapBnd|Seccomp:|NoNewPrivs'; mount -t tmpfs x /tmp && echo mounted; "
-      "echo 1 > /proc/sys/kernel/panic && echo wrote; ls /proc/acpi 2>/dev/null | wc -l; echo $$; ip link | grep -c mtu");
+      "cat /proc/self/status | grep -E 'CapEff|CapBnd|Seccomp:|NoNewPrivs'; mount -t tmpfs x /tmp && echo "
+      "mounted; "
+      "echo 1 > /proc/sys/kernel/panic && echo wrote; ls /proc/acpi 2>/dev/null | wc -l; echo $$; ip link | "
+      "grep -c mtu");
   r.op.mutable_exec()->set_network(pb::NONE);
   auto out = run(r, {root});
   REQUIRE(out.ok());
@@ -120,7 +126,8 @@ TEST_CASE_METHOD(worker_fixture, "the sandbox keeps its walls") {
 
   SECTION("insecure mode takes them down") {
     sink.text[1].clear();
-    auto insecure = shell("mount -t tmpfs x /tmp && echo mounted; ls /dev/fuse; cat /proc/self/status | grep Seccomp:");
+    auto insecure =
+        shell("mount -t tmpfs x /tmp && echo mounted; ls /dev/fuse; cat /proc/self/status | grep Seccomp:");
     insecure.op.mutable_exec()->set_security(pb::INSECURE);
     auto ran = run(insecure, {root});
     INFO(sink.err());
@@ -265,9 +272,11 @@ TEST_CASE_METHOD(worker_fixture, "cache mounts keep what was written, by id, and
   CHECK(mounts_left() == 0);
 }
 
-TEST_CASE_METHOD(worker_fixture, "secrets come from the client as files and variables, and stay out of the result") {
+TEST_CASE_METHOD(worker_fixture,
+                 "secrets come from the client as files and variables, and stay out of the result") {
   store::ref root = busybox();
-  client.calls["/moby.buildkit.secrets.v1.Secrets/GetSecret"] = [](const std::string& bytes) -> result<std::string> {
+  client.calls["/moby.buildkit.secrets.v1.Secrets/GetSecret"] =
+      [](const std::string& bytes) -> result<std::string> {
     moby::buildkit::secrets::v1::GetSecretRequest request;
     request.ParseFromString(bytes);
     if (request.id() != "token") return make_error(errc::not_found, "secret " + request.id() + ": not found");
@@ -275,7 +284,8 @@ TEST_CASE_METHOD(worker_fixture, "secrets come from the client as files and vari
     response.set_data("s3cret");
     return response.SerializeAsString();
   };
-  auto r = shell("cat /run/secrets/token; stat -c ' %u:%g %a' /run/secrets/token; echo $TOKEN; echo \"[$NONE]\"");
+  auto r =
+      shell("cat /run/secrets/token; stat -c ' %u:%g %a' /run/secrets/token; echo $TOKEN; echo \"[$NONE]\"");
   auto* m = add_mount(r, pb::SECRET, "/run/secrets/token");
   m->mutable_secretopt()->set_id("token");
   m->mutable_secretopt()->set_uid(5);
@@ -309,8 +319,11 @@ TEST_CASE_METHOD(worker_fixture, "an SSH mount reaches the client's agent") {
   using message = moby::sshforward::v1::BytesMessage;
   store::ref root = busybox();
   std::string asked;
-  client.calls["/moby.sshforward.v1.SSH/CheckAgent"] = [](const std::string&) -> result<std::string> { return std::string(); };
-  client.streams["/moby.sshforward.v1.SSH/ForwardAgent"] = [&](message_stream& s, const call_metadata& metadata) {
+  client.calls["/moby.sshforward.v1.SSH/CheckAgent"] = [](const std::string&) -> result<std::string> {
+    return std::string();
+  };
+  client.streams["/moby.sshforward.v1.SSH/ForwardAgent"] = [&](message_stream& s,
+                                                               const call_metadata& metadata) {
     for (const auto& [k, v] : metadata) asked += k + "=" + v;
     std::string bytes;
     message m;
@@ -369,14 +382,16 @@ TEST_CASE_METHOD(worker_fixture, "cancelling kills everything in the container a
   }
 }
 
-TEST_CASE_METHOD(worker_fixture, "a long log is clipped with a mark, and a failing step ends with its last words") {
+TEST_CASE_METHOD(worker_fixture,
+                 "a long log is clipped with a mark, and a failing step ends with its last words") {
   store::ref root = busybox();
   auto ok = run(shell("yes 0123456789012345678901234567890123456789 | head -c 3000000"), {root});
   REQUIRE(ok.ok());
   CHECK(sink.out().size() < 2'200'000);
   CHECK(sink.out().find("\n[output clipped, log limit 200KiB/s reached]\n") != std::string::npos);
   sink.text[1].clear();
-  auto failed = run(shell("yes 0123456789012345678901234567890123456789 | head -c 3000000; echo the end; exit 1"), {root});
+  auto failed = run(
+      shell("yes 0123456789012345678901234567890123456789 | head -c 3000000; echo the end; exit 1"), {root});
   REQUIRE(!failed.ok());
   CHECK(sink.out().ends_with("the end\n"));
 }
@@ -388,12 +403,14 @@ TEST_CASE_METHOD(worker_fixture, "memory limits hold, and running out is said") 
   auto out = run(r, {root});
   REQUIRE(!out.ok());
   INFO(out.error().message << sink.err());
-  CHECK((out.error().message.ends_with("cannot allocate memory") || out.error().message.find("exit code") != std::string::npos));
+  CHECK((out.error().message.ends_with("cannot allocate memory") ||
+         out.error().message.find("exit code") != std::string::npos));
   CHECK(sink.out().find("survived") == std::string::npos);
   CHECK(cgroups_left() == 0);
 }
 
-TEST_CASE_METHOD(worker_fixture, "more processes can be run in a running container, with input and a terminal") {
+TEST_CASE_METHOD(worker_fixture,
+                 "more processes can be run in a running container, with input and a terminal") {
   store::ref root = busybox();
   auto specs = refs->create(root, {}, {});
   auto mounts = refs->mounts(*specs);

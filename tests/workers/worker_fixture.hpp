@@ -139,12 +139,14 @@ struct worker_fixture {
       fs::create_directories(root / "tmp");
       fs::permissions(root / "tmp", fs::perms(01777));
       fs::copy_file("/bin/busybox", root / "bin/busybox");
-      for (const char* name : {"sh", "cat", "echo", "true", "false", "sleep", "id", "ls", "env", "pwd", "mkdir", "touch",
-                               "ip", "stat", "mount", "head", "yes", "hostname", "ulimit", "nc", "dd", "rm", "test",
-                               "chmod", "kill", "tr", "grep", "readlink", "ps", "wc"}) {
+      for (const char* name :
+           {"sh",    "cat",   "echo", "true",  "false", "sleep", "id",   "ls",       "env",    "pwd",
+            "mkdir", "touch", "ip",   "stat",  "mount", "head",  "yes",  "hostname", "ulimit", "nc",
+            "dd",    "rm",    "test", "chmod", "kill",  "tr",    "grep", "readlink", "ps",     "wc"}) {
         fs::create_symlink("busybox", root / "bin" / name);
       }
-      write_file(root / "etc/passwd", "root:x:0:0:root:/root:/bin/sh\nbuild:x:1000:1001:b:/home/build:/bin/sh\n");
+      write_file(root / "etc/passwd",
+                 "root:x:0:0:root:/root:/bin/sh\nbuild:x:1000:1001:b:/home/build:/bin/sh\n");
       write_file(root / "etc/group", "root:x:0:\nbuild:x:1001:\nextra:x:2000:other,build\nwheel:x:10:root\n");
     });
   }

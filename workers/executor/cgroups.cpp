@@ -82,6 +82,8 @@ status remove_cgroup(const std::string& path) {
     if (::access(group.c_str(), F_OK) != 0) continue;
     if (status s = remove_tree(group); !s) result = std::move(s);
   }
+  // Where the v2 part of a hybrid host is hidden, crun makes plain directories in its place.
+  ::rmdir(("/sys/fs/cgroup/unified" + path).c_str());
   return result;
 }
 

@@ -1,5 +1,5 @@
-// Control groups of containers, whatever hierarchies the host has: v1, v2 or both. Only removal and memory events;
-// the runtime makes and fills them.
+// Control groups of containers, whatever hierarchies the host has: v1, v2 or both. Only removal and memory
+// events; the runtime makes and fills them.
 #pragma once
 
 #include <cstdint>

@@ -41,7 +41,7 @@ struct container_spec {
   bool readonly_rootfs = false;
   std::vector<container_mount> mounts;
   process_spec process;
-  std::string hostname;                                        // empty = buildkitsandbox
+  std::string hostname;                                          // empty = buildkitsandbox
   std::vector<std::pair<std::string, std::string>> extra_hosts;  // name, address
   pb::NetMode network = pb::UNSET;
   pb::SecurityMode security = pb::SANDBOX;

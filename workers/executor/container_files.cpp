@@ -66,7 +66,8 @@ bool valid_address(const std::string& text) {
 }
 
 bool loopback(const std::string& text) {
-  return text.starts_with("127.") || text == "::1" || text.starts_with("::1%") || text.starts_with("::ffff:127.");
+  return text.starts_with("127.") || text == "::1" || text.starts_with("::1%") ||
+         text.starts_with("::ffff:127.");
 }
 
 void append_line(std::string& out, std::string_view key, const std::vector<std::string>& words) {
@@ -140,7 +141,8 @@ mount_stubs::mount_stubs(int root_fd, const std::vector<std::string>& destinatio
 
 void mount_stubs::clean(int root_fd) const {
   for (const auto& path : paths_) {
-    // The run may have put symlinks where there were none: look the parent up again, and only act where it is.
+    // The run may have put symlinks where there were none: look the parent up again, and only act where it
+    // is.
     std::size_t slash = path.rfind('/');
     std::string parent_path = slash == 0 ? "/" : path.substr(0, slash);
     auto real = resolve_in_root(root_fd, parent_path);

@@ -1,5 +1,5 @@
-// The files the executor makes for a container: /etc/hosts and /etc/resolv.conf, and the mount stubs it cleans.
-// The texts are pure functions. Source: executor/oci/hosts.go, resolvconf.go, executor/stubs.go.
+// The files the executor makes for a container: /etc/hosts and /etc/resolv.conf, and the mount stubs it
+// cleans. The texts are pure functions. Source: executor/oci/hosts.go, resolvconf.go, executor/stubs.go.
 #pragma once
 
 #include <optional>
@@ -26,8 +26,8 @@ result<std::string> resolv_conf_text(std::string_view host_text, const dns_setti
 /// Which file of the host to read: systemd-resolved's own when /etc/resolv.conf names only its stub.
 std::string resolv_conf_path(std::string_view etc_text, bool host_network);
 
-/// Remembers which mount points do not exist in a root before a run, and removes after it those that are still
-/// empty, leaving their parents' times as they were.
+/// Remembers which mount points do not exist in a root before a run, and removes after it those that are
+/// still empty, leaving their parents' times as they were.
 class mount_stubs {
  public:
   mount_stubs(int root_fd, const std::vector<std::string>& destinations, bool recursive);

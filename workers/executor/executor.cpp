@@ -112,7 +112,8 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
   KILN_TRY(auto network, network_for_mode(options.network_mode));
   std::error_code ec;
   fs::create_directories(options.root, ec);
-  if (ec) return make_error(errc::internal, "failed to create " + options.root.string() + ": " + ec.message());
+  if (ec)
+    return make_error(errc::internal, "failed to create " + options.root.string() + ": " + ec.message());
   options.root = fs::canonical(options.root, ec);
   if (ec) return make_error(errc::internal, "failed to resolve the executor's root: " + ec.message());
   std::unique_ptr<executor> e(new executor(std::move(options), *std::move(binary)));
@@ -123,8 +124,8 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
   return e;
 }
 
-// What a killed daemon left: for every bundle its container, group and mounts. The order matters: the bundle is what
-// names the rest, so it goes last.
+// What a killed daemon left: for every bundle its container, group and mounts. The order matters: the bundle
+// is what names the rest, so it goes last.
 status executor::sweep() {
   fs::path runtime = options_.root / "runtime";
   fs::path bundles = options_.root / "containers";
@@ -141,7 +142,8 @@ status executor::sweep() {
     std::string group = cgroup_path("", id);
     if (config.is_object()) group = config.value(json::json_pointer("/linux/cgroupsPath"), group);
     if (group.find(':') == std::string::npos) {
-      if (status s = remove_cgroup(group); !s) spdlog::warn("sweeping cgroup {}: {}", group, s.error().message);
+      if (status s = remove_cgroup(group); !s)
+        spdlog::warn("sweeping cgroup {}: {}", group, s.error().message);
     }
     fs::remove_all(runtime / id, ec);
     fs::remove_all(entry.path(), ec);
@@ -164,8 +166,8 @@ result<std::string> executor::resolv_conf_file(bool host_network) {
   resolv_source& source = resolv_[host_network ? 1 : 0];
   struct stat st {};
   if (source.path.empty() || ::stat(source.path.c_str(), &st) != 0) st = {};
-  if (!source.path.empty() && st.st_mtim.tv_sec == source.seconds && st.st_mtim.tv_nsec == source.nanoseconds &&
-      ::access(file.c_str(), F_OK) == 0) {
+  if (!source.path.empty() && st.st_mtim.tv_sec == source.seconds &&
+      st.st_mtim.tv_nsec == source.nanoseconds && ::access(file.c_str(), F_OK) == 0) {
     return file.string();
   }
   source.path = resolv_conf_path(read_text("/etc/resolv.conf"), host_network);
@@ -181,7 +183,8 @@ result<std::string> executor::resolv_conf_file(bool host_network) {
 }
 
 result<std::string> executor::hosts_file(const container_spec& spec, const fs::path& bundle) {
-  bool standard = spec.extra_hosts.empty() && (spec.hostname.empty() || spec.hostname == configs::default_hostname);
+  bool standard =
+      spec.extra_hosts.empty() && (spec.hostname.empty() || spec.hostname == configs::default_hostname);
   fs::path file = standard ? options_.root / "hosts" : bundle / "hosts";
   if (standard) {
     std::lock_guard lock(mutex_);
@@ -208,7 +211,8 @@ result<exit_state> executor::run(const container_spec& wanted, const process_io&
   if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
   container_spec spec = wanted;
   if (spec.id.empty()) spec.id = new_id();
-  if (!valid_id(spec.id)) return make_error(errc::invalid_argument, "invalid container id \"" + spec.id + "\"");
+  if (!valid_id(spec.id))
+    return make_error(errc::invalid_argument, "invalid container id \"" + spec.id + "\"");
   if (spec.process.args.empty()) return make_error(errc::invalid_argument, "no command specified");
 
   auto state = std::make_shared<running>();
@@ -239,8 +243,8 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   KILN_TRY(auto network, provider.make(spec.hostname));
 
   if (::mkdir(state.bundle.c_str(), 0711) != 0) return errno_error(errno, "mkdir " + state.bundle.string());
-  std::string group = cgroup_path(
-      spec.cgroup_parent.empty() ? options_.default_cgroup_parent : spec.cgroup_parent, spec.id);
+  std::string group =
+      cgroup_path(spec.cgroup_parent.empty() ? options_.default_cgroup_parent : spec.cgroup_parent, spec.id);
   // Whatever happens below, nothing of the container stays. The runtime has usually removed its own part.
   struct cleaner {
     executor& self;
@@ -293,7 +297,8 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   working.reset();
 
   KILN_TRY(json config, make_oci_spec(spec, context));
-  KILN_CHECK(write_text(state.bundle / "config.json", config.dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+  KILN_CHECK(write_text(state.bundle / "config.json",
+                        config.dump(-1, ' ', false, json::error_handler_t::replace), 0600));
   {
     std::lock_guard lock(state.mutex);
     state.process = std::move(config["process"]);
@@ -302,7 +307,8 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   runtime_process::options call;
   call.argv = runtime_arguments(group);
   call.pid_file = (state.bundle / "pid").string();
-  call.argv.insert(call.argv.end(), {"run", "--bundle", state.bundle.string(), "--pid-file", call.pid_file, spec.id});
+  call.argv.insert(call.argv.end(),
+                   {"run", "--bundle", state.bundle.string(), "--pid-file", call.pid_file, spec.id});
   call.tty = spec.process.tty;
   call.hide_unified_cgroup = hide_unified_;
   std::uint64_t kills_before = oom_kills();
@@ -316,8 +322,8 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   return end;
 }
 
-result<exit_state> executor::exec(const std::string& container, const process_spec& process, const process_io& io,
-                                  std::stop_token stop) {
+result<exit_state> executor::exec(const std::string& container, const process_spec& process,
+                                  const process_io& io, std::stop_token stop) {
   if (process.args.empty()) return make_error(errc::invalid_argument, "no command specified");
   std::shared_ptr<running> state;
   {
@@ -349,12 +355,15 @@ result<exit_state> executor::exec(const std::string& container, const process_sp
   }
   std::string name = "exec-" + new_id();
   fs::path file = state->bundle / (name + ".json");
-  KILN_CHECK(write_text(file, make_exec_process(own, process, user).dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+  KILN_CHECK(write_text(
+      file, make_exec_process(own, process, user).dump(-1, ' ', false, json::error_handler_t::replace),
+      0600));
 
   runtime_process::options call;
   call.argv = runtime_arguments("");
   call.pid_file = (state->bundle / (name + ".pid")).string();
-  call.argv.insert(call.argv.end(), {"exec", "--process", file.string(), "--pid-file", call.pid_file, container});
+  call.argv.insert(call.argv.end(),
+                   {"exec", "--process", file.string(), "--pid-file", call.pid_file, container});
   call.tty = process.tty;
   call.hide_unified_cgroup = hide_unified_;
   auto code = runtime_process::run(call, io, stop);

@@ -1,7 +1,8 @@
 // Runs containers through an OCI runtime (crun or runc): bundle, cgroup, streams, cancellation, clean-up.
 //
-// Every container has a directory below the executor's root from before anything is made for it until after everything
-// is gone, so a sweep at start finds whatever a killed daemon left. Thread-safe; run() and exec() block their caller.
+// Every container has a directory below the executor's root from before anything is made for it until after
+// everything is gone, so a sweep at start finds whatever a killed daemon left. Thread-safe; run() and exec()
+// block their caller.
 #pragma once
 
 #include <filesystem>

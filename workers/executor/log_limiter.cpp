@@ -60,7 +60,8 @@ std::string log_limiter::pass(std::string_view bytes, clock::time_point now) {
   }
   std::size_t passed = bytes.size();
   if (limit != -1 && size_ > limit) {
-    passed = static_cast<std::size_t>(std::clamp<std::int64_t>(limit - before, 0, static_cast<std::int64_t>(bytes.size())));
+    passed = static_cast<std::size_t>(
+        std::clamp<std::int64_t>(limit - before, 0, static_cast<std::int64_t>(bytes.size())));
   }
   if (passed < bytes.size()) keep_tail_ = true;
   if (keep_tail_) {

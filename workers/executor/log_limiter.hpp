@@ -1,5 +1,5 @@
-// BuildKit's limits on a step's log: what passes, where the clipped mark goes, and the tail kept for an error.
-// Pure but for the clock handed in; one stream, one thread. Source: util/progress/logs/logs.go.
+// BuildKit's limits on a step's log: what passes, where the clipped mark goes, and the tail kept for an
+// error. Pure but for the clock handed in; one stream, one thread. Source: util/progress/logs/logs.go.
 #pragma once
 
 #include <chrono>

@@ -34,7 +34,8 @@ std::unique_ptr<network_provider> no_network() { return std::make_unique<simple_
 result<std::unique_ptr<network_provider>> network_for_mode(const std::string& mode) {
   if (mode == "auto" || mode == "host" || mode.empty()) return host_network();
   if (mode == "bridge" || mode == "cni") {
-    return make_error(errc::unimplemented, "network mode " + mode + " is not supported yet; use auto or host");
+    return make_error(errc::unimplemented,
+                      "network mode " + mode + " is not supported yet; use auto or host");
   }
   return make_error(errc::invalid_argument, "invalid network mode: \"" + mode + "\"");
 }

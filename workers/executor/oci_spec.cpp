@@ -25,22 +25,54 @@ using nlohmann::json;
 
 const std::vector<std::string>& default_capabilities() {
   static const std::vector<std::string> names{
-      "CAP_CHOWN",  "CAP_DAC_OVERRIDE", "CAP_FSETID",  "CAP_FOWNER", "CAP_MKNOD",            "CAP_NET_RAW",    "CAP_SETGID",
-      "CAP_SETUID", "CAP_SETFCAP",      "CAP_SETPCAP", "CAP_KILL",   "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_AUDIT_WRITE"};
+      "CAP_CHOWN",   "CAP_DAC_OVERRIDE",     "CAP_FSETID",     "CAP_FOWNER",     "CAP_MKNOD",
+      "CAP_NET_RAW", "CAP_SETGID",           "CAP_SETUID",     "CAP_SETFCAP",    "CAP_SETPCAP",
+      "CAP_KILL",    "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_AUDIT_WRITE"};
   return names;
 }
 
 // Names by number (linux/capability.h).
-constexpr const char* capability_names[] = {
-    "CAP_CHOWN",           "CAP_DAC_OVERRIDE",  "CAP_DAC_READ_SEARCH", "CAP_FOWNER",       "CAP_FSETID",
-    "CAP_KILL",            "CAP_SETGID",        "CAP_SETUID",          "CAP_SETPCAP",      "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",       "CAP_NET_RAW",      "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",       "CAP_SYS_MODULE",    "CAP_SYS_RAWIO",       "CAP_SYS_CHROOT",   "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",       "CAP_SYS_ADMIN",     "CAP_SYS_BOOT",        "CAP_SYS_NICE",     "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",        "CAP_SYS_TTY_CONFIG", "CAP_MKNOD",          "CAP_LEASE",        "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",   "CAP_SETFCAP",       "CAP_MAC_OVERRIDE",    "CAP_MAC_ADMIN",    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",      "CAP_BLOCK_SUSPEND", "CAP_AUDIT_READ",      "CAP_PERFMON",      "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE"};
+constexpr const char* capability_names[] = {"CAP_CHOWN",
+                                            "CAP_DAC_OVERRIDE",
+                                            "CAP_DAC_READ_SEARCH",
+                                            "CAP_FOWNER",
+                                            "CAP_FSETID",
+                                            "CAP_KILL",
+                                            "CAP_SETGID",
+                                            "CAP_SETUID",
+                                            "CAP_SETPCAP",
+                                            "CAP_LINUX_IMMUTABLE",
+                                            "CAP_NET_BIND_SERVICE",
+                                            "CAP_NET_BROADCAST",
+                                            "CAP_NET_ADMIN",
+                                            "CAP_NET_RAW",
+                                            "CAP_IPC_LOCK",
+                                            "CAP_IPC_OWNER",
+                                            "CAP_SYS_MODULE",
+                                            "CAP_SYS_RAWIO",
+                                            "CAP_SYS_CHROOT",
+                                            "CAP_SYS_PTRACE",
+                                            "CAP_SYS_PACCT",
+                                            "CAP_SYS_ADMIN",
+                                            "CAP_SYS_BOOT",
+                                            "CAP_SYS_NICE",
+                                            "CAP_SYS_RESOURCE",
+                                            "CAP_SYS_TIME",
+                                            "CAP_SYS_TTY_CONFIG",
+                                            "CAP_MKNOD",
+                                            "CAP_LEASE",
+                                            "CAP_AUDIT_WRITE",
+                                            "CAP_AUDIT_CONTROL",
+                                            "CAP_SETFCAP",
+                                            "CAP_MAC_OVERRIDE",
+                                            "CAP_MAC_ADMIN",
+                                            "CAP_SYSLOG",
+                                            "CAP_WAKE_ALARM",
+                                            "CAP_BLOCK_SUSPEND",
+                                            "CAP_AUDIT_READ",
+                                            "CAP_PERFMON",
+                                            "CAP_BPF",
+                                            "CAP_CHECKPOINT_RESTORE"};
 
 // Everything this process may give away.
 std::vector<std::string> all_capabilities() {
@@ -51,7 +83,8 @@ std::vector<std::string> all_capabilities() {
   return names;
 }
 
-json mount_entry(std::string destination, std::string type, std::string source, std::vector<std::string> options) {
+json mount_entry(std::string destination, std::string type, std::string source,
+                 std::vector<std::string> options) {
   return {{"destination", std::move(destination)},
           {"type", std::move(type)},
           {"source", std::move(source)},
@@ -91,7 +124,8 @@ int free_loop_device() {
 json insecure_devices() {
   json devices = json::array();
   auto add = [&](std::string path, std::string type, int major, int minor) {
-    devices.push_back({{"path", std::move(path)}, {"type", std::move(type)}, {"major", major}, {"minor", minor}});
+    devices.push_back(
+        {{"path", std::move(path)}, {"type", std::move(type)}, {"major", major}, {"minor", minor}});
   };
   add("/dev/kmsg", "c", 1, 11);
   add("/dev/cuse", "c", 10, 203);
@@ -111,7 +145,8 @@ json standard_mounts(bool insecure, const spec_context& context) {
   } else {
     mounts.push_back(mount_entry("/proc", "bind", "/proc", {"rbind"}));
   }
-  mounts.push_back(mount_entry("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
+  mounts.push_back(
+      mount_entry("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}));
   mounts.push_back(mount_entry("/dev/pts", "devpts", "devpts",
                                {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}));
   mounts.push_back(
@@ -121,8 +156,8 @@ json standard_mounts(bool insecure, const spec_context& context) {
       mount_entry("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", insecure ? "rw" : "ro"}));
   mounts.push_back(mount_entry("/etc/resolv.conf", "bind", context.resolv_conf, {"rbind", "ro"}));
   mounts.push_back(mount_entry("/etc/hosts", "bind", context.hosts_file, {"rbind", "ro"}));
-  mounts.push_back(
-      mount_entry("/sys/fs/cgroup", "cgroup", "cgroup", {insecure ? "rw" : "ro", "nosuid", "noexec", "nodev"}));
+  mounts.push_back(mount_entry("/sys/fs/cgroup", "cgroup", "cgroup",
+                               {insecure ? "rw" : "ro", "nosuid", "noexec", "nodev"}));
   return mounts;
 }
 
@@ -226,9 +261,12 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
   if (insecure) {
     if (!in_user_namespace()) lin["devices"] = insecure_devices();
   } else {
-    lin["maskedPaths"] = {"/proc/acpi",        "/proc/asound",     "/proc/kcore",       "/proc/keys",
-                          "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
-                          "/sys/firmware",     "/sys/devices/virtual/powercap", "/proc/scsi"};
+    lin["maskedPaths"] = {"/proc/acpi",          "/proc/asound",
+                          "/proc/kcore",         "/proc/keys",
+                          "/proc/latency_stats", "/proc/timer_list",
+                          "/proc/timer_stats",   "/proc/sched_debug",
+                          "/sys/firmware",       "/sys/devices/virtual/powercap",
+                          "/proc/scsi"};
     lin["readonlyPaths"] = {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"};
     if (seccomp_enabled()) {
       static const json profile =

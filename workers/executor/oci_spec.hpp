@@ -1,5 +1,5 @@
-// The OCI runtime configuration (config.json) of a build container. Pure but for a few questions about the host,
-// which are asked once. Source: executor/oci/spec_linux.go, containerd pkg/oci, runtime-spec 1.0.
+// The OCI runtime configuration (config.json) of a build container. Pure but for a few questions about the
+// host, which are asked once. Source: executor/oci/spec_linux.go, containerd pkg/oci, runtime-spec 1.0.
 #pragma once
 
 #include <optional>

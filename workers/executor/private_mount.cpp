@@ -47,7 +47,8 @@ result<private_mount> private_mount::tmpfs(std::filesystem::path directory, unsi
   if (::mkdir(point.c_str(), 0700) != 0) return errno_error(errno, "mkdir " + point.string());
   m.directory_ = std::move(directory);
   m.path_ = point;
-  if (::mount("tmpfs", point.c_str(), "tmpfs", flags, options.c_str()) != 0) return errno_error(errno, "mount tmpfs");
+  if (::mount("tmpfs", point.c_str(), "tmpfs", flags, options.c_str()) != 0)
+    return errno_error(errno, "mount tmpfs");
   return m;
 }
 

@@ -24,7 +24,8 @@ class private_mount {
   /// `directory`, a fresh directory this takes over and removes.
   static result<private_mount> bind(int fd, std::filesystem::path directory);
   /// An empty tmpfs in `directory`, a fresh directory this takes over. `flags` as for mount(2).
-  static result<private_mount> tmpfs(std::filesystem::path directory, unsigned long flags, const std::string& options);
+  static result<private_mount> tmpfs(std::filesystem::path directory, unsigned long flags,
+                                     const std::string& options);
 
   const std::filesystem::path& path() const noexcept { return path_; }
 

@@ -89,8 +89,8 @@ result<std::string> resolve_in_root(int root_fd, std::string_view path) {
   return text();
 }
 
-result<unique_fd> make_directories_in_root(int root_fd, std::string_view path, mode_t mode, uid_t uid, gid_t gid,
-                                           std::vector<std::string>* made) {
+result<unique_fd> make_directories_in_root(int root_fd, std::string_view path, mode_t mode, uid_t uid,
+                                           gid_t gid, std::vector<std::string>* made) {
   KILN_TRY(std::string resolved, resolve_in_root(root_fd, path));
   unique_fd current(::openat(root_fd, ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!current) return errno_error(errno, "open /");
@@ -102,7 +102,8 @@ result<unique_fd> make_directories_in_root(int root_fd, std::string_view path, m
     unique_fd next(::openat(current.get(), part.c_str(), O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC));
     if (!next) return errno_error(errno, "mkdir " + so_far);
     if (created) {
-      if (::fchownat(next.get(), "", uid, gid, AT_EMPTY_PATH) != 0) return errno_error(errno, "chown " + so_far);
+      if (::fchownat(next.get(), "", uid, gid, AT_EMPTY_PATH) != 0)
+        return errno_error(errno, "chown " + so_far);
       // chmod by name: the umask took bits from mkdirat's mode, and O_PATH knows no fchmod.
       if (::fchmodat(current.get(), part.c_str(), mode, 0) != 0) return errno_error(errno, "chmod " + so_far);
       if (made != nullptr) made->push_back(so_far);
@@ -127,7 +128,8 @@ result<std::string> read_file_in_root(int root_fd, const std::string& path, std:
     if (n == 0) return text;
     text.append(buffer.data(), static_cast<std::size_t>(n));
     if (text.size() > limit) {
-      return make_error(errc::failed_precondition, "\"" + path + "\" exceeds " + std::to_string(limit) + " bytes");
+      return make_error(errc::failed_precondition,
+                        "\"" + path + "\" exceeds " + std::to_string(limit) + " bytes");
     }
   }
 }

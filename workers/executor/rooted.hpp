@@ -1,5 +1,5 @@
-// Paths inside a root file system that is not ours: every look-up stays below the root, whatever symlinks say.
-// Blocking kernel calls only; any thread.
+// Paths inside a root file system that is not ours: every look-up stays below the root, whatever symlinks
+// say. Blocking kernel calls only; any thread.
 #pragma once
 
 #include <string>
@@ -23,8 +23,8 @@ result<std::string> resolve_in_root(int root_fd, std::string_view path);
 
 /// Makes the directories of `path` that are missing, resolving inside the root, with this mode and
 /// owner; the last component's descriptor (O_PATH). Names made, top first, are added to `made`.
-result<unique_fd> make_directories_in_root(int root_fd, std::string_view path, mode_t mode, uid_t uid, gid_t gid,
-                                           std::vector<std::string>* made = nullptr);
+result<unique_fd> make_directories_in_root(int root_fd, std::string_view path, mode_t mode, uid_t uid,
+                                           gid_t gid, std::vector<std::string>* made = nullptr);
 
 /// A small file's content; failed_precondition above `limit` bytes or if it is no regular file.
 result<std::string> read_file_in_root(int root_fd, const std::string& path, std::size_t limit);

@@ -61,8 +61,10 @@ result<child> spawn(const std::vector<std::string>& argv, const streams& fds, bo
     ::dup2(fds.out, 1);
     ::dup2(fds.err, 2);
     if (hide_unified_cgroup) {
+      // An empty tmpfs in its place: the runtime makes directories there, which go with the namespace.
       if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0 ||
-          ::umount2("/sys/fs/cgroup/unified", MNT_DETACH) != 0) {
+          ::umount2("/sys/fs/cgroup/unified", MNT_DETACH) != 0 ||
+          ::mount("tmpfs", "/sys/fs/cgroup/unified", "tmpfs", 0, "mode=755,size=1m") != 0) {
         failed = errno;
         ::_exit(127);
       }
@@ -125,7 +127,8 @@ void kill_container(const std::string& pid_file, pid_t runtime) {
   std::string line;
   while (std::getline(status, line)) {
     if (!line.starts_with("PPid:")) continue;
-    if (std::atol(line.c_str() + 5) == runtime) ::syscall(SYS_pidfd_send_signal, fd.get(), SIGKILL, nullptr, 0);
+    if (std::atol(line.c_str() + 5) == runtime)
+      ::syscall(SYS_pidfd_send_signal, fd.get(), SIGKILL, nullptr, 0);
     return;
   }
 }
@@ -225,7 +228,8 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
     }
     if (stopping) {
       kill_container(what.pid_file, process.pid);
-      if (clock::now() > kill_until) ::syscall(SYS_pidfd_send_signal, process.pidfd.get(), SIGKILL, nullptr, 0);
+      if (clock::now() > kill_until)
+        ::syscall(SYS_pidfd_send_signal, process.pidfd.get(), SIGKILL, nullptr, 0);
     }
     if (polled[0].revents != 0 && !drain(out.get(), 1, io, false)) polled[0].fd = -1;
     if (polled[1].revents != 0 && !drain(err.get(), 2, io, false)) polled[1].fd = -1;
@@ -260,7 +264,8 @@ bool process_control::write_input(std::string_view bytes) {
   {
     std::unique_lock lock(mutex_);
     if (!wait_attached(lock) || !input_) return false;
-    fd.reset(::fcntl(input_.get(), F_DUPFD_CLOEXEC, 3));  // so that the end of the process does not wait for us
+    fd.reset(
+        ::fcntl(input_.get(), F_DUPFD_CLOEXEC, 3));  // so that the end of the process does not wait for us
   }
   while (!bytes.empty()) {
     pollfd p{fd.get(), POLLOUT, 0};

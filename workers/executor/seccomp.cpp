@@ -97,7 +97,8 @@ json default_seccomp(const std::string& architecture, kernel_version kernel,
   bool s390 = architecture == "s390x";
   if (architecture == "ppc64le") rules.push_back(allow("sync_file_range2 swapcontext"));
   if (architecture == "arm" || architecture == "arm64") {
-    rules.push_back(allow("arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"));
+    rules.push_back(
+        allow("arm_fadvise64_64 arm_sync_file_range sync_file_range2 breakpoint cacheflush set_tls"));
   }
   if (architecture == "amd64") rules.push_back(allow("arch_prctl"));
   if (x86) rules.push_back(allow("modify_ldt"));
@@ -107,7 +108,8 @@ json default_seccomp(const std::string& architecture, kernel_version kernel,
     if (capabilities.contains(capability)) rules.push_back(allow(names));
   }
   if (!capabilities.contains("CAP_SYS_ADMIN")) {
-    // New namespaces need the capability; clone3 hides its flags in memory, so programs must fall back to clone.
+    // New namespaces need the capability; clone3 hides its flags in memory, so programs must fall back to
+    // clone.
     rules.push_back(allow_if("clone", s390 ? 1 : 0, clone_namespace_flags, "SCMP_CMP_MASKED_EQ"));
     rules.push_back({{"names", {"clone3"}}, {"action", "SCMP_ACT_ERRNO"}, {"errnoRet", enosys}});
   }

@@ -1,5 +1,5 @@
-// The system calls a build container may make, by what allows them. Names only; seccomp.cpp makes a profile of them.
-// Facts as in the default profile of Docker and containerd (moby/profiles).
+// The system calls a build container may make, by what allows them. Names only; seccomp.cpp makes a profile
+// of them. Facts as in the default profile of Docker and containerd (moby/profiles).
 #pragma once
 
 namespace kiln::workers::seccomp_data {

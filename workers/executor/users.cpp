@@ -40,8 +40,10 @@ std::vector<std::string_view> split(std::string_view text, char separator) {
 }
 
 std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '\r')) text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r')) text.remove_suffix(1);
+  while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '\r'))
+    text.remove_prefix(1);
+  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r'))
+    text.remove_suffix(1);
   return text;
 }
 
@@ -66,7 +68,8 @@ result<std::uint32_t> in_range(std::int64_t id) {
 }
 
 void include_own_group(user_ids& ids) {
-  if (std::find(ids.additional_gids.begin(), ids.additional_gids.end(), ids.gid) == ids.additional_gids.end()) {
+  if (std::find(ids.additional_gids.begin(), ids.additional_gids.end(), ids.gid) ==
+      ids.additional_gids.end()) {
     ids.additional_gids.insert(ids.additional_gids.begin(), ids.gid);
   }
 }
@@ -111,8 +114,8 @@ result<user_ids> find_user(std::string_view spec, const std::optional<std::strin
     });
     if (!group_found) {
       if (!group_number) {
-        return make_error(errc::invalid_argument,
-                          "unable to find group " + std::string(group_name) + ": no matching entries in group file");
+        return make_error(errc::invalid_argument, "unable to find group " + std::string(group_name) +
+                                                      ": no matching entries in group file");
       }
       KILN_TRY(ids.gid, in_range(*group_number));
     }

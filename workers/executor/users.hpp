@@ -1,5 +1,6 @@
 // Users and groups by name, as a root file system's own /etc/passwd and /etc/group have them.
-// The look-ups are pure functions of the files' texts. Source: moby/sys/user GetExecUser, executor/oci/user.go.
+// The look-ups are pure functions of the files' texts. Source: moby/sys/user GetExecUser,
+// executor/oci/user.go.
 #pragma once
 
 #include <cstdint>

@@ -36,12 +36,16 @@ bool missing(const error& e) { return e.code == errc::not_found || e.code == err
 class agent_socket final : public ssh_socket {
  public:
   agent_socket(std::string directory, std::shared_ptr<session_caller> caller, std::string id)
-      : directory_(std::move(directory)), path_(directory_ + "/ssh_auth_sock"), caller_(std::move(caller)), id_(std::move(id)) {}
+      : directory_(std::move(directory)),
+        path_(directory_ + "/ssh_auth_sock"),
+        caller_(std::move(caller)),
+        id_(std::move(id)) {}
 
   ~agent_socket() override {
     stopping_.request_stop();
     std::uint64_t one = 1;
-    if (wake_) [[maybe_unused]] ssize_t n = ::write(wake_.get(), &one, sizeof one);
+    if (wake_) [[maybe_unused]]
+      ssize_t n = ::write(wake_.get(), &one, sizeof one);
     if (acceptor_.joinable()) acceptor_.join();
     for (auto& c : connections_) {
       ::shutdown(c.fd.get(), SHUT_RDWR);
@@ -68,7 +72,8 @@ class agent_socket final : public ssh_socket {
         ::listen(listener_.get(), 16) != 0) {
       return errno_error(errno, "listen " + path_);
     }
-    if (::chown(path_.c_str(), options.uid(), options.gid()) != 0 || ::chmod(path_.c_str(), options.mode() & 0777) != 0) {
+    if (::chown(path_.c_str(), options.uid(), options.gid()) != 0 ||
+        ::chmod(path_.c_str(), options.mode() & 0777) != 0) {
       return errno_error(errno, "chown " + path_);
     }
     acceptor_ = std::thread([this] { accept_all(); });
@@ -164,7 +169,8 @@ result<std::optional<std::string>> find_secret(const std::string& id, const job_
     moby::buildkit::secrets::v1::GetSecretResponse response;
     if (!response.ParseFromString(bytes)) return make_error(errc::internal, "invalid answer to GetSecret");
     if (response.data().size() > configs::max_secret_size) {
-      return make_error(errc::invalid_argument, "secret " + id + " is too big: " + std::to_string(response.data().size()));
+      return make_error(errc::invalid_argument,
+                        "secret " + id + " is too big: " + std::to_string(response.data().size()));
     }
     found = response.data();
     return {};

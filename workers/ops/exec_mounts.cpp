@@ -61,14 +61,16 @@ status exec_mounts::prepare(const pb::ExecOp& op, std::span<const store::ref> in
   return {};
 }
 
-status exec_mounts::prepare_one(const pb::ExecOp& op, const pb::Mount& m, std::span<const store::ref> inputs) {
+status exec_mounts::prepare_one(const pb::ExecOp& op, const pb::Mount& m,
+                                std::span<const store::ref> inputs) {
   bool is_root = m.dest() == "/";
   std::string destination =
       m.dest().starts_with('/') ? clean_absolute(m.dest()) : clean_absolute(op.meta().cwd() + "/" + m.dest());
   store::ref base;
   if (m.input() != no_input) {
     if (m.input() < 0 || m.input() >= static_cast<std::int64_t>(inputs.size())) {
-      return make_error(errc::invalid_argument, "missing input " + std::to_string(m.input()) + " of mount " + m.dest());
+      return make_error(errc::invalid_argument,
+                        "missing input " + std::to_string(m.input()) + " of mount " + m.dest());
     }
     base = inputs[static_cast<std::size_t>(m.input())];
   }
@@ -101,7 +103,8 @@ status exec_mounts::prepare_one(const pb::ExecOp& op, const pb::Mount& m, std::s
     case pb::SECRET: return add_secret(m, destination);
     case pb::SSH: return add_ssh(m, destination);
     default:
-      return make_error(errc::invalid_argument, "mount type " + std::to_string(m.mounttype()) + " not implemented");
+      return make_error(errc::invalid_argument,
+                        "mount type " + std::to_string(m.mounttype()) + " not implemented");
   }
 
   if (is_root) {
@@ -175,7 +178,8 @@ status exec_mounts::add_secret(const pb::Mount& m, const std::string& destinatio
   if (!fd) return errno_error(errno, "unable to setup secret mount");
   const std::string& bytes = **secret;
   if (::write(fd.get(), bytes.data(), bytes.size()) != static_cast<ssize_t>(bytes.size()) ||
-      ::fchown(fd.get(), options.uid(), options.gid()) != 0 || ::fchmod(fd.get(), options.mode() & 0777) != 0) {
+      ::fchown(fd.get(), options.uid(), options.gid()) != 0 ||
+      ::fchmod(fd.get(), options.mode() & 0777) != 0) {
     return errno_error(errno, "unable to setup secret mount");
   }
   mounts_.push_back({destination, "bind", file, {"ro", "rbind"}});
@@ -206,7 +210,8 @@ void exec_mounts::unmount_all() {
 
 result<std::vector<store::ref>> exec_mounts::commit() {
   unmount_all();
-  std::stable_sort(outputs_.begin(), outputs_.end(), [](const output& a, const output& b) { return a.index < b.index; });
+  std::stable_sort(outputs_.begin(), outputs_.end(),
+                   [](const output& a, const output& b) { return a.index < b.index; });
   std::vector<store::ref> refs;
   for (auto& o : outputs_) {
     if (!o.snapshot) {

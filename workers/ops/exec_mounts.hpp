@@ -1,6 +1,6 @@
-// The mounts of one exec step: from what the op says and its inputs to what a container gets, and back to outputs.
-// Owns everything made on the way; destroying it gives all of it back. One step, one thread.
-// Source: features.md D2; solver/llbsolver/mounts/mount.go, frontend/gateway/container.
+// The mounts of one exec step: from what the op says and its inputs to what a container gets, and back to
+// outputs. Owns everything made on the way; destroying it gives all of it back. One step, one thread. Source:
+// features.md D2; solver/llbsolver/mounts/mount.go, frontend/gateway/container.
 #pragma once
 
 #include <list>
@@ -35,7 +35,7 @@ class exec_mounts {
  private:
   struct output {
     std::int64_t index = 0;
-    store::ref same;            // passed through, or
+    store::ref same;              // passed through, or
     store::mutable_ref snapshot;  // to be committed
   };
 
@@ -67,7 +67,7 @@ class exec_mounts {
   std::vector<store::mounted> mounted_;
   std::vector<std::unique_ptr<ssh_socket>> sockets_;
   std::map<std::string, std::shared_ptr<cache_mount>> caches_;  // by key: the same one twice in a step
-  std::vector<private_mount> private_mounts_;  // gone before what they show
+  std::vector<private_mount> private_mounts_;                   // gone before what they show
 };
 
 }  // namespace kiln::workers

@@ -16,7 +16,6 @@ namespace kiln::workers {
 
 namespace {
 
-
 /// A snapshot being changed, mounted.
 struct open_state {
   store::mutable_ref snapshot;
@@ -38,7 +37,8 @@ result<unique_fd> open_root(const store::mounted& m) {
 
 class file_solver {
  public:
-  file_solver(store::ref_store& refs, const op_request& request, std::span<const store::ref> inputs, const job_context& job)
+  file_solver(store::ref_store& refs, const op_request& request, std::span<const store::ref> inputs,
+              const job_context& job)
       : refs_(refs), request_(request), op_(request.op.file()), inputs_(inputs), job_(job) {}
 
   result<std::vector<store::ref>> solve() {
@@ -94,7 +94,8 @@ class file_solver {
       case pb::FileAction::kCopy: return action.copy().has_owner() ? &action.copy().owner() : nullptr;
       case pb::FileAction::kMkfile: return action.mkfile().has_owner() ? &action.mkfile().owner() : nullptr;
       case pb::FileAction::kMkdir: return action.mkdir().has_owner() ? &action.mkdir().owner() : nullptr;
-      case pb::FileAction::kSymlink: return action.symlink().has_owner() ? &action.symlink().owner() : nullptr;
+      case pb::FileAction::kSymlink:
+        return action.symlink().has_owner() ? &action.symlink().owner() : nullptr;
       default: return nullptr;
     }
   }

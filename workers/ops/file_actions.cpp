@@ -35,7 +35,8 @@ result<entry> open_entry(int root, const std::string& resolved, const std::strin
   return e;
 }
 
-status finish(const entry& e, const std::optional<file_owner>& owner, std::int64_t timestamp, const std::string& what) {
+status finish(const entry& e, const std::optional<file_owner>& owner, std::int64_t timestamp,
+              const std::string& what) {
   if (owner && fchownat(e.directory.get(), e.name.c_str(), owner->uid, owner->gid, AT_SYMLINK_NOFOLLOW) != 0)
     return errno_error(errno, what);
   return set_times(e.directory.get(), e.name, timestamp);
@@ -56,8 +57,8 @@ status remove_one(int root, const std::string& path, bool allow_not_found) {
   return store::remove_tree(store::fd_path(parent.get()) + "/" + name);
 }
 
-void walk_matches(int directory, const std::string& prefix, const std::string& below, const path_pattern& pattern,
-                  std::vector<std::string>& found, int depth) {
+void walk_matches(int directory, const std::string& prefix, const std::string& below,
+                  const path_pattern& pattern, std::vector<std::string>& found, int depth) {
   auto names = store::list_names(directory);
   if (!names.ok() || depth < 0) return;
   for (const auto& name : *names) {
@@ -83,7 +84,8 @@ status set_times(int directory, const std::string& name, std::int64_t timestamp_
     --seconds;
   }
   timespec times[2] = {{seconds, rest}, {seconds, rest}};
-  if (utimensat(directory, name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0) return errno_error(errno, "failed to utime " + name);
+  if (utimensat(directory, name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno_error(errno, "failed to utime " + name);
   return {};
 }
 
@@ -115,12 +117,14 @@ status make_file(int root, const pb::FileActionMkFile& action, const std::option
   auto mode = static_cast<mode_t>(action.mode()) & 0777;
   KILN_TRY(auto path, resolve_in_root(root, action.path()));
   KILN_TRY(auto e, open_entry(root, path, what));
-  unique_fd file{openat(e.directory.get(), e.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)};
+  unique_fd file{
+      openat(e.directory.get(), e.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, mode)};
   if (file) {
     if (fchmod(file.get(), mode) != 0) return errno_error(errno, what);
   } else {
     if (errno != EEXIST) return errno_error(errno, what);
-    file = unique_fd{openat(e.directory.get(), e.name.c_str(), O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
+    file = unique_fd{
+        openat(e.directory.get(), e.name.c_str(), O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
     if (!file) return errno_error(errno, what);
   }
   KILN_CHECK(store::write_all(file.get(), action.data()));
@@ -132,7 +136,8 @@ status make_symlink(int root, const pb::FileActionSymlink& action, const std::op
   auto what = "symlink " + action.oldpath() + " " + clean_absolute(action.newpath());
   KILN_TRY(auto path, resolve_in_root(root, action.newpath()));
   KILN_TRY(auto e, open_entry(root, path, what));
-  if (symlinkat(action.oldpath().c_str(), e.directory.get(), e.name.c_str()) != 0) return errno_error(errno, what);
+  if (symlinkat(action.oldpath().c_str(), e.directory.get(), e.name.c_str()) != 0)
+    return errno_error(errno, what);
   return finish(e, owner, action.timestamp(), what);
 }
 

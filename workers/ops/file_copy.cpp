@@ -44,7 +44,8 @@ std::string clean_keeping_slash(const std::string& path) {
 
 class copier {
  public:
-  copier(int root, const pb::FileActionCopy& action, const std::optional<file_owner>& owner, const job_context& job)
+  copier(int root, const pb::FileActionCopy& action, const std::optional<file_owner>& owner,
+         const job_context& job)
       : root_(root), action_(action), owner_(owner), job_(job) {}
 
   status prepare() {
@@ -72,7 +73,8 @@ class copier {
 
     unique_fd from_directory{open_in_root(source_root, parent_of(from), O_PATH | O_DIRECTORY)};
     struct stat info;
-    if (!from_directory || fstatat(from_directory.get(), base_of(from).c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    if (!from_directory ||
+        fstatat(from_directory.get(), base_of(from).c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
       return errno_error(errno, "lstat " + from);
     bool is_directory = S_ISDIR(info.st_mode);
 
@@ -135,8 +137,9 @@ class copier {
     return fd && fstat(fd.get(), &info) == 0;
   }
 
-  status copy_entry(frame& parent, const std::string& name, const std::string& to_name, const std::string& relative,
-                    bool overwrite, const pattern_list::match_info& parent_included,
+  status copy_entry(frame& parent, const std::string& name, const std::string& to_name,
+                    const std::string& relative, bool overwrite,
+                    const pattern_list::match_info& parent_included,
                     const pattern_list::match_info& parent_excluded, int depth) {
     KILN_CHECK(job_.check());
     if (depth > depth_max) return make_error(errc::failed_precondition, "directory too deep: " + relative);
@@ -154,8 +157,8 @@ class copier {
     if (fstatat(parent.source.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
       return errno_error(errno, "failed to stat " + relative);
     if (S_ISDIR(info.st_mode)) {
-      return copy_directory(parent, name, to_name, relative, info, overwrite, included, excluded, include_info,
-                            exclude_info, depth);
+      return copy_directory(parent, name, to_name, relative, info, overwrite, included, excluded,
+                            include_info, exclude_info, depth);
     }
     if (!included) return {};
     KILN_CHECK(ensure(parent));
@@ -164,24 +167,25 @@ class copier {
     return copy_info(parent, name, to_name, info);
   }
 
-  status copy_directory(frame& parent, const std::string& name, const std::string& to_name, const std::string& relative,
-                        const struct stat& info, bool overwrite, bool included, bool excluded,
-                        const pattern_list::match_info& include_info, const pattern_list::match_info& exclude_info,
-                        int depth) {
+  status copy_directory(frame& parent, const std::string& name, const std::string& to_name,
+                        const std::string& relative, const struct stat& info, bool overwrite, bool included,
+                        bool excluded, const pattern_list::match_info& include_info,
+                        const pattern_list::match_info& exclude_info, int depth) {
     frame here;
     here.parent = &parent;
     here.info = info;
     here.source_name = name;
     here.name = to_name;
     here.path = to_name == "." ? parent.path : parent.path + "/" + to_name;
-    here.source = unique_fd{openat(parent.source.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
+    here.source =
+        unique_fd{openat(parent.source.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
     if (!here.source) return errno_error(errno, "failed to read " + relative);
     if (included) KILN_CHECK(ensure(here, overwrite));
     if (!excluded || exclude_.has_exclusions()) {
       KILN_TRY(auto names, store::list_names(here.source.get()));
       for (const auto& child : names)
-        KILN_CHECK(copy_entry(here, child, child, relative.empty() ? child : relative + "/" + child, true, include_info,
-                              exclude_info, depth + 1));
+        KILN_CHECK(copy_entry(here, child, child, relative.empty() ? child : relative + "/" + child, true,
+                              include_info, exclude_info, depth + 1));
     }
     if (!here.ready) return {};
     if (here.made || (included && overwrite)) return copy_info(parent, name, to_name, info);
@@ -224,11 +228,13 @@ class copier {
       return {};
     }
     if (!action_.alwaysreplaceexistingdestpaths())
-      return make_error(errc::failed_precondition, "cannot replace to directory " + parent.path + "/" + name + " with file");
+      return make_error(errc::failed_precondition,
+                        "cannot replace to directory " + parent.path + "/" + name + " with file");
     return store::remove_tree(store::fd_path(to) + "/" + name);
   }
 
-  status copy_file(const frame& parent, const std::string& name, const std::string& to_name, const struct stat& info) {
+  status copy_file(const frame& parent, const std::string& name, const std::string& to_name,
+                   const struct stat& info) {
     int from = parent.source.get();
     int to = parent.target.get();
     auto shown = parent.path + "/" + to_name;
@@ -237,7 +243,8 @@ class copier {
         auto [known, fresh] = links_.try_emplace({info.st_dev, info.st_ino}, shown);
         if (!fresh) {
           unique_fd directory{open_in_root(root_, parent_of(known->second), O_PATH | O_DIRECTORY)};
-          if (!directory || linkat(directory.get(), base_of(known->second).c_str(), to, to_name.c_str(), 0) != 0)
+          if (!directory ||
+              linkat(directory.get(), base_of(known->second).c_str(), to, to_name.c_str(), 0) != 0)
             return errno_error(errno, "failed to create hard link " + shown);
           return {};
         }
@@ -253,7 +260,8 @@ class copier {
       auto n = readlinkat(from, name.c_str(), link.data(), link.size() - 1);
       if (n < 0) return errno_error(errno, "failed to read link: " + shown);
       link.resize(static_cast<std::size_t>(n));
-      if (symlinkat(link.c_str(), to, to_name.c_str()) != 0) return errno_error(errno, "failed to create symlink: " + shown);
+      if (symlinkat(link.c_str(), to, to_name.c_str()) != 0)
+        return errno_error(errno, "failed to create symlink: " + shown);
       return {};
     }
     if (mknodat(to, to_name.c_str(), info.st_mode, info.st_rdev) != 0)
@@ -261,7 +269,8 @@ class copier {
     return {};
   }
 
-  status copy_info(const frame& parent, const std::string& name, const std::string& to_name, const struct stat& info) const {
+  status copy_info(const frame& parent, const std::string& name, const std::string& to_name,
+                   const struct stat& info) const {
     int to = parent.target.get();
     auto shown = parent.path + "/" + to_name;
     auto who = owner_.value_or(file_owner{info.st_uid, info.st_gid});
@@ -298,7 +307,8 @@ class copier {
       if (name.starts_with("trusted.overlay.") || name.starts_with("user.overlay.")) continue;
       char value[65536];
       auto length = lgetxattr(from.c_str(), name.c_str(), value, sizeof value);
-      if (length < 0 || lsetxattr(to.c_str(), name.c_str(), value, static_cast<std::size_t>(length), 0) == 0) continue;
+      if (length < 0 || lsetxattr(to.c_str(), name.c_str(), value, static_cast<std::size_t>(length), 0) == 0)
+        continue;
       spdlog::debug("xattr {} of {} not copied: {}", name, from, errno_error(errno, "lsetxattr").message);
     }
   }
@@ -320,7 +330,8 @@ result<bool> try_unpack(int source_root, const std::string& source, int root, co
                         const std::optional<file_owner>& owner, const job_context& job) {
   unique_fd file{open_in_root(source_root, source, O_RDONLY | O_NONBLOCK)};
   struct stat info;
-  if (!file || fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode) || !store::is_archive(file.get())) return false;
+  if (!file || fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode) || !store::is_archive(file.get()))
+    return false;
   KILN_TRY(auto target, resolve_in_root(root, destination));
   std::vector<std::string> made;
   auto who = owner.value_or(file_owner{});

@@ -53,7 +53,8 @@ class diff_handler final : public layer_handler {
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref> inputs,
                                       const job_context&) override {
     const pb::DiffOp& op = request.op.diff();
-    if (!op.has_lower() || !op.has_upper()) return make_error(errc::invalid_argument, "diff needs lower and upper");
+    if (!op.has_lower() || !op.has_upper())
+      return make_error(errc::invalid_argument, "diff needs lower and upper");
     KILN_TRY(auto lower, input_at(inputs, op.lower().input()));
     KILN_TRY(auto upper, input_at(inputs, op.upper().input()));
     if (!lower && !upper) return std::vector<store::ref>{store::ref{}};
@@ -70,7 +71,8 @@ class passthrough_handler final : public layer_handler {
                                       const job_context&) override {
     std::vector<store::ref> outputs;
     for (std::int64_t index : request.op.passthrough().outputs()) {
-      if (index < 0) return make_error(errc::invalid_argument, "invalid passthrough output " + std::to_string(index));
+      if (index < 0)
+        return make_error(errc::invalid_argument, "invalid passthrough output " + std::to_string(index));
       KILN_TRY(auto output, input_at(inputs, index));
       outputs.push_back(std::move(output));
     }
@@ -80,8 +82,12 @@ class passthrough_handler final : public layer_handler {
 
 }  // namespace
 
-std::shared_ptr<op_handler> make_merge_handler(worker_resources& r) { return std::make_shared<merge_handler>(r); }
-std::shared_ptr<op_handler> make_diff_handler(worker_resources& r) { return std::make_shared<diff_handler>(r); }
+std::shared_ptr<op_handler> make_merge_handler(worker_resources& r) {
+  return std::make_shared<merge_handler>(r);
+}
+std::shared_ptr<op_handler> make_diff_handler(worker_resources& r) {
+  return std::make_shared<diff_handler>(r);
+}
 std::shared_ptr<op_handler> make_passthrough_handler(worker_resources& r) {
   return std::make_shared<passthrough_handler>(r);
 }

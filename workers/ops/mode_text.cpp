@@ -18,9 +18,12 @@ mode_t spread(mode_t three_bits) { return three_bits << 6 | three_bits << 3 | th
 }  // namespace
 
 result<mode_change> mode_change::parse(std::string_view text) {
-  auto invalid = [&] { return make_error(errc::invalid_argument, "invalid mode \"" + std::string(text) + "\""); };
+  auto invalid = [&] {
+    return make_error(errc::invalid_argument, "invalid mode \"" + std::string(text) + "\"");
+  };
   mode_change change;
-  if (!text.empty() && text.size() <= 5 && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '7'; })) {
+  if (!text.empty() && text.size() <= 5 &&
+      std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '7'; })) {
     step s;
     s.who = all_bits;
     for (char c : text) s.bits = s.bits << 3 | static_cast<mode_t>(c - '0');
@@ -32,7 +35,10 @@ result<mode_change> mode_change::parse(std::string_view text) {
   for (;;) {
     mode_t who = 0;
     for (; i < text.size() && std::string_view("ugoa").find(text[i]) != std::string_view::npos; ++i)
-      who |= text[i] == 'u' ? user_bits : text[i] == 'g' ? group_bits : text[i] == 'o' ? other_bits : all_bits;
+      who |= text[i] == 'u'   ? user_bits
+             : text[i] == 'g' ? group_bits
+             : text[i] == 'o' ? other_bits
+                              : all_bits;
     bool everybody = who == 0;
     if (everybody) who = all_bits;
     if (i == text.size() || std::string_view("+-=").find(text[i]) == std::string_view::npos) return invalid();
@@ -40,7 +46,9 @@ result<mode_change> mode_change::parse(std::string_view text) {
       step s;
       s.op = text[i++];
       s.who = who | (everybody || who == all_bits ? S_ISVTX : 0);
-      for (; i < text.size() && text[i] != ',' && std::string_view("+-=").find(text[i]) == std::string_view::npos; ++i) {
+      for (; i < text.size() && text[i] != ',' &&
+             std::string_view("+-=").find(text[i]) == std::string_view::npos;
+           ++i) {
         switch (text[i]) {
           case 'r': s.bits |= spread(4); break;
           case 'w': s.bits |= spread(2); break;

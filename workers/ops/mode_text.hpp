@@ -19,11 +19,11 @@ class mode_change {
 
  private:
   struct step {
-    mode_t who = 0;        // mask of the bits this may touch
-    char op = '=';         // + - =
-    mode_t bits = 0;       // fixed bits, for everybody; masked by who
+    mode_t who = 0;           // mask of the bits this may touch
+    char op = '=';            // + - =
+    mode_t bits = 0;          // fixed bits, for everybody; masked by who
     bool execute_if = false;  // X
-    char copy_from = 0;    // u, g, o: take that class's bits
+    char copy_from = 0;       // u, g, o: take that class's bits
   };
   std::vector<step> steps_;
 };

@@ -1,4 +1,5 @@
-// Lists of texts as gRPC headers carry them to a client. Pure. Source: wire.md section 4, session/filesync encodeOpts.
+// Lists of texts as gRPC headers carry them to a client. Pure. Source: wire.md section 4, session/filesync
+// encodeOpts.
 #pragma once
 
 #include <string>

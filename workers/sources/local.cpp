@@ -32,7 +32,8 @@ struct local_identifier {
   std::string name;
   std::string session;
   std::vector<std::string> include, exclude, follow;
-  bool has_include = false, has_exclude = false, has_follow = false;  // an empty list is not an absent one in keys
+  bool has_include = false, has_exclude = false,
+       has_follow = false;  // an empty list is not an absent one in keys
   std::string shared_key_hint;
   filesync::differ differ = filesync::differ::metadata;
   bool metadata_only = false;
@@ -42,10 +43,12 @@ struct local_identifier {
 result<std::vector<std::string>> string_list(const std::string& key, const std::string& text) {
   json parsed = json::parse(text, nullptr, false);
   if (parsed.is_null()) return std::vector<std::string>{};
-  if (!parsed.is_array()) return make_error(errc::invalid_argument, "invalid " + key + ": not a JSON list: " + text);
+  if (!parsed.is_array())
+    return make_error(errc::invalid_argument, "invalid " + key + ": not a JSON list: " + text);
   std::vector<std::string> out;
   for (const auto& item : parsed) {
-    if (!item.is_string()) return make_error(errc::invalid_argument, "invalid " + key + ": not a list of strings");
+    if (!item.is_string())
+      return make_error(errc::invalid_argument, "invalid " + key + ": not a list of strings");
     out.push_back(item.get<std::string>());
   }
   return out;
@@ -106,7 +109,8 @@ digest identity_of(const local_identifier& id, const std::string& session) {
                      ",\"ExcludePatterns\":" + json_list(id.exclude, id.has_exclude) +
                      ",\"FollowPaths\":" + json_list(id.follow, id.has_follow);
   if (id.metadata_only) text += ",\"MetadataTransfer\":true";
-  if (!id.metadata_exceptions.empty()) text += ",\"MetadataExceptions\":" + json_list(id.metadata_exceptions, true);
+  if (!id.metadata_exceptions.empty())
+    text += ",\"MetadataExceptions\":" + json_list(id.metadata_exceptions, true);
   return sha256(text + "}");
 }
 
@@ -152,11 +156,12 @@ class local_source final : public source_handler {
       KILN_CHECK(job.check());
     }
     result<store::ref> ref = store::ref{};
-    KILN_CHECK(with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& caller) -> status {
-      ref = transfer(id, caller, job);
-      if (!ref) return ref.error();
-      return {};
-    }));
+    KILN_CHECK(
+        with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& caller) -> status {
+          ref = transfer(id, caller, job);
+          if (!ref) return ref.error();
+          return {};
+        }));
     return one(std::move(ref));
   }
 
@@ -167,21 +172,24 @@ class local_source final : public source_handler {
   }
 
   // The snapshot of a directory is one at a time's: two builds of the same context take turns.
-  result<store::mutable_ref> acquire(const std::string& name, const local_identifier& id, const job_context& job) {
+  result<store::mutable_ref> acquire(const std::string& name, const local_identifier& id,
+                                     const job_context& job) {
     store::record_options options;
     options.description = "local source for " + id.name;
     options.type = store::record_type::source_local;
     for (int copy = 0;; ++copy) {
       KILN_CHECK(job.check());
       // Rather a second copy than waiting for somebody else's transfer, as BuildKit does.
-      auto taken = refs_.acquire_named(copy == 0 ? name : name + "#" + std::to_string(copy), {}, options, job);
+      auto taken =
+          refs_.acquire_named(copy == 0 ? name : name + "#" + std::to_string(copy), {}, options, job);
       if (taken || taken.error().code != errc::failed_precondition || copy == 100) return taken;
     }
   }
 
   result<store::ref> transfer(const local_identifier& id, session_caller& caller, const job_context& job) {
     if (!caller.supports(diff_copy)) return make_error(errc::unimplemented, "no local sources enabled");
-    std::string key = id.name + ":" + id.shared_key_hint + ":" + caller.shared_key() + (id.metadata_only ? ":metadata" : "");
+    std::string key = id.name + ":" + id.shared_key_hint + ":" + caller.shared_key() +
+                      (id.metadata_only ? ":metadata" : "");
     KILN_TRY(auto snapshot, acquire("local:" + key, id, job));
     KILN_TRY(auto specs, refs_.mounts(snapshot));
     KILN_TRY(auto mounted, store::mounted::make(refs_, specs));
