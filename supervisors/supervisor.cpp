@@ -52,6 +52,7 @@ class supervisor_state {
     start_from(0);
     return {
         [this](start_child_atom, const caf::message& arguments) { return start_dynamic(arguments); },
+        [this](adopt_atom, const caf::actor& child) { adopt(child); },
         [this](children_atom) { return report(); },
         [this](stop_timeout_atom, std::uint64_t generation) { on_stop_timeout(generation); },
         [this](start_again_atom, std::uint64_t index) { start_from(index); },
@@ -109,6 +110,15 @@ class supervisor_state {
     arguments_.emplace(c.spec.id, arguments);
     children_.push_back(std::move(c));
     return children_.back().handle;
+  }
+
+  void adopt(const caf::actor& handle) {
+    if (!simple() || stopping_ || quitting_) return caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
+    child c{options_.children.front(), handle, 0};
+    c.spec.id += "/" + std::to_string(++dynamic_count_);
+    c.spec.policy = restart::temporary;
+    children_.push_back(std::move(c));
+    self_->link_to(handle);
   }
 
   // -- a child or our parent died ------------------------------------------------------------------

@@ -74,10 +74,12 @@ auto inspect(Inspector& f, child_report& x) {
 }
 
 using start_child_atom = caf::atom_constant<caf::atom("startchild")>;
+using adopt_atom = caf::atom_constant<caf::atom("adopt")>;
 using children_atom = caf::atom_constant<caf::atom("children")>;
 
 /// Spawns a supervisor; its parent, if any, links to it as to any child.
-/// It answers (start_child_atom, message) → caf::actor [simple_one_for_one only] and
+/// It answers (start_child_atom, message) → caf::actor and takes (adopt_atom, caf::actor), a child that
+/// somebody else has spawned and that is never restarted [both simple_one_for_one only]; and
 /// (children_atom) → std::vector<child_report>. Ask it to stop with an exit message: it quits with
 /// that reason once everything below is down, or with kiln::errc::aborted when it gives up.
 caf::actor spawn_supervisor(caf::actor_system& system, supervisor_options options);

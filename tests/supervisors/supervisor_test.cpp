@@ -264,6 +264,21 @@ TEST_CASE("simple_one_for_one starts children on demand and stops them together"
   CHECK_FALSE(f.alive(root));
 }
 
+TEST_CASE("an adopted child stops with the tree, is forgotten when it ends, and is never restarted") {
+  fixture f;
+  auto root = f.start(strategy::simple_one_for_one, {f.spec("s")});
+  auto one = f.system.spawn(child, f.log, "one", false);
+  auto two = f.system.spawn(child, f.log, "two", false);
+  for (const auto& a : {one, two}) caf::anon_send(root, adopt_atom::value, caf::actor{a});
+  f.scheduler().run();
+  caf::anon_send(caf::actor{one}, crash_atom::value);
+  f.scheduler().run();
+  CHECK(f.take() == journal{"+one", "+two", "-one"});
+  f.stop(root);
+  CHECK(f.take() == journal{"-two"});
+  CHECK_FALSE(f.alive(root));
+}
+
 TEST_CASE("the report tells who lives and how often each was restarted") {
   fixture f;
   auto root = f.start(strategy::one_for_one, {f.spec("a"), f.spec("b", restart::temporary)});
