@@ -1,0 +1,312 @@
+#include "apps/daemon.hpp"
+
+#include <sys/eventfd.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <grp.h>
+
+#include <caf/all.hpp>
+#include <spdlog/spdlog.h>
+
+#include "configs/daemon.hpp"
+#include "configs/version.hpp"
+#include "gateway/server.hpp"
+#include "gateway/services.hpp"
+#include "messages/actor_error.hpp"
+#include "registry/hosts.hpp"
+#include "store/content_hash.hpp"
+#include "store/unique_fd.hpp"
+#include "supervisors/daemon_tree.hpp"
+#include "workers/op_registry.hpp"
+#include "workers/sources/image.hpp"
+#include "workers/worker_resources.hpp"
+
+namespace kiln::apps {
+
+namespace {
+
+namespace types = moby::buildkit::v1::types;
+using job_pool = actors::job_pool;
+
+struct actor_config : caf::actor_system_config {
+  actor_config() {
+    set("scheduler.policy", caf::atom("sharing"));
+    set("scheduler.max-threads", configs::scheduler_threads);
+    set("logger.console", caf::atom("none"));
+    add_message_types<caf::id_block::kiln>();
+  }
+};
+
+std::int64_t disk_size(const std::string& path) {
+  struct statvfs info;
+  if (statvfs(path.c_str(), &info) != 0) return 0;
+  return static_cast<std::int64_t>(info.f_blocks) * static_cast<std::int64_t>(info.f_frsize);
+}
+
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+result<gateway::server_options> gateway_options(const configs::daemon_config& c) {
+  gateway::server_options o;
+  o.addresses = c.addresses;
+  o.tls = {c.tls.cert, c.tls.key, c.tls.ca};
+  if (c.socket_uid) o.owner.uid = static_cast<uid_t>(*c.socket_uid);
+  if (c.socket_gid) o.owner.gid = static_cast<gid_t>(*c.socket_gid);
+  if (c.group.empty()) return o;
+  if (c.group.find_first_not_of("0123456789") == std::string::npos) {
+    o.owner.gid = static_cast<gid_t>(std::strtoul(c.group.c_str(), nullptr, 10));
+    return o;
+  }
+  auto* group = getgrnam(c.group.c_str());
+  if (!group) return make_error(errc::not_found, "--group: no group named \"" + c.group + "\"");
+  o.owner.gid = group->gr_gid;
+  return o;
+}
+
+workers::executor_options executor_options(const configs::daemon_config& c) {
+  workers::executor_options o;
+  o.root = std::filesystem::path(c.root) / "executor";
+  o.binary = c.oci.binary;
+  o.default_cgroup_parent = c.oci.default_cgroup_parent;
+  o.dns = {c.dns.nameservers, c.dns.options, c.dns.search_domains};
+  o.network_mode = c.oci.network_mode;
+  o.apparmor_profile = c.oci.apparmor_profile;
+  o.process_sandbox = !c.oci.no_process_sandbox;
+  o.rootless = c.oci.rootless;
+  return o;
+}
+
+}  // namespace
+
+/// Members are destroyed from the bottom up: whoever uses something stands below it.
+struct daemon::parts {
+  configs::daemon_config config;
+  unique_fd failure{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  std::unique_ptr<store::ref_store> refs;
+  std::unique_ptr<registry::hosts> hosts;
+  std::shared_ptr<gateway::session_registry> sessions = std::make_shared<gateway::session_registry>();
+  std::unique_ptr<workers::worker_resources> resources;
+  std::unique_ptr<workers::op_registry> ops;
+  std::shared_ptr<job_pool> op_pool = std::make_shared<job_pool>(configs::op_threads_max);
+  std::shared_ptr<job_pool> io_pool = std::make_shared<job_pool>(configs::io_threads_max);
+  std::shared_ptr<job_pool> frontend_pool = std::make_shared<job_pool>(configs::frontend_threads_max);
+  std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
+  actor_config caf_config;
+  std::unique_ptr<caf::actor_system> system;
+  caf::actor root;
+  std::unique_ptr<gateway::server> server;
+  bool stopping = false;
+
+  status open_state() {
+    KILN_TRY(auto snapshotter, store::parse_snapshotter(config.oci.snapshotter));
+    KILN_TRY(refs, store::ref_store::open({config.root, snapshotter}));
+    hosts = std::make_unique<registry::hosts>(config.registries, static_cast<unsigned>(config.max_registry_concurrency));
+    workers::worker_options worker;
+    worker.refs = refs.get();
+    worker.executor = executor_options(config);
+    KILN_TRY(resources, workers::open_worker(std::move(worker)));
+    ops = std::make_unique<workers::op_registry>(*resources);
+    ops->add(workers::make_image_source(*refs, *hosts));
+    return {};
+  }
+
+  result<types::WorkerRecord> describe() {
+    types::WorkerRecord record;
+    KILN_TRY(auto id, actors::worker_id(*refs));
+    record.set_id(id);
+    auto& labels = *record.mutable_labels();
+    const std::string prefix = "org.mobyproject.buildkit.worker.";
+    labels[prefix + "executor"] = "oci";
+    labels[prefix + "hostname"] = host_name();
+    labels[prefix + "network"] = resources->executor->default_network();
+    labels[prefix + "oci.process-mode"] = config.oci.no_process_sandbox ? "no-sandbox" : "sandbox";
+    labels[prefix + "selinux.enabled"] = config.oci.selinux ? "true" : "false";
+    labels[prefix + "snapshotter"] = std::string(store::to_string(refs->snapshotter()));
+    if (!config.oci.apparmor_profile.empty()) labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;
+    for (const auto& [key, value] : config.oci.labels) labels[key] = value;
+    if (config.oci.platforms.empty()) {
+      to_proto(host_platform(), *record.add_platforms());
+    } else {
+      for (const auto& text : config.oci.platforms) {
+        KILN_TRY(auto p, parse_platform(text));
+        to_proto(p, *record.add_platforms());
+      }
+    }
+    KILN_TRY(auto rules, configs::gc_rules(config.oci, disk_size(config.root)));
+    for (const auto& rule : rules) {
+      auto& out = *record.add_gcpolicy();
+      out.set_all(rule.all);
+      out.set_keepduration(rule.keep_duration_ns);
+      out.set_reservedspace(rule.reserved_space);
+      out.set_maxusedspace(rule.max_used_space);
+      out.set_minfreespace(rule.min_free_space);
+      for (const auto& filter : rule.filters) out.add_filters(filter);
+    }
+    auto& version = *record.mutable_buildkitversion();
+    version.set_package(configs::buildkit_package);
+    version.set_version(configs::buildkit_version);
+    version.set_revision(configs::version);
+    version.set_dockerfileversion(configs::dockerfile_version);
+    return record;
+  }
+
+  static std::vector<ctl::PruneRequest> gc_policy(const types::WorkerRecord& record) {
+    std::vector<ctl::PruneRequest> policy;
+    for (const auto& rule : record.gcpolicy()) {
+      auto& out = policy.emplace_back();
+      out.set_all(rule.all());
+      out.set_keepduration(rule.keepduration());
+      out.set_reservedspace(rule.reservedspace());
+      out.set_maxusedspace(rule.maxusedspace());
+      out.set_minfreespace(rule.minfreespace());
+      *out.mutable_filter() = rule.filters();
+    }
+    return policy;
+  }
+
+  status start_actors() {
+    KILN_TRY(auto record, describe());
+    actors::peers peers{registry};
+    supervision::tree_options tree;
+    tree.registry = registry;
+    tree.cache_manager.store = refs.get();
+    tree.cache_manager.peers = peers;
+    tree.cache_manager.io = io_pool;
+    tree.garbage_collector.policy = gc_policy(record);
+    tree.garbage_collector.peers = peers;
+    tree.history.store = refs.get();
+    tree.history.io = io_pool;
+    tree.history.entries_max = config.history.max_entries;
+    tree.history.age_max_ns = config.history.max_age_ns;
+
+    tree.worker.store = refs.get();
+    tree.worker.sessions = sessions.get();
+    tree.worker.handler = [this](const pb::Op& op) { return ops->handler(op); };
+    tree.worker.source = [this](std::string_view identifier) { return ops->source(identifier); };
+    tree.worker.exporter = [this](const std::string& type, const std::map<std::string, std::string>& attributes, int id) {
+      return exporters::make_exporter(type, attributes, id, {refs.get(), hosts.get()});
+    };
+    tree.worker.checksum = [this](const store::ref& r, const std::vector<content_selector>& selectors,
+                                  const job_context& job) { return store::content_checksum(*refs, r, selectors, job); };
+    tree.worker.record = record;
+    tree.worker.parallelism_max = config.oci.max_parallelism;
+    tree.worker.ops = op_pool;
+    tree.worker.io = io_pool;
+
+    tree.build_graph.peers = peers;
+    tree.build_graph.keys = &refs->keys();
+    tree.build_graph.memory = refs.get();
+    tree.build_graph.io = io_pool;
+
+    tree.build.peers = peers;
+    tree.build.store = refs.get();
+    tree.build.frontend = [dockerfile = config.frontends.dockerfile_enabled](
+                              const std::string& name) -> std::unique_ptr<frontends::frontend> {
+      if (name == "dockerfile.v0" && dockerfile) return frontends::make_dockerfile_frontend();
+      return nullptr;
+    };
+    tree.build.allowed_entitlements = config.insecure_entitlements;
+    tree.build.frontend_threads = frontend_pool;
+    tree.build.io = io_pool;
+
+    system = std::make_unique<caf::actor_system>(caf_config);
+    root = supervision::spawn_daemon_tree(*system, std::move(tree));
+    caf::scoped_actor self{*system};
+    status up;
+    // Root answers once it has run its start; the nested supervisors then start theirs on their own.
+    for (auto name : {peers.builds_name, peers.history_name, peers.workers_name, supervision::sessions_name})
+      while (!registry->get(name)) {
+        self->request(root, caf::infinite, supervision::children_atom::value)
+            .receive([](const std::vector<supervision::child_report>&) {},
+                     [&](const caf::error& e) { up = from_caf(e); });
+        if (!up.ok()) return std::move(up).error().with_context("starting the actors");
+        std::this_thread::yield();
+      }
+    watch_root();
+    return {};
+  }
+
+  /// Root's end while nobody is stopping it is the daemon's failure.
+  void watch_root() {
+    system->spawn<caf::hidden>([root = root, this](caf::event_based_actor* watcher) {
+      watcher->set_down_handler([this](const caf::down_msg& down) {
+        if (stopping) return;
+        spdlog::critical("the root supervisor gave up: {}", from_caf(down.reason).message);
+        std::uint64_t one = 1;
+        [[maybe_unused]] auto n = write(failure.get(), &one, sizeof one);
+      });
+      watcher->monitor(root);
+    });
+  }
+
+  status serve() {
+    gateway::services s;
+    actors::peers peers{registry};
+    s.system = system.get();
+    s.builds = [peers] { return peers.builds(); };
+    s.workers = [peers] { return peers.workers(); };
+    s.cache_manager = [peers] { return peers.cache_manager(); };
+    s.history = [peers] { return peers.history(); };
+    s.sessions = sessions;
+    s.spawn_session = [this](session_options options) {
+      auto spawned = system->spawn(session, std::move(options));
+      caf::anon_send(registry->get(supervision::sessions_name), supervision::adopt_atom::value,
+                     caf::actor_cast<caf::actor>(spawned));
+      return spawned;
+    };
+    s.blobs = &refs->blobs();
+    s.package = configs::buildkit_package;
+    s.version = configs::buildkit_version;
+    s.revision = configs::version;
+    s.dockerfile_version = configs::dockerfile_version;
+    KILN_TRY(auto options, gateway_options(config));
+    KILN_TRY(server, gateway::server::start(options, s));
+    for (const auto& address : server->addresses()) spdlog::info("listening on {}", address);
+    return {};
+  }
+};
+
+daemon::daemon(std::unique_ptr<parts> p) : parts_(std::move(p)) {}
+
+daemon::~daemon() {
+  if (parts_ && !parts_->stopping) stop(std::chrono::milliseconds{0});
+}
+
+result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& config) {
+  std::unique_ptr<daemon> d{new daemon(std::make_unique<parts>())};
+  d->parts_->config = config;
+  KILN_CHECK(d->parts_->open_state());
+  KILN_CHECK(d->parts_->start_actors());
+  KILN_CHECK(d->parts_->serve());
+  return d;
+}
+
+int daemon::failure_fd() const { return parts_->failure.get(); }
+
+void daemon::stop(std::chrono::milliseconds grace) {
+  auto& p = *parts_;
+  if (p.server) {
+    if (!p.server->drain(grace)) spdlog::warn("builds were still running after {} ms and are cancelled", grace.count());
+    p.server->shutdown();
+    p.server.reset();
+  }
+  p.stopping = true;
+  if (p.root) {
+    caf::anon_send_exit(p.root, caf::exit_reason::user_shutdown);
+    p.root = nullptr;
+  }
+  if (p.system) {
+    p.system->await_all_actors_done();
+    p.system.reset();
+  }
+  // Jobs that were told to stop end on their threads; then nothing uses the state any more.
+  p.frontend_pool.reset();
+  p.op_pool.reset();
+  p.io_pool.reset();
+}
+
+}  // namespace kiln::apps

@@ -1,0 +1,29 @@
+// Puts a daemon together from its configuration: state, worker, actors, gateway; and takes it apart again.
+#pragma once
+
+#include <chrono>
+#include <memory>
+
+#include "configs/daemon_config.hpp"
+#include "messages/result.hpp"
+
+namespace kiln::apps {
+
+class daemon {
+ public:
+  /// Everything is up and answers when this returns. Errors say what could not be opened.
+  static result<std::unique_ptr<daemon>> start(const configs::daemon_config& config);
+  ~daemon();
+
+  /// Becomes readable when the root supervisor gave up: the process should end and be started anew.
+  int failure_fd() const;
+  /// Lets running builds finish for `grace`, cancels the rest, stops everything in order.
+  void stop(std::chrono::milliseconds grace);
+
+ private:
+  struct parts;
+  explicit daemon(std::unique_ptr<parts> p);
+  std::unique_ptr<parts> parts_;
+};
+
+}  // namespace kiln::apps

@@ -1,0 +1,66 @@
+// kilnd: the daemon.
+#include <poll.h>
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <cstdio>
+
+#include <spdlog/spdlog.h>
+
+#include "apps/daemon.hpp"
+#include "apps/log_setup.hpp"
+#include "configs/daemon.hpp"
+#include "configs/daemon_flags.hpp"
+#include "workers/mount_namespace.hpp"
+
+namespace {
+
+constexpr int exit_usage = 1;
+constexpr int exit_failed = 70;  // EX_SOFTWARE: what supervises us should start us again
+
+/// Blocks the signals we wait for, in every thread to come.
+int open_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (int s : {SIGTERM, SIGINT}) sigaddset(&set, s);
+  sigprocmask(SIG_BLOCK, &set, nullptr);
+  signal(SIGPIPE, SIG_IGN);
+  return signalfd(-1, &set, SFD_CLOEXEC);
+}
+
+int fail(const kiln::error& e) {
+  std::fprintf(stderr, "kilnd: %s\n", e.message.c_str());
+  return exit_usage;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  auto line = kiln::configs::parse_command_line(argc, argv);
+  if (!line.ok()) return fail(line.error());
+  if (line->print_and_exit) {
+    std::fputs(line->print_and_exit->c_str(), stdout);
+    return 0;
+  }
+  umask(0);  // modes in builds are exact
+  kiln::apps::set_up_logging(line->config);
+  for (const auto& key : line->unknown_keys) spdlog::warn("{}: unknown key {}", line->config_file, key);
+  int signals = open_signals();
+  if (auto entered = kiln::workers::enter_private_mount_namespace(); !entered.ok())
+    spdlog::warn("{}; mounts will be made in the host's namespace", entered.error().message);
+
+  auto daemon = kiln::apps::daemon::start(line->config);
+  if (!daemon.ok()) return fail(daemon.error());
+  sd_notify(0, "READY=1");
+
+  pollfd waits[2] = {{signals, POLLIN, 0}, {(*daemon)->failure_fd(), POLLIN, 0}};
+  while (poll(waits, 2, -1) < 0) {
+  }
+  sd_notify(0, "STOPPING=1");
+  bool failed = waits[1].revents != 0;
+  (*daemon)->stop(failed ? std::chrono::milliseconds{0} : kiln::configs::shutdown_grace);
+  return failed ? exit_failed : 0;
+}

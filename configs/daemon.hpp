@@ -1,0 +1,21 @@
+// Limits and times of the daemon process.
+#pragma once
+
+#include <chrono>
+
+namespace kiln::configs {
+
+/// How long running builds may go on after SIGTERM before they are cancelled.
+inline constexpr std::chrono::milliseconds shutdown_grace{5'000};
+
+/// Threads of the actor scheduler: actors only pass messages, so few are enough. Range 1–16.
+inline constexpr unsigned scheduler_threads = 2;
+
+/// Threads for blocking work, made as needed: steps run at once on one worker.
+inline constexpr unsigned op_threads_max = 128;
+/// Short blocking work: checksums, file reads, keys.
+inline constexpr unsigned io_threads_max = 16;
+/// Frontends run at once.
+inline constexpr unsigned frontend_threads_max = 64;
+
+}  // namespace kiln::configs

@@ -1,0 +1,69 @@
+#include "supervisors/daemon_tree.hpp"
+
+#include "actors/builds.hpp"
+#include "actors/workers.hpp"
+#include "messages/actor_error.hpp"
+
+namespace kiln::supervision {
+
+namespace {
+
+using actors::peers;
+
+// Restarts that a fault in one request may cause before it counts as a fault of the daemon.
+constexpr int leaf_intensity = 5;
+constexpr std::chrono::milliseconds leaf_period{10'000};
+// The levels above multiply what the leaves may do, so they stay small.
+constexpr int root_intensity = 2;
+constexpr std::chrono::milliseconds root_period{60'000};
+
+template <class Behavior, class Options>
+child_spec actor_child(const char* name, Behavior behavior, Options options) {
+  child_spec spec;
+  spec.id = name;
+  spec.start = [behavior, options = std::move(options)](caf::event_based_actor* parent,
+                                                        const caf::message&) -> caf::expected<caf::actor> {
+    return caf::actor_cast<caf::actor>(parent->system().spawn(behavior, options));
+  };
+  return spec;
+}
+
+/// Sessions are spawned where their tunnel is, and adopted: a dead one is never started again.
+child_spec session_template() {
+  child_spec spec;
+  spec.id = "session";
+  spec.policy = restart::temporary;
+  spec.start = [](caf::event_based_actor*, const caf::message&) -> caf::expected<caf::actor> {
+    return to_caf(make_error(errc::failed_precondition, "sessions are adopted, not started"));
+  };
+  return spec;
+}
+
+}  // namespace
+
+caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
+  auto registry = o.registry;
+  supervisor_options storage{"storage", strategy::one_for_all, leaf_intensity, leaf_period,
+                             {actor_child(peers::cache_manager_name, actors::cache_manager, o.cache_manager),
+                              actor_child(peers::garbage_collector_name, actors::garbage_collector, o.garbage_collector),
+                              actor_child(peers::history_name, actors::history, o.history)},
+                             registry};
+  supervisor_options workers{"worker supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
+                             {actor_child(peers::worker_name, actors::worker, o.worker),
+                              actor_child(peers::workers_name, actors::workers,
+                                          actors::workers_options{peers{registry}})},
+                             registry};
+  // A build that lost its graph cannot go on: builds follow build_graph, hence not one_for_one.
+  supervisor_options solver{"solver", strategy::rest_for_one, leaf_intensity, leaf_period,
+                            {actor_child(peers::build_graph_name, actors::build_graph, o.build_graph),
+                             actor_child(peers::builds_name, actors::builds, actors::builds_options{o.build})},
+                            registry};
+  supervisor_options sessions{sessions_name, strategy::simple_one_for_one, leaf_intensity, leaf_period,
+                              {session_template()}, registry};
+  return spawn_supervisor(system, {"root", strategy::rest_for_one, root_intensity, root_period,
+                                   {nested(std::move(storage)), nested(std::move(workers)), nested(std::move(solver)),
+                                    nested(std::move(sessions))},
+                                   registry});
+}
+
+}  // namespace kiln::supervision

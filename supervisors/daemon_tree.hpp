@@ -1,0 +1,34 @@
+// Kiln's supervision tree (docs/architecture.md): which actors there are, in which order they start, and what
+// dies with what. Knows nothing of configuration files, sockets or gRPC.
+#pragma once
+
+#include <memory>
+
+#include "actors/build.hpp"
+#include "actors/build_graph.hpp"
+#include "actors/cache_manager.hpp"
+#include "actors/garbage_collector.hpp"
+#include "actors/history.hpp"
+#include "actors/worker.hpp"
+#include "supervisors/supervisor.hpp"
+
+namespace kiln::supervision {
+
+struct tree_options {
+  std::shared_ptr<actor_registry> registry;
+  actors::cache_manager_options cache_manager;
+  actors::garbage_collector_options garbage_collector;
+  actors::history_options history;
+  actors::worker_options worker;
+  actors::build_graph_options build_graph;
+  actors::build_options build;  // what every build shares; its request is filled in
+};
+
+/// Registry name of the supervisor that adopts session actors.
+inline constexpr const char* sessions_name = "sessions";
+
+/// Spawns root and, through it, everything else; each actor is in the registry under its name of
+/// actors::peers once root has answered its first message. Root quits with an error when it gives up.
+caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options options);
+
+}  // namespace kiln::supervision
