@@ -265,7 +265,6 @@ struct daemon::parts {
     s.dockerfile_version = configs::dockerfile_version;
     KILN_TRY(auto options, gateway_options(config));
     KILN_TRY(server, gateway::server::start(options, s));
-    for (const auto& address : server->addresses()) spdlog::info("listening on {}", address);
     return {};
   }
 };

@@ -305,9 +305,9 @@ result<loaded_config> load_config(const std::filesystem::path& file) {
   std::error_code error;
   if (!std::filesystem::exists(file, error)) return loaded_config{};
   std::ifstream in{file};
+  if (!in) return make_error(errc::permission_denied, "cannot read " + file.string());
   std::stringstream text;
-  if (!(text << in.rdbuf()) && std::filesystem::file_size(file, error) > 0)
-    return make_error(errc::permission_denied, "cannot read " + file.string());
+  text << in.rdbuf();
   return parse_config(text.str(), file.string());
 }
 
