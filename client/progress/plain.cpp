@@ -133,7 +133,7 @@ void plain_display::print_vertex(vertex_state& v, nanoseconds_t now) {
                         options_.cut_names ? limit_text(v.info.name, name_bytes_max) : v.info.name);
   }
   for (; v.printed_reasons < v.reasons.size(); ++v.printed_reasons)
-    out_ += fmt::format("#{} reason: {}\n", v.number, v.reasons[v.printed_reasons]);
+    out_ += fmt::format("#{} {}\n", v.number, v.reasons[v.printed_reasons]);
   bool status_open = print_statuses(v);
   for (; v.printed_warnings < v.warnings.size(); ++v.printed_warnings)
     out_ += fmt::format("#{} WARN: {}\n", v.number, v.warnings[v.printed_warnings].brief);

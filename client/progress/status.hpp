@@ -80,7 +80,7 @@ struct solve_status {
   std::vector<vertex_warning> warnings{};
 };
 
-/// Status ids that begin so carry, in `name`, why a step ran although an earlier build had run it (a Kiln extension).
-inline constexpr const char* reason_prefix = "kiln:reason ";
+/// Statuses whose id begins so say why a step ran although an earlier build had run it (a Kiln extension).
+inline constexpr const char* reason_prefix = "rebuilt: ";
 
 }  // namespace kiln::client

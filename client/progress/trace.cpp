@@ -148,7 +148,7 @@ void trace::update_status(const vertex_status& s, nanoseconds_t now) {
   auto* state = find(s.vertex);
   if (!state) return;
   if (s.id.starts_with(reason_prefix)) {
-    auto text = s.name.empty() ? s.id.substr(std::string_view(reason_prefix).size()) : s.name;
+    auto text = s.id;
     if (std::find(state->reasons.begin(), state->reasons.end(), text) == state->reasons.end()) {
       state->reasons.push_back(std::move(text));
       updates_.insert(state->info.digest);

@@ -129,11 +129,11 @@ TEST_CASE("Switching to another step is announced, and back again") {
 
 TEST_CASE("The reason why a step ran again is printed once, right under its name") {
   plain_fixture f;
-  vertex_status reason{.id = "kiln:reason 1", .vertex = "sha256:RUN make", .name = "input changed: src/main.c",
+  vertex_status reason{.id = "rebuilt: src/main.c changed", .vertex = "sha256:RUN make",
                        .timestamp = t0};
   f.update({.vertices = {make_vertex("RUN make", t0)}, .statuses = {reason, reason}}, t0);
   f.update({.vertices = {make_vertex("RUN make", t0, t0 + second)}, .statuses = {reason}}, t0);
-  CHECK(f.out == "#1 RUN make\n#1 reason: input changed: src/main.c\n#1 DONE 1.0s\n");
+  CHECK(f.out == "#1 RUN make\n#1 rebuilt: src/main.c changed\n#1 DONE 1.0s\n");
 }
 
 TEST_CASE("Warnings are printed with their step and summed up at the end") {
@@ -215,7 +215,7 @@ TEST_CASE("The log tail shows what a terminal would") {
 
 TEST_CASE("A frame shows steps with timers, the reason beside the name and the log below") {
   trace t({.keep_logs = true});
-  vertex_status reason{.id = "kiln:reason 1", .vertex = "sha256:RUN make", .name = "input changed: a.c", .timestamp = t0};
+  vertex_status reason{.id = "rebuilt: a.c changed", .vertex = "sha256:RUN make", .timestamp = t0};
   auto done = make_vertex("FROM busybox", t0, t0 + second / 2);
   t.update({.vertices = {done, make_vertex("RUN make", t0 + second)}, .statuses = {reason},
             .logs = {make_log("RUN make", "cc a.c\n", t0 + second)}}, t0 + second);
@@ -223,7 +223,7 @@ TEST_CASE("A frame shows steps with timers, the reason beside the name and the l
   CHECK(lines == std::vector<std::string>{
                      "[+] Building (1/2)                           1.0s",
                      " + FROM busybox                              0.5s",
-                     " - RUN make  input changed: a.c              0.0s",
+                     " - RUN make  rebuilt: a.c changed              0.0s",
                      "   | cc a.c"});
 }
 
