@@ -15,6 +15,7 @@
 #include "store/cache_keys.hpp"
 #include "tests/support/stream_pair.hpp"
 #include "tests/support/temp_dir.hpp"
+#include "workers/executor/cgroups.hpp"
 #include "workers/op_registry.hpp"
 #include "workers/worker_resources.hpp"
 
@@ -91,7 +92,12 @@ struct worker_fixture {
   remembering_sink sink;
   fake_client client;
   std::stop_source stop;
+  std::string cgroup_parent = "kiln-test-" + std::to_string(::getpid());
 
+  ~worker_fixture() {
+    resources.reset();
+    for (const auto& hierarchy : workers::cgroup_hierarchies()) ::rmdir((hierarchy / cgroup_parent).c_str());
+  }
   worker_fixture() {
     auto opened = store::ref_store::open({dir.path() / "state"});
     REQUIRE(opened.ok());
@@ -102,6 +108,7 @@ struct worker_fixture {
     workers::worker_options options;
     options.refs = refs.get();
     options.executor.root = dir.path() / "state/executor";
+    options.executor.default_cgroup_parent = cgroup_parent;  // other daemons may be running here
     auto worker = workers::open_worker(std::move(options));
     if (!worker) FAIL(worker.error().message);
     resources = *std::move(worker);
@@ -198,15 +205,13 @@ struct worker_fixture {
     while (std::getline(in, line)) n += line.find(dir.path().string()) != std::string::npos;
     return n;
   }
-  /// cgroup directories of containers anywhere.
-  static int cgroups_left() {
+  /// cgroup directories of our containers, in every hierarchy.
+  int cgroups_left() const {
     int n = 0;
-    std::error_code ec;
-    for (const auto& h : fs::directory_iterator("/sys/fs/cgroup", ec)) {
-      for (const auto& g : fs::directory_iterator(h.path() / "buildkit", ec)) n += g.is_directory();
-      if (h.path().filename() == "buildkit") {
-        for (const auto& g : fs::directory_iterator(h.path(), ec)) n += g.is_directory();
-      }
+    for (const auto& hierarchy : workers::cgroup_hierarchies()) {
+      std::error_code ec;
+      for (const auto& g : fs::directory_iterator(hierarchy / cgroup_parent / "buildkit", ec))
+        n += g.is_directory();
     }
     return n;
   }

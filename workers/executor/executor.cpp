@@ -90,10 +90,10 @@ executor::executor(executor_options options, std::string binary)
       no_network_(workers::no_network()) {}
 
 executor::~executor() {
-  // The directory of our containers' groups goes with its last container.
-  if (options_.default_cgroup_parent.empty()) {
-    for (const auto& hierarchy : cgroup_hierarchies()) ::rmdir((hierarchy / "buildkit").c_str());
-  }
+  // The directory of our containers' groups goes with its last container; rmdir refuses while there are any.
+  std::string group = fs::path(cgroup_path(options_.default_cgroup_parent, "x")).parent_path().string();
+  if (group.find(':') != std::string::npos) return;
+  for (const auto& hierarchy : cgroup_hierarchies()) ::rmdir((hierarchy.string() + group).c_str());
 }
 
 std::string executor::default_network() const { return default_network_->name(); }
