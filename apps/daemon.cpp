@@ -19,7 +19,7 @@
 #include "store/unique_fd.hpp"
 #include "supervisors/daemon_tree.hpp"
 #include "workers/op_registry.hpp"
-#include "workers/sources/image.hpp"
+#include "workers/sources/image_blob.hpp"
 #include "workers/worker_resources.hpp"
 
 namespace kiln::apps {
@@ -110,7 +110,7 @@ struct daemon::parts {
     worker.executor = executor_options(config);
     KILN_TRY(resources, workers::open_worker(std::move(worker)));
     ops = std::make_unique<workers::op_registry>(*resources);
-    ops->add(workers::make_image_source(*refs, *hosts));
+    for (auto& source : workers::make_remote_sources(*refs, *hosts)) ops->add(std::move(source));
     return {};
   }
 
