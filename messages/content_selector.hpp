@@ -10,9 +10,9 @@ struct content_selector {
   std::string path = "/";
   bool wildcard = false;      // path is a pattern
   bool follow_links = false;  // resolve a trailing symlink
-  std::vector<std::string> include_patterns;
-  std::vector<std::string> exclude_patterns;
-  std::vector<std::string> required_paths;
+  std::vector<std::string> include_patterns = {};
+  std::vector<std::string> exclude_patterns = {};
+  std::vector<std::string> required_paths = {};
   bool operator==(const content_selector&) const = default;
 };
 

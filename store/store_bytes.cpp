@@ -130,9 +130,9 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
     if (layer->kind() == record_kind::diff)
       for (const auto& side : layer->parents) KILN_CHECK(unlazy(side, job));
 
-  std::vector<making> work(missing.size());
   std::vector<record_ptr> again;  // cannot be placed without their parents
   {
+    std::vector<making> work(missing.size());
     for (std::size_t i = 0; i < missing.size(); ++i) work[i].r = missing[i];
     std::vector<making*> by_id;
     for (auto& m : work) by_id.push_back(&m);

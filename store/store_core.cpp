@@ -219,7 +219,7 @@ stored::Record store_core::fresh(record_kind kind, const record_options& options
 record_ptr store_core::admit(stored::Record stored_record, std::vector<record_ptr> parents) {
   for (const auto& parent : parents) stored_record.add_parents(parent ? parent->id : "");
   auto r = std::make_shared<record>(shared_from_this(), std::move(stored_record), std::move(parents));
-  r->used = true;
+  r->count_use();
   std::lock_guard lock(mutex_);
   live_[r->id] = r;
   return r;
@@ -393,10 +393,10 @@ void store_core::forget(record& r) noexcept {
     drop_expired(live_, r.id);
     if (!r.data.chain_id().empty()) drop_expired(live_chains_, r.data.chain_id());
     if (named) drop_expired(live_names_, r.data.name());
-    if (r.used && r.is_stored && !abandoned) {
+    if (r.uses > 0 && r.is_stored && !abandoned) {
       auto& change = usage_[r.id];
-      ++change.count;
-      change.last_used_at_ns = now_ns();
+      change.count += r.uses;
+      change.last_used_at_ns = std::max(change.last_used_at_ns, named ? now_ns() : r.last_used_ns);
       if (named) {
         change.size_changed = true;
         unsynced_.insert(r.id);

@@ -36,6 +36,11 @@ struct record {
   record& operator=(const record&) = delete;
 
   record_kind kind() const { return static_cast<record_kind>(kind_); }
+  /// A caller gets it. Call with `mutex` held or before anybody else knows it.
+  void count_use() {
+    ++uses;
+    last_used_ns = now_ns();
+  }
   /// Number of the snapshot on disk, 0 while there is none.
   std::uint64_t snapshot();
   stored::Record copy();
@@ -50,7 +55,8 @@ struct record {
   stored::Record data;
   std::shared_ptr<blob_provider> provider;
   bool is_stored = false;  // the database has it, or will have
-  bool used = false;       // a caller had a handle; its end counts as a use
+  std::int64_t uses = 0;   // how often a caller was given it, and when last
+  std::int64_t last_used_ns = 0;
 
   // One job at a time makes the snapshot.
   std::condition_variable_any made;

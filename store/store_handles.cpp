@@ -69,7 +69,7 @@ result<ref> store_core::get(std::string_view id) {
     return make_error(errc::not_found, "the content of cache record " + r->id + " is not here any more");
   {
     std::lock_guard lock(r->mutex);
-    r->used = true;
+    r->count_use();
   }
   return ref(std::move(r));
 }
@@ -120,7 +120,7 @@ result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& 
         auto& slot = live_names_[key];
         if (!slot.expired()) return in_use();
         slot = r;
-        r->used = true;
+        r->count_use();
         unsynced_.insert(r->id);
         mark =
             database_->enqueue([this, id](transaction& t) { return t.put(table::unsynced, id, boot_id_); });
@@ -257,7 +257,7 @@ result<ref> store_core::layer(const ref& parent, layer_blob blob, std::shared_pt
   {
     std::lock_guard lock(existing->mutex);
     if (provider) existing->provider = std::move(provider);
-    existing->used = true;
+    existing->count_use();
     const auto& known = existing->data.blobs();
     is_new_form = std::none_of(known.begin(), known.end(),
                                [&](const auto& b) { return b.digest() == blob.blob.digest.str(); });

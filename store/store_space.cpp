@@ -212,7 +212,7 @@ status store_core::prune(const prune_options& options,
   std::vector<bool> gone(all.size());
   std::unordered_map<const usage_record*, std::size_t> index_of;
   for (std::size_t i = 0; i < all.size(); ++i) index_of[&all[i]] = i;
-  while (keep == 0 || total >= keep) {
+  while (keep == 0 || total > keep) {
     std::vector<const usage_record*> candidates;
     for (std::size_t i = 0; i < all.size(); ++i) {
       const auto& u = all[i];

@@ -26,7 +26,7 @@ namespace kiln::store {
 
 class tree_digests {
  public:
-  tree_digests(unique_fd root, const job_context& job) : root_(std::move(root)), job_(job) {}
+  tree_digests(unique_fd root, job_context job) : root_(std::move(root)), job_(std::move(job)) {}
 
   /// The digest of what one selector picks. not_found `"/path": not found`.
   result<digest> select(const content_selector& selector);
@@ -89,7 +89,7 @@ class tree_digests {
   result<digest> picked(const content_selector& selector, const std::string& path);
 
   unique_fd root_;
-  const job_context& job_;
+  job_context job_;
   std::unordered_map<std::string, known_digest> known_;  // path; headers of directories: path + "/"
   std::unordered_map<std::string, known_digest> earlier_;
   std::unordered_map<std::string, std::vector<child>> children_;

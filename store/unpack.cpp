@@ -29,6 +29,7 @@ struct reader_state {
   byte_source& in;
   std::vector<char> buffer = std::vector<char>(limits::copy_buffer);
   status failure = {};
+  bool any = false;  // bytes came
 };
 
 la_ssize_t read_callback(archive* a, void* data, const void** block) {
@@ -40,6 +41,7 @@ la_ssize_t read_callback(archive* a, void* data, const void** block) {
     return -1;
   }
   *block = state.buffer.data();
+  state.any = state.any || *count > 0;
   return static_cast<la_ssize_t>(*count);
 }
 
@@ -413,7 +415,7 @@ result<unpack_outcome> unpack_tar(byte_source& in, const fs::path& root, const u
   };
   if (archive_read_open(a.get(), &state, nullptr, read_callback, nullptr) != ARCHIVE_OK) {
     // An empty stream is an empty archive.
-    if (state.failure.ok() && archive_filter_bytes(a.get(), -1) == 0) return work.outcome;
+    if (state.failure.ok() && !state.any) return work.outcome;
     return archive_failure();
   }
   archive_entry* entry = nullptr;
@@ -422,9 +424,7 @@ result<unpack_outcome> unpack_tar(byte_source& in, const fs::path& root, const u
     if (code == ARCHIVE_EOF) break;
     if (code == ARCHIVE_RETRY) continue;
     if (code != ARCHIVE_OK && code != ARCHIVE_WARN) {
-      if (code == ARCHIVE_FATAL && work.outcome.entries == 0 && state.failure.ok() &&
-          archive_filter_bytes(a.get(), -1) == 0)
-        break;
+      if (state.failure.ok() && !state.any) break;
       return archive_failure();
     }
     if (++work.outcome.entries > limits::archive_entries)

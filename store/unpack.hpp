@@ -28,7 +28,7 @@ struct unpack_options {
   /// Whiteout xattrs as `user.overlay.*` rather than `trusted.overlay.*`.
   bool user_namespace = false;
   /// Everything gets this owner.
-  std::optional<std::pair<uid_t, gid_t>> owner;
+  std::optional<std::pair<uid_t, gid_t>> owner = {};
   /// Also everything that is not tar: any compression that libarchive reads (gzip, bzip2, xz, zstd).
   bool detect_compression = false;
   /// Refuse symlinks whose text leads out of the root (as Docker does with ADDed archives).

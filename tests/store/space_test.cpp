@@ -1,0 +1,269 @@
+#include "store_fixture.hpp"
+
+#include <sys/statvfs.h>
+#include <sys/wait.h>
+
+#include <set>
+
+using namespace kiln;
+using namespace kiln::store;
+using namespace kiln::store::testing;
+
+namespace {
+
+std::vector<std::string> prune(ref_store& store, const prune_options& options) {
+  std::vector<std::string> gone;
+  must(store.prune(options, [&](const usage_record& u) { gone.push_back(u.description); }));
+  return gone;
+}
+
+std::set<std::string> described(ref_store& store, const std::vector<std::string>& filters = {}) {
+  std::set<std::string> all;
+  for (const auto& u : must(store.disk_usage(filters))) all.insert(u.description);
+  return all;
+}
+
+std::string filled(std::size_t size) { return std::string(size, 'x'); }
+
+/// A record of about this many bytes that nobody holds.
+std::string drop(ref_store& store, const std::string& name, std::size_t size,
+                 record_type type = record_type::regular) {
+  auto text = filled(size);
+  return layer_of(store, {}, {{"data", text.c_str()}}, {.description = name, .type = type}).id();
+}
+
+int snapshot_count(const temporary_root& root) {
+  int n = 0;
+  for (const auto& e : fs::directory_iterator(root.path() / "snapshots")) n += e.path().filename() != "empty";
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("Usage tells size, use, type, parents and whether somebody has it") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto base = layer_of(*store, {}, {{"f", filled(100'000).c_str()}}, {.description = "base"});
+  auto top_id = layer_of(*store, base, {{"g", "x"}}, {.description = "top"}).id();
+  auto all = must(store->disk_usage({}));
+  REQUIRE(all.size() == 2);
+  for (const auto& u : all) {
+    if (u.description == "base") {
+      CHECK(u.in_use);
+      CHECK(u.size >= 100'000);
+      CHECK(u.size < 200'000);
+      CHECK(u.parents.empty());
+    } else {
+      CHECK(u.id == top_id);
+      CHECK(!u.in_use);
+      CHECK(u.parents == std::vector<std::string>{base.id()});
+      CHECK(u.usage_count == 1);
+      CHECK(u.last_used_at_ns.has_value());
+    }
+    CHECK(u.created_at_ns > 1'600'000'000'000'000'000);
+    CHECK(!u.is_mutable);
+  }
+  must(store->get(top_id));
+  for (const auto& u : must(store->disk_usage({"id==" + top_id}))) CHECK(u.usage_count == 2);
+  CHECK(described(*store, {"inuse"}) == std::set<std::string>{"base"});
+  CHECK(described(*store, {"description~=^t"}) == std::set<std::string>{"top"});
+  CHECK(described(*store, {"parents==" + base.id()}) == std::set<std::string>{"top"});
+  CHECK(described(*store, {"mutable"}).empty());
+  CHECK(store->disk_usage({"id="}).error().code == errc::invalid_argument);
+}
+
+TEST_CASE("Prune removes what nobody uses, children before parents, but not internal records unless all") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto base = layer_of(*store, {}, {{"f", "x"}}, {.description = "base"});
+  layer_of(*store, base, {{"g", "x"}}, {.description = "top"});
+  base = ref();
+  drop(*store, "frontend", 10, record_type::frontend);
+  drop(*store, "internal", 10, record_type::internal);
+  auto held = layer_of(*store, {}, {{"h", "x"}}, {.description = "held"});
+  must(store->acquire_named("n", {}, {.description = "cache", .type = record_type::exec_cachemount}, {}));
+  CHECK(prune(*store, {.filters = {"type==exec.cachemount"}}) == std::vector<std::string>{"cache"});
+  auto gone = prune(*store, {});
+  CHECK(gone == std::vector<std::string>{"top", "base"});
+  CHECK(described(*store) == std::set<std::string>{"frontend", "internal", "held"});
+  prune(*store, {.all = true});
+  CHECK(described(*store) == std::set<std::string>{"held"});
+  CHECK(snapshot_count(root) == 1);
+  held = ref();
+  prune(*store, {.all = true});
+  CHECK(snapshot_count(root) == 0);
+}
+
+TEST_CASE("Prune to a size takes the longest unused and least used first and stops in time") {
+  temporary_root root;
+  auto store = open_store(root);
+  std::vector<std::string> ids;
+  for (auto name : {"a", "b", "c", "d"}) ids.push_back(drop(*store, name, 1'000'000));
+  must(store->get(ids[0]));  // a is now the last used, and used twice
+  auto gone = prune(*store, {.max_used_space = 2'500'000});
+  CHECK(gone == std::vector<std::string>{"b", "c"});
+  // Reserved space is a floor under any cap.
+  CHECK(prune(*store, {.reserved_space = 10'000'000, .max_used_space = 100}).empty());
+  // Plenty is free: nothing to do; more is asked for than there is: as far as reserved allows.
+  CHECK(prune(*store, {.min_free_space = 1}).empty());
+  struct statvfs disk {};
+  REQUIRE(::statvfs(root.path().c_str(), &disk) == 0);
+  auto total = static_cast<std::int64_t>(disk.f_blocks) * static_cast<std::int64_t>(disk.f_frsize);
+  CHECK(prune(*store, {.reserved_space = 1'500'000, .min_free_space = total}).size() == 1);
+  CHECK(described(*store) == std::set<std::string>{"a"});
+}
+
+TEST_CASE("Recently used records are kept for as long as was asked") {
+  temporary_root root;
+  auto store = open_store(root);
+  drop(*store, "young", 10);
+  CHECK(prune(*store, {.keep_duration_ns = 3'600'000'000'000}).empty());
+  CHECK(prune(*store, {.keep_duration_ns = 1}).size() == 1);
+}
+
+TEST_CASE("Blobs go with the last record that names them; prune all leaves no blob") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto one = layer_of(*store, {}, {{"f", "1"}}, {.description = "one"});
+  auto two = layer_of(*store, {}, {{"f", "1"}, {"g", "2"}}, {.description = "two"});
+  auto d = must(store->blobs().put("shared"));
+  layer_blob blob{.blob = {.media_type = "x",
+                           .digest = d,
+                           .size = 6,
+                           .annotations = {},
+                           .urls = {},
+                           .platform = {},
+                           .artifact_type = {}},
+                  .diff_id = d};
+  must(store->add_layer_blob(one.id(), blob));
+  must(store->add_layer_blob(two.id(), blob));
+  one = ref();
+  prune(*store, {.filters = {"description==one"}});
+  CHECK(store->blobs().has(d));
+  two = ref();
+  prune(*store, {.filters = {"description==two"}});
+  CHECK(!store->blobs().has(d));
+  must(store->blobs().put("nobody's"));
+  must(store->blobs().set_labels(must(store->blobs().put("history")), {{"kiln.keep.history", "1"}}));
+  prune(*store, {.all = true});
+  REQUIRE(store->blobs().list().size() == 1);
+  CHECK(store->blobs().has(sha256("history")));
+}
+
+TEST_CASE(
+    "Start-up sweeps snapshots that nothing names, leaked mounts and scratch directories, and nothing else") {
+  temporary_root root;
+  std::string kept;
+  {
+    auto store = open_store(root);
+    kept = drop(*store, "kept", 10);
+  }
+  write(root.path() / "snapshots/777/fs/file", "orphan");
+  write(root.path() / "transient/old/file", "x");
+  write(root.path() / "tmp/other", "not ours");
+  write(root.path() / "buildkitd.sock", "not ours");
+  fs::create_directories(root.path() / "snapshots/777/mnt");
+  mount_spec leak{"bind", root.path() / "tmp", {"bind"}};
+  must(mount_all(std::vector{leak}, root.path() / "snapshots/777/mnt"));
+  auto store = open_store(root);
+  CHECK(!fs::exists(root.path() / "snapshots/777"));
+  CHECK(fs::is_empty(root.path() / "transient"));
+  CHECK(fs::exists(root.path() / "tmp/other"));
+  CHECK(fs::exists(root.path() / "buildkitd.sock"));
+  CHECK(store->get(kept).ok());
+}
+
+TEST_CASE("A record whose snapshot has vanished is dropped with what stands on it") {
+  temporary_root root;
+  std::string top_id, other;
+  {
+    auto store = open_store(root);
+    auto base = layer_of(*store, {}, {{"f", "x"}});
+    top_id = layer_of(*store, base, {{"g", "x"}}).id();
+    other = drop(*store, "other", 10);
+  }
+  must(remove_tree(root.path() / "snapshots/1"));
+  auto store = open_store(root);
+  CHECK(store->get(top_id).error().code == errc::not_found);
+  CHECK(store->get(other).ok());
+}
+
+TEST_CASE("A store killed at any point opens again, whole, with all that was acknowledged") {
+  temporary_root root;
+  std::uint32_t seed = 11;
+  std::string last_key;
+  for (int round = 0; round < 12; ++round) {
+    int told[2];
+    REQUIRE(::pipe(told) == 0);
+    auto child = ::fork();
+    REQUIRE(child >= 0);
+    if (child == 0) {
+      ::close(told[0]);
+      auto opened = ref_store::open({root.path(), snapshotter_kind::automatic});
+      if (!opened.ok()) ::_exit(1);
+      auto& store = **opened;
+      ref parent;
+      for (int i = 0;; ++i) {
+        auto m = store.create(parent, {.description = "step"}, {});
+        if (!m.ok()) ::_exit(2);
+        auto specs = store.mounts(*m);
+        auto mount = mounted::make(store, *specs);
+        if (!mount.ok()) ::_exit(3);
+        std::ofstream(mount->path() / ("f" + std::to_string(i))) << "content of a step";
+        if (!mount->unmount().ok()) ::_exit(4);
+        auto r = store.commit(*std::move(m));
+        if (!r.ok()) ::_exit(5);
+        auto key = "key-" + std::to_string(round) + "-" + std::to_string(i);
+        if (!store.keys().add({{}, {{key, {r->id(), 0}}}}).ok()) ::_exit(6);
+        std::uint32_t size = static_cast<std::uint32_t>(key.size());
+        if (::write(told[1], &size, 4) != 4 ||
+            ::write(told[1], key.data(), size) != static_cast<ssize_t>(size))
+          ::_exit(7);
+        parent = i % 7 == 6 ? ref() : *std::move(r);
+        if (i % 5 == 4 && !store.prune({.filters = {"description==none"}}, nullptr).ok()) ::_exit(8);
+        if (i % 9 == 8 && !store.prune({.max_used_space = 20'000}, nullptr).ok()) ::_exit(9);
+      }
+    }
+    ::close(told[1]);
+    std::vector<std::string> keys;
+    auto take = [&] {
+      std::uint32_t size = 0;
+      if (::read(told[0], &size, 4) != 4) return false;
+      std::string key(size, '\0');
+      if (::read(told[0], key.data(), size) != static_cast<ssize_t>(size)) return false;
+      keys.push_back(key);
+      return true;
+    };
+    if (!take()) {
+      int status = 0;
+      ::waitpid(child, &status, 0);
+      FAIL("the child ended by itself with " << WEXITSTATUS(status));
+    }
+    seed = seed * 1664525 + 1013904223;
+    const timespec wait{0, static_cast<long>(seed % 60'000'000)};
+    ::nanosleep(&wait, nullptr);  // the moment of the kill, not a synchronisation
+    ::kill(child, SIGKILL);
+    while (take()) {
+    }
+    ::close(told[0]);
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    REQUIRE(WIFSIGNALED(status));
+
+    auto store = open_store(root);
+    CHECK(must(unmount_below(root.path())) == 0);
+    CHECK(fs::is_empty(root.path() / "transient"));
+    auto usage = must(store->disk_usage({}));
+    CHECK(snapshot_count(root) == static_cast<int>(usage.size()));
+    // The last acknowledged step was in use when the process died, so no prune can have taken it.
+    auto results = store->keys().results(keys.back());
+    REQUIRE(results.size() == 1);
+    auto r = must(store->get(results[0].id));
+    auto number = keys.back().substr(keys.back().rfind('-') + 1);
+    CHECK(listing(*store, r).at("f" + number) == "content of a step");
+    // Every key leads to a record that is there, and every record can be mounted.
+    for (const auto& u : usage) CHECK(!listing(*store, must(store->get(u.id))).empty());
+    for (const auto& key : keys)
+      for (const auto& result : store->keys().results(key)) CHECK(store->get(result.id).ok());
+  }
+}

@@ -1,0 +1,363 @@
+#include "store_fixture.hpp"
+
+#include <sys/xattr.h>
+
+#include <thread>
+
+#include "store/unpack.hpp"
+
+using namespace kiln;
+using namespace kiln::store;
+using namespace kiln::store::testing;
+
+namespace {
+
+result<unpack_outcome> unpack(const std::string& tar, const fs::path& to,
+                              const unpack_options& options = {}) {
+  string_source source(tar);
+  return unpack_tar(source, to, options, {});
+}
+
+struct stat look(const fs::path& path) {
+  struct stat info {};
+  REQUIRE(::lstat(path.c_str(), &info) == 0);
+  return info;
+}
+
+ref layer_from(ref_store& store, memory_provider& provider, const ref& parent, const std::string& tar) {
+  // The provider outlives the store in these tests.
+  return must(
+      store.layer(parent, provider.add(tar), std::shared_ptr<blob_provider>(&provider, [](auto*) {}), {}));
+}
+
+}  // namespace
+
+TEST_CASE("An archive's files arrive with type, mode, owner, time, links and attributes") {
+  temporary_root root;
+  auto to = root.path() / "to";
+  fs::create_directory(to);
+  tar_builder tar;
+  tar.add({.name = "d/", .type = '5', .mode = 01777, .uid = 5, .gid = 6, .mtime = 1234});
+  tar.add({.name = "d/suid", .mode = 06755, .uid = 7, .gid = 8, .mtime = 999, .xattrs = {{"user.x", "y"}}},
+          "text");
+  tar.link("d/same", "d/suid").symlink("d/link", "../../../../etc/passwd");
+  tar.add({.name = "fifo", .type = '6', .mode = 0600});
+  tar.add({.name = "null", .type = '3', .mode = 0666, .device_major = 1, .device_minor = 3});
+  tar.file("späße/\xff\xfe", "bytes").file("deep/er/and/deeper", "x");
+  auto done = must(unpack(tar.text(), to));
+  CHECK(done.entries == 8);
+  CHECK(done.bytes == 10);
+  auto d = look(to / "d");
+  CHECK((d.st_mode & 07777) == 01777);
+  CHECK(d.st_uid == 5);
+  CHECK(d.st_mtim.tv_sec == 1234);
+  auto f = look(to / "d/suid");
+  CHECK((f.st_mode & 07777) == 06755);
+  CHECK(f.st_uid == 7);
+  CHECK(f.st_gid == 8);
+  CHECK(f.st_mtim.tv_sec == 999);
+  CHECK(f.st_nlink == 2);
+  CHECK(look(to / "d/same").st_ino == f.st_ino);
+  CHECK(fs::read_symlink(to / "d/link") == "../../../../etc/passwd");
+  CHECK(S_ISFIFO(look(to / "fifo").st_mode));
+  CHECK(look(to / "null").st_rdev == ::makedev(1, 3));
+  CHECK(read(to / "späße/\xff\xfe") == "bytes");
+  CHECK(read(to / "deep/er/and/deeper") == "x");
+  char value[8];
+  CHECK(::lgetxattr((to / "d/suid").c_str(), "user.x", value, sizeof value) == 1);
+}
+
+TEST_CASE("Later entries replace earlier ones, and nothing is written through a link") {
+  temporary_root root;
+  auto to = root.path() / "to";
+  fs::create_directory(to);
+  write(root.path() / "outside", "untouched");
+  tar_builder tar;
+  tar.file("a", "1").file("a", "2").directory("a").file("a/b", "3");
+  tar.symlink("link", "../outside").file("link", "own");
+  tar.directory("dir").symlink("dir", "/elsewhere");
+  must(unpack(tar.text(), to));
+  CHECK(read(to / "a/b") == "3");
+  CHECK(fs::is_regular_file(fs::symlink_status(to / "link")));
+  CHECK(read(root.path() / "outside") == "untouched");
+  CHECK(fs::is_symlink(to / "dir"));
+}
+
+TEST_CASE("Archives cannot reach out of the root") {
+  temporary_root root;
+  auto to = root.path() / "to";
+  fs::create_directory(to);
+  fs::create_directory(root.path() / "victim");
+  write(root.path() / "victim/file", "safe");
+  auto refused = [&](const std::string& tar, const unpack_options& options = {}) {
+    auto done = unpack(tar, to, options);
+    REQUIRE(!done.ok());
+    return done.error().message;
+  };
+  CHECK(refused(tar_builder().file("../evil", "x").text()).find("\"../evil\" leads out of the root") !=
+        std::string::npos);
+  CHECK(refused(tar_builder().file("a/../../evil", "x").text()).find("leads out") != std::string::npos);
+  CHECK(refused(tar_builder().link("hard", "../victim/file").text()).find("leads out") != std::string::npos);
+  CHECK(refused(tar_builder().symlink("l", "../../victim").text(), {.refuse_escaping_symlinks = true})
+            .find("leads out") != std::string::npos);
+  CHECK(!unpack(tar_builder().link("hard", "nothing/there").text(), to).ok());
+  // Absolute names and links are taken relative to the root.
+  must(unpack(tar_builder().file("/abs/file", "x").text(), to));
+  CHECK(read(to / "abs/file") == "x");
+  must(unpack(tar_builder().symlink("up", "../victim").file("up/evil", "x").text(), to));
+  CHECK(!fs::exists(root.path() / "victim/evil"));
+  CHECK(read(to / "victim/evil") == "x");
+  must(unpack(
+      tar_builder().symlink("abs-link", root.path() / "victim").file("abs-link/file", "changed").text(), to));
+  CHECK(read(root.path() / "victim/file") == "safe");
+  // A chain of links, and a hard link to a link that leads out.
+  must(unpack(
+      tar_builder().symlink("s1", "/").symlink("s2", "s1/..").link("h", "s2").file("s2/x", "in").text(), to));
+  CHECK(read(to / "x") == "in");
+  // Whiteouts neither.
+  unpack_options layer{.on_whiteout = unpack_options::whiteouts::remove};
+  refused(tar_builder().file("../.wh.victim", "").text(), layer);
+  refused(tar_builder().file("d/.wh...", "").text(), layer);
+  must(unpack(tar_builder().symlink("w", "../victim").file("w/.wh.file", "").text(), to, layer));
+  CHECK(fs::exists(root.path() / "victim/file"));
+}
+
+TEST_CASE("Broken, truncated and empty archives") {
+  temporary_root root;
+  auto to = root.path() / "to";
+  fs::create_directory(to);
+  CHECK(must(unpack("", to)).entries == 0);
+  CHECK(must(unpack(std::string(1024, '\0'), to)).entries == 0);
+  auto whole = tar_builder().file("file", std::string(5000, 'x')).text();
+  CHECK(!unpack(whole.substr(0, 2000), to).ok());
+  CHECK(!unpack(std::string(3000, 'z'), to).ok());
+}
+
+TEST_CASE("Compressed archives are recognised for ADD, layers of the store are not decompressed twice") {
+  temporary_root root;
+  auto to = root.path() / "to";
+  fs::create_directory(to);
+  write(root.path() / "src/hello", "hi");
+  for (auto [name, flag] : {std::pair{"a.tar", ""}, {"a.tgz", "z"}, {"a.tbz", "j"}, {"a.txz", "J"}}) {
+    auto file = root.path() / name;
+    auto command = "tar -C " + (root.path() / "src").string() + " -c" + flag + "f " + file.string() +
+                   " hello 2>/dev/null";
+    if (std::system(command.c_str()) != 0) continue;  // no such compressor here
+    INFO(name);
+    auto fd = must(open_file(file, O_RDONLY));
+    CHECK(is_archive(fd.get()));
+    auto source = must(open_source(fd.get()));
+    fs::remove(to / "hello");
+    must(unpack_tar(*source, to, {.owner = std::pair<uid_t, gid_t>{3, 4}, .detect_compression = true}, {}));
+    CHECK(read(to / "hello") == "hi");
+    CHECK(look(to / "hello").st_uid == 3);
+  }
+  write(root.path() / "plain", "just text, no archive");
+  CHECK(!is_archive(must(open_file(root.path() / "plain", O_RDONLY)).get()));
+  write(root.path() / "empty", "");
+  CHECK(!is_archive(must(open_file(root.path() / "empty", O_RDONLY)).get()));
+}
+
+TEST_CASE(
+    "Lazy layers are fetched and unpacked when their bytes are needed, several at once, and once only") {
+  auto kind = GENERATE(snapshotter_kind::automatic, snapshotter_kind::native);
+  temporary_root root;
+  memory_provider provider;
+  std::string id;
+  {
+    auto store = open_store(root, kind);
+    ref top;
+    for (int i = 0; i < 9; ++i) {
+      tar_builder tar;
+      tar.directory("d").file("d/f" + std::to_string(i), std::to_string(i)).file("last", std::to_string(i));
+      if (i == 5) tar.file("d/.wh.f2", "");
+      if (i == 7) tar.directory("o").file("o/.wh..wh..opq", "").file("o/new", "n");
+      if (i == 1) tar.directory("o").file("o/old", "o");
+      top = layer_from(*store, provider, top, tar.text());
+    }
+    auto layers = must(store->layers(top, {}));
+    CHECK(layers.size() == 9);
+    CHECK(provider.fetched == 0);
+    id = top.id();
+    std::vector<std::jthread> many;
+    for (int i = 0; i < 4; ++i)
+      many.emplace_back([&] {
+        if (!store->unlazy(top, {}).ok()) std::abort();
+      });
+    many.clear();
+    CHECK(provider.fetched == 9);
+    auto all = listing(*store, top);
+    CHECK(all.at("last") == "8");
+    CHECK(!all.contains("d/f2"));
+    CHECK(all.contains("d/f3"));
+    CHECK(!all.contains("o/old"));
+    CHECK(all.at("o/new") == "n");
+  }
+  auto store = open_store(root, kind);
+  CHECK(listing(*store, must(store->get(id))).at("last") == "8");
+}
+
+TEST_CASE("Equal chains are one record, and one without its bytes is not found after a restart") {
+  temporary_root root;
+  memory_provider provider;
+  auto tar = tar_builder().file("f", "x").text();
+  std::string id;
+  {
+    auto store = open_store(root);
+    auto a = layer_from(*store, provider, {}, tar);
+    auto b = layer_from(*store, provider, {}, tar);
+    CHECK(a.id() == b.id());
+    id = a.id();
+  }
+  auto store = open_store(root);
+  auto gone = store->get(id);
+  REQUIRE(!gone.ok());
+  CHECK(gone.error().code == errc::not_found);
+  auto again = layer_from(*store, provider, {}, tar);
+  CHECK(again.id() == id);
+  CHECK(listing(*store, must(store->get(id))).at("f") == "x");
+}
+
+TEST_CASE("A layer without its parent directories takes them from the layers below") {
+  auto kind = GENERATE(snapshotter_kind::automatic, snapshotter_kind::native);
+  temporary_root root;
+  memory_provider provider;
+  auto store = open_store(root, kind);
+  tar_builder base_tar;
+  base_tar.add({.name = "tmp/", .type = '5', .mode = 01777})
+      .directory("usr")
+      .directory("usr/lib")
+      .symlink("lib", "usr/lib");
+  base_tar.file("usr/lib/orig", "o");
+  auto base = layer_from(*store, provider, {}, base_tar.text());
+  auto top = layer_from(
+      *store, provider, base,
+      tar_builder().file("tmp/x", "1").file("lib/y", "2").link("usr/lib/again", "usr/lib/orig").text());
+  auto m = mount_of(*store, top);
+  CHECK((look(m.path() / "tmp").st_mode & 07777) == 01777);
+  CHECK(fs::is_symlink(m.path() / "lib"));
+  CHECK(read(m.path() / "usr/lib/y") == "2");
+  CHECK(read(m.path() / "usr/lib/again") == "o");
+  CHECK(look(m.path() / "usr/lib/again").st_ino == look(m.path() / "usr/lib/orig").st_ino);
+}
+
+TEST_CASE("A wrong diff id is refused, and a rotten blob is fetched again") {
+  temporary_root root;
+  memory_provider provider;
+  auto shared = std::shared_ptr<blob_provider>(&provider, [](auto*) {});
+  auto store = open_store(root);
+  auto lying = provider.add(tar_builder().file("f", "x").text());
+  lying.diff_id = sha256("something else");
+  auto bad = must(store->layer({}, lying, shared, {}));
+  auto refused = store->unlazy(bad, {});
+  REQUIRE(!refused.ok());
+  CHECK(refused.error().message.find("wrong diff id calculated on extraction") != std::string::npos);
+
+  auto text = tar_builder().file("g", std::string(9000, 'g')).text();
+  auto blob = provider.add(text);
+  must(store->blobs().put(text));
+  auto path = store->blobs().path_of(blob.blob.digest);
+  REQUIRE(::chmod(path.c_str(), 0600) == 0);
+  auto rotten = text;
+  rotten[600] = '!';
+  write(path, rotten);
+  auto good = must(store->layer({}, blob, shared, {}));
+  CHECK(listing(*store, good).at("g") == std::string(9000, 'g'));
+}
+
+TEST_CASE("A fetch that fails fails the job with its reason, a cancelled one with cancellation") {
+  temporary_root root;
+  auto store = open_store(root);
+  memory_provider empty, other;
+  auto shared = std::shared_ptr<blob_provider>(&empty, [](auto*) {});
+  auto r = must(store->layer({}, other.add(tar_builder().file("f", "x").text()), shared, {}));
+  auto failed = store->mounts(r, {});
+  REQUIRE(!failed.ok());
+  CHECK(failed.error().message == "no such blob");
+  std::stop_source stop;
+  stop.request_stop();
+  job_context job;
+  job.stop = stop.get_token();
+  CHECK(store->unlazy(r, job).error().code == errc::cancelled);
+}
+
+TEST_CASE("A layer's tar gives the same layer again") {
+  auto kind = GENERATE(snapshotter_kind::automatic, snapshotter_kind::native);
+  temporary_root root;
+  memory_provider provider;
+  auto store = open_store(root, kind);
+  tar_builder base_tar;
+  base_tar.directory("d")
+      .directory("e")
+      .file("e/x", "x")
+      .file("d/gone", "g")
+      .file("d/stay", "s")
+      .directory("whole");
+  base_tar.file("whole/a", "a");
+  auto base = layer_from(*store, provider, {}, base_tar.text());
+  auto s = begin(*store, base);
+  auto p = s.path();
+  fs::remove(p / "d/gone");
+  fs::remove_all(p / "whole");
+  fs::remove_all(p / "e");
+  fs::create_directory(p / "e");  // opaque
+  write(p / "e/new", "n");
+  write(p / ("a-very-long-name-" + std::string(150, 'n') + "/and-" + std::string(100, 'm')), "long");
+  write(p / "linked", "l");
+  fs::create_hard_link(p / "linked", p / "linked2");
+  fs::create_symlink(std::string(180, 's'), p / "sym");
+  write(p / "ünïcode", "u");
+  REQUIRE(::mknod((p / "dev").c_str(), S_IFCHR | 0660, ::makedev(1, 5)) == 0);
+  REQUIRE(::lsetxattr((p / "linked").c_str(), "user.note", "v", 1, 0) == 0);
+  REQUIRE(::chown((p / "linked").c_str(), 3'000'000, 5) == 0);
+  const char capability[] = "\1\0\0\2\0\4\0\0\0\0\0\0\0\0\0\0\0\0\0";
+  REQUIRE(::lsetxattr((p / "ünïcode").c_str(), "security.capability", capability, 20, 0) == 0);
+  auto top = end(*store, std::move(s));
+  auto tar = tar_of(*store, top.id());
+  CHECK(tar == tar_of(*store, top.id()));
+  auto again = layer_from(*store, provider, base, tar);
+  CHECK(again.id() != top.id());
+  CHECK(listing(*store, again) == listing(*store, top));
+  auto m = mount_of(*store, again);
+  CHECK(look(m.path() / "linked").st_ino == look(m.path() / "linked2").st_ino);
+  CHECK(look(m.path() / "linked").st_uid == 3'000'000);
+  CHECK(look(m.path() / "dev").st_rdev == ::makedev(1, 5));
+  char value[64];
+  CHECK(::lgetxattr((m.path() / "ünïcode").c_str(), "security.capability", value, sizeof value) == 20);
+  CHECK(::lgetxattr((m.path() / "linked").c_str(), "user.note", value, sizeof value) == 1);
+  must(m.unmount());
+  CHECK(tar_of(*store, again.id()) == tar);
+}
+
+TEST_CASE("GNU tar reads what we write") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto s = begin(*store, {});
+  write(s.path() / ("d/" + std::string(120, 'x')), "long");
+  write(s.path() / "big", std::string(1 << 20, 'b'));
+  fs::create_hard_link(s.path() / "big", s.path() / "big2");
+  auto r = end(*store, std::move(s));
+  write(root.path() / "layer.tar", tar_of(*store, r.id()));
+  auto list =
+      "tar -tvf " + (root.path() / "layer.tar").string() + " > " + (root.path() / "list").string() + " 2>&1";
+  REQUIRE(std::system(list.c_str()) == 0);
+  auto text = read(root.path() / "list");
+  CHECK(text.find(std::string(120, 'x')) != std::string::npos);
+  CHECK(text.find("big2 link to big") != std::string::npos);
+}
+
+TEST_CASE("A compressed form is remembered, and an image with the same content finds the built layer") {
+  temporary_root root;
+  memory_provider provider;
+  auto store = open_store(root);
+  auto built = layer_of(*store, {}, {{"f", "x"}});
+  auto tar = tar_of(*store, built.id());
+  layer_blob blob = provider.add(tar);
+  CHECK(store->add_layer_blob(built.id(), blob).error().code == errc::not_found);
+  must(store->blobs().put(tar));
+  must(store->add_layer_blob(built.id(), blob));
+  auto layers = must(store->layers(built, {}));
+  REQUIRE(layers[0].blobs.size() == 1);
+  CHECK(layers[0].blobs[0].blob.digest == blob.blob.digest);
+  CHECK(layer_from(*store, provider, {}, tar).id() == built.id());
+}
