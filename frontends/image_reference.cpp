@@ -129,9 +129,12 @@ result<image_reference> parse_image_reference(std::string_view text) {
     if (!is_tag(out.tag)) return malformed();
     rest = rest.substr(0, colon);
   }
-  if (has_upper(rest))
+  if (has_upper(rest)) {
+    bool is_short = out.domain == "docker.io" && rest.find('/') == std::string_view::npos;
     return make_error(errc::invalid_argument, "invalid reference format: repository name (" +
+                                                  std::string(is_short ? "library/" : "") +
                                                   std::string(rest) + ") must be lowercase");
+  }
   if (!is_domain(out.domain) || !is_path(rest)) return malformed();
   if (out.domain == "docker.io" && rest.find('/') == std::string_view::npos) out.path = "library/";
   out.path += rest;

@@ -190,6 +190,8 @@ void check_casing(const std::vector<stage>& stages, const lint& checks);
 bool is_secret_name(const std::string& key);
 
 // copy_step.cpp
+/// A checksum of a URL: "<algorithm>:<hex>". Errors as Go's digest package words them.
+status check_digest(const std::string& text);
 bool is_http_source(const std::string& text);
 /// Octal or symbolic mode, as chmod(1) reads it.
 status check_chmod(const std::string& text, std::optional<std::uint32_t>& octal);

@@ -116,10 +116,7 @@ result<llb::output> converter::epoch_add(const add_instruction& i, const llb::en
   KILN_TRY(auto checksum, words_.expand(i.checksum, list_environment(env)));
   const auto& text = expanded.text;
   if (is_http_source(text)) {
-    if (!checksum.text.empty()) {
-      KILN_TRY(auto digest, kiln::digest::parse(checksum.text));
-      (void)digest;
-    }
+    if (!checksum.text.empty()) KILN_CHECK(check_digest(checksum.text));
     return llb::http(graph_, text, {checksum.text, file_name_of(text)}, {});
   }
   auto git = parse_git_ref(text);

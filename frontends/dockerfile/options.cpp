@@ -107,11 +107,14 @@ status check_cpuset(const std::string& text) {
 result<std::optional<pb::LinuxResources>> read_resources(const option_map& options) {
   pb::LinuxResources out;
   // Reads a whole number; -1 is allowed where it means unlimited.
-  auto number = [&](const char* key, bool may_be_unlimited) -> result<std::int64_t> {
+  auto number = [&](const char* key, bool may_be_unlimited,
+                    bool is_unsigned = false) -> result<std::int64_t> {
     auto text = value_of(options, key);
     if (text.empty()) return std::int64_t{0};
     auto prefix = "invalid " + std::string(key) + " value: " + text;
     auto value = parse_int(text);
+    if (is_unsigned && (!value || *value < 0))
+      return invalid(prefix + ": strconv.ParseUint: parsing " + quote(text) + ": invalid syntax");
     if (!value) return invalid(prefix + ": " + not_a_number(text).message);
     if (may_be_unlimited && (*value < -1 || *value == 0))
       return invalid(prefix + ": must be -1 (unlimited) or > 0");
@@ -126,8 +129,8 @@ result<std::optional<pb::LinuxResources>> read_resources(const option_map& optio
   };
   KILN_TRY(auto memory, number("memory", false));
   KILN_TRY(auto swap, number("memswap", true));
-  KILN_TRY(auto shares, number("cpushares", false));
-  KILN_TRY(auto period, number("cpuperiod", false));
+  KILN_TRY(auto shares, number("cpushares", false, true));
+  KILN_TRY(auto period, number("cpuperiod", false, true));
   KILN_TRY(auto quota, number("cpuquota", false));
   KILN_TRY(auto cpu_set, cpus("cpusetcpus"));
   KILN_TRY(auto memory_set, cpus("cpusetmems"));

@@ -282,10 +282,12 @@ class scanner {
 
 }  // namespace
 
-result<expansion> shell_words::expand(std::string_view text, const environment& env) const {
+result<expansion> shell_words::expand(std::string_view text, const environment& env,
+                                      std::set<std::string>* unmatched) const {
   expansion out;
   scanner s(*this, escape_, text, env, out);
   auto expanded = s.until(0, raw_escapes, &out.words);
+  if (unmatched != nullptr) *unmatched = out.unmatched;
   if (!expanded) return std::move(expanded).error().with_context("failed to process " + quote(text));
   out.text = *std::move(expanded);
   return out;

@@ -53,7 +53,9 @@ class shell_words {
 
   /// Expands. invalid_argument "failed to process "…": why", e.g. for ${x:?why} and unbalanced quotes.
   /// Source: frontend/dockerfile/shell/lex.go.
-  result<expansion> expand(std::string_view text, const environment& env) const;
+  /// `unmatched`, if given, receives the unset variables even when expansion fails.
+  result<expansion> expand(std::string_view text, const environment& env,
+                           std::set<std::string>* unmatched = nullptr) const;
 
  private:
   char escape_;

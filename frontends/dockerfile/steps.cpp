@@ -74,9 +74,11 @@ status converter::dispatch(stage_state& s, step& command) {
   auto expander = [&](const shell_words& words) -> word_expander {
     return [&](const std::string& word) -> result<std::string> {
       list_environment env(s.state.env);
-      KILN_TRY(auto out, words.expand(word, env));
-      report_unmatched(s, base, env, out.unmatched, checks);
-      return out.text;
+      std::set<std::string> unmatched;
+      auto out = words.expand(word, env, &unmatched);
+      report_unmatched(s, base, env, unmatched, checks);
+      if (!out) return std::move(out).error();
+      return out->text;
     };
   };
   KILN_CHECK(expand_words(what, expander(words_)));
@@ -242,9 +244,11 @@ status converter::arg(stage_state& s, const arg_instruction& i, const lint& chec
       inherited = definition.value.has_value();
     } else {
       list_environment env(s.state.env);
-      KILN_TRY(auto expanded, words_.expand(*definition.value, env));
-      report_unmatched(s, i, env, expanded.unmatched, checks);
-      definition.value = expanded.text;
+      std::set<std::string> unmatched;
+      auto expanded = words_.expand(*definition.value, env, &unmatched);
+      report_unmatched(s, i, env, unmatched, checks);
+      if (!expanded) return std::move(expanded).error();
+      definition.value = expanded->text;
     }
     if (definition.value && !is_hidden_arg(definition.key))
       s.state.env.set(definition.key, *definition.value);

@@ -91,7 +91,8 @@ result<gw::Result> describe() {
     item["version"] = d.version;
     item["type"] = "rpc";
     item["description"] = d.description;
-    item["opts"] = nullptr;
+    item["opts"] =
+        std::string_view(d.name) == "frontend.targets" ? ordered_json::array() : ordered_json(nullptr);
     if (d.takes_target) item["opts"] = ordered_json::array({named("target", "Target build stage")});
     item["inputs"] = nullptr;
     item["metadata"] = ordered_json::array({named("result.json", ""), named("result.txt", "")});

@@ -78,7 +78,7 @@ class exec_vertex final : public vertex {
     }
     write_secrets(exec);
     for (const auto& device : spec_.devices) *exec.add_cdidevices() = device;
-    return deterministic_bytes(op);
+    return op_bytes(std::move(op));
   }
 
  private:

@@ -44,7 +44,7 @@ class file_vertex final : public vertex {
       action.set_output(i + 1 == steps_.size() ? 0 : -1);
       bind_owner(action, base);
     }
-    return deterministic_bytes(op);
+    return op_bytes(std::move(op));
   }
 
  private:
@@ -91,7 +91,7 @@ class merge_vertex final : public vertex {
       op.mutable_merge()->add_inputs()->set_input(op.inputs_size());
       *op.add_inputs() = e.input_of(input);
     }
-    return deterministic_bytes(op);
+    return op_bytes(std::move(op));
   }
 
  private:
@@ -117,7 +117,7 @@ class diff_vertex final : public vertex {
     };
     op.mutable_diff()->mutable_lower()->set_input(add(lower_));
     op.mutable_diff()->mutable_upper()->set_input(add(upper_));
-    return deterministic_bytes(op);
+    return op_bytes(std::move(op));
   }
 
  private:

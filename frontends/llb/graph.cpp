@@ -18,6 +18,23 @@ std::string deterministic_bytes(const google::protobuf::MessageLite& message) {
   return bytes;
 }
 
+std::string op_bytes(pb::Op op) {
+  pb::Op kind;
+  switch (op.op_case()) {
+    case pb::Op::kExec: kind.mutable_exec()->Swap(op.mutable_exec()); break;
+    case pb::Op::kSource: kind.mutable_source()->Swap(op.mutable_source()); break;
+    case pb::Op::kFile: kind.mutable_file()->Swap(op.mutable_file()); break;
+    case pb::Op::kBuild: kind.mutable_build()->Swap(op.mutable_build()); break;
+    case pb::Op::kMerge: kind.mutable_merge()->Swap(op.mutable_merge()); break;
+    case pb::Op::kDiff: kind.mutable_diff()->Swap(op.mutable_diff()); break;
+    case pb::Op::kPassthrough: kind.mutable_passthrough()->Swap(op.mutable_passthrough()); break;
+    case pb::Op::OP_NOT_SET: break;
+  }
+  op.clear_op();
+  // Fields of one message may be written in pieces.
+  return deterministic_bytes(op) + deterministic_bytes(kind);
+}
+
 pb::SourceInfo source_map::info() const {
   pb::SourceInfo out;
   out.set_filename(filename);
@@ -134,9 +151,13 @@ class marshaller final : public encoder {
 
   status finish(const vertex& v) {
     KILN_TRY(auto bytes, v.encode(*this));
+    // Text from a build file may be anything; the protocol's strings are UTF-8.
+    if (pb::Op probe; !probe.ParseFromString(bytes))
+      return make_error(errc::invalid_argument, "string field contains invalid UTF-8");
     encoded_op op{std::move(bytes), {}};
     op.digest = sha256(op.bytes).str();
     merge_metadata((*definition_.mutable_metadata())[op.digest], v.metadata());
+    (*definition_.mutable_source()->mutable_locations())[op.digest];  // even without locations
     for (const auto& location : v.info().locations) add_location(op.digest, location);
     if (digests_.insert(op.digest).second) definition_.add_def(op.bytes);
     encoded_.emplace(&v, std::move(op));

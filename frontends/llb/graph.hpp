@@ -159,6 +159,10 @@ result<pb::Definition> marshal(const output& out, const marshal_options& options
 /// Deterministic protobuf bytes: maps sorted by key, fields by number. Source: wire.md section 7.
 std::string deterministic_bytes(const google::protobuf::MessageLite& message);
 
+/// An operation's bytes as BuildKit's clients write them: deterministic, and the kind of operation (a oneof)
+/// behind all other fields, as Go's protobuf orders them. Digests depend on it.
+std::string op_bytes(pb::Op op);
+
 /// The digest of the vertex a definition results in; empty for scratch.
 std::string head_digest(const pb::Definition& definition);
 

@@ -27,7 +27,7 @@ class source_vertex final : public vertex {
     for (const auto& [key, value] : attributes_) (*op.mutable_source()->mutable_attrs())[key] = value;
     if (is_platform_specific(id_))
       to_proto(info().platform ? *info().platform : e.options().platform, *op.mutable_platform());
-    return deterministic_bytes(op);
+    return op_bytes(std::move(op));
   }
 
  private:

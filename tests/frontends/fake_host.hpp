@@ -21,7 +21,7 @@ class fake_host final : public frontend_host {
  public:
   std::map<std::string, std::map<std::string, std::string>> locals;  // local name → path → content
   std::map<std::string, std::string> remote;                         // URL → content
-  std::map<std::string, fake_image> images;                          // "reference" or "reference|os/arch"
+  std::map<std::string, fake_image> images;  // "reference", "reference|os/arch", or "*" for any
   gw::ResolveSourceMetaResponse source_meta;
   std::vector<platform> worker_platforms{{"linux", "amd64", "", "", {}}};
   std::string session = "session1";
@@ -49,6 +49,7 @@ class fake_host final : public frontend_host {
     auto platform = format_platform(from_proto(request.platform()));
     auto at = images.find(request.ref() + "|" + platform);
     if (at == images.end()) at = images.find(request.ref());
+    if (at == images.end()) at = images.find("*");
     if (at == images.end()) return make_error(errc::not_found, request.ref() + ": not found");
     gw::ResolveImageConfigResponse response;
     response.set_ref(request.ref());
