@@ -12,6 +12,7 @@
 #include "actors/graph_spec.hpp"
 #include "actors/progress.hpp"
 #include "configs/solving.hpp"
+#include "exporters/cache/cache_importer.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"
 #include "solver/caps.hpp"
@@ -26,9 +27,16 @@ namespace {
 /// One result of this build, solved when somebody needs it.
 struct build_ref {
   pb::Definition definition;
+  std::vector<std::string> imports;  // ids, besides those of the request
   bool asked = false;
   std::optional<result<vertex_result>> value;
   std::vector<continuation<vertex_result>> waiters;
+};
+
+/// A cache being imported, or imported, or given up.
+struct build_import {
+  bool ended = false;
+  std::string id;  // by which vertices find it; empty when there is nothing to find
 };
 
 /// What the build's frontend, definition or client came to.
@@ -147,6 +155,7 @@ class build_state : public bridge_face {
     if (r.has_definition() && r.definition().def_size() > 0) {
       gw::Result out;
       auto id = add_ref(r.definition());
+      refs_[id].imports = begin_imports(r);
       out.mutable_ref()->set_id(id);
       *out.mutable_ref()->mutable_def() = r.definition();
       return respond(std::move(out));
@@ -332,6 +341,16 @@ class build_state : public bridge_face {
   }
 
   void place(const std::string& id, graph_spec spec) {
+    auto wanted = refs_[id].imports;
+    wanted.insert(wanted.end(), own_imports_.begin(), own_imports_.end());
+    when_imported(wanted, [this, id, wanted, spec = std::move(spec)]() mutable {
+      for (const auto& name : wanted)
+        if (const auto& import = imports_.at(name); !import.id.empty()) spec.imports.push_back(import.id);
+      place_now(id, std::move(spec));
+    });
+  }
+
+  void place_now(const std::string& id, graph_spec spec) {
     auto graph = o_.peers.build_graph();
     if (!graph) return settle(id, from_caf(peer_down(peers::build_graph_name)));
     auto index = spec.root.index;
@@ -401,6 +420,44 @@ class build_state : public bridge_face {
     }
   }
 
+  // Cache imports. They load in the background; definitions wait for them before they are placed.
+
+  std::vector<std::string> begin_imports(const gw::SolveRequest& r) {
+    std::vector<std::string> names;
+    for (const auto& import : r.cacheimports())
+      names.push_back(begin_import({import.type(), {import.attrs().begin(), import.attrs().end()}}));
+    return names;
+  }
+
+  /// Equal imports are one; its name. An import that cannot be had is shown and done without.
+  std::string begin_import(cache_entry entry) {
+    auto name = exporters::cache_import_id(entry.type, entry.attributes);
+    auto [at, fresh] = imports_.try_emplace(name);
+    if (!fresh) return name;
+    auto shown = open_task("importing cache manifest from " + name);
+    auto ended = [this, name, shown](const std::string& id, const std::string& failure) {
+      close_task(shown, failure);
+      if (!failure.empty()) spdlog::info("build {}: cache {} not imported: {}", o_.request.ref(), name, failure);
+      imports_[name] = {true, id};
+      for (auto& retry : std::exchange(waiting_for_imports_, {})) retry();
+    };
+    auto worker = o_.peers.worker();
+    if (!worker) return ended("", from_caf(peer_down(peers::worker_name)).message), name;
+    auto id = o_.request.ref() + "/" + name;
+    self_->request(worker, caf::infinite, cache_import{id, shown.digest(), std::move(entry), sessions()},
+                   progress_handle())
+        .then([ended, id](bool) { ended(id, ""); }, [ended](caf::error& e) { ended("", from_caf(e).message); });
+    return name;
+  }
+
+  void when_imported(std::vector<std::string> names, std::function<void()> work) {
+    bool open = std::any_of(names.begin(), names.end(), [&](const auto& n) { return !imports_.at(n).ended; });
+    if (!open) return work();
+    waiting_for_imports_.push_back([this, names = std::move(names), work = std::move(work)]() mutable {
+      when_imported(std::move(names), std::move(work));
+    });
+  }
+
   // Frontends.
 
   void run_frontend(std::string name, std::map<std::string, std::string> options,
@@ -438,8 +495,6 @@ class build_state : public bridge_face {
     auto granted = solver::entitlements::grant(requested, o_.allowed_entitlements);
     if (!granted.ok()) return end(std::move(granted).error());
     granted_ = *std::move(granted);
-    for (const auto& e : o_.request.cache().exports())
-      return end(make_error(errc::unimplemented, "cache exporter \"" + e.type() + "\" is not supported by this daemon"));
     auto worker = o_.peers.worker();
     if (!worker) return end(from_caf(peer_down(peers::worker_name)));
     self_->request(worker, caf::infinite, describe_atom::value)
@@ -460,7 +515,7 @@ class build_state : public bridge_face {
   /// Type and attributes of every exporter, before anything runs.
   void check_exporters(int index) {
     if (phase_ != phase::checking) return;
-    if (index == o_.request.exporters_size()) return begin();
+    if (index == o_.request.exporters_size()) return check_cache_exports(0);
     auto worker = o_.peers.worker();
     if (!worker) return end(from_caf(peer_down(peers::worker_name)));
     self_->request(worker, caf::infinite, check_atom::value, spec_of(index))
@@ -472,16 +527,29 @@ class build_state : public bridge_face {
             [this](caf::error& e) { end(from_caf(e)); });
   }
 
+  static cache_entry entry_of(const ctl::CacheOptionsEntry& e) {
+    return {e.type(), {e.attrs().begin(), e.attrs().end()}};
+  }
+
+  void check_cache_exports(int index) {
+    if (phase_ != phase::checking) return;
+    if (index == o_.request.cache().exports_size()) return begin();
+    auto worker = o_.peers.worker();
+    if (!worker) return end(from_caf(peer_down(peers::worker_name)));
+    self_->request(worker, caf::infinite, check_atom::value, entry_of(o_.request.cache().exports(index)))
+        .then(
+            [this, index](cache_export_kind& kind) {
+              cache_exports_.push_back(std::move(kind));
+              check_cache_exports(index + 1);
+            },
+            [this](caf::error& e) { end(from_caf(e)); });
+  }
+
   void begin() {
     set_phase(phase::solving);
     recorded_ = !o_.request.internal();
     publish(ctl::STARTED, std::nullopt, nullptr);
-    // An import that cannot be had is shown and done without.
-    for (const auto& import : o_.request.cache().imports()) {
-      auto ref = import.attrs().find("ref");
-      auto task = open_task("importing cache manifest from " + (ref == import.attrs().end() ? import.type() : ref->second));
-      close_task(task, "cache importer \"" + import.type() + "\" is not supported by this daemon");
-    }
+    for (const auto& import : o_.request.cache().imports()) own_imports_.push_back(begin_import(entry_of(import)));
     for (auto& work : std::exchange(early_, {})) work();
     const auto& r = o_.request;
     if (r.has_definition() && r.definition().def_size() > 0) {
@@ -531,8 +599,25 @@ class build_state : public bridge_face {
     for (const auto& [key, id] : final_.refs) ids.push_back(id);
     evaluate_refs(std::move(ids), [this](result<std::vector<vertex_result>> all) {
       if (!all.ok()) return end(std::move(all).error());
-      run_exports(*std::move(all));
+      if (cache_exports_.empty()) return run_exports(*std::move(all));
+      gather_trail(*std::move(all));
     });
+  }
+
+  /// What the steps of this build came to, for exporting its cache.
+  void gather_trail(std::vector<vertex_result> values) {
+    auto graph = o_.peers.build_graph();
+    if (!graph) return end(from_caf(peer_down(peers::build_graph_name)));
+    self_->request(graph, caf::infinite, cache_atom::value, progress_handle())
+        .then(
+            [this, values](cache_steps& steps) {
+              trail_.steps = std::move(steps.steps);
+              trail_.results = values;
+              for (const auto& [name, import] : imports_)
+                if (!import.id.empty()) trail_.imports.push_back(import.id);
+              run_exports(values);
+            },
+            [this](caf::error& e) { end(from_caf(e)); });
   }
 
   export_request request_of(int index, const std::vector<vertex_result>& values) const {
@@ -557,6 +642,8 @@ class build_state : public bridge_face {
     out.metadata = final_.metadata;
     out.session = o_.request.session();
     out.sessions = sessions();
+    out.inline_cache = std::any_of(cache_exports_.begin(), cache_exports_.end(), [](const auto& k) { return k.is_inline; });
+    if (out.inline_cache) out.trail = trail_;
     return out;
   }
 
@@ -567,7 +654,7 @@ class build_state : public bridge_face {
     auto count = o_.request.exporters_size();
     exports_.resize(static_cast<std::size_t>(count));
     open_exports_ = count;
-    if (count == 0) return succeed();
+    if (count == 0) return run_finalizers();
     auto worker = o_.peers.worker();
     if (!worker) return end(from_caf(peer_down(peers::worker_name)));
     for (int i = 0; i < count; ++i) {
@@ -610,7 +697,34 @@ class build_state : public bridge_face {
               },
               [this, shown](caf::error& e) { export_failed(shown, e); });
     }
+    run_cache_exports();
     if (--open_exports_ == 0) succeed();
+  }
+
+  /// Beside the second phases: the exporters have made the layers by now.
+  void run_cache_exports() {
+    auto worker = o_.peers.worker();
+    for (std::size_t i = 0; i < cache_exports_.size(); ++i) {
+      const auto& kind = cache_exports_[i];
+      if (kind.is_inline) continue;
+      if (!worker) return end(from_caf(peer_down(peers::worker_name)));
+      ++open_exports_;
+      auto shown = open_task(kind.name, task_digest("cache export " + std::to_string(i)));
+      cache_export request{shown.digest(), entry_of(o_.request.cache().exports(static_cast<int>(i))), trail_,
+                           sessions()};
+      self_->request(worker, caf::infinite, std::move(request), progress_handle())
+          .then(
+              [this, shown](export_reply& reply) {
+                close_task(shown, "");
+                cache_response_.merge(reply.response);
+                if (--open_exports_ == 0) succeed();
+              },
+              [this, shown, ignore = kind.ignore_error](caf::error& e) {
+                if (!ignore) return export_failed(shown, e);
+                close_task(shown, from_caf(e).message);
+                if (--open_exports_ == 0) succeed();
+              });
+    }
   }
 
   void succeed() {
@@ -620,6 +734,8 @@ class build_state : public bridge_face {
       for (const auto& [key, value] : e.response) out[key] = value;
     for (const auto& [key, value] : final_.metadata)
       if (key.starts_with("frontend.")) out[key] = value;
+    for (const auto& [key, value] : cache_response_)
+      if (key.starts_with("cache.")) out[key] = value;
     end(std::move(response));
   }
 
@@ -748,6 +864,12 @@ class build_state : public bridge_face {
   std::vector<platform> platforms_;  // the worker's, default first
   std::map<std::string, build_ref> refs_;
   final_result final_;
+  std::map<std::string, build_import> imports_;  // by what cache_import_id() calls them
+  std::vector<std::string> own_imports_;         // of the request itself: for every definition
+  std::vector<std::function<void()>> waiting_for_imports_;
+  std::vector<cache_export_kind> cache_exports_;
+  cache_trail trail_;
+  std::map<std::string, std::string> cache_response_;
   std::vector<std::string> exporter_names_;
   std::vector<export_request> export_requests_;
   std::vector<export_reply> exports_;

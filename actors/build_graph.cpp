@@ -62,10 +62,13 @@ struct directory {
       auto found = vertices.find(identity);
       if (found == vertices.end()) {
         auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self), worker,
-                                          options.keys, options.memory, options.io});
+                                          options.keys, options.memory, options.io, options.imports,
+                                          spec.imports});
         self->monitor(vertex);
         identities[vertex.address()] = identity;
         found = vertices.emplace(identity, entry{vertex, {}}).first;
+      } else if (!spec.imports.empty()) {
+        self->send(found->second.vertex, import_list{spec.imports});
       }
       hold(found->first, found->second, who, session);
     }
@@ -134,6 +137,31 @@ struct directory {
     claimed.erase(found);
   }
 
+  /// Gathers the steps of everything that `who` holds; vertices that end meanwhile are left out.
+  caf::result<cache_steps> steps(const caf::actor_addr& who) {
+    auto found = holders.find(who);
+    if (found == holders.end() || found->second.vertices.empty()) return cache_steps{};
+    struct gathering {
+      cache_steps all;
+      std::size_t missing = 0;
+    };
+    auto state = std::make_shared<gathering>();
+    state->missing = found->second.vertices.size();
+    auto promise = self->make_response_promise<cache_steps>();
+    auto one_less = [state, promise]() mutable {
+      if (--state->missing == 0) promise.deliver(std::move(state->all));
+    };
+    for (const auto& identity : found->second.vertices)
+      self->request(vertices.at(identity).vertex, caf::infinite, cache_atom::value)
+          .then(
+              [state, one_less](cache_steps& some) mutable {
+                for (auto& s : some.steps) state->all.steps.push_back(std::move(s));
+                one_less();
+              },
+              [one_less](caf::error&) mutable { one_less(); });
+    return promise;
+  }
+
   void down(const caf::actor_addr& who) {
     if (auto found = identities.find(who); found != identities.end()) {
       auto at = vertices.find(found->second);
@@ -163,6 +191,7 @@ build_graph_actor::behavior_type build_graph(build_graph_actor::stateful_pointer
         return state.load(spec, holder, session);
       },
       [&state](release_atom, const progress_actor& holder) { state.release(holder.address()); },
+      [&state](cache_atom, const progress_actor& holder) { return state.steps(holder.address()); },
       [&state](claim_atom, const std::string& key, const vertex_actor& who) -> vertex_actor {
         return state.claim(key, who);
       },

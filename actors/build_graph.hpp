@@ -9,6 +9,7 @@
 #include "actors/handles.hpp"
 #include "actors/job_pool.hpp"
 #include "actors/peers.hpp"
+#include "exporters/cache/import_table.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "store/cache_keys.hpp"
 
@@ -23,6 +24,7 @@ struct build_graph_options {
   store::cache_keys* keys = nullptr;
   store::ref_store* memory = nullptr;  // may be null
   std::shared_ptr<job_pool> io;
+  std::shared_ptr<const exporters::import_table> imports;  // null: no imports
 };
 
 build_graph_actor::behavior_type build_graph(build_graph_actor::stateful_pointer<actor_state> self,

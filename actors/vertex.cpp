@@ -62,6 +62,7 @@ class vertex_state {
     o_ = std::move(options);
     inputs_.resize(o_.inputs.size());
     progress_.emplace(o_.spec);
+    add_imports(o_.imports);
     return {
         [this](join_atom, const progress_actor& holder, const std::string& session) {
           progress_->join(holder, session);
@@ -69,6 +70,8 @@ class vertex_state {
         [this](leave_atom, const progress_actor& holder) { progress_->leave(holder); },
         [this](keys_atom, std::int32_t output, bool by_content) { return ask_keys(output, by_content); },
         [this](result_atom, std::int32_t output) { return ask_result(output); },
+        [this](const import_list& imports) { add_imports(imports.ids); },
+        [this](cache_atom) { return steps(); },
         [this](ctl::StatusResponse& status) {
           if (phase_ == phase::following) {
             progress_->adopt(std::move(status));
@@ -117,6 +120,32 @@ class vertex_state {
     return search_of(index, out).matches();
   }
 
+  /// Lookups from now on go to these caches too.
+  void add_imports(const std::vector<std::string>& ids) {
+    for (const auto& id : ids) {
+      auto cache = o_.import_table ? o_.import_table->find(id) : nullptr;
+      if (!cache || std::find(imports_.begin(), imports_.end(), cache) != imports_.end()) continue;
+      imports_.push_back(std::move(cache));
+      for (auto& [index, out] : outputs_) {
+        out.search.reset();
+        out.evicted = false;
+      }
+    }
+  }
+
+  cache_steps steps() {
+    cache_steps all;
+    for (auto& [index, out] : outputs_) {
+      if (!out.result && !out.search) continue;
+      cache_step step{o_.spec.digest, index, {}, {}, o_.spec.inputs, -1};
+      step.keys = out.result ? out.result->keys : present_keys(index, out);
+      if (out.result) step.ref = out.result->ref;
+      if (o_.spec.op.metadata.has_export_cache()) step.export_cache = o_.spec.op.metadata.export_cache().value() ? 1 : 0;
+      all.steps.push_back(std::move(step));
+    }
+    return all;
+  }
+
   void want(output_facts& out, demand d) {
     out.wanted = std::max(out.wanted, d);
     advance();
@@ -148,7 +177,7 @@ class vertex_state {
   solver::key_search make_search(int index) {
     solver::key_search search(map_, index);
     for (const auto& root : further_roots_) search.add_root(root);
-    key_reader db(*o_.keys);
+    key_reader db(*o_.keys, imports_);
     for (std::size_t i = 0; i < inputs_.size(); ++i) {
       search.add_input_keys(static_cast<int>(i), inputs_[i].keys, db);
       if (inputs_[i].content == fact::known)
@@ -298,7 +327,7 @@ class vertex_state {
     auto& known = inputs_[i].keys;
     for (const auto& key : keys)
       if (std::find(known.begin(), known.end(), key) == known.end()) known.push_back(key);
-    key_reader db(*o_.keys);
+    key_reader db(*o_.keys, imports_);
     for (auto& [n, out] : outputs_)
       if (out.search) out.search->add_input_keys(static_cast<int>(i), known, db);
   }
@@ -335,7 +364,7 @@ class vertex_state {
             [this, i](const digest& content) {
               inputs_[i].content = fact::known;
               inputs_[i].content_digest = content;
-              key_reader db(*o_.keys);
+              key_reader db(*o_.keys, imports_);
               for (auto& [n, out] : outputs_)
                 if (out.search) out.search->set_content(static_cast<int>(i), content, db);
               advance();
@@ -351,28 +380,42 @@ class vertex_state {
 
   // Hits.
 
+  /// A result that may be loaded: a record here, or (with `import`) one of an imported cache.
+  struct candidate {
+    store::cached_result result;
+    std::shared_ptr<const exporters::imported_cache> import;
+  };
+
+  std::vector<candidate> results_of(const std::string& key) const {
+    std::vector<candidate> out;
+    if (solver::is_random(key)) return out;
+    for (auto& r : o_.keys->results(key)) out.push_back({std::move(r), nullptr});
+    for (const auto& import : imports_)
+      for (auto& r : import->results(key)) out.push_back({{std::move(r.id), r.created_at_ns}, import});
+    return out;
+  }
+
   bool has_results(const std::vector<std::string>& keys) const {
-    return std::any_of(keys.begin(), keys.end(), [&](const auto& key) {
-      return !solver::is_random(key) && !o_.keys->results(key).empty();
-    });
+    return std::any_of(keys.begin(), keys.end(), [&](const auto& key) { return !results_of(key).empty(); });
   }
 
   void load(int index, output_facts& out, std::vector<std::string> matches) {
     if (out.loading) return;
-    std::vector<store::cached_result> candidates;
+    std::vector<candidate> candidates;
     for (const auto& key : matches) {
-      if (solver::is_random(key)) continue;
-      auto more = o_.keys->results(key);
+      auto more = results_of(key);
       candidates.insert(candidates.end(), more.begin(), more.end());
     }
-    std::stable_sort(candidates.begin(), candidates.end(),
-                     [](const auto& a, const auto& b) { return a.created_at_ns < b.created_at_ns; });
+    std::stable_sort(candidates.begin(), candidates.end(), [](const candidate& a, const candidate& b) {
+      return std::pair(a.import == nullptr, a.result.created_at_ns) <
+             std::pair(b.import == nullptr, b.result.created_at_ns);
+    });
     out.loading = true;
     load_next(index, std::move(candidates), std::move(matches));
   }
 
-  /// Tries the newest (last) candidate first.
-  void load_next(int index, std::vector<store::cached_result> candidates, std::vector<std::string> matches) {
+  /// Tries the newest (last) candidate first, what is here before what is imported.
+  void load_next(int index, std::vector<candidate> candidates, std::vector<std::string> matches) {
     auto& out = outputs_[index];
     if (candidates.empty()) {
       out.loading = false;
@@ -381,8 +424,10 @@ class vertex_state {
       if (phase_ == phase::collecting) return collect();
       return advance();
     }
-    auto id = candidates.back().id;
+    auto next = std::move(candidates.back());
     candidates.pop_back();
+    if (next.import) return load_imported(index, std::move(next), std::move(candidates), std::move(matches));
+    auto id = next.result.id;
     if (id == scratch_result) return loaded(index, "", std::move(matches));
     self_->request(o_.worker, caf::infinite, pin_atom::value, id)
         .then([this, index, id, matches](bool) mutable { loaded(index, id, std::move(matches)); },
@@ -391,6 +436,33 @@ class vertex_state {
                 if (from_caf(e).code == errc::not_found) forget(id);
                 load_next(index, std::move(candidates), std::move(matches));
               });
+  }
+
+  void load_imported(int index, candidate next, std::vector<candidate> others, std::vector<std::string> matches) {
+    import_load request{next.import->table_id(), next.result.id, o_.spec.op.vertex, progress_->sessions()};
+    self_->request(o_.worker, caf::infinite, std::move(request), progress_handle())
+        .then(
+            [this, index, created = next.result.created_at_ns, matches](run_reply& reply) mutable {
+              auto ref = reply.outputs.empty() ? std::string() : reply.outputs.front();
+              keep_imported(index, ref, created, matches);
+              loaded(index, ref, std::move(matches));
+            },
+            [this, index, others, matches](caf::error& e) mutable {
+              spdlog::warn("imported cache of {} not usable: {}", o_.spec.name, from_caf(e).message);
+              load_next(index, std::move(others), std::move(matches));
+            });
+  }
+
+  /// What an import gave is known here from now on.
+  void keep_imported(int index, const std::string& ref, std::int64_t created, const std::vector<std::string>& keys) {
+    auto& search = search_of(index, outputs_[index]);
+    store::cache_keys::batch batch;
+    for (const auto& key : keys) {
+      if (solver::is_random(key)) continue;
+      if (!is_root()) append_links(batch, search.links_to(key));
+      batch.results.push_back({key, {ref.empty() ? scratch_result : ref, created}});
+    }
+    save(std::move(batch));
   }
 
   void forget(const std::string& id) {
@@ -407,7 +479,11 @@ class vertex_state {
     out.loading = false;
     progress_->cached();
     // Keys this result was not yet reached by lead to it from now on.
-    if (!is_root()) save({}, {}, search_of(index, out).links_to(matches.front()));
+    if (!is_root()) {
+      store::cache_keys::batch batch;
+      append_links(batch, search_of(index, out).links_to(matches.front()));
+      save(std::move(batch));
+    }
     finish(index, {ref, std::move(matches)});
     bool open = std::any_of(outputs_.begin(), outputs_.end(), [](const auto& entry) {
       return !entry.second.result && entry.second.wanted == demand::result;
@@ -609,15 +685,12 @@ class vertex_state {
         });
   }
 
-  void save(std::vector<std::string> keys, const std::string& ref, const std::vector<solver::key_entry>& links) {
-    store::cache_keys::batch batch;
-    append_links(batch, links);
+  void save(store::cache_keys::batch batch) {
     // Links that are there already need no transaction.
     std::erase_if(batch.links, [&](const auto& entry) {
       auto children = o_.keys->children(entry.parent, entry.link);
       return std::find(children.begin(), children.end(), entry.child) != children.end();
     });
-    for (auto& key : keys) batch.results.push_back({std::move(key), {ref, unix_now_ns()}});
     if (batch.links.empty() && batch.results.empty()) return;
     jobs_.run<bool>(
         self_, *o_.io, [store = o_.keys, batch = std::move(batch)]() -> result<bool> {
@@ -676,6 +749,7 @@ class vertex_state {
   std::vector<digest> further_roots_;
   std::vector<input_facts> inputs_;
   std::map<int, output_facts> outputs_;
+  import_handles imports_;
   bool saw_evicted_ = false;
   bool own_failure_ = false;
   error failure_;

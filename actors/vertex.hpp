@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "actors/job_pool.hpp"
+#include "exporters/cache/import_table.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "store/cache_keys.hpp"
 
@@ -31,6 +32,8 @@ struct vertex_options {
   store::cache_keys* keys = nullptr;
   store::ref_store* memory = nullptr;  // remembers steps between builds; null: no reasons
   std::shared_ptr<job_pool> io;
+  std::shared_ptr<const exporters::import_table> import_table;  // null: no imports
+  std::vector<std::string> imports;                             // ids
 };
 
 vertex_actor spawn_vertex(caf::local_actor* parent, vertex_options options);

@@ -6,9 +6,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include "actors/cache_scope.hpp"
 #include "actors/key_store.hpp"
 #include "actors/progress.hpp"
 #include "configs/solving.hpp"
+#include "exporters/cache/cache_exporter.hpp"
+#include "exporters/cache/cache_importer.hpp"
+#include "exporters/cache/collect.hpp"
 #include "solver/cache_map.hpp"
 #include "solver/go_json.hpp"
 #include "workers/ref_files.hpp"
@@ -25,6 +29,7 @@ workers::op_request request_of(const op_spec& spec) {
 struct client {
   std::map<std::string, std::pair<store::ref, int>> pins;
   std::set<std::uint64_t> jobs;
+  std::set<std::string> imports;
 };
 
 struct job {
@@ -106,6 +111,14 @@ class worker_state {
           return finalize(id, r, progress);
         },
         [this](prune_caches& r) { return prune(r); },
+        [this](check_atom, cache_entry& e) -> caf::result<cache_export_kind> {
+          auto made = exporters::make_cache_exporter(e.type, e.attributes, o_->cache_resources);
+          if (!made.ok()) return to_caf(made.error());
+          return cache_export_kind{(*made)->name(), (*made)->is_inline(), (*made)->options().ignore_error};
+        },
+        [this](cache_import& r, const progress_actor& progress) { return import_cache(r, progress); },
+        [this](import_load& r, const progress_actor& progress) { return load_import(r, progress); },
+        [this](cache_export& r, const progress_actor& progress) { return export_cache(r, progress); },
         [this](tick_atom, std::uint64_t id) { runner_.finish(id); },
     };
   }
@@ -193,6 +206,7 @@ class worker_state {
       at->second.stop.request_stop();
       jobs_.erase(at);
     }
+    for (const auto& id : found->second.imports) o_->imports->erase(id);
     // Letting refs go may remove snapshots: not here.
     o_->io->submit([pins = std::make_shared<client>(std::move(found->second))]() mutable { pins.reset(); });
     clients_.erase(found);
@@ -326,6 +340,12 @@ class worker_state {
           input.multi_platform = r.multi_platform;
           input.metadata = r.metadata;
           input.session_id = r.session;
+          if (r.inline_cache)
+            input.inline_cache = [o, scope = scope_of(r.trail, o->imports.get())](
+                                     std::size_t part, std::span<const store::layer_blob> layers,
+                                     const job_context& job) {
+              return exporters::inline_cache_of(scope, part, layers, o->cache_resources, job);
+            };
           progress_sender sink(progress, r.vertex);
           // The exporter may be needed by its own second phase.
           std::shared_ptr<exporters::exporter> shared = std::move(exporter);
@@ -358,6 +378,54 @@ class worker_state {
         [o = o_, work, r, progress](std::stop_token stop) -> result<entries> {
           progress_sender sink(progress, r.vertex);
           return work(context(*o, stop, r.sessions, sink));
+        },
+        [](entries response, client&) -> result<export_reply> { return export_reply{std::move(response), {}, 0}; });
+  }
+
+  // Remote caches.
+
+  caf::result<bool> import_cache(cache_import& r, const progress_actor& progress) {
+    using cache_ptr = std::shared_ptr<exporters::imported_cache>;
+    if (!o_->imports) return to_caf(make_error(errc::unimplemented, "this daemon imports no caches"));
+    return start<bool, cache_ptr>(
+        *o_->io, false,
+        [o = o_, r, progress](std::stop_token stop) -> result<cache_ptr> {
+          KILN_TRY(auto importer, exporters::make_cache_importer(r.entry.type, r.entry.attributes, o->cache_resources));
+          progress_sender sink(progress, r.vertex);
+          return importer->load(context(*o, stop, r.sessions, sink));
+        },
+        [this, id = r.id](cache_ptr cache, client& c) -> result<bool> {
+          cache->set_table_id(id);
+          o_->imports->put(id, std::move(cache));
+          c.imports.insert(id);
+          return true;
+        });
+  }
+
+  caf::result<run_reply> load_import(import_load& r, const progress_actor& progress) {
+    auto cache = o_->imports ? o_->imports->find(r.id) : nullptr;
+    if (!cache) return to_caf(make_error(errc::not_found, "cache import " + r.id + " has ended"));
+    return start<run_reply, store::ref>(
+        *o_->io, false,
+        [o = o_, r, cache, progress](std::stop_token stop) -> result<store::ref> {
+          progress_sender sink(progress, r.vertex);
+          return cache->load(r.result, *o->store, context(*o, stop, r.sessions, sink));
+        },
+        [](store::ref ref, client& c) -> result<run_reply> {
+          if (ref) keep(c, ref);
+          return run_reply{{ref ? ref.id() : ""}};
+        });
+  }
+
+  caf::result<export_reply> export_cache(cache_export& r, const progress_actor& progress) {
+    using entries = std::map<std::string, std::string>;
+    return start<export_reply, entries>(
+        *o_->io, false,
+        [o = o_, r, progress](std::stop_token stop) -> result<entries> {
+          KILN_TRY(auto exporter, exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
+          progress_sender sink(progress, r.vertex);
+          return exporters::export_cache(*exporter, scope_of(r.trail, o->imports.get()), o->cache_resources,
+                                         context(*o, stop, r.sessions, sink));
         },
         [](entries response, client&) -> result<export_reply> { return export_reply{std::move(response), {}, 0}; });
   }

@@ -14,6 +14,7 @@
 
 #include "actors/handles.hpp"
 #include "actors/job_pool.hpp"
+#include "exporters/cache/import_table.hpp"
 #include "exporters/exporter.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "messages/session.hpp"
@@ -30,6 +31,8 @@ struct worker_options {
   std::function<result<std::unique_ptr<exporters::exporter>>(
       const std::string& type, const std::map<std::string, std::string>& attributes, int id)>
       exporter;
+  exporters::exporter_resources cache_resources;        // for cache imports and exports; empty: none
+  std::shared_ptr<exporters::import_table> imports;     // null: none
   std::function<result<digest>(const store::ref&, const std::vector<content_selector>&, const job_context&)> checksum;
   types::WorkerRecord record;
   int parallelism_max = 0;  // 0: as many as there are threads

@@ -6,6 +6,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,6 +35,11 @@ struct export_input {
   bool multi_platform = false;                  // the result was a map
   std::map<std::string, std::string> metadata;  // result metadata, raw values (containerimage.config, …)
   std::string session_id;                       // of the requesting client; empty if none
+  /// The value of the image config's "moby.buildkit.cache.v0" for a part whose image has these layers; empty
+  /// text when there is nothing to cache. Unset: no inline cache is wanted.
+  std::function<result<std::string>(std::size_t part, std::span<const store::layer_blob> layers,
+                                    const job_context& job)>
+      inline_cache;
 };
 
 /// What an export leaves behind.

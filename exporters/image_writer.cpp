@@ -115,7 +115,7 @@ class writer {
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       auto& layers = (*made)[i];
       if (options_.rewrite_timestamp) KILN_CHECK(rewrite(parts_[i], layers));
-      KILN_TRY(descriptor m, write_manifest(parts_[i], layers, out.config));
+      KILN_TRY(descriptor m, write_manifest(i, layers, out.config));
       if (parts_[i].known_platform) m.platform = parts_[i].platform;
       manifests.push_back(std::move(m));
       std::move(layers.begin(), layers.end(), std::back_inserter(out.layers));
@@ -172,12 +172,18 @@ class writer {
     return layers_.rewrite_times(layers, base, *p.epoch, job_);
   }
 
-  result<descriptor> write_manifest(const part& p, const std::vector<exported_layer>& layers,
+  result<descriptor> write_manifest(std::size_t index, const std::vector<exported_layer>& layers,
                                     digest& config_digest) {
+    const part& p = parts_[index];
     config_patch patch;
     patch.epoch = p.epoch;
     patch.base_config = p.base_config;
     patch.inline_cache = metadata_of(input_, "containerimage.inlinecache", p.id);
+    if (input_.inline_cache) {
+      std::vector<store::layer_blob> blobs;
+      for (const auto& l : layers) blobs.push_back(l.blob);
+      KILN_TRY(patch.inline_cache, input_.inline_cache(index, blobs, job_));
+    }
     std::vector<descriptor> descriptors;
     bool oci = options_.oci();
     for (const auto& l : layers) {

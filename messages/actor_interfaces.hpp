@@ -10,6 +10,7 @@
 
 #include "control.pb.h"
 #include "gateway.pb.h"
+#include "messages/cache_types.hpp"
 #include "messages/proto_inspect.hpp"
 #include "messages/result.hpp"
 #include "messages/solve_types.hpp"
@@ -41,6 +42,7 @@ using load_atom = caf::atom_constant<caf::atom("load")>;
 using claim_atom = caf::atom_constant<caf::atom("claim")>;
 using replay_atom = caf::atom_constant<caf::atom("replay")>;
 using start_atom = caf::atom_constant<caf::atom("start")>;
+using cache_atom = caf::atom_constant<caf::atom("cache")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
 
 /// Gets the progress of a build: everything from its beginning, then as it happens, then the end.
@@ -127,7 +129,14 @@ using worker_actor = caf::typed_actor<
     caf::replies_to<export_request, progress_actor>::with<export_reply>,
     /// Second phase of an export (pushing); its response entries.
     caf::replies_to<finalize_atom, std::uint64_t, export_request, progress_actor>::with<export_reply>,
-    caf::replies_to<prune_caches>::with<bool>>;
+    caf::replies_to<prune_caches>::with<bool>,
+    /// Checks type and attributes of a cache export.
+    caf::replies_to<check_atom, cache_entry>::with<cache_export_kind>,
+    /// Imports a cache; vertices find it by its id until whoever asked goes.
+    caf::replies_to<cache_import, progress_actor>::with<bool>,
+    /// A ref of a result of an imported cache, pinned; empty = scratch.
+    caf::replies_to<import_load, progress_actor>::with<run_reply>,
+    caf::replies_to<cache_export, progress_actor>::with<export_reply>>;
 
 /// One op of running builds: keys it, finds or makes its results. Temporary.
 using vertex_actor = caf::typed_actor<
@@ -139,6 +148,10 @@ using vertex_actor = caf::typed_actor<
     caf::replies_to<keys_atom, std::int32_t, bool>::with<key_set>,
     /// The result of an output, from the cache or by running; pinned while the vertex lives.
     caf::replies_to<result_atom, std::int32_t>::with<vertex_result>,
+    /// Further caches to look keys up in.
+    caf::reacts_to<import_list>,
+    /// Its outputs as far as they are known.
+    caf::replies_to<cache_atom>::with<cache_steps>,
     caf::reacts_to<ctl::StatusResponse>>;
 
 /// Directory of vertices by definition and by cache key (single flight); counts who holds them.
@@ -147,6 +160,8 @@ using build_graph_actor = caf::typed_actor<
     /// when all their holders have been released or died.
     caf::replies_to<load_atom, graph_spec, progress_actor, std::string>::with<vertex_actor>,
     caf::reacts_to<release_atom, progress_actor>,
+    /// What the vertices of a holder know by now: the steps of its build.
+    caf::replies_to<cache_atom, progress_actor>::with<cache_steps>,
     /// Claims a key for a vertex: answers that vertex, or the one that holds the key already.
     caf::replies_to<claim_atom, std::string, vertex_actor>::with<vertex_actor>>;
 
@@ -214,4 +229,11 @@ CAF_ADD_TYPE_ID(kiln, (kiln::worker_actor))
 CAF_ADD_TYPE_ID(kiln, (kiln::vertex_actor))
 CAF_ADD_TYPE_ID(kiln, (kiln::build_graph_actor))
 CAF_ADD_TYPE_ID(kiln, (kiln::builds_actor))
+CAF_ADD_TYPE_ID(kiln, (kiln::cache_entry))
+CAF_ADD_TYPE_ID(kiln, (kiln::cache_export_kind))
+CAF_ADD_TYPE_ID(kiln, (kiln::cache_import))
+CAF_ADD_TYPE_ID(kiln, (kiln::import_list))
+CAF_ADD_TYPE_ID(kiln, (kiln::import_load))
+CAF_ADD_TYPE_ID(kiln, (kiln::cache_steps))
+CAF_ADD_TYPE_ID(kiln, (kiln::cache_export))
 CAF_END_TYPE_ID_BLOCK(kiln)

@@ -61,11 +61,12 @@ auto inspect(Inspector& f, vertex_spec& x) {
 struct graph_spec {
   std::vector<vertex_spec> vertices;
   vertex_input root;
+  std::vector<std::string> imports;  // ids of the imported caches to look keys up in
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, graph_spec& x) {
-  return f(x.vertices, x.root);
+  return f(x.vertices, x.root, x.imports);
 }
 
 struct key_set {
@@ -186,6 +187,33 @@ auto inspect(Inspector& f, export_spec& x) {
   return f(x.type, x.attributes, x.index);
 }
 
+/// One output of a vertex as far as it is known.
+struct cache_step {
+  std::string vertex;  // its digest, as other steps' inputs name it
+  std::int32_t index = 0;
+  std::vector<std::string> keys;
+  std::string ref;  // record id; empty when it was not made or loaded, or is scratch
+  std::vector<vertex_input> inputs;
+  std::int32_t export_cache = -1;  // what the definition says: 0 no, 1 yes, -1 nothing
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, cache_step& x) {
+  return f(x.vertex, x.index, x.keys, x.ref, x.inputs, x.export_cache);
+}
+
+/// What a build did, for exporting its cache.
+struct cache_trail {
+  std::vector<cache_step> steps;
+  std::vector<vertex_result> results;  // in the order of the export's parts
+  std::vector<std::string> imports;    // ids
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, cache_trail& x) {
+  return f(x.steps, x.results, x.imports);
+}
+
 struct export_request {
   std::string vertex;  // digest of its progress vertex
   export_spec spec;
@@ -194,11 +222,13 @@ struct export_request {
   std::map<std::string, std::string> metadata;
   std::string session;
   session_group sessions;
+  bool inline_cache = false;
+  cache_trail trail;  // for the inline cache
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, export_request& x) {
-  return f(x.vertex, x.spec, x.parts, x.multi_platform, x.metadata, x.session, x.sessions);
+  return f(x.vertex, x.spec, x.parts, x.multi_platform, x.metadata, x.session, x.sessions, x.inline_cache, x.trail);
 }
 
 /// What an export left, as the build history keeps it.

@@ -28,7 +28,7 @@ struct cached_step {
 struct cache_scope {
   std::vector<cached_step> steps;
   std::vector<std::size_t> results;  // the steps whose outputs the build returned
-  std::vector<std::shared_ptr<imported_cache>> imports;
+  std::vector<std::shared_ptr<const imported_cache>> imports;
 };
 
 struct collected_cache {

@@ -23,6 +23,9 @@ class imported_cache final : public solver::key_lookup {
       : id_(std::move(id)), graph_(std::move(graph)), provider_(std::move(provider)), lazy_(lazy) {}
 
   const std::string& id() const { return id_; }
+  /// The id it has in an import_table; set before it is put there.
+  const std::string& table_id() const { return table_id_; }
+  void set_table_id(std::string id) { table_id_ = std::move(id); }
   const solver::remote_cache::imported_graph& graph() const { return graph_; }
 
   std::vector<std::string> children(std::string_view parent, const solver::key_link& link) const override {
@@ -36,7 +39,7 @@ class imported_cache final : public solver::key_lookup {
   result<store::ref> load(std::string_view result_id, store::ref_store& store, const job_context& job) const;
 
  private:
-  std::string id_;
+  std::string id_, table_id_;
   solver::remote_cache::imported_graph graph_;
   std::shared_ptr<store::blob_provider> provider_;
   bool lazy_;

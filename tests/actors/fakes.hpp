@@ -90,6 +90,7 @@ struct worker_script {
 
   std::vector<std::string> ran;        // what was run, in order
   std::vector<std::string> hashed;     // refs that were hashed
+  std::vector<std::string> imported;   // results of imported caches that were asked for
   std::vector<std::string> cancelled;  // what was running when its requester went
   std::map<std::string, std::string> ref_of;  // what → newest ref
   int serial = 0;
@@ -202,6 +203,7 @@ struct graph_fixture {
       dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
   std::shared_ptr<worker_script> script = std::make_shared<worker_script>();
   memory_cache_keys keys;
+  std::shared_ptr<exporters::import_table> imports = std::make_shared<exporters::import_table>();
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   std::shared_ptr<actors::job_pool> io = std::make_shared<actors::job_pool>(0);
   worker_actor worker;
@@ -211,7 +213,7 @@ struct graph_fixture {
     worker = system.spawn(fake_worker, script);
     registry->put(actors::peers::worker_name, caf::actor_cast<caf::actor>(worker));
     graph = system.spawn(actors::build_graph,
-                         actors::build_graph_options{{registry}, &keys, nullptr, io});
+                         actors::build_graph_options{{registry}, &keys, nullptr, io, imports});
     sched.run();
   }
   ~graph_fixture() {
