@@ -237,7 +237,7 @@ struct graph_fixture {
     const error& failure() const { return answers->front().error(); }
   };
 
-  client ask(const pb::Definition& def) {
+  client ask(const pb::Definition& def, std::vector<std::string> import_ids = {}) {
     auto g = solver::load(def, {});
     if (!g.ok()) throw std::runtime_error(g.error().message);
     client c;
@@ -245,6 +245,7 @@ struct graph_fixture {
     auto answers = c.answers;
     auto index = g->root.index;
     auto spec = actors::to_spec(*g, "");
+    spec.imports = std::move(import_ids);
     system.spawn([=, graph = graph, holder = c.holder](caf::event_based_actor* self) {
       self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
           .then(
@@ -268,8 +269,8 @@ struct graph_fixture {
     caf::anon_send(worker, release_atom::value, "everything held");
     sched.run();
   }
-  client build(const pb::Definition& def) {
-    auto c = ask(def);
+  client build(const pb::Definition& def, std::vector<std::string> import_ids = {}) {
+    auto c = ask(def, std::move(import_ids));
     sched.run();
     return c;
   }
