@@ -196,11 +196,15 @@ struct daemon::parts {
     tree.worker.parallelism_max = config.oci.max_parallelism;
     tree.worker.ops = op_pool;
     tree.worker.io = io_pool;
+    auto imports = std::make_shared<exporters::import_table>();
+    tree.worker.imports = imports;
+    tree.worker.cache_resources = {refs.get(), hosts.get()};
 
     tree.build_graph.peers = peers;
     tree.build_graph.keys = &refs->keys();
     tree.build_graph.memory = refs.get();
     tree.build_graph.io = io_pool;
+    tree.build_graph.imports = imports;
 
     tree.build.peers = peers;
     tree.build.store = refs.get();
