@@ -181,8 +181,8 @@ result<image_options> take_image_options(attributes& attrs) {
     out.name = it->second;
     attrs.erase(it);
   }
-  bool needs_oci =
-      out.compression.kind == store::compression::zstd || out.compression.kind == store::compression::estargz;
+  // Docker has a media type for zstd layers but none for eStargz. Source: compression.OnlySupportOCITypes.
+  bool needs_oci = out.compression.kind == store::compression::estargz;
   if (needs_oci && !out.oci())
     return make_error(errc::invalid_argument,
                       "exporter option \"compression=" + std::string(store::to_string(out.compression.kind)) +

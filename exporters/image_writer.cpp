@@ -34,13 +34,13 @@ result<part> describe(const export_input& input, const export_ref& r, const imag
   p.config = metadata_of(input, "containerimage.config", r.id);
   p.base_config = metadata_of(input, "containerimage.base.config", r.id);
   p.platform = r.platform;
-  if (p.platform.os.empty()) {
-    if (p.config.empty()) {
-      p.platform = host_platform();
-    } else {
-      KILN_TRY(auto stated, platform_of_config(p.config));
-      if (stated) p.platform = *stated;
-    }
+  // Without a platforms mapping the config itself says what the image is for. Source:
+  // exptypes.ParsePlatforms.
+  if (!input.multi_platform && !input.metadata.contains("refs.platforms") && !p.config.empty()) {
+    KILN_TRY(auto stated, platform_of_config(p.config));
+    p.platform = stated.value_or(kiln::platform{});
+  } else if (p.platform.os.empty()) {
+    p.platform = host_platform();
   }
   p.known_platform = !p.platform.os.empty();
   if (p.known_platform) p.platform = normalize(p.platform);

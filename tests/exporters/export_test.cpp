@@ -471,6 +471,25 @@ TEST_CASE("an empty result is an image without layers, an empty tar and an empty
   CHECK(s.user.listing().empty());
 }
 
+TEST_CASE("a config that names only half a platform is refused, whatever the caller thinks the platform is") {
+  setup s;
+  auto in = s.input({});
+  in.refs[0].platform = parse_platform("linux/amd64").value();
+  in.metadata["containerimage.config"] = R"({"architecture":"amd64"})";
+  CHECK(s.run("image", {}, in).error().message ==
+        "invalid image config: os and architecture must be specified together");
+  in.metadata["containerimage.config"] = "{}";
+  CHECK(s.run("image", {}, in).error().message == "invalid image config for export: missing os");
+}
+
+TEST_CASE("zstd layers keep their Docker media type when Docker types are asked for") {
+  setup s;
+  auto out = s.run("image", {{"compression", "zstd"}, {"oci-mediatypes", "false"}}, s.input(s.two_layers()));
+  REQUIRE(out.ok());
+  CHECK(s.blob(out->response["containerimage.digest"])["layers"][0]["mediaType"] ==
+        "application/vnd.docker.image.rootfs.diff.tar.zstd");
+}
+
 TEST_CASE("exports that need a client say so when there is none") {
   setup s;
   auto in = s.input({});
