@@ -223,7 +223,7 @@ TEST_CASE("A frame shows steps with timers, the reason beside the name and the l
   CHECK(lines == std::vector<std::string>{
                      "[+] Building (1/2)                           1.0s",
                      " + FROM busybox                              0.5s",
-                     " - RUN make  rebuilt: a.c changed              0.0s",
+                     " - RUN make  rebuilt: a.c changed            0.0s",
                      "   | cc a.c"});
 }
 
