@@ -31,6 +31,7 @@ record::record(std::shared_ptr<store_core> owner, stored::Record stored_record,
     : core(std::move(owner)),
       id(stored_record.id()),
       kind_(stored_record.kind()),
+      computed(stored_record.computed()),
       name(stored_record.name()),
       parents(std::move(parent_records)),
       data(std::move(stored_record)) {}

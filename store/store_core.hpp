@@ -48,6 +48,7 @@ struct record {
   const std::shared_ptr<store_core> core;
   const std::string id;
   const int kind_;
+  const bool computed;     // of a diff: has a snapshot of its own even where layers could be reused
   const std::string name;  // it was acquired under, if it is or was a retained mutable
   const std::vector<std::shared_ptr<record>> parents;  // diff: lower, upper; either may be null (scratch)
 
@@ -57,6 +58,10 @@ struct record {
   bool is_stored = false;  // the database has it, or will have
   std::int64_t uses = 0;   // how often a caller was given it, and when last
   std::int64_t last_used_ns = 0;
+
+  std::optional<bool> opaque;   // whether its upper directory has opaque directories, once known
+  std::weak_ptr<record> plain;  // the same change without opaque directories
+  std::vector<std::shared_ptr<record>> pins;  // of a merge: what its mounts need besides its inputs
 
   // One job at a time makes the snapshot.
   std::condition_variable_any made;
@@ -113,8 +118,11 @@ class store_core : public std::enable_shared_from_this<store_core> {
   /// The layers a record's state is made of, bottom first; those that occur twice are there twice.
   /// A record that must be computed (a real difference) stands for itself.
   static std::vector<record_ptr> flatten(const record_ptr& r);
-  /// The same, each layer at its topmost place only, as overlays are mounted.
-  static std::vector<record_ptr> flatten_once(const record_ptr& r);
+  /// Each layer at its topmost place only: one that comes again covers all that its earlier place shows.
+  static std::vector<record_ptr> once(const std::vector<record_ptr>& layers);
+  /// The layers of an overlay mount, bottom first, all on disk. A layer merged on top of others than it was
+  /// made on hides only what it hid there, so one with opaque directories is replaced by its plain form.
+  result<std::vector<record_ptr>> mount_layers(const record_ptr& r, const job_context& job);
 
   void forget(record& r) noexcept;  // from ~record
 
@@ -144,6 +152,10 @@ class store_core : public std::enable_shared_from_this<store_core> {
   // Snapshots (store_bytes.cpp).
   struct making;
   status ensure_layers(const std::vector<record_ptr>& layers, const job_context& job);
+  status collect_mount_layers(const record_ptr& r, const record_ptr& merge, std::vector<record_ptr>& out,
+                              const job_context& job);
+  result<record_ptr> plain_form(const record_ptr& layer, const record_ptr& merge, const job_context& job);
+  result<bool> has_opaque(const record_ptr& layer);
   status make_one(making& m, const job_context& job);
   status make_from_blob(making& m, const job_context& job);
   status unpack_blob(making& m, const std::filesystem::path& target, bool onto_parents, bool& needs_parents,

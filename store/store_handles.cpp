@@ -87,8 +87,9 @@ result<mutable_ref> store_core::create(const ref& parent, const record_options& 
   record_data.set_is_mutable(true);
   auto r = admit(std::move(record_data), std::move(parents));  // from here on ~record removes the snapshot
   if (!parent) return mutable_ref(std::move(r));
-  auto below = numbers_of(flatten_once(parent.get()));
   if (snapshots_->layered()) {
+    KILN_TRY(auto layers, mount_layers(parent.get(), job));
+    auto below = numbers_of(layers);
     if (!below.empty())
       KILN_CHECK(copy_root_metadata(snapshots_->fs_of(below.back()), snapshots_->fs_of(number)));
   } else {
@@ -253,20 +254,21 @@ result<ref> store_core::layer(const ref& parent, layer_blob blob, std::shared_pt
       return ref(std::move(r));
     }
   }
-  bool is_new_form = false;
+  // The form that was asked for last comes first: an image keeps the blobs it came with.
+  bool is_first = false;
   {
     std::lock_guard lock(existing->mutex);
     if (provider) existing->provider = std::move(provider);
     existing->count_use();
-    const auto& known = existing->data.blobs();
-    is_new_form = std::none_of(known.begin(), known.end(),
-                               [&](const auto& b) { return b.digest() == blob.blob.digest.str(); });
+    is_first = existing->data.blobs_size() > 0 && existing->data.blobs(0).digest() == blob.blob.digest.str();
   }
-  if (is_new_form)
+  if (!is_first)
     modify(existing, [stored_blob = to_stored(blob)](stored::Record& r) {
-      for (const auto& b : r.blobs())
-        if (b.digest() == stored_blob.digest()) return;
-      *r.add_blobs() = stored_blob;
+      auto& blobs = *r.mutable_blobs();
+      int at = 0;
+      while (at < blobs.size() && blobs[at].digest() != stored_blob.digest()) ++at;
+      if (at == blobs.size()) *blobs.Add() = stored_blob;
+      for (; at > 0; --at) blobs.SwapElements(at, at - 1);
     });
   return ref(std::move(existing));
 }

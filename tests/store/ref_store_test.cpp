@@ -210,3 +210,56 @@ TEST_CASE("Values and metadata are kept, and metadata goes with its record") {
   must(store->prune({.all = true}, nullptr));
   CHECK(store->metadata(id, "etag") == std::nullopt);
 }
+
+TEST_CASE("A directory removed and made again hides, in a merge, only what it hid where that was done") {
+  auto kind = GENERATE(snapshotter_kind::automatic, snapshotter_kind::native);
+  temporary_root root;
+  std::string id;
+  {
+    auto store = open_store(root, kind);
+    auto base = layer_of(*store, {}, {{"bar/A", "a"}, {"keep", "k"}});
+    auto s = begin(*store, base);
+    fs::remove_all(s.path() / "bar");
+    write(s.path() / "bar/D", "d");
+    auto run = end(*store, std::move(s));
+    auto other = layer_of(*store, {}, {{"bar/A", "other"}, {"bar/E", "e"}});
+    std::vector<ref> inputs{other, run};
+    auto merged = must(store->merge(inputs, {}));
+    id = merged.id();
+    std::map<std::string, std::string> expected{{"bar", "/"}, {"bar/D", "d"}, {"bar/E", "e"}, {"keep", "k"}};
+    CHECK(listing(*store, merged) == expected);
+    auto more = layer_of(*store, merged, {{"more", "m"}});
+    expected["more"] = "m";
+    CHECK(listing(*store, more) == expected);
+    run = other = base = more = ref();
+    must(store->prune({.all = true}, nullptr));
+    CHECK(listing(*store, merged).contains("bar/E"));
+  }
+  auto store = open_store(root, kind);
+  CHECK(listing(*store, must(store->get(id))).contains("bar/E"));
+}
+
+TEST_CASE("An image keeps the form of a layer that it came with") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto text = tar_builder().file("f", "x").text();
+  auto form = [&](const std::string& bytes) {
+    layer_blob b;
+    b.blob.digest = sha256(bytes);
+    b.blob.size = static_cast<std::int64_t>(bytes.size());
+    b.diff_id = sha256(text);
+    return b;
+  };
+  memory_provider provider;
+  auto shared = std::shared_ptr<blob_provider>(&provider, [](auto*) {});
+  auto first = form("compressed one way"), second = form("compressed another way");
+  auto a = must(store->layer({}, first, shared, {}));
+  CHECK(must(store->layers(a, {}))[0].blobs[0].blob.digest == first.blob.digest);
+  auto b = must(store->layer({}, second, shared, {}));
+  CHECK(a.id() == b.id());
+  CHECK(must(store->layers(b, {}))[0].blobs[0].blob.digest == second.blob.digest);
+  must(store->layer({}, first, shared, {}));
+  auto blobs = must(store->layers(a, {}))[0].blobs;
+  REQUIRE(blobs.size() == 2);
+  CHECK(blobs[0].blob.digest == first.blob.digest);
+}
