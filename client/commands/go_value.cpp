@@ -54,6 +54,11 @@ std::string json_key(const google::protobuf::Message& entry, const google::proto
   return to_text(value);
 }
 
+// File actions tell their indexes even when they are 0. Source: buildkit solver/pb/json.go.
+bool always_written(const google::protobuf::FieldDescriptor& f) {
+  return f.containing_type()->full_name() == "pb.FileAction";
+}
+
 }  // namespace
 
 void go_value::map::set(std::string name, go_value value) {
@@ -87,7 +92,7 @@ const go_value* go_value::find(std::string_view name) const {
   return nullptr;
 }
 
-std::string to_json(const go_value& value) {
+std::string to_json(const go_value& value, bool html) {
   auto joined = [](std::string out, char close) {
     if (out.back() == ',') out.pop_back();
     return out + close;
@@ -96,21 +101,21 @@ std::string to_json(const go_value& value) {
       overloaded{[](std::monostate) { return std::string("null"); },
                  [](bool v) { return std::string(v ? "true" : "false"); },
                  [](std::int64_t v) { return fmt::format("{}", v); }, [](double v) { return fmt::format("{}", v); },
-                 [](const std::string& v) { return json_quote(v, false); },
+                 [&](const std::string& v) { return json_quote(v, html); },
                  [&](const go_value::array& v) {
                    std::string out = "[";
-                   for (const auto& x : v) out += to_json(x) + ",";
+                   for (const auto& x : v) out += to_json(x, html) + ",";
                    return joined(std::move(out), ']');
                  },
                  [&](const go_value::map& v) {
                    std::string out = "{";
-                   for (const auto& e : v.entries) out += json_quote(e.name, false) + ":" + to_json(e.value) + ",";
+                   for (const auto& e : v.entries) out += json_quote(e.name, html) + ":" + to_json(e.value, html) + ",";
                    return joined(std::move(out), '}');
                  },
                  [&](const go_value::object& v) {
                    std::string out = "{";
                    for (const auto& f : v.fields)
-                     if (!f.omit_empty || !f.value.is_zero()) out += json_quote(f.name, false) + ":" + to_json(f.value) + ",";
+                     if (!f.omit_empty || !f.value.is_zero()) out += json_quote(f.name, html) + ":" + to_json(f.value, html) + ",";
                    return joined(std::move(out), '}');
                  }},
       value.data);
@@ -144,6 +149,16 @@ go_value from_message(const google::protobuf::Message& message) {
   for (int i = 0; i < descriptor->field_count(); ++i) {
     const auto* f = descriptor->field(i);
     go_value value;
+    if (const auto* oneof = f->real_containing_oneof()) {
+      if (f != oneof->field(0)) continue;
+      go_value::object chosen;
+      if (const auto* set = reflection->GetOneofFieldDescriptor(message, oneof))
+        chosen.fields.push_back({set->name(), scalar(message, set, -1), false});
+      auto name = oneof->name();
+      name[0] = static_cast<char>(std::toupper(static_cast<unsigned char>(name[0])));
+      out.fields.push_back({std::move(name), std::move(chosen), false});
+      continue;
+    }
     if (f->is_map()) {
       go_value::map entries;
       for (int k = 0; k < reflection->FieldSize(message, f); ++k) {
@@ -160,7 +175,7 @@ go_value from_message(const google::protobuf::Message& message) {
     } else {
       value = scalar(message, f, -1);
     }
-    out.fields.push_back({f->name(), std::move(value), true});
+    out.fields.push_back({f->name(), std::move(value), !always_written(*f)});
   }
   return out;
 }

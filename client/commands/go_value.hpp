@@ -57,12 +57,12 @@ struct go_field {
 inline go_value::go_value(object v) : data(std::move(v)) {}
 inline go_value::go_value(map v) : data(std::move(v)) {}
 
-/// JSON as Go's encoding/json writes it, without HTML escapes.
-std::string to_json(const go_value& value);
+/// JSON as Go's encoding/json writes it; <, > and & escaped only with `html`.
+std::string to_json(const go_value& value, bool html = false);
 /// How Go's templates print a value ("{{.X}}", %v).
 std::string to_text(const go_value& value);
 /// A protobuf message as Go's generated structs marshal: names of the .proto, everything omitempty, Timestamps as
-/// {seconds, nanos}, enums as numbers, bytes as base64.
+/// {seconds, nanos}, enums as numbers, bytes as base64, a oneof as an object of its own.
 go_value from_message(const google::protobuf::Message& message);
 
 }  // namespace kiln::client

@@ -66,8 +66,8 @@ result<std::vector<llb_op>> load_llb(std::string_view bytes) {
 std::string llb_json(const std::vector<llb_op>& ops) {
   std::string out;
   for (const auto& o : ops)
-    out += fmt::format("{{\"Op\":{},\"Digest\":{},\"OpMetadata\":{}}}\n", to_json(from_message(o.op)), json_quote(o.digest),
-                       to_json(from_message(o.metadata)));
+    out += fmt::format("{{\"Op\":{},\"Digest\":{},\"OpMetadata\":{}}}\n", to_json(from_message(o.op), true), json_quote(o.digest),
+                       to_json(from_message(o.metadata), true));
   return out;
 }
 

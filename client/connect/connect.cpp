@@ -16,8 +16,8 @@ result<std::string> choose_address(const global_flags& flags, bool may_start, in
   for (std::string path : default_sockets)
     if (accepts(path)) return "unix://" + path;
   auto root = embedded_root();
-  if (accepts(embedded_socket(root))) return "unix://" + embedded_socket(root);
-  if (!may_start) return std::string("unix://") + default_sockets[0];
+  if (!may_start)
+    return "unix://" + (accepts(embedded_socket(root)) ? embedded_socket(root) : std::string(default_sockets[0]));
   KILN_TRY(connection.embedded, embedded_daemon::start(root, interrupts.token()));
   interrupts.on_kill([daemon = connection.embedded.get()] { daemon->kill(); });
   return connection.embedded->address();

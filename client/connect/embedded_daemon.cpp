@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include <poll.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/stat.h>
 
@@ -43,6 +44,17 @@ result<std::string> find_kilnd() {
   return found;
 }
 
+result<unique_fd> lock_use(const std::string& root) {
+  auto path = root + "/clients.lock";
+  unique_fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+  if (!fd) return errno_error(errno, "open " + path);
+  int locked;
+  do locked = ::flock(fd.get(), LOCK_SH);
+  while (locked != 0 && errno == EINTR);
+  if (locked != 0) return errno_error(errno, "lock " + path);
+  return fd;
+}
+
 std::string log_end(const std::string& path) {
   auto text = read_file(path, 64 << 20);
   if (!text.ok()) return {};
@@ -64,12 +76,14 @@ std::string embedded_socket(const std::string& root) { return root + "/kilnd.soc
 result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::string& root, std::stop_token stop) {
   std::unique_ptr<embedded_daemon> daemon(new embedded_daemon);
   daemon->socket_ = embedded_socket(root);
-  if (accepts(daemon->socket_)) return daemon;
-
-  KILN_TRY(auto program, find_kilnd());
   std::error_code err;
   std::filesystem::create_directories(root, err);
   if (err) return make_error(errc::permission_denied, fmt::format("state directory {}: {}", root, err.message()));
+  // Before looking: a daemon seen while the lock is held stays until we are done.
+  KILN_TRY(daemon->use_lock_, lock_use(root));
+  if (accepts(daemon->socket_)) return daemon;
+
+  KILN_TRY(auto program, find_kilnd());
   ::chmod(root.c_str(), 0711);
   auto log_path = root + "/kilnd.log";
   unique_fd log(::open(log_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
@@ -117,13 +131,18 @@ embedded_daemon::~embedded_daemon() { stop(); }
 std::string embedded_daemon::address() const { return "unix://" + socket_; }
 
 void embedded_daemon::stop() {
-  if (!child_) return;
+  if (!child_) return use_lock_.reset();
+  if (use_lock_ && ::flock(use_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
+    fmt::print(stderr, "waiting for other builds that use this daemon\n");
+    while (::flock(use_lock_.get(), LOCK_EX) != 0 && errno == EINTR) {}
+  }
   child_->signal(SIGTERM);
   if (!child_->wait(stop_timeout)) {
     child_->signal(SIGKILL);
     child_->wait(std::nullopt);
   }
   child_.reset();
+  use_lock_.reset();
 }
 
 void embedded_daemon::kill() {

@@ -25,13 +25,14 @@ class embedded_daemon {
   ~embedded_daemon();
 
   std::string address() const;
-  /// Asks it to end and waits.
+  /// Waits until no other client uses it, asks it to end and waits for that; only gives it up when it is not ours.
   void stop();
   /// For the second Ctrl-C.
   void kill();
 
  private:
   std::string socket_;
+  unique_fd use_lock_;                    // shared while we use the daemon; whoever started it waits for the others
   std::unique_ptr<child_process> child_;  // null: somebody else's
 };
 

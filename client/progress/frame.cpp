@@ -86,12 +86,18 @@ class renderer {
 
   frame_line header(bool final) const {
     line_builder line(width_, options_);
-    bool failed = false;
-    for (const auto* v : trace_.shown()) failed = failed || v->failed();
+    bool failed = false, cancelled = false;
+    for (const auto* v : trace_.shown()) {
+      failed = failed || (v->failed() && !v->cancelled());
+      cancelled = cancelled || v->cancelled();
+    }
     line.right(format_timer(now_ - trace_.start_time(now_)));
     line.add(fmt::format("[+] {} ({}/{})", options_.phase, trace_.completed_count(), trace_.total_count()));
-    if (final)
-      line.add(failed ? " FAILED" : " FINISHED", failed ? options_.colors.error : options_.colors.run);
+    const auto& c = options_.colors;
+    if (final && failed)
+      line.add(" FAILED", c.error);
+    else if (final)
+      line.add(cancelled ? " CANCELED" : " FINISHED", cancelled ? c.cancel : c.run);
     return line.finish();
   }
 
@@ -292,6 +298,9 @@ std::string frame_painter::paint(const std::vector<frame_line>& lines, std::size
   for (auto w : last_widths_) rows += width == 0 || w <= width ? 1 : (w + width - 1) / width;
   if (rows != 0) out += fmt::format("\x1b[{}A", rows);
   out += "\r";
+  // A terminal that has just folded or joined lines remembers which belonged together: start on clean ones.
+  if (rows != 0 && width != last_columns_) out += "\x1b[J";
+  last_columns_ = width;
   last_widths_.clear();
   for (const auto& line : lines) {
     out += line.text + "\x1b[K\n";

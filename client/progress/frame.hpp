@@ -36,6 +36,7 @@ class frame_painter {
 
  private:
   std::vector<std::size_t> last_widths_;
+  std::size_t last_columns_ = 0;  // of the terminal
 };
 
 }  // namespace kiln::client

@@ -284,7 +284,7 @@ TEST_CASE("LLB on stdin is checked, may only name shared directories, and prints
   auto dot = llb_dot(*ops);
   CHECK(dot.find("[label=\"local://context\" shape=\"ellipse\"];") != std::string::npos);
   CHECK(dot.find("\" -> \"" + (*ops)[1].digest + "\" [label=\"\"];") != std::string::npos);
-  CHECK(llb_json(*ops).find("{\"Op\":{\"source\":{\"identifier\":\"local://context\"}},\"Digest\":\"sha256:") == 0);
+  CHECK(llb_json(*ops).find("{\"Op\":{\"Op\":{\"source\":{\"identifier\":\"local://context\"}}},\"Digest\":\"sha256:") == 0);
 }
 
 TEST_CASE("Base64 takes only full quartets") {
