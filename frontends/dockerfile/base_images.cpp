@@ -1,10 +1,10 @@
 // Base images and the contexts that replace them: asked for in parallel, used in order.
-#include <thread>
-
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/image_reference.hpp"
+#include "frontends/parallel.hpp"
 
 namespace kiln::dockerfile {
 
@@ -183,10 +183,9 @@ status converter::resolve_bases(const std::set<stage_state*>& reachable_stages) 
       return with_location(std::move(begun).error(), s->definition.location);
     bases.push_back(std::move(base));
   }
-  std::vector<std::thread> threads;
-  for (auto& base : bases)
-    if (base->reachable) threads.emplace_back([this, &base] { load_base(*base); });
-  for (auto& thread : threads) thread.join();
+  frontends::run_parallel(bases.size(), configs::frontend_parallel_bases, [&](std::size_t i) {
+    if (bases[i]->reachable) load_base(*bases[i]);
+  });
   for (auto& base : bases)
     if (auto done = finish_base(*base); !done)
       return with_location(std::move(done).error(), base->stage->definition.location);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/directives.hpp"
 #include "frontends/dockerfile/text.hpp"
@@ -90,6 +91,10 @@ result<stage_state*> converter::run() {
     checks_.report(rules::no_empty_continuation, "Empty continuation line", where);
   KILN_TRY(auto file, parse_instructions(parsed, checks_));
   if (file.stages.empty()) return invalid("dockerfile contains no stages to build");
+  if (file.stages.size() > configs::dockerfile_max_stages ||
+      parsed.nodes.size() > configs::dockerfile_max_instructions)
+    return invalid("dockerfile is too large: more than " + std::to_string(configs::dockerfile_max_stages) +
+                   " stages or " + std::to_string(configs::dockerfile_max_instructions) + " instructions");
   check_stage_names(file.stages, checks_);
   check_casing(file.stages, checks_);
   words_ = shell_words(parsed.escape);

@@ -167,6 +167,7 @@ class converter {
   llb::deferred_vertex* context_ = nullptr;
   pattern_list ignored_;
   bool has_ignored_ = false;
+  std::size_t environment_size_ = 0;  // bytes, of all commands so far
 };
 
 // labels.cpp

@@ -1,11 +1,11 @@
 // dockerfile.v0: reads options and the Dockerfile, forwards to the frontend a `# syntax` line names, answers
-// questions, or converts and solves each platform. One thread a platform.
+// questions, or converts and solves each platform. Platforms are built in parallel.
 #include <algorithm>
 #include <mutex>
-#include <thread>
 
 #include <nlohmann/json.hpp>
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/convert.hpp"
 #include "frontends/dockerfile/directives.hpp"
 #include "frontends/dockerfile/sbom.hpp"
@@ -15,6 +15,7 @@
 #include "frontends/frontend.hpp"
 #include "frontends/go_json.hpp"
 #include "frontends/image_reference.hpp"
+#include "frontends/parallel.hpp"
 
 namespace kiln::dockerfile {
 
@@ -205,11 +206,8 @@ class build {
     std::vector<std::optional<kiln::platform>> wanted(options_.platforms.begin(), options_.platforms.end());
     if (wanted.empty()) wanted.emplace_back();
     std::vector<std::optional<result<built_platform>>> built(wanted.size());
-    std::vector<std::thread> threads;
-    for (std::size_t i = 1; i < wanted.size(); ++i)
-      threads.emplace_back([&, i] { built[i].emplace(build_one(wanted[i], false)); });
-    built[0].emplace(build_one(wanted[0], true));
-    for (auto& thread : threads) thread.join();
+    frontends::run_parallel(wanted.size(), configs::frontend_parallel_platforms,
+                            [&](std::size_t i) { built[i].emplace(build_one(wanted[i], i == 0)); });
 
     gw::Result out;
     auto platforms = nlohmann::ordered_json::array();

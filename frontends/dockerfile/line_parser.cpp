@@ -1,6 +1,7 @@
 // One logical line: keyword, flags, and arguments by the keyword's own rules.
 #include <nlohmann/json.hpp>
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/parser.hpp"
 #include "frontends/dockerfile/text.hpp"
 
@@ -194,8 +195,6 @@ status health_arguments(std::string_view rest, node& n) {
   return maybe_json(rest.substr(end), false, n);
 }
 
-constexpr int max_onbuild_depth = 16;
-
 result<node> parse_at_depth(std::string_view line, char escape, int depth);
 
 status arguments(std::string_view rest, char escape, int depth, node& n) {
@@ -224,7 +223,8 @@ status arguments(std::string_view rest, char escape, int depth, node& n) {
 }
 
 result<node> parse_at_depth(std::string_view line, char escape, int depth) {
-  if (depth > max_onbuild_depth) return syntax_error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
+  if (depth > configs::dockerfile_max_onbuild_depth)
+    return syntax_error("Chaining ONBUILD via `ONBUILD ONBUILD` isn't allowed");
   auto [keyword, rest, has_rest] = split_head(trim_space(line));
   node n;
   n.keyword = keyword;

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/image_reference.hpp"
 
@@ -12,8 +13,6 @@ namespace kiln::dockerfile {
 namespace {
 
 error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
-
-constexpr std::int64_t max_cpu = 8192;  // highest CPU or memory node in a cpuset
 
 std::string value_of(const option_map& options, const std::string& key) {
   auto at = options.find(key);
@@ -92,14 +91,16 @@ status check_cpuset(const std::string& text) {
     auto low = parse_int(trim_space(low_text));
     if (!is_range) {
       if (!low || *low < 0) return invalid("invalid cpuset element " + quote(part));
-      if (*low > max_cpu)
-        return invalid("cpuset element " + quote(part) + " exceeds maximum " + std::to_string(max_cpu));
+      if (*low > configs::cpuset_max)
+        return invalid("cpuset element " + quote(part) + " exceeds maximum " +
+                       std::to_string(configs::cpuset_max));
       continue;
     }
     auto high = parse_int(trim_space(high_text));
     if (!low || !high || *low < 0 || *high < *low) return invalid("invalid cpuset range " + quote(part));
-    if (*high > max_cpu)
-      return invalid("cpuset range " + quote(part) + " exceeds maximum " + std::to_string(max_cpu));
+    if (*high > configs::cpuset_max)
+      return invalid("cpuset range " + quote(part) + " exceeds maximum " +
+                     std::to_string(configs::cpuset_max));
   }
   return {};
 }

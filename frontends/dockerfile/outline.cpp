@@ -8,11 +8,18 @@ namespace kiln::dockerfile {
 
 namespace {
 
-void mark_used(const usage& u, const std::set<std::string>& names, std::set<std::string>& out) {
-  for (const auto& name : names) {
+// The arguments used, and those their values are made of.
+std::set<std::string> all_used(const usage& u) {
+  std::set<std::string> out;
+  std::vector<std::string> todo(u.used_args.begin(), u.used_args.end());
+  while (!todo.empty()) {
+    auto name = std::move(todo.back());
+    todo.pop_back();
     if (!out.insert(name).second) continue;
-    if (auto at = u.all_args.find(name); at != u.all_args.end()) mark_used(u, at->second.deps, out);
+    if (auto at = u.all_args.find(name); at != u.all_args.end())
+      todo.insert(todo.end(), at->second.deps.begin(), at->second.deps.end());
   }
+  return out;
 }
 
 void collect_uses(const std::map<std::string, required_use>& uses, std::vector<outline_use>& out) {
@@ -37,8 +44,7 @@ outline converter::outline_for(stage_state& target) const {
   std::set<const stage_state*> seen;
   std::function<void(const stage_state*)> visit = [&](const stage_state* s) {
     if (s == nullptr || !seen.insert(s).second) return;
-    std::set<std::string> used;
-    mark_used(s->used, s->used.used_args, used);
+    auto used = all_used(s->used);
     for (const auto& name : used) {
       auto at = s->used.all_args.find(name);
       if (at == s->used.all_args.end()) continue;

@@ -1,4 +1,5 @@
 // RUN: arguments, heredocs, mounts, secrets, network, security.
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/pattern.hpp"
@@ -171,6 +172,9 @@ status converter::run_command(stage_state& s, const run_instruction& i,
   KILN_TRY(auto args, run_arguments(s, i, spec, label));
   spec.args = args;
   spec.env = s.state.env;
+  for (const auto& [key, value] : spec.env.entries()) environment_size_ += key.size() + value.size();
+  if (environment_size_ > configs::dockerfile_max_environment)
+    return invalid("the environment of all commands together is too large");
   spec.cwd = s.state.dir;
   spec.user = s.state.user;
   spec.hostname = s.state.hostname;

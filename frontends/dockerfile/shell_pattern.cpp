@@ -2,6 +2,7 @@
 // leftmost and rightmost packing give the shortest and longest match in linear passes.
 #include <algorithm>
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/shell_words.hpp"
 #include "frontends/dockerfile/text.hpp"
 
@@ -37,7 +38,10 @@ struct compiled {
   std::vector<glyphs> segments{glyphs{}};
 };
 
-result<compiled> compile(std::string_view pattern) {
+result<compiled> compile(std::string_view pattern, std::string_view value) {
+  if (pattern.size() > configs::dockerfile_max_pattern_size ||
+      value.size() > configs::dockerfile_max_pattern_text)
+    return make_error(errc::invalid_argument, "pattern or text is too long");
   compiled out;
   auto text = to_glyphs(pattern);
   for (std::size_t i = 0; i < text.size(); ++i) {
@@ -108,7 +112,7 @@ error bad_pattern(std::string_view pattern, const error& why) {
 }  // namespace
 
 result<std::string> trim_prefix_pattern(std::string_view pattern, std::string_view value, bool longest) {
-  auto compiled_pattern = compile(pattern);
+  auto compiled_pattern = compile(pattern, value);
   if (!compiled_pattern) return bad_pattern(pattern, compiled_pattern.error());
   auto text = to_glyphs(value);
   auto end = match_at(*compiled_pattern, text, 0, longest);
@@ -116,7 +120,7 @@ result<std::string> trim_prefix_pattern(std::string_view pattern, std::string_vi
 }
 
 result<std::string> trim_suffix_pattern(std::string_view pattern, std::string_view value, bool longest) {
-  auto forward = compile(pattern);
+  auto forward = compile(pattern, value);
   if (!forward) return bad_pattern(pattern, forward.error());
   // The same search from the right: both sides reversed.
   auto backward = *std::move(forward);
@@ -133,7 +137,7 @@ result<std::string> trim_suffix_pattern(std::string_view pattern, std::string_vi
 
 result<std::string> replace_pattern(std::string_view pattern, std::string_view replacement,
                                     std::string_view value, bool all) {
-  auto compiled_pattern = compile(pattern);
+  auto compiled_pattern = compile(pattern, value);
   if (!compiled_pattern) return bad_pattern(pattern, compiled_pattern.error());
   auto text = to_glyphs(value);
   std::u32string_view view = text;
@@ -142,6 +146,8 @@ result<std::string> replace_pattern(std::string_view pattern, std::string_view r
   bool after_match = false;
   for (std::size_t start = 0; start <= view.size();) {
     auto end = match_at(*compiled_pattern, view, start, true);
+    // When what follows the first piece is not found, it is not found further on either.
+    if (end == npos && fits(compiled_pattern->segments.front(), view, start)) break;
     if (end == npos || (end == start && after_match)) {
       after_match = false;
       ++start;

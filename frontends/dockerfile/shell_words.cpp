@@ -1,5 +1,6 @@
 #include "frontends/dockerfile/shell_words.hpp"
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
@@ -11,8 +12,6 @@ std::vector<std::string> list_environment::names() const {
 }
 
 namespace {
-
-constexpr int max_nesting = 100;  // ${a:-${b:-…}}
 
 error syntax_error(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
@@ -64,7 +63,8 @@ class scanner {
 
   // Up to the stop character, which is consumed; to the end when stop is 0.
   result<std::string> until(char stop, bool raw_escapes, std::vector<std::string>* words) {
-    if (++depth_ > max_nesting) return syntax_error("substitutions are nested too deeply");
+    if (++depth_ > configs::dockerfile_max_expansion_depth)
+      return syntax_error("substitutions are nested too deeply");
     std::string text;
     word_splitter splitter;
     while (!at_end()) {
@@ -77,6 +77,8 @@ class scanner {
       }
       if (c == '$') {
         KILN_TRY(auto value, dollar(raw_escapes));
+        if (text.size() + value.size() > configs::dockerfile_max_word_size)
+          return syntax_error("expanded text is too large");
         text += value;
         splitter.add(value);
       } else if (c == '<') {
@@ -152,6 +154,8 @@ class scanner {
       }
       if (c == '$') {
         KILN_TRY(auto value, dollar(raw_escapes));
+        if (out.size() + value.size() > configs::dockerfile_max_word_size)
+          return syntax_error("expanded text is too large");
         out += value;
         continue;
       }

@@ -1,5 +1,6 @@
 #include "frontends/dockerfile/sources.hpp"
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/pattern.hpp"
@@ -11,7 +12,6 @@ namespace gw = moby::buildkit::v1::frontend;
 namespace {
 
 constexpr std::string_view ignore_file = ".dockerignore";
-constexpr std::int64_t archive_probe_length = 1024;  // bytes
 
 llb::op_info internal(const std::string& name) {
   llb::op_info info;
@@ -141,7 +141,7 @@ status build_sources::init_http(main_sources& out, const std::string& url) {
   KILN_TRY(auto definition, marshal(source));
   auto ref = solve(definition);
   if (!ref) return std::move(ref).error().with_context("failed to resolve httpcontext");
-  auto head = read_file(*ref, filename, archive_probe_length);
+  auto head = read_file(*ref, filename, configs::context_probe_size);
   if (!head) return std::move(head).error().with_context("failed to read downloaded context");
   if (is_archive(*head)) {
     llb::file_step step;

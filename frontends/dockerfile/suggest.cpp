@@ -2,14 +2,14 @@
 
 #include <algorithm>
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
 
-constexpr std::size_t too_far = 3;             // edits
-constexpr std::size_t max_word_length = 4096;  // bytes; longer words get no suggestion
+constexpr std::size_t too_far = 3;  // edits
 
 std::size_t distance(std::string_view a, std::string_view b) {
   if (a.size() > b.size() + too_far || b.size() > a.size() + too_far) return too_far;
@@ -36,7 +36,7 @@ std::string match_case(const std::string& word, std::string_view like) {
 }  // namespace
 
 std::string suggest(std::string_view word, const std::vector<std::string>& options, bool case_sensitive) {
-  if (word.size() > max_word_length) return {};
+  if (word.size() > configs::suggestion_max_word) return {};
   auto wanted = case_sensitive ? std::string(word) : to_lower(word);
   std::string match;
   auto best = too_far;

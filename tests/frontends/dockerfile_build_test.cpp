@@ -279,3 +279,21 @@ TEST_CASE("named contexts replace stages and images") {
   CHECK(local.op.source().attrs().at("local.excludepatterns") == R"(["*.tmp"])");
   CHECK(b.config()["config"]["Env"][0] == "FROM=alpine");
 }
+
+TEST_CASE("a Dockerfile with any number of stages or base images neither crashes nor starves the daemon") {
+  dockerfile_build b;
+  std::string chain = "FROM busybox AS s0\n";
+  for (int i = 1; i < 4000; ++i)
+    chain += "FROM scratch AS s" + std::to_string(i) + "\nCOPY --from=s" + std::to_string(i - 1) + " /a /a\n";
+  b.build(chain);
+  CHECK(b.ops().size() == 4000);
+  b.host.images["*"] = b.host.images.begin()->second;
+  std::string bases = "FROM scratch\n";
+  for (int i = 0; i < 500; ++i) bases += "COPY --from=image" + std::to_string(i) + " /a /a\n";
+  b.host.resolves.clear();
+  b.build(bases);
+  CHECK(b.host.resolves.size() == 500);
+  std::string many;
+  for (int i = 0; i < 5000; ++i) many += "FROM scratch\n";
+  CHECK(b.failure(many).message.starts_with("dockerfile is too large"));
+}

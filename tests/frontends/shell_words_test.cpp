@@ -114,3 +114,17 @@ TEST_CASE("variables are reported as matched or unmatched") {
   CHECK(expanded->matched == std::set<std::string>{"A"});
   CHECK(expanded->unmatched == std::set<std::string>{"B", "C"});
 }
+
+TEST_CASE("doubling variables and costly patterns are bounded") {
+  kiln::llb::env_list list;
+  list.set("BIG", std::string(3 << 20, 'a'));
+  list.set("MANY", std::string(1 << 20, 'a'));
+  list_environment env(list);
+  CHECK(shell_words().expand("$BIG", env).ok());
+  CHECK_FALSE(shell_words().expand("$BIG$BIG", env).ok());
+  CHECK_FALSE(shell_words().expand("\"$BIG$BIG\"", env).ok());
+  CHECK_FALSE(shell_words().expand("${BIG#a}", env).ok());
+  auto replaced = shell_words().expand("${MANY//a*b/x}", env);
+  REQUIRE(replaced.ok());
+  CHECK(replaced->text.size() == 1 << 20);
+}
