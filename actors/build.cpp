@@ -552,9 +552,10 @@ class build_state : public bridge_face {
     for (const auto& import : o_.request.cache().imports()) own_imports_.push_back(begin_import(entry_of(import)));
     for (auto& work : std::exchange(early_, {})) work();
     const auto& r = o_.request;
-    if (r.has_definition() && r.definition().def_size() > 0) {
+    if (r.has_definition() && (r.definition().def_size() > 0 || r.frontend().empty())) {
       gw::Result only;
-      only.mutable_ref()->set_id(add_ref(r.definition()));
+      // An empty definition is scratch.
+      only.mutable_ref()->set_id(r.definition().def_size() > 0 ? add_ref(r.definition()) : "");
       return solved(std::move(only));
     }
     if (r.frontend().empty()) return;  // a gateway client drives us and will Return
@@ -567,7 +568,7 @@ class build_state : public bridge_face {
   }
 
   caf::result<gw::ReturnResponse> take_return(gw::ReturnRequest& r) {
-    bool driven = o_.request.frontend().empty() && o_.request.definition().def_size() == 0;
+    bool driven = o_.request.frontend().empty() && !o_.request.has_definition();
     if (!driven) return to_caf(make_error(errc::failed_precondition, "the build is not driven by a gateway client"));
     if (phase_ != phase::solving)
       return to_caf(make_error(errc::already_exists, "the result was returned before"));

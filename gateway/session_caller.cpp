@@ -6,6 +6,20 @@
 #include "gateway/generic_call.hpp"
 
 namespace kiln::gateway {
+namespace {
+
+/// gRPC ends the process over such values, and they may come from clients (names of directories).
+/// Source: grpc-go internal/metadata, Validate.
+status check_metadata(const call_metadata& metadata) {
+  for (const auto& [key, value] : metadata)
+    for (unsigned char c : value)
+      if ((c < 0x20 || c > 0x7e) && !key.ends_with("-bin"))
+        return make_error(errc::internal,
+                          "header key \"" + key + "\" contains value with non-printable ASCII characters");
+  return {};
+}
+
+}  // namespace
 
 namespace {
 
@@ -36,6 +50,7 @@ result<std::string> channel_session_caller::call(std::string_view method, std::s
                                                  std::chrono::milliseconds timeout, std::stop_token stop) {
   if (closed_) return gone();
   if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+  KILN_CHECK(check_metadata(metadata));
   auto answer = generic_unary(channel_, method, request, metadata, timeout, std::move(stop));
   // The socket closed under the call: say what that means.
   if (!answer.ok() && answer.error().code == errc::unavailable && closed_) return gone();
@@ -47,6 +62,7 @@ result<std::unique_ptr<message_stream>> channel_session_caller::open(std::string
                                                                      std::stop_token stop) {
   if (closed_) return gone();
   if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+  KILN_CHECK(check_metadata(metadata));
   return generic_stream(channel_, method, metadata, std::move(stop));
 }
 
