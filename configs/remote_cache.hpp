@@ -29,4 +29,14 @@ inline constexpr std::chrono::milliseconds session_content_timeout{60'000};
 /// Blobs written at a time by one cache export.
 inline constexpr unsigned cache_upload_parallelism = 4;
 
+/// Attempts of one request to S3, and the pause before the second; it doubles.
+inline constexpr int s3_attempts = 3;
+inline constexpr std::chrono::milliseconds s3_backoff{250};
+/// Bytes of one upload request; larger blobs go in parts. 5 MiB – 5 GiB.
+inline constexpr std::int64_t s3_part_size = 512LL << 20;
+/// Bytes from which an object cannot be copied in one request.
+inline constexpr std::int64_t s3_copy_size_max = 5LL << 30;
+/// Age from which a cached blob that is still used is written anew. Source: s3.go, touchRefresh.
+inline constexpr std::chrono::hours s3_touch_after{24};
+
 }  // namespace kiln::configs

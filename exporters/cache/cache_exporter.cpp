@@ -5,6 +5,7 @@
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/memory_blob.hpp"
+#include "exporters/cache/object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
 #include "registry/client.hpp"
@@ -260,6 +261,10 @@ result<std::unique_ptr<cache_exporter>> make_cache_exporter(
   auto made = [&]() -> maker {
     if (type == "registry") return make_registry(options, attributes, resources);
     if (type == "local") return make_local(options, attributes, resources);
+    if (type == "s3") {
+      KILN_TRY(auto settings, s3_settings(attributes, resources));
+      return make_object_exporter(options, std::move(settings), resources);
+    }
     return make_error(errc::invalid_argument, "unknown cache exporter: \"" + type + "\"");
   }();
   if (made.ok() || made.error().message.starts_with("unknown cache exporter")) return made;

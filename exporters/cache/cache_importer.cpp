@@ -3,6 +3,7 @@
 #include "configs/registry.hpp"
 #include "exporters/attributes.hpp"
 #include "exporters/cache/cache_attributes.hpp"
+#include "exporters/cache/object_store.hpp"
 #include "registry/client.hpp"
 #include "registry/media_types.hpp"
 #include "store/session_content.hpp"
@@ -124,6 +125,10 @@ result<std::unique_ptr<cache_importer>> make_cache_importer(
   auto made = [&]() -> maker {
     if (type == "registry") return make_registry(id, attributes, resources);
     if (type == "local") return make_local(id, attributes);
+    if (type == "s3") {
+      KILN_TRY(auto settings, s3_settings(attributes, resources));
+      return make_object_importer(id, std::move(settings));
+    }
     return make_error(errc::invalid_argument, "unknown cache importer: " + type);
   }();
   if (made.ok() || type.empty() || made.error().message.starts_with("unknown cache importer")) return made;

@@ -40,8 +40,10 @@ struct exported_chain {
     def = d.finish(second_run);
     auto image = *chains.add(solver::root_key(solver::source_cache_map("image").op_digest.str(), 0), {});
     auto map1 = map_of(def, 1), map2 = map_of(def, 2);
-    first = *chains.add(solver::root_key(map1.op_digest.str(), 0), {{{image, map1.dependencies[0].selector}}});
-    second = *chains.add(solver::root_key(map2.op_digest.str(), 0), {{{first, map2.dependencies[0].selector}}});
+    first =
+        *chains.add(solver::root_key(map1.op_digest.str(), 0), {{{image, map1.dependencies[0].selector}}});
+    second =
+        *chains.add(solver::root_key(map2.op_digest.str(), 0), {{{first, map2.dependencies[0].selector}}});
   }
   std::shared_ptr<exporters::imported_cache> import(const std::string& id) {
     auto m = chains.marshal();
@@ -100,11 +102,14 @@ TEST_CASE("an imported result that cannot be loaded is a miss") {
   graph_fixture f;
   auto import = other.import("i");
   for (const auto& key : import->children(
-           import->children(solver::root_key(solver::source_cache_map("image").op_digest.str(), 0),
-                            {0, 0, map_of(other.def, 1).op_digest.str(), map_of(other.def, 1).dependencies[0].selector})
+           import
+               ->children(solver::root_key(solver::source_cache_map("image").op_digest.str(), 0),
+                          {0, 0, map_of(other.def, 1).op_digest.str(),
+                           map_of(other.def, 1).dependencies[0].selector})
                .at(0),
            {0, 0, map_of(other.def, 2).op_digest.str(), map_of(other.def, 2).dependencies[0].selector}))
-    f.script->failures["import " + import->results(key).at(0).id] = make_error(errc::unavailable, "registry is down");
+    f.script->failures["import " + import->results(key).at(0).id] =
+        make_error(errc::unavailable, "registry is down");
   f.imports->put("i", std::move(import));
   auto c = f.build(other.def, {"i"});
   REQUIRE(c.ok());
@@ -133,8 +138,9 @@ TEST_CASE("a build's steps are told with their keys, refs and inputs") {
   REQUIRE(c.ok());
   auto steps = std::make_shared<cache_steps>();
   f.system.spawn([=, graph = f.graph, holder = c.holder](caf::event_based_actor* self) {
-    self->request(graph, caf::infinite, cache_atom::value, holder)
-        .then([=](cache_steps& s) { *steps = std::move(s); });
+    self->request(graph, caf::infinite, cache_atom::value, holder).then([=](cache_steps& s) {
+      *steps = std::move(s);
+    });
   });
   f.sched.run();
   REQUIRE(steps->steps.size() == 2);
