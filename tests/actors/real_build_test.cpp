@@ -1,0 +1,456 @@
+// The whole way with real parts: store, op handlers, executor, every actor on the real scheduler. Needs root
+// and an OCI runtime, as CI has.
+#include <catch2/catch.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <optional>
+
+#include <unistd.h>
+
+#include <caf/all.hpp>
+
+#include "actors/build_graph.hpp"
+#include "actors/builds.hpp"
+#include "actors/cache_manager.hpp"
+#include "actors/garbage_collector.hpp"
+#include "actors/history.hpp"
+#include "actors/worker.hpp"
+#include "actors/workers.hpp"
+#include "solver/error_details.hpp"
+#include "store/content_hash.hpp"
+#include "store/ref_store.hpp"
+#include "workers/op_registry.hpp"
+#include "workers/worker_resources.hpp"
+
+using namespace kiln;
+namespace fs = std::filesystem;
+
+namespace {
+
+/// "test-rootfs://busybox": a root file system with a static busybox, made on the spot.
+class busybox_source : public workers::source_handler {
+ public:
+  explicit busybox_source(store::ref_store& refs) : refs_(refs) {}
+  std::vector<std::string> schemes() const override { return {"test-rootfs"}; }
+  result<solver::cache_map> cache_map(const workers::op_request& r, int, const job_context&) override {
+    return solver::source_cache_map(r.op.source().identifier());
+  }
+  result<std::vector<store::ref>> run(const workers::op_request&, std::span<const store::ref>,
+                                      const job_context& job) override {
+    KILN_TRY(auto m, refs_.create({}, {"busybox", store::record_type::regular, 0}, job));
+    KILN_TRY(auto mounts, refs_.mounts(m));
+    KILN_TRY(auto at, store::mounted::make(refs_, mounts));
+    fs::create_directories(at.path() / "bin");
+    fs::copy_file("/bin/busybox", at.path() / "bin/busybox");
+    for (auto name : {"sh", "cat", "echo", "sleep"}) fs::create_symlink("busybox", at.path() / "bin" / name);
+    for (auto dir : {"proc", "sys", "dev", "tmp", "etc"}) fs::create_directories(at.path() / dir);
+    KILN_CHECK(at.unmount());
+    KILN_TRY(auto r, refs_.commit(std::move(m)));
+    return std::vector<store::ref>{r};
+  }
+  result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest&, const job_context&) override {
+    return make_error(errc::unimplemented, "nothing to tell");
+  }
+
+ private:
+  store::ref_store& refs_;
+};
+
+struct real_config : caf::actor_system_config {
+  real_config() {
+    add_message_types<caf::id_block::kiln>();
+    set("scheduler.policy", caf::atom("sharing"));
+  }
+};
+
+struct watched {
+  std::vector<ctl::StatusResponse> all;
+  std::string logs() const {
+    std::string out;
+    for (const auto& s : all)
+      for (const auto& l : s.logs()) out += l.msg();
+    return out;
+  }
+  int count(bool cached) const {
+    int n = 0;
+    for (const auto& s : all)
+      for (const auto& v : s.vertexes()) n += v.has_completed() && v.cached() == cached && v.error().empty();
+    return n;
+  }
+  std::vector<std::string> notes() const {
+    std::vector<std::string> out;
+    for (const auto& s : all)
+      for (const auto& v : s.statuses()) out.push_back(v.id());
+    return out;
+  }
+};
+
+/// One node's actors over a fresh state directory.
+struct node {
+  fs::path root;
+  std::unique_ptr<store::ref_store> refs;
+  std::unique_ptr<workers::worker_resources> resources;
+  std::unique_ptr<workers::op_registry> ops;
+  std::shared_ptr<actors::job_pool> op_pool, io_pool, frontend_pool;
+  std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
+  actors::peers peers{registry};
+  real_config config;
+  std::unique_ptr<caf::actor_system> system;
+  std::vector<caf::actor> spawned;
+
+  node() {
+    std::string pattern = (fs::temp_directory_path() / "kiln-node-XXXXXX").string();
+    root = mkdtemp(pattern.data());
+    open();
+  }
+  ~node() {
+    close();
+    fs::remove_all(root);
+  }
+
+  template <class Behavior, class Options>
+  void start(const char* name, Behavior behavior, Options options) {
+    auto handle = caf::actor_cast<caf::actor>(system->spawn(behavior, std::move(options)));
+    registry->put(name, handle);
+    spawned.push_back(handle);
+  }
+
+  void open() {
+    auto opened = store::ref_store::open({root, store::snapshotter_kind::automatic});
+    REQUIRE(opened.ok());
+    refs = *std::move(opened);
+    workers::worker_options wo;
+    wo.refs = refs.get();
+    wo.executor.root = root / "executor";
+    auto made = workers::open_worker(std::move(wo));
+    REQUIRE(made.ok());
+    resources = *std::move(made);
+    ops = std::make_unique<workers::op_registry>(*resources);
+    ops->add(std::make_shared<busybox_source>(*refs));
+    op_pool = std::make_shared<actors::job_pool>(8);
+    io_pool = std::make_shared<actors::job_pool>(8);
+    frontend_pool = std::make_shared<actors::job_pool>(8);
+    system = std::make_unique<caf::actor_system>(config);
+
+    actors::worker_options w;
+    w.store = refs.get();
+    w.handler = [this](const pb::Op& op) { return ops->handler(op); };
+    w.source = [this](std::string_view id) { return ops->source(id); };
+    w.exporter = [this](const std::string& type, const std::map<std::string, std::string>& a, int id) {
+      return exporters::make_exporter(type, a, id, {refs.get(), nullptr});
+    };
+    w.checksum = [this](const store::ref& r, const std::vector<content_selector>& s, const job_context& job) {
+      return store::content_checksum(*refs, r, s, job);
+    };
+    w.record.set_id(*actors::worker_id(*refs));
+    to_proto(host_platform(), *w.record.add_platforms());
+    w.ops = op_pool;
+    w.io = io_pool;
+    start(actors::peers::worker_name, actors::worker, std::move(w));
+    actors::build_graph_options g;
+    g.peers = peers;
+    g.keys = &refs->keys();
+    g.memory = refs.get();
+    g.io = io_pool;
+    start(actors::peers::build_graph_name, actors::build_graph, std::move(g));
+    actors::history_options h;
+    h.store = refs.get();
+    h.io = io_pool;
+    start(actors::peers::history_name, actors::history, std::move(h));
+    actors::cache_manager_options c;
+    c.store = refs.get();
+    c.peers = peers;
+    c.io = io_pool;
+    start(actors::peers::cache_manager_name, actors::cache_manager, std::move(c));
+    actors::build_options b;
+    b.peers = peers;
+    b.store = refs.get();
+    b.frontend_threads = frontend_pool;
+    b.io = io_pool;
+    start(actors::peers::builds_name, actors::builds, actors::builds_options{std::move(b)});
+  }
+
+  void close() {
+    for (auto at = spawned.rbegin(); at != spawned.rend(); ++at) {
+      caf::anon_send_exit(*at, caf::exit_reason::user_shutdown);
+    }
+    spawned.clear();
+    for (auto name : {actors::peers::worker_name, actors::peers::build_graph_name, actors::peers::history_name,
+                      actors::peers::cache_manager_name, actors::peers::builds_name})
+      registry->erase(name);
+    system->await_all_actors_done();
+    frontend_pool.reset();
+    op_pool.reset();
+    io_pool.reset();
+    system.reset();
+    ops.reset();
+    resources.reset();
+    refs.reset();
+  }
+
+  void restart() {
+    close();
+    open();
+  }
+
+  struct built {
+    std::optional<result<ctl::SolveResponse>> outcome;
+    watched progress;
+    bool ok() const { return outcome && outcome->ok(); }
+    std::string message() const { return !outcome ? "unanswered" : outcome->ok() ? "" : outcome->error().message; }
+  };
+
+  built solve(const pb::Definition& def) {
+    built out;
+    ctl::SolveRequest request;
+    request.set_ref(new_id());
+    *request.mutable_definition() = def;
+    caf::scoped_actor self{*system};
+    self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request)
+        .receive([&](ctl::SolveResponse& r) { out.outcome.emplace(std::move(r)); },
+                 [&](caf::error& e) { out.outcome.emplace(from_caf(e)); });
+    // The listener's door is wider than a scoped actor's: collect through a small one.
+    auto w = std::make_shared<watched>();
+    auto listener = system->spawn([w, owner = caf::actor_cast<caf::actor>(self)](
+                                      status_listener::pointer me) -> status_listener::behavior_type {
+      return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
+              [me, owner](done_atom) {
+                me->send(owner, done_atom::value);
+                me->quit();
+              }};
+    });
+    self->send(peers.builds(), watch_atom::value, request.ref(), listener);
+    self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no end of the progress"); });
+    out.progress = *w;
+    return out;
+  }
+
+  /// Builds a definition as a gateway client and reads a file of it.
+  std::string read(const pb::Definition& def, const std::string& path) {
+    caf::scoped_actor self{*system};
+    ctl::SolveRequest request;
+    request.set_ref(new_id());
+    std::string out;
+    auto whole = self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request);
+    build_actor build;
+    self->request(peers.builds(), std::chrono::seconds(10), find_atom::value, request.ref())
+        .receive([&](build_actor& b) { build = b; }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    gw::SolveRequest s;
+    *s.mutable_definition() = def;
+    std::string ref;
+    self->request(build, std::chrono::seconds(10), s)
+        .receive([&](gw::SolveResponse& r) { ref = r.ref(); }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    gw::ReadFileRequest r;
+    r.set_ref(ref);
+    r.set_filepath(path);
+    self->request(build, std::chrono::seconds(60), r)
+        .receive([&](gw::ReadFileResponse& f) { out = f.data(); },
+                 [&](caf::error& e) { out = "error: " + from_caf(e).message; });
+    gw::ReturnRequest end;
+    end.mutable_result()->mutable_ref();
+    self->request(build, std::chrono::seconds(10), end)
+        .receive([](gw::ReturnResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    whole.receive([](ctl::SolveResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    return out;
+  }
+};
+
+/// Definitions as clients make them.
+struct llb {
+  pb::Definition def;
+  std::string add(const pb::Op& op) {
+    auto bytes = op.SerializeAsString();
+    def.add_def(bytes);
+    auto digest = sha256(bytes).str();
+    (*def.mutable_metadata())[digest];
+    return digest;
+  }
+  std::string busybox() {
+    pb::Op op;
+    op.mutable_source()->set_identifier("test-rootfs://busybox");
+    return add(op);
+  }
+  std::string file(const std::string& base, const std::string& path, const std::string& data) {
+    pb::Op op;
+    if (!base.empty()) op.add_inputs()->set_digest(base);
+    auto& a = *op.mutable_file()->add_actions();
+    a.set_input(base.empty() ? -1 : 0);
+    a.set_secondaryinput(-1);
+    a.mutable_mkfile()->set_path(path);
+    a.mutable_mkfile()->set_data(data);
+    a.mutable_mkfile()->set_mode(0644);
+    a.mutable_mkfile()->set_timestamp(-1);
+    return add(op);
+  }
+  std::string copy(const std::string& base, const std::string& from, const std::string& src, const std::string& dest) {
+    pb::Op op;
+    op.add_inputs()->set_digest(base);
+    op.add_inputs()->set_digest(from);
+    auto& a = *op.mutable_file()->add_actions();
+    a.set_input(0);
+    a.set_secondaryinput(1);
+    a.mutable_copy()->set_src(src);
+    a.mutable_copy()->set_dest(dest);
+    a.mutable_copy()->set_mode(-1);
+    a.mutable_copy()->set_timestamp(-1);
+    return add(op);
+  }
+  std::string run(const std::string& base, const std::string& script) {
+    pb::Op op;
+    op.add_inputs()->set_digest(base);
+    auto& meta = *op.mutable_exec()->mutable_meta();
+    for (auto arg : {"/bin/sh", "-c", script.c_str()}) meta.add_args(arg);
+    meta.set_cwd("/");
+    op.mutable_exec()->set_network(pb::NONE);
+    auto& m = *op.mutable_exec()->add_mounts();
+    m.set_dest("/");
+    return add(op);
+  }
+  const pb::Definition& finish(const std::string& root) {
+    pb::Op op;
+    op.add_inputs()->set_digest(root);
+    def.add_def(op.SerializeAsString());
+    return def;
+  }
+};
+
+}  // namespace
+
+TEST_CASE_METHOD(node, "files are made, copied and read with real parts, and cached over a restart") {
+  llb d;
+  auto made = d.file("", "/a.txt", "hello");
+  d.finish(d.copy(d.file("", "/base", "b"), made, "/a.txt", "/copied.txt"));
+  auto first = solve(d.def);
+  REQUIRE(first.message() == "");
+  CHECK(first.progress.count(true) == 0);
+  CHECK(first.progress.count(false) == 3);
+  CHECK(read(d.def, "/copied.txt") == "hello");
+  CHECK(read(d.def, "/none") == "error: open /none: No such file or directory");
+  restart();
+  auto again = solve(d.def);
+  REQUIRE(again.message() == "");
+  CHECK(again.progress.count(false) == 0);
+  CHECK(read(d.def, "/base") == "b");
+}
+
+TEST_CASE_METHOD(node, "commands run in containers; only what changed runs again, and says why") {
+  auto script = [](const std::string& content) {
+    llb d;
+    auto base = d.busybox();
+    auto input = d.file("", "/in.txt", content);
+    d.finish(d.run(d.copy(base, input, "/in.txt", "/in.txt"), "cat /in.txt && cat /in.txt > /out.txt"));
+    return d.def;
+  };
+  auto first = solve(script("one"));
+  REQUIRE(first.message() == "");
+  CHECK(first.progress.logs().find("one") != std::string::npos);
+  CHECK(read(script("one"), "/out.txt") == "one");
+  auto cached = solve(script("one"));
+  CHECK(cached.progress.count(false) == 0);
+  auto changed = solve(script("two"));
+  REQUIRE(changed.message() == "");
+  CHECK(changed.progress.logs().find("two") != std::string::npos);
+  auto notes = changed.progress.notes();
+  CHECK(std::any_of(notes.begin(), notes.end(), [](const std::string& n) { return n.find("changed") != std::string::npos; }));
+  CHECK(read(script("two"), "/out.txt") == "two");
+  // Back to what was built before: nothing runs.
+  CHECK(solve(script("one")).progress.logs().empty());
+}
+
+TEST_CASE_METHOD(node, "a failing command fails its build with BuildKit's words and details") {
+  llb d;
+  d.finish(d.run(d.busybox(), "echo before; exit 3"));
+  auto s = solve(d.def);
+  CHECK(s.message() == "process \"/bin/sh -c echo before; exit 3\" did not complete successfully: exit code: 3");
+  CHECK(solver::has_detail(s.outcome->error(), solver::vertex_detail_type));
+  CHECK(solver::has_detail(s.outcome->error(), solver::solve_detail_type));
+  CHECK(s.progress.logs().find("before") != std::string::npos);
+}
+
+TEST_CASE_METHOD(node, "a cancelled build leaves no process behind and its work can be done again") {
+  llb d;
+  d.finish(d.run(d.busybox(), "sleep 600"));
+  ctl::SolveRequest request;
+  request.set_ref(new_id());
+  *request.mutable_definition() = d.def;
+  caf::scoped_actor self{*system};
+  auto solving = self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request);
+  // Wait for the step to start, then cancel.
+  caf::actor owner = caf::actor_cast<caf::actor>(self);
+  auto listener = system->spawn([owner](status_listener::pointer me) -> status_listener::behavior_type {
+    return {[me, owner](ctl::StatusResponse& s) {
+              for (const auto& v : s.vertexes())
+                if (v.name().find("sleep") != std::string::npos && v.has_started()) me->send(owner, tick_atom::value);
+            },
+            [me](done_atom) { me->quit(); }};
+  });
+  self->send(peers.builds(), watch_atom::value, request.ref(), listener);
+  self->receive([](tick_atom) {}, caf::after(std::chrono::seconds(30)) >> [] { FAIL("the step never started"); });
+  self->send(peers.builds(), cancel_atom::value, request.ref());
+  solving.receive([](ctl::SolveResponse&) { FAIL("not cancelled"); },
+                  [](caf::error& e) { CHECK(from_caf(e).code == errc::cancelled); });
+}
+
+TEST_CASE_METHOD(node, "the history keeps finished builds and replays them after a restart") {
+  llb d;
+  d.finish(d.run(d.busybox(), "echo kept"));
+  REQUIRE(solve(d.def).message() == "");
+  restart();
+  caf::scoped_actor self{*system};
+  auto owner = caf::actor_cast<caf::actor>(self);
+  auto records = std::make_shared<std::vector<ctl::BuildHistoryRecord>>();
+  auto listener = system->spawn([records, owner](history_listener::pointer me) -> history_listener::behavior_type {
+    return {[records](ctl::BuildHistoryEvent& e) { records->push_back(e.record()); },
+            [me, owner](done_atom) {
+              me->send(owner, done_atom::value);
+              me->quit();
+            }};
+  });
+  ctl::BuildHistoryRequest request;
+  request.set_earlyexit(true);
+  self->send(peers.history(), request, listener);
+  self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no list"); });
+  REQUIRE(records->size() == 1);
+  const auto& record = records->front();
+  CHECK(record.has_completedat());
+  CHECK_FALSE(record.has_error());
+  CHECK(record.numtotalsteps() == 2);
+  CHECK(record.logs().size() > 0);
+
+  auto w = std::make_shared<watched>();
+  auto watcher = system->spawn([w, owner](status_listener::pointer me) -> status_listener::behavior_type {
+    return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
+            [me, owner](done_atom) {
+              me->send(owner, done_atom::value);
+              me->quit();
+            }};
+  });
+  self->send(peers.builds(), watch_atom::value, record.ref(), watcher);
+  self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no replay"); });
+  CHECK(w->logs().find("kept") != std::string::npos);
+}
+
+TEST_CASE_METHOD(node, "pruned results are built again") {
+  llb d;
+  d.finish(d.file(d.file("", "/a", "1"), "/b", "2"));
+  REQUIRE(solve(d.def).message() == "");
+  caf::scoped_actor self{*system};
+  auto owner = caf::actor_cast<caf::actor>(self);
+  auto listener = system->spawn([](prune_listener::pointer me) -> prune_listener::behavior_type {
+    return {[](ctl::UsageRecord&) {}, [me](done_atom) { me->quit(); }};
+  });
+  ctl::PruneRequest all;
+  all.set_all(true);
+  self->request(peers.cache_manager(), std::chrono::seconds(30), all, listener)
+      .receive([](bool) {}, [](caf::error& e) { FAIL(from_caf(e).message); });
+  ctl::DiskUsageRequest usage;
+  self->request(peers.cache_manager(), std::chrono::seconds(30), usage)
+      .receive([](ctl::DiskUsageResponse& r) { CHECK(r.record_size() == 0); },
+               [](caf::error& e) { FAIL(from_caf(e).message); });
+  auto again = solve(d.def);
+  REQUIRE(again.message() == "");
+  CHECK(again.progress.count(false) == 2);
+}
