@@ -67,7 +67,8 @@ result<std::vector<store::ref>> open_refs(const worker_options& o, const std::ve
 class worker_state {
  public:
   worker_state(worker_impl::pointer self, worker_options options)
-      : self_(self), o_(std::make_shared<const worker_options>(std::move(options))) {}
+      : self_(self), ops_(std::move(options.ops)), io_(std::move(options.io)),
+        o_(std::make_shared<const worker_options>(std::move(options))) {}
 
   ~worker_state() {
     for (auto& [id, j] : std::exchange(jobs_, {})) {
@@ -208,7 +209,7 @@ class worker_state {
     }
     for (const auto& id : found->second.imports) o_->imports->erase(id);
     // Letting refs go may remove snapshots: not here.
-    o_->io->submit([pins = std::make_shared<client>(std::move(found->second))]() mutable { pins.reset(); });
+    io_->submit([pins = std::make_shared<client>(std::move(found->second))]() mutable { pins.reset(); });
     clients_.erase(found);
     std::erase_if(finalizers_, [&](const auto& entry) { return entry.second.first == who; });
   }
@@ -236,7 +237,7 @@ class worker_state {
       return *to_reply(*std::move(map), nobody);
     }
     return start<key_reply, solver::cache_map>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<solver::cache_map> {
           KILN_TRY(auto handler, o->handler(r.op.op));
           progress_sender sink(progress, r.op.vertex);
@@ -248,7 +249,7 @@ class worker_state {
   caf::result<run_reply> run(run_request& r, const progress_actor& progress) {
     bool slot = r.op.op.has_source() || r.op.op.has_exec() || r.op.op.has_file();
     return start<run_reply, std::vector<store::ref>>(
-        *o_->ops, slot,
+        *ops_, slot,
         [o = o_, r, progress](std::stop_token stop) -> result<std::vector<store::ref>> {
           KILN_TRY(auto handler, o->handler(r.op.op));
           KILN_TRY(auto inputs, open_refs(*o, r.inputs));
@@ -267,7 +268,7 @@ class worker_state {
 
   caf::result<digest> checksum(checksum_request& r, const progress_actor& progress) {
     return start<digest, digest>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<digest> {
           KILN_TRY(auto ref, open_ref(*o, r.ref));
           progress_sender sink(progress, r.vertex);
@@ -290,7 +291,7 @@ class worker_state {
     if (found == clients_.end()) return;
     auto at = found->second.pins.find(id);
     if (at == found->second.pins.end() || --at->second.second > 0) return;
-    o_->io->submit([r = std::make_shared<store::ref>(std::move(at->second.first))]() mutable { r.reset(); });
+    io_->submit([r = std::make_shared<store::ref>(std::move(at->second.first))]() mutable { r.reset(); });
     found->second.pins.erase(at);
   }
 
@@ -298,7 +299,7 @@ class worker_state {
   caf::result<Reply> with_tree(ref_scope& scope,
                                std::function<result<Reply>(const std::filesystem::path&)> look) {
     return start<Reply, Reply>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, scope, look = std::move(look)](std::stop_token stop) -> result<Reply> {
           KILN_TRY(auto ref, open_ref(*o, scope.ref));
           KILN_TRY(auto mounts, o->store->mounts(ref, context(*o, stop, scope.sessions, null_progress())));
@@ -313,7 +314,7 @@ class worker_state {
   caf::result<gw::ResolveSourceMetaResponse> resolve(session_group& sessions, gw::ResolveSourceMetaRequest& r,
                                                      const progress_actor& progress) {
     return start<gw::ResolveSourceMetaResponse, gw::ResolveSourceMetaResponse>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, sessions, r, progress](std::stop_token stop) -> result<gw::ResolveSourceMetaResponse> {
           KILN_TRY(auto source, o->source(r.source().identifier()));
           progress_sender sink(progress, "");
@@ -329,7 +330,7 @@ class worker_state {
   caf::result<export_reply> run_export(export_request& r, const progress_actor& progress) {
     auto requester = caf::actor_cast<caf::actor_addr>(self_->current_sender());
     return start<export_reply, exporters::export_outcome>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<exporters::export_outcome> {
           KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
           exporters::export_input input;
@@ -374,7 +375,7 @@ class worker_state {
     finalizers_.erase(found);
     using entries = std::map<std::string, std::string>;
     return start<export_reply, entries>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, work, r, progress](std::stop_token stop) -> result<entries> {
           progress_sender sink(progress, r.vertex);
           return work(context(*o, stop, r.sessions, sink));
@@ -388,7 +389,7 @@ class worker_state {
     using cache_ptr = std::shared_ptr<exporters::imported_cache>;
     if (!o_->imports) return to_caf(make_error(errc::unimplemented, "this daemon imports no caches"));
     return start<bool, cache_ptr>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<cache_ptr> {
           KILN_TRY(auto importer, exporters::make_cache_importer(r.entry.type, r.entry.attributes, o->cache_resources));
           progress_sender sink(progress, r.vertex);
@@ -406,7 +407,7 @@ class worker_state {
     auto cache = o_->imports ? o_->imports->find(r.id) : nullptr;
     if (!cache) return to_caf(make_error(errc::not_found, "cache import " + r.id + " has ended"));
     return start<run_reply, store::ref>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, r, cache, progress](std::stop_token stop) -> result<store::ref> {
           progress_sender sink(progress, r.vertex);
           return cache->load(r.result, *o->store, context(*o, stop, r.sessions, sink));
@@ -420,7 +421,7 @@ class worker_state {
   caf::result<export_reply> export_cache(cache_export& r, const progress_actor& progress) {
     using entries = std::map<std::string, std::string>;
     return start<export_reply, entries>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<entries> {
           KILN_TRY(auto exporter, exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
           progress_sender sink(progress, r.vertex);
@@ -433,7 +434,7 @@ class worker_state {
   /// Empties named caches: the records whose description tells of them, unless they are in use.
   caf::result<bool> prune(prune_caches& r) {
     return start<bool, bool>(
-        *o_->io, false,
+        *io_, false,
         [o = o_, r](std::stop_token) -> result<bool> {
           store::prune_options options;
           options.all = true;
@@ -456,7 +457,8 @@ class worker_state {
   }
 
   worker_impl::pointer self_;
-  options_ptr o_;  // jobs keep it beyond this actor
+  std::shared_ptr<job_pool> ops_, io_;  // never owned by jobs, so that whoever drops them last can join them
+  options_ptr o_;                       // jobs keep it beyond this actor; without the pools
   job_runner runner_;
   std::map<caf::actor_addr, client> clients_;
   std::map<std::uint64_t, job> jobs_;

@@ -260,7 +260,9 @@ std::vector<error_detail> source_details(const graph& g, const kiln::digest& ori
   if (!g.source) return out;
   auto found = g.source->locations().find(original.str());
   if (found == g.source->locations().end()) return out;
-  for (const auto& location : found->second.locations()) {
+  // Clients unwrap details from the outside in: the last location comes first.
+  for (int n = found->second.locations_size() - 1; n >= 0; --n) {
+    const auto& location = found->second.locations(n);
     auto index = location.sourceindex();
     if (index < 0 || index >= g.source->infos_size()) continue;
     out.push_back(source_detail(g.source->infos(index), location));

@@ -9,6 +9,7 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
     std::erase_if(script->held, [&](auto& entry) {
       bool gone = caf::actor_cast<caf::actor_addr>(entry.requester) == m.source;
       if (gone) script->cancelled.push_back(entry.what);
+      if (gone && script->ended) script->ended(worker_script::work_of(entry.what, entry.request));
       return gone;
     });
   });
@@ -41,13 +42,15 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
           auto requester = self->current_sender();  // the promise takes it
           self->monitor(caf::actor_cast<caf::actor>(requester));
           auto promise = self->make_response_promise<run_reply>();
-          script->held.push_back({what, requester, promise});
+          if (script->started) script->started(worker_script::work_of(what, r));
+          script->held.push_back({what, r, requester, promise});
           return promise;
         }
         return run_reply{{script->finish(what)}};
       },
       [=](checksum_request& r, const progress_actor&) -> caf::result<digest> {
         script->hashed.push_back(r.ref);
+        if (script->content_of) return script->content_of(r.ref);
         auto what = r.ref.substr(0, r.ref.rfind('#'));
         if (auto f = script->failures.find("hash " + what); f != script->failures.end()) return to_caf(f->second);
         auto found = script->contents.find(what);
@@ -59,6 +62,8 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
       },
       [=](release_atom, const std::string& ref) {
         if (ref == "everything held") script->release();
+        if (ref.starts_with("finish ")) script->release_one(std::stoul(ref.substr(7)), false);
+        if (ref.starts_with("fail ")) script->release_one(std::stoul(ref.substr(5)), true);
       },
       [=](ref_scope&, gw::ReadFileRequest&) -> caf::result<gw::ReadFileResponse> { return unimplemented(); },
       [=](ref_scope&, gw::ReadDirRequest&) -> caf::result<gw::ReadDirResponse> { return unimplemented(); },

@@ -81,8 +81,14 @@ struct worker_script {
   std::map<std::string, error> failures;           // vertex name text (first arg or path) → error
   std::set<std::string> refs;                      // what can be pinned
   bool hold = false;                               // runs wait until released
+  // Meaning, for simulations: content of refs, and the work that is going on.
+  std::function<digest(const std::string& ref)> content_of;
+  std::function<void(const std::string& work)> started, ended;
+  std::function<void(const run_request&, const std::string& ref)> evaluate;
+
   struct held_run {
     std::string what;
+    run_request request;
     caf::strong_actor_ptr requester;
     caf::typed_response_promise<run_reply> promise;
   };
@@ -101,9 +107,30 @@ struct worker_script {
     ref_of[what] = ref;
     return ref;
   }
+  static std::string work_of(const std::string& what, const run_request& r) {
+    std::string out = what;
+    for (const auto& input : r.inputs) out += "|" + input;
+    return out;
+  }
+  void end(held_run& h, bool fail) {
+    if (ended) ended(work_of(h.what, h.request));
+    if (fail) {
+      h.promise.deliver(to_caf(make_error(errc::unknown, "boom")));
+      return;
+    }
+    auto ref = finish(h.what);
+    if (evaluate) evaluate(h.request, ref);
+    h.promise.deliver(run_reply{{ref}});
+  }
   /// Lets everything held go on.
   void release() {
-    for (auto& h : std::exchange(held, {})) h.promise.deliver(run_reply{{finish(h.what)}});
+    for (auto& h : std::exchange(held, {})) end(h, false);
+  }
+  void release_one(std::size_t n, bool fail) {
+    if (n >= held.size()) return;
+    auto h = std::move(held[n]);
+    held.erase(held.begin() + static_cast<std::ptrdiff_t>(n));
+    end(h, fail);
   }
 };
 
