@@ -11,6 +11,7 @@
 #include "actors/frontend_bridge.hpp"
 #include "actors/graph_spec.hpp"
 #include "actors/progress.hpp"
+#include "actors/verify_platforms.hpp"
 #include "configs/solving.hpp"
 #include "exporters/cache/cache_importer.hpp"
 #include "messages/rpc_status.hpp"
@@ -18,6 +19,7 @@
 #include "solver/caps.hpp"
 #include "solver/entitlements.hpp"
 #include "solver/graph.hpp"
+#include "solver/source_policy.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::actors {
@@ -27,6 +29,7 @@ namespace {
 /// One result of this build, solved when somebody needs it.
 struct build_ref {
   pb::Definition definition;
+  std::vector<solver::source_policy> policies;
   std::vector<std::string> imports;  // ids, besides those of the request
   bool asked = false;
   std::optional<result<vertex_result>> value;
@@ -130,9 +133,8 @@ class build_state : public bridge_face {
 
   void solve(gw::SolveRequest r, int depth, continuation<gw::SolveResponse> done) override {
     if (auto s = refuse_late(); !s.ok()) return done(std::move(s).error());
-    for (const auto& policy : r.sourcepolicies())
-      if (policy.rules_size() > 0)
-        return done(make_error(errc::unimplemented, "source policies are not supported by this daemon"));
+    auto policies = policies_with(r.sourcepolicies());
+    if (!policies.ok()) return done(std::move(policies).error());
     bool array = r.allowresultarrayref(), inline_result = r.allowresultreturn();
     auto evaluate_all = r.evaluate();
     auto respond = [this, array, inline_result, evaluate_all, done](result<gw::Result> solved) {
@@ -154,7 +156,7 @@ class build_state : public bridge_face {
     };
     if (r.has_definition() && r.definition().def_size() > 0) {
       gw::Result out;
-      auto id = add_ref(r.definition());
+      auto id = add_ref(r.definition(), *std::move(policies));
       refs_[id].imports = begin_imports(r);
       out.mutable_ref()->set_id(id);
       *out.mutable_ref()->mutable_def() = r.definition();
@@ -187,9 +189,13 @@ class build_state : public bridge_face {
     meta.set_logname(r.logname());
     meta.mutable_image();
     *meta.mutable_sourcepolicies() = r.sourcepolicies();
-    resolve_source_meta(std::move(meta), [done, ref = r.ref()](result<gw::ResolveSourceMetaResponse> reply) {
+    resolve_source_meta(std::move(meta), [done, ref = r.ref()](result<gw::ResolveSourceMetaResponse> reply) mutable {
       if (!reply.ok()) return done(std::move(reply).error());
       gw::ResolveImageConfigResponse out;
+      // A policy may have made another image of it.
+      const auto& resolved = reply->source().identifier();
+      for (std::string_view scheme : {"docker-image://", "oci-layout://"})
+        if (resolved.starts_with(scheme)) ref = resolved.substr(scheme.size());
       out.set_digest(reply->image().digest());
       out.set_config(reply->image().config());
       out.set_ref(ref);
@@ -200,9 +206,10 @@ class build_state : public bridge_face {
   void resolve_source_meta(gw::ResolveSourceMetaRequest r,
                            continuation<gw::ResolveSourceMetaResponse> done) override {
     if (auto s = refuse_late(); !s.ok()) return done(std::move(s).error());
-    for (const auto& policy : r.sourcepolicies())
-      if (policy.rules_size() > 0)
-        return done(make_error(errc::unimplemented, "source policies are not supported by this daemon"));
+    auto policies = policies_with(r.sourcepolicies());
+    if (!policies.ok()) return done(std::move(policies).error());
+    if (auto s = solver::apply(*policies, *r.mutable_source()); !s.ok())
+      return done(std::move(s).error().with_context("error evaluating the source policy"));
     auto worker = o_.peers.worker();
     if (!worker) return done(from_caf(peer_down(peers::worker_name)));
     auto name = r.logname().empty() ? "resolve " + r.source().identifier() : r.logname();
@@ -298,10 +305,23 @@ class build_state : public bridge_face {
 
   // Results.
 
-  std::string add_ref(const pb::Definition& definition) {
+  std::string add_ref(const pb::Definition& definition, std::vector<solver::source_policy> policies) {
     auto id = new_id();
     refs_[id].definition = definition;
+    refs_[id].policies = std::move(policies);
     return id;
+  }
+
+  /// The request's policy first, then those of one question.
+  result<std::vector<solver::source_policy>> policies_with(
+      const google::protobuf::RepeatedPtrField<solver::source_policy>& more) const {
+    std::vector<solver::source_policy> out;
+    if (o_.request.sourcepolicy().rules_size() > 0) out.push_back(o_.request.sourcepolicy());
+    for (const auto& policy : more) {
+      KILN_CHECK(solver::validate(policy));
+      out.push_back(policy);
+    }
+    return out;
   }
 
   /// The result behind a ref of this build; "" is scratch.
@@ -328,6 +348,12 @@ class build_state : public bridge_face {
     solver::load_options options;
     options.granted = &granted_;
     if (!platforms_.empty()) options.default_platform = platforms_.front();
+    if (!ref.policies.empty())
+      options.mutate = [&ref](pb::Op& op) -> status {
+        auto s = solver::apply(ref.policies, *op.mutable_source());
+        if (!s.ok()) return std::move(s).error().with_context("error evaluating the source policy");
+        return {};
+      };
     auto g = solver::load(ref.definition, options);
     if (!g.ok()) return settle(id, std::move(g).error().with_context("failed to load LLB"));
     auto spec = to_spec(*g, "");
@@ -555,7 +581,7 @@ class build_state : public bridge_face {
     if (r.has_definition() && (r.definition().def_size() > 0 || r.frontend().empty())) {
       gw::Result only;
       // An empty definition is scratch.
-      only.mutable_ref()->set_id(r.definition().def_size() > 0 ? add_ref(r.definition()) : "");
+      only.mutable_ref()->set_id(r.definition().def_size() > 0 ? add_ref(r.definition(), *policies_with({})) : "");
       return solved(std::move(only));
     }
     if (r.frontend().empty()) return;  // a gateway client drives us and will Return
@@ -653,6 +679,14 @@ class build_state : public bridge_face {
     if (phase_ != phase::evaluating) return;
     set_phase(phase::exporting);
     auto count = o_.request.exporters_size();
+    auto warnings = verify_platforms({o_.request.frontendattrs().begin(), o_.request.frontendattrs().end()},
+                                     final_.metadata, final_.multi, !final_.multi && final_.refs.front().second.empty());
+    if (!warnings.ok()) return end(std::move(warnings).error());
+    if (count == 0 && !warnings->empty()) {
+      auto shown = open_task("Verifying build result");
+      warn_of(*warnings, shown.digest());
+      close_task(shown, "");
+    }
     exports_.resize(static_cast<std::size_t>(count));
     open_exports_ = count;
     if (count == 0) return run_finalizers();
@@ -662,6 +696,7 @@ class build_state : public bridge_face {
       auto request = request_of(i, values);
       export_requests_.push_back(request);
       auto shown = open_task(exporter_names_[static_cast<std::size_t>(i)], request.vertex);
+      if (i == 0) warn_of(*warnings, shown.digest());
       self_->request(worker, caf::infinite, std::move(request), progress_handle())
           .then(
               [this, i, shown](export_reply& reply) {
@@ -671,6 +706,17 @@ class build_state : public bridge_face {
               },
               [this, shown](caf::error& e) { export_failed(shown, e); });
     }
+  }
+
+  void warn_of(const std::vector<std::string>& texts, const std::string& vertex) {
+    ctl::StatusResponse out;
+    for (const auto& text : texts) {
+      auto& w = *out.add_warnings();
+      w.set_vertex(vertex);
+      w.set_level(1);
+      w.set_short_(text);
+    }
+    if (out.warnings_size() > 0) log_.add(std::move(out));
   }
 
   void export_failed(const ctl::Vertex& shown, const caf::error& e) {

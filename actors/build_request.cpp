@@ -6,6 +6,8 @@
 
 #include <nlohmann/json.hpp>
 
+#include "solver/source_policy.hpp"
+
 namespace kiln::actors {
 
 namespace {
@@ -78,9 +80,8 @@ status prepare(ctl::SolveRequest& r) {
     for (auto& e : *r.mutable_exporters())
       e.mutable_attrs()->insert({"source-date-epoch", epoch->second});
   KILN_CHECK(check_cache_exports(*r.mutable_cache()));
+  KILN_CHECK(solver::validate(r.sourcepolicy()));
   // Never ignored silently: a policy is there to be obeyed.
-  if (r.has_sourcepolicy() && r.sourcepolicy().rules_size() > 0)
-    return make_error(errc::unimplemented, "source policies are not supported by this daemon");
   if (!r.sourcepolicysession().empty())
     return make_error(errc::unimplemented, "session source policies are not supported by this daemon");
   if (r.proxynetwork())
