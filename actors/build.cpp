@@ -115,6 +115,11 @@ class build_state : public bridge_face {
           return out;
         },
         [this](gw::ReturnRequest& r) { return take_return(r); },
+        [this](container_inputs& wanted) {
+          return ask<container_inputs>([&](auto done) {
+            when_ready([this, wanted = std::move(wanted), done]() mutable { lend(std::move(wanted), done); });
+          });
+        },
         [this](cancel_atom) { end(make_error(errc::cancelled, "context canceled")); },
         [this](start_atom) { return start(); },
         [this](watch_atom, const status_listener& who) { log_.watch(who); },
@@ -410,6 +415,19 @@ class build_state : public bridge_face {
         all->values[i] = *std::move(value);
         if (--all->missing == 0) done(std::move(all->values));
       });
+  }
+
+  /// What a container needs of this build: its refs' records, its session, what it may do.
+  void lend(container_inputs wanted, continuation<container_inputs> done) {
+    evaluate_refs(std::move(wanted.refs), [this, done](result<std::vector<vertex_result>> values) {
+      if (!values.ok()) return done(std::move(values).error());
+      container_inputs out;
+      for (auto& value : *values) out.refs.push_back(std::move(value.ref));
+      if (!o_.request.session().empty()) out.sessions.ids.push_back(o_.request.session());
+      out.network_host = granted_.has("network.host");
+      out.security_insecure = granted_.has("security.insecure");
+      done(std::move(out));
+    });
   }
 
   template <class Reply, class Request>

@@ -14,7 +14,7 @@
 #include "actors/job_pool.hpp"
 #include "actors/peers.hpp"
 #include "frontends/frontend.hpp"
-#include "messages/actor_interfaces.hpp"
+#include "messages/actor_containers.hpp"
 
 namespace kiln::store {
 class ref_store;
@@ -33,6 +33,7 @@ struct build_options {
 };
 
 using build_impl = build_actor::extend<
+    caf::replies_to<container_inputs>::with<container_inputs>,  // container_lender
     caf::replies_to<start_atom>::with<ctl::SolveResponse>,  // once, by `builds`
     caf::reacts_to<watch_atom, status_listener>, caf::reacts_to<ctl::StatusResponse>,
     caf::reacts_to<tick_atom, std::uint64_t>>;

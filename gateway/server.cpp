@@ -119,7 +119,6 @@ class server_impl final : public server {
       connection.fd = fd;
       (tcp ? remote_ : local_)->HandleNewConnection(&connection);
     });
-    for (const auto& address : acceptor_->addresses()) spdlog::info("running server on {}", address);
     return {};
   }
 

@@ -3,13 +3,34 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
+#include <vector>
 
 #include "messages/actor_interfaces.hpp"
+#include "messages/session.hpp"
 
 namespace kiln {
 
 using exec_atom = caf::atom_constant<caf::atom("exec")>;
 using credit_atom = caf::atom_constant<caf::atom("credit")>;
+
+/// What a container of a gateway client is made from: asked with ids of the build's refs, answered with
+/// record ids ("" is scratch) and with what the build may do and whom it may ask.
+struct container_inputs {
+  std::vector<std::string> refs;
+  session_group sessions;
+  bool network_host = false;
+  bool security_insecure = false;
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, container_inputs& x) {
+  return f(x.refs, x.sessions, x.network_host, x.security_insecure);
+}
+
+/// The other face of every build_actor (reach it with actor_cast): evaluates refs for a container; they
+/// stay pinned while the build lives.
+using container_lender = caf::typed_actor<caf::replies_to<container_inputs>::with<container_inputs>>;
 
 /// Hears from a process: Started, File (its output, then EOF for each open fd), Exit, Done, in this order.
 /// Output is sent only as far as credit reaches: give the bytes back when they have left.
@@ -47,4 +68,5 @@ CAF_ADD_TYPE_ID(kiln_containers, (kiln::gw::ReleaseContainerResponse))
 CAF_ADD_TYPE_ID(kiln_containers, (kiln::gw::ExecMessage))
 CAF_ADD_TYPE_ID(kiln_containers, (kiln::process_listener))
 CAF_ADD_TYPE_ID(kiln_containers, (kiln::process_actor))
+CAF_ADD_TYPE_ID(kiln_containers, (kiln::container_inputs))
 CAF_END_TYPE_ID_BLOCK(kiln_containers)

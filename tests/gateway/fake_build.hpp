@@ -7,12 +7,13 @@
 #include <vector>
 
 #include "messages/actor_error.hpp"
-#include "messages/actor_interfaces.hpp"
+#include "messages/actor_containers.hpp"
 
 namespace kiln::testing {
 
 inline build_actor spawn_fake_build(caf::actor_system& system) {
-  return system.spawn([](build_actor::pointer self) -> build_actor::behavior_type {
+  using build_impl = build_actor::extend<caf::replies_to<container_inputs>::with<container_inputs>>;
+  auto build = system.spawn([](build_impl::pointer self) -> build_impl::behavior_type {
     auto none = []() { return to_caf(make_error(errc::unimplemented, "not here")); };
     auto waiting = std::make_shared<std::vector<caf::typed_response_promise<gw::EvaluateResponse>>>();
     return {
@@ -44,8 +45,10 @@ inline build_actor spawn_fake_build(caf::actor_system& system) {
         [=](const gw::InputsRequest&) -> caf::result<gw::InputsResponse> { return none(); },
         [=](const gw::ReturnRequest&) -> caf::result<gw::ReturnResponse> { return none(); },
         [=](cancel_atom) {},
+        [](container_inputs& inputs) { return inputs; },
     };
   });
+  return caf::actor_cast<build_actor>(build);
 }
 
 }  // namespace kiln::testing
