@@ -11,6 +11,7 @@
 
 #include "configs/daemon.hpp"
 #include "configs/version.hpp"
+#include "configs/containers.hpp"
 #include "gateway/server.hpp"
 #include "gateway/services.hpp"
 #include "messages/actor_error.hpp"
@@ -20,6 +21,7 @@
 #include "supervisors/daemon_tree.hpp"
 #include "workers/op_registry.hpp"
 #include "workers/sources/image_blob.hpp"
+#include "workers/client_container.hpp"
 #include "workers/worker_resources.hpp"
 
 namespace kiln::apps {
@@ -35,6 +37,7 @@ struct actor_config : caf::actor_system_config {
     set("scheduler.max-threads", configs::scheduler_threads);
     set("logger.console", caf::atom("none"));
     add_message_types<caf::id_block::kiln>();
+    add_message_types<caf::id_block::kiln_containers>();
   }
 };
 
@@ -93,6 +96,8 @@ struct daemon::parts {
   std::unique_ptr<workers::op_registry> ops;
   std::shared_ptr<job_pool> op_pool = std::make_shared<job_pool>(configs::op_threads_max);
   std::shared_ptr<job_pool> io_pool = std::make_shared<job_pool>(configs::io_threads_max);
+  std::shared_ptr<job_pool> process_pool = std::make_shared<job_pool>(
+      static_cast<unsigned>(configs::containers::processes_max) * configs::containers::threads_per_process);
   std::shared_ptr<job_pool> frontend_pool = std::make_shared<job_pool>(configs::frontend_threads_max);
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   actor_config caf_config;
@@ -104,7 +109,8 @@ struct daemon::parts {
   status open_state() {
     KILN_TRY(auto snapshotter, store::parse_snapshotter(config.oci.snapshotter));
     KILN_TRY(refs, store::ref_store::open({config.root, snapshotter}));
-    hosts = std::make_unique<registry::hosts>(config.registries, static_cast<unsigned>(config.max_registry_concurrency));
+    hosts = std::make_unique<registry::hosts>(config.registries,
+                                              static_cast<unsigned>(config.max_registry_concurrency));
     workers::worker_options worker;
     worker.refs = refs.get();
     worker.executor = executor_options(config);
@@ -126,7 +132,8 @@ struct daemon::parts {
     labels[prefix + "oci.process-mode"] = config.oci.no_process_sandbox ? "no-sandbox" : "sandbox";
     labels[prefix + "selinux.enabled"] = config.oci.selinux ? "true" : "false";
     labels[prefix + "snapshotter"] = std::string(store::to_string(refs->snapshotter()));
-    if (!config.oci.apparmor_profile.empty()) labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;
+    if (!config.oci.apparmor_profile.empty())
+      labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;
     for (const auto& [key, value] : config.oci.labels) labels[key] = value;
     if (config.oci.platforms.empty()) {
       to_proto(host_platform(), *record.add_platforms());
@@ -187,11 +194,14 @@ struct daemon::parts {
     tree.worker.sessions = sessions.get();
     tree.worker.handler = [this](const pb::Op& op) { return ops->handler(op); };
     tree.worker.source = [this](std::string_view identifier) { return ops->source(identifier); };
-    tree.worker.exporter = [this](const std::string& type, const std::map<std::string, std::string>& attributes, int id) {
+    tree.worker.exporter = [this](const std::string& type,
+                                  const std::map<std::string, std::string>& attributes, int id) {
       return exporters::make_exporter(type, attributes, id, {refs.get(), hosts.get()});
     };
     tree.worker.checksum = [this](const store::ref& r, const std::vector<content_selector>& selectors,
-                                  const job_context& job) { return store::content_checksum(*refs, r, selectors, job); };
+                                  const job_context& job) {
+      return store::content_checksum(*refs, r, selectors, job);
+    };
     tree.worker.record = record;
     tree.worker.parallelism_max = config.oci.max_parallelism;
     tree.worker.ops = op_pool;
@@ -199,6 +209,12 @@ struct daemon::parts {
     auto imports = std::make_shared<exporters::import_table>();
     tree.worker.imports = imports;
     tree.worker.cache_resources = {refs.get(), hosts.get()};
+
+    tree.containers.make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
+      return make_container(request, inputs);
+    };
+    tree.containers.io = io_pool;
+    tree.containers.processes = process_pool;
 
     tree.build_graph.peers = peers;
     tree.build_graph.keys = &refs->keys();
@@ -234,6 +250,24 @@ struct daemon::parts {
     return {};
   }
 
+  result<std::shared_ptr<workers::client_container>> make_container(const gw::NewContainerRequest& request,
+                                                                    const container_inputs& inputs) {
+    std::vector<store::ref> roots;
+    for (const auto& id : inputs.refs) {
+      if (id.empty()) {
+        roots.emplace_back();
+        continue;
+      }
+      KILN_TRY(auto ref, refs->get(id));
+      roots.push_back(std::move(ref));
+    }
+    job_context job;
+    job.sessions = inputs.sessions;
+    job.directory = sessions.get();
+    return workers::make_client_container(*resources, request, roots,
+                                          {inputs.network_host, inputs.security_insecure}, std::move(job));
+  }
+
   /// Root's end while nobody is stopping it is the daemon's failure.
   void watch_root() {
     system->spawn<caf::hidden>([root = root, this](caf::event_based_actor* watcher) {
@@ -255,6 +289,7 @@ struct daemon::parts {
     s.workers = [peers] { return peers.workers(); };
     s.cache_manager = [peers] { return peers.cache_manager(); };
     s.history = [peers] { return peers.history(); };
+    s.containers = [registry = registry] { return registry->get<containers_actor>(actors::containers_name); };
     s.sessions = sessions;
     s.spawn_session = [this](session_options options) {
       auto spawned = system->spawn(session, std::move(options));
@@ -293,7 +328,8 @@ int daemon::failure_fd() const { return parts_->failure.get(); }
 void daemon::stop(std::chrono::milliseconds grace) {
   auto& p = *parts_;
   if (p.server) {
-    if (!p.server->drain(grace)) spdlog::warn("builds were still running after {} ms and are cancelled", grace.count());
+    if (!p.server->drain(grace))
+      spdlog::warn("builds were still running after {} ms and are cancelled", grace.count());
     p.server->shutdown();
     p.server.reset();
   }
@@ -307,6 +343,7 @@ void daemon::stop(std::chrono::milliseconds grace) {
     p.system.reset();
   }
   // Jobs that were told to stop end on their threads; then nothing uses the state any more.
+  p.process_pool.reset();
   p.frontend_pool.reset();
   p.op_pool.reset();
   p.io_pool.reset();

@@ -51,7 +51,8 @@ caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
   supervisor_options workers{"worker supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
                              {actor_child(peers::worker_name, actors::worker, o.worker),
                               actor_child(peers::workers_name, actors::workers,
-                                          actors::workers_options{peers{registry}})},
+                                          actors::workers_options{peers{registry}}),
+                              actor_child(actors::containers_name, actors::containers, o.containers)},
                              registry};
   // A build that lost its graph cannot go on: builds follow build_graph, hence not one_for_one.
   supervisor_options solver{"solver", strategy::rest_for_one, leaf_intensity, leaf_period,

@@ -7,6 +7,7 @@
 #include "actors/build.hpp"
 #include "actors/build_graph.hpp"
 #include "actors/cache_manager.hpp"
+#include "actors/containers.hpp"
 #include "actors/garbage_collector.hpp"
 #include "actors/history.hpp"
 #include "actors/worker.hpp"
@@ -20,6 +21,7 @@ struct tree_options {
   actors::garbage_collector_options garbage_collector;
   actors::history_options history;
   actors::worker_options worker;
+  actors::containers_options containers;
   actors::build_graph_options build_graph;
   actors::build_options build;  // what every build shares; its request is filled in
 };
