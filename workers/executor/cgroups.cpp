@@ -48,7 +48,7 @@ status remove_tree(const fs::path& group) {
   for (const auto& entry : fs::directory_iterator(group, ec)) {
     if (entry.is_directory(ec) && !entry.is_symlink(ec)) KILN_CHECK(remove_tree(entry.path()));
   }
-  for (int attempt = 0; attempt < 20; ++attempt) {
+  for (int attempt = 0; attempt < 500; ++attempt) {  // 5 s: the killed go when the scheduler gets to them
     if (::rmdir(group.c_str()) == 0 || errno == ENOENT) return {};
     if (errno != EBUSY) return errno_error(errno, "rmdir " + group.string());
     if (!kill_members(group)) ::usleep(10'000);  // the last member is dead but not yet reaped

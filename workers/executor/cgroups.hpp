@@ -18,7 +18,7 @@ std::vector<std::filesystem::path> cgroup_hierarchies();
 bool hybrid_cgroups();
 
 /// Kills whatever is left in `path` ("/buildkit/x") and its children in every hierarchy and removes
-/// them. Fine when there is nothing. Waits at most a second for the killed to go.
+/// them. Fine when there is nothing. Waits at most five seconds for the killed to go.
 status remove_cgroup(const std::string& path);
 
 /// Out-of-memory kills this kernel has made so far; 0 when it does not say.

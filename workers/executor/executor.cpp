@@ -280,6 +280,7 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   context.network_path = network->path();
   context.process_sandbox = options_.process_sandbox;
   context.apparmor_profile = options_.apparmor_profile;
+  context.precompiled_seccomp = fs::path(binary_).filename().string().find("crun") != std::string::npos;
   KILN_TRY(context.hosts_file, hosts_file(spec, state.bundle));
   KILN_TRY(context.resolv_conf, resolv_conf_file(spec.network == pb::HOST));
   KILN_TRY(context.user, find_user_in_root(root.get(), spec.process.user));

@@ -15,6 +15,7 @@
 #include "configs/executor.hpp"
 #include "messages/pattern.hpp"
 #include "messages/platform.hpp"
+#include "solver/go_json.hpp"
 #include "workers/executor/seccomp.hpp"
 
 namespace kiln::workers {
@@ -258,6 +259,7 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
   json lin{{"cgroupsPath", context.cgroup_path},
            {"namespaces", std::move(namespaces)},
            {"resources", resources_object(container.resources, insecure)}};
+  json annotations = json::object();
   if (insecure) {
     if (!in_user_namespace()) lin["devices"] = insecure_devices();
   } else {
@@ -272,6 +274,11 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
       static const json profile =
           default_seccomp(host_platform().architecture, running_kernel(),
                           {default_capabilities().begin(), default_capabilities().end()});
+      static const std::string compiled =
+          context.precompiled_seccomp ? solver::base64(compile_seccomp(profile)) : "";
+      if (context.precompiled_seccomp && !compiled.empty()) {
+        annotations["run.oci.seccomp_bpf_data"] = compiled;
+      }
       lin["seccomp"] = profile;
     }
   }
@@ -281,6 +288,7 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
               {"root", {{"path", container.rootfs.string()}, {"readonly", container.readonly_rootfs}}},
               {"hostname", container.hostname.empty() ? configs::default_hostname : container.hostname},
               {"mounts", std::move(mounts)},
+              {"annotations", std::move(annotations)},
               {"linux", std::move(lin)}};
 }
 

@@ -22,6 +22,7 @@ struct spec_context {
   std::optional<std::string> network_path;
   bool process_sandbox = true;
   std::string apparmor_profile;
+  bool precompiled_seccomp = false;  // the runtime takes a BPF program by annotation (crun)
 };
 
 /// invalid_argument: unknown security mode.

@@ -19,6 +19,11 @@ struct kernel_version {
 nlohmann::json default_seccomp(const std::string& architecture, kernel_version kernel,
                                const std::set<std::string>& capabilities);
 
+/// The same filter as the kernel takes it (a BPF program), for this machine's architecture only; empty when
+/// libseccomp cannot make it. crun compiles the profile anew for every container otherwise, which costs more
+/// than all the rest of starting one.
+std::string compile_seccomp(const nlohmann::json& profile);
+
 /// Of the running kernel.
 kernel_version running_kernel();
 /// Whether the kernel can filter system calls at all.
