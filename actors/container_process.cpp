@@ -86,22 +86,22 @@ struct process_core {
     // The container's end is this process' end too.
     std::stop_callback released(options.released, [this] { stop.request_stop(); });
     bool told = false;
-    auto start = [&] {
+    auto start = [&](bool up) {
       if (std::exchange(told, true)) return;
+      if (up && !fds.contains(0)) control.close_input();  // would wait for ever before the process is up
       gw::ExecMessage started;
       started.mutable_started();
       tell(std::move(started));
     };
     workers::process_io io;
     io.control = &control;
-    io.started = start;
+    io.started = [&] { start(true); };
     io.output = [&](int stream, std::string_view bytes) {
-      start();
+      start(true);
       output(static_cast<std::uint32_t>(stream), bytes);
     };
-    if (!fds.contains(0)) control.close_input();
     auto end = options.container->run(options.init.init(), io, stop.get_token());
-    start();
+    start(false);
     report_end(std::move(end));
   }
 
