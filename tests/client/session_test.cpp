@@ -84,12 +84,19 @@ received_tree receive_directory(fake_daemon& daemon, const std::vector<std::pair
   packet p;
   std::map<unsigned, std::string> wanted;
   unsigned id = 0;
+  bool all_stats_seen = false;
+  // Content may arrive before the last stat: only both ends together end the transfer.
+  auto finish_when_complete = [&] {
+    if (!all_stats_seen || !wanted.empty()) return;
+    packet fin;
+    fin.set_type(packet::PACKET_FIN);
+    stream->Write(fin);
+  };
   while (stream->Read(&p)) {
     if (p.type() == packet::PACKET_STAT) {
       if (!p.has_stat()) {
-        packet request;
-        request.set_type(packet::PACKET_FIN);
-        if (wanted.empty()) stream->Write(request);
+        all_stats_seen = true;
+        finish_when_complete();
         continue;
       }
       out.stats.push_back(p.stat());
@@ -108,11 +115,7 @@ received_tree receive_directory(fake_daemon& daemon, const std::vector<std::pair
       }
       out.files.try_emplace(wanted[p.id()]);
       wanted.erase(p.id());
-      if (wanted.empty()) {
-        packet fin;
-        fin.set_type(packet::PACKET_FIN);
-        stream->Write(fin);
-      }
+      finish_when_complete();
     } else if (p.type() == packet::PACKET_FIN) {
       stream->WritesDone();
     }
