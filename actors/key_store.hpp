@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "exporters/cache/imported_cache.hpp"
+#include "messages/cluster_types.hpp"
 #include "solver/cache_key.hpp"
 #include "store/cache_keys.hpp"
 
@@ -15,6 +16,10 @@ namespace kiln::actors {
 inline const std::string scratch_result = "scratch";
 
 inline store::cache_link to_link(const solver::key_link& l) {
+  return {l.input, l.output, l.digest, l.selector};
+}
+
+inline store::cache_link to_link(const cache_question::link& l) {
   return {l.input, l.output, l.digest, l.selector};
 }
 

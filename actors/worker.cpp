@@ -14,6 +14,7 @@
 #include "exporters/cache/cache_importer.hpp"
 #include "exporters/cache/collect.hpp"
 #include "solver/cache_map.hpp"
+#include "solver/error_details.hpp"
 #include "solver/go_json.hpp"
 #include "workers/ref_files.hpp"
 
@@ -50,18 +51,39 @@ job_context context(const worker_options& o, std::stop_token stop, const session
   return out;
 }
 
-result<store::ref> open_ref(const worker_options& o, const std::string& id) {
+/// A ref of this store; one of another node is fetched, so only on a job's thread.
+result<store::ref> open_ref(const worker_options& o, const std::string& id, const job_context& job) {
   if (id.empty() || id == scratch_result) return store::ref{};
-  return o.store->get(id);
+  if (!is_remote(id)) return o.store->get(id);
+  if (!o.fetch) return make_error(errc::failed_precondition, "ref " + id + " belongs to another node");
+  return o.fetch(id, job);
 }
 
-result<std::vector<store::ref>> open_refs(const worker_options& o, const std::vector<std::string>& ids) {
+result<std::vector<store::ref>> open_refs(const worker_options& o, const std::vector<std::string>& ids,
+                                          const job_context& job) {
   std::vector<store::ref> out;
   for (const auto& id : ids) {
-    KILN_TRY(auto r, open_ref(o, id));
-    out.push_back(std::move(r));
+    auto r = open_ref(o, id, job);
+    if (!r.ok()) return r.error().code == errc::not_found ? solver::lost_ref(id, r.error().message) : std::move(r).error();
+    out.push_back(*std::move(r));
   }
   return out;
+}
+
+/// Names the refs of a trail by this store's ids; what other nodes have lost is left out. The handles keep
+/// what was fetched.
+std::vector<store::ref> fetch_trail(const worker_options& o, cache_trail& trail, const job_context& job) {
+  std::vector<store::ref> kept;
+  auto name_here = [&](std::string& id) {
+    if (!is_remote(id)) return;
+    auto r = open_ref(o, id, job);
+    if (!r.ok()) spdlog::warn("{} is left out of the exported cache: {}", id, r.error().message);
+    id = r.ok() && *r ? r->id() : "";
+    if (r.ok()) kept.push_back(*std::move(r));
+  };
+  for (auto& step : trail.steps) name_here(step.ref);
+  for (auto& r : trail.results) name_here(r.ref);
+  return kept;
 }
 
 class worker_state {
@@ -120,6 +142,11 @@ class worker_state {
         [this](cache_import& r, const progress_actor& progress) { return import_cache(r, progress); },
         [this](import_load& r, const progress_actor& progress) { return load_import(r, progress); },
         [this](cache_export& r, const progress_actor& progress) { return export_cache(r, progress); },
+        [this](load_count_atom) {
+          return worker_load{busy_, static_cast<std::int32_t>(waiting_.size())};
+        },
+        [this](remember_atom, const cache_facts& facts) { remember(facts); },
+        [this](leave_atom, const caf::strong_actor_ptr& who) { forget(caf::actor_cast<caf::actor_addr>(who)); },
         [this](tick_atom, std::uint64_t id) { runner_.finish(id); },
     };
   }
@@ -211,6 +238,7 @@ class worker_state {
     // Letting refs go may remove snapshots: not here.
     io_->submit([pins = std::make_shared<client>(std::move(found->second))]() mutable { pins.reset(); });
     clients_.erase(found);
+    self_->demonitor(who);
     std::erase_if(finalizers_, [&](const auto& entry) { return entry.second.first == who; });
   }
 
@@ -252,9 +280,10 @@ class worker_state {
         *ops_, slot,
         [o = o_, r, progress](std::stop_token stop) -> result<std::vector<store::ref>> {
           KILN_TRY(auto handler, o->handler(r.op.op));
-          KILN_TRY(auto inputs, open_refs(*o, r.inputs));
           progress_sender sink(progress, r.op.vertex);
-          return handler->run(request_of(r.op), inputs, context(*o, stop, r.sessions, sink));
+          auto job = context(*o, stop, r.sessions, sink);
+          KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
+          return handler->run(request_of(r.op), inputs, job);
         },
         [](std::vector<store::ref> outputs, client& c) -> result<run_reply> {
           run_reply out;
@@ -270,19 +299,21 @@ class worker_state {
     return start<digest, digest>(
         *io_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<digest> {
-          KILN_TRY(auto ref, open_ref(*o, r.ref));
           progress_sender sink(progress, r.vertex);
-          return o->checksum(ref, r.selectors, context(*o, stop, r.sessions, sink));
+          auto job = context(*o, stop, r.sessions, sink);
+          KILN_TRY(auto ref, open_ref(*o, r.ref, job));
+          return o->checksum(ref, r.selectors, job);
         },
         [](digest d, client&) -> result<digest> { return d; });
   }
 
   caf::result<bool> pin(const std::string& id) {
-    // Opening a record is a look-up in memory or the database; no bytes move.
-    auto r = open_ref(*o_, id);
+    if (id.empty() || id == scratch_result) return true;
+    // Opening a record of this store is a look-up in memory or the database; no bytes move.
+    auto r = o_->store->get(id);
     if (!r.ok()) return to_caf(r.error());
     auto sender = self_->current_sender();
-    if (*r && sender) keep(client_of(caf::actor_cast<caf::actor_addr>(sender), sender), *r);
+    if (sender) keep(client_of(caf::actor_cast<caf::actor_addr>(sender), sender), *r);
     return true;
   }
 
@@ -301,8 +332,9 @@ class worker_state {
     return start<Reply, Reply>(
         *io_, false,
         [o = o_, scope, look = std::move(look)](std::stop_token stop) -> result<Reply> {
-          KILN_TRY(auto ref, open_ref(*o, scope.ref));
-          KILN_TRY(auto mounts, o->store->mounts(ref, context(*o, stop, scope.sessions, null_progress())));
+          auto job = context(*o, stop, scope.sessions, null_progress());
+          KILN_TRY(auto ref, open_ref(*o, scope.ref, job));
+          KILN_TRY(auto mounts, o->store->mounts(ref, job));
           KILN_TRY(auto mounted, store::mounted::make(*o->store, mounts));
           auto out = look(mounted.path());
           if (auto s = mounted.unmount(); !s.ok()) spdlog::warn("reading {}: {}", scope.ref, s.error().message);
@@ -331,26 +363,27 @@ class worker_state {
     auto requester = caf::actor_cast<caf::actor_addr>(self_->current_sender());
     return start<export_reply, exporters::export_outcome>(
         *io_, false,
-        [o = o_, r, progress](std::stop_token stop) -> result<exporters::export_outcome> {
+        [o = o_, r, progress](std::stop_token stop) mutable -> result<exporters::export_outcome> {
           KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
+          progress_sender sink(progress, r.vertex);
+          auto job = context(*o, stop, r.sessions, sink);
           exporters::export_input input;
           for (const auto& part : r.parts) {
-            KILN_TRY(auto ref, open_ref(*o, part.ref));
+            KILN_TRY(auto ref, open_ref(*o, part.ref, job));
             input.refs.push_back({part.id, part.platform, std::move(ref)});
           }
           input.multi_platform = r.multi_platform;
           input.metadata = r.metadata;
           input.session_id = r.session;
           if (r.inline_cache)
-            input.inline_cache = [o, scope = scope_of(r.trail, o->imports.get())](
+            input.inline_cache = [o, kept = fetch_trail(*o, r.trail, job), scope = scope_of(r.trail, o->imports.get())](
                                      std::size_t part, std::span<const store::layer_blob> layers,
                                      const job_context& job) {
               return exporters::inline_cache_of(scope, part, layers, o->cache_resources, job);
             };
-          progress_sender sink(progress, r.vertex);
           // The exporter may be needed by its own second phase.
           std::shared_ptr<exporters::exporter> shared = std::move(exporter);
-          KILN_TRY(auto outcome, shared->run(input, context(*o, stop, r.sessions, sink)));
+          KILN_TRY(auto outcome, shared->run(input, job));
           if (outcome.finalize)
             outcome.finalize = [shared, input, f = std::move(outcome.finalize)](const job_context& job) { return f(job); };
           return outcome;
@@ -381,6 +414,15 @@ class worker_state {
           return work(context(*o, stop, r.sessions, sink));
         },
         [](entries response, client&) -> result<export_reply> { return export_reply{std::move(response), {}, 0}; });
+  }
+
+  void remember(const cache_facts& facts) {
+    store::cache_keys::batch batch;
+    for (const auto& l : facts.links) batch.links.push_back({l.link.parent, to_link(l.link), l.child});
+    for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});
+    io_->submit([o = o_, batch = std::move(batch)] {
+      if (auto s = o->store->keys().add(batch); !s.ok()) spdlog::warn("keys of a peer's build not kept: {}", s.error().message);
+    });
   }
 
   // Remote caches.
@@ -422,11 +464,12 @@ class worker_state {
     using entries = std::map<std::string, std::string>;
     return start<export_reply, entries>(
         *io_, false,
-        [o = o_, r, progress](std::stop_token stop) -> result<entries> {
+        [o = o_, r, progress](std::stop_token stop) mutable -> result<entries> {
           KILN_TRY(auto exporter, exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
           progress_sender sink(progress, r.vertex);
-          return exporters::export_cache(*exporter, scope_of(r.trail, o->imports.get()), o->cache_resources,
-                                         context(*o, stop, r.sessions, sink));
+          auto job = context(*o, stop, r.sessions, sink);
+          auto kept = fetch_trail(*o, r.trail, job);
+          return exporters::export_cache(*exporter, scope_of(r.trail, o->imports.get()), o->cache_resources, job);
         },
         [](entries response, client&) -> result<export_reply> { return export_reply{std::move(response), {}, 0}; });
   }

@@ -34,6 +34,9 @@ struct worker_options {
   exporters::exporter_resources cache_resources;        // for cache imports and exports; empty: none
   std::shared_ptr<exporters::import_table> imports;     // null: none
   std::function<result<digest>(const store::ref&, const std::vector<content_selector>&, const job_context&)> checksum;
+  /// A ref of another node ("node!id"), as a lazy ref of this store; null: there are no other nodes. Blocking;
+  /// data_loss with a lost-ref detail (solver/error_details.hpp) when nobody has it any more.
+  std::function<result<store::ref>(const std::string& located, const job_context&)> fetch;
   types::WorkerRecord record;
   int parallelism_max = 0;  // 0: as many as there are threads
   std::shared_ptr<job_pool> ops, io;

@@ -11,6 +11,7 @@
 #include "control.pb.h"
 #include "gateway.pb.h"
 #include "messages/cache_types.hpp"
+#include "messages/cluster_types.hpp"
 #include "messages/proto_inspect.hpp"
 #include "messages/result.hpp"
 #include "messages/solve_types.hpp"
@@ -44,6 +45,9 @@ using replay_atom = caf::atom_constant<caf::atom("replay")>;
 using start_atom = caf::atom_constant<caf::atom("start")>;
 using cache_atom = caf::atom_constant<caf::atom("cache")>;
 using tick_atom = caf::atom_constant<caf::atom("tick")>;
+using load_count_atom = caf::atom_constant<caf::atom("loadcount")>;
+using remember_atom = caf::atom_constant<caf::atom("remember")>;
+using lost_atom = caf::atom_constant<caf::atom("lost")>;
 
 /// Gets the progress of a build: everything from its beginning, then as it happens, then the end.
 using status_listener = caf::typed_actor<caf::reacts_to<ctl::StatusResponse>,
@@ -136,7 +140,13 @@ using worker_actor = caf::typed_actor<
     caf::replies_to<cache_import, progress_actor>::with<bool>,
     /// A ref of a result of an imported cache, pinned; empty = scratch.
     caf::replies_to<import_load, progress_actor>::with<run_reply>,
-    caf::replies_to<cache_export, progress_actor>::with<export_reply>>;
+    caf::replies_to<cache_export, progress_actor>::with<export_reply>,
+    caf::replies_to<load_count_atom>::with<worker_load>,
+    /// Keeps links and results in this worker's cache-key database.
+    caf::reacts_to<remember_atom, cache_facts>,
+    /// Whoever that is, it is gone: cancels its jobs, releases its pins. (Its node may be cut off without
+    /// anything having told this one.)
+    caf::reacts_to<leave_atom, caf::strong_actor_ptr>>;
 
 /// One op of running builds: keys it, finds or makes its results. Temporary.
 using vertex_actor = caf::typed_actor<
@@ -148,6 +158,8 @@ using vertex_actor = caf::typed_actor<
     caf::replies_to<keys_atom, std::int32_t, bool>::with<key_set>,
     /// The result of an output, from the cache or by running; pinned while the vertex lives.
     caf::replies_to<result_atom, std::int32_t>::with<vertex_result>,
+    /// That ref of an output is gone with its node: the next who asks gets it made again.
+    caf::reacts_to<lost_atom, std::int32_t, std::string>,
     /// Further caches to look keys up in.
     caf::reacts_to<import_list>,
     /// Its outputs as far as they are known.
@@ -236,4 +248,6 @@ CAF_ADD_TYPE_ID(kiln, (kiln::import_list))
 CAF_ADD_TYPE_ID(kiln, (kiln::import_load))
 CAF_ADD_TYPE_ID(kiln, (kiln::cache_steps))
 CAF_ADD_TYPE_ID(kiln, (kiln::cache_export))
+CAF_ADD_TYPE_ID(kiln, (kiln::worker_load))
+CAF_ADD_TYPE_ID(kiln, (kiln::cache_facts))
 CAF_END_TYPE_ID_BLOCK(kiln)

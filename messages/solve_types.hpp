@@ -135,11 +135,23 @@ auto inspect(Inspector& f, run_request& x) {
 
 struct run_reply {
   std::vector<std::string> outputs;  // record ids, pinned for the requester
+  std::vector<std::int64_t> bytes = {};  // of each output with its parents, as far as known: for placing work
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, run_reply& x) {
-  return f(x.outputs);
+  return f(x.outputs, x.bytes);
+}
+
+/// What a worker has to do at the moment.
+struct worker_load {
+  std::int32_t running = 0;
+  std::int32_t waiting = 0;  // for a slot
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, worker_load& x) {
+  return f(x.running, x.waiting);
 }
 
 struct checksum_request {

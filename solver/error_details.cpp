@@ -37,6 +37,18 @@ error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
   return {std::string(solve_detail_type), json};
 }
 
+error lost_ref(const std::string& ref, std::string_view why) {
+  auto e = make_error(errc::data_loss, "ref " + ref + " is lost: " + std::string(why));
+  e.details.push_back({std::string(lost_ref_detail_type), ref});
+  return e;
+}
+
+std::string lost_ref_of(const error& e) {
+  for (const auto& d : e.details)
+    if (d.type_url == lost_ref_detail_type) return d.value;
+  return {};
+}
+
 bool has_detail(const error& e, std::string_view type_url) {
   return std::any_of(e.details.begin(), e.details.end(),
                      [&](const error_detail& d) { return d.type_url == type_url; });

@@ -5,14 +5,7 @@
 namespace kiln::test {
 
 worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_ptr<worker_script> script) {
-  self->set_down_handler([=](caf::down_msg& m) {
-    std::erase_if(script->held, [&](auto& entry) {
-      bool gone = caf::actor_cast<caf::actor_addr>(entry.requester) == m.source;
-      if (gone) script->cancelled.push_back(entry.what);
-      if (gone && script->ended) script->ended(worker_script::work_of(entry.what, entry.request));
-      return gone;
-    });
-  });
+  self->set_down_handler([=](caf::down_msg& m) { script->forget(m.source); });
   auto unimplemented = [] { return to_caf(make_error(errc::unimplemented, "not part of this test")); };
   return {
       [](describe_atom) { return types::WorkerRecord{}; },
@@ -84,6 +77,9 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         return run_reply{{script->finish("imported")}};
       },
       [=](cache_export&, const progress_actor&) -> caf::result<export_reply> { return unimplemented(); },
+      [=](load_count_atom) { return worker_load{static_cast<std::int32_t>(script->held.size()), 0}; },
+      [=](remember_atom, const cache_facts& facts) { script->remembered.push_back(facts); },
+      [=](leave_atom, const caf::strong_actor_ptr& who) { script->forget(caf::actor_cast<caf::actor_addr>(who)); },
   };
 }
 

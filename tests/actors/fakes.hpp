@@ -97,6 +97,7 @@ struct worker_script {
   std::vector<std::string> ran;        // what was run, in order
   std::vector<std::string> hashed;     // refs that were hashed
   std::vector<std::string> imported;   // results of imported caches that were asked for
+  std::vector<cache_facts> remembered;
   std::vector<std::string> cancelled;  // what was running when its requester went
   std::map<std::string, std::string> ref_of;  // what → newest ref
   int serial = 0;
@@ -121,6 +122,14 @@ struct worker_script {
     auto ref = finish(h.what);
     if (evaluate) evaluate(h.request, ref);
     h.promise.deliver(run_reply{{ref}});
+  }
+  void forget(const caf::actor_addr& requester) {
+    std::erase_if(held, [&](auto& entry) {
+      bool gone = caf::actor_cast<caf::actor_addr>(entry.requester) == requester;
+      if (gone) cancelled.push_back(entry.what);
+      if (gone && ended) ended(work_of(entry.what, entry.request));
+      return gone;
+    });
   }
   /// Lets everything held go on.
   void release() {

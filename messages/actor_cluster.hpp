@@ -1,0 +1,53 @@
+// The doors between nodes, and between a node's cluster actor and those on its own node who place work.
+#pragma once
+
+#include "messages/actor_interfaces.hpp"
+#include "messages/cluster_types.hpp"
+
+namespace kiln {
+
+using hello_atom = caf::atom_constant<caf::atom("hello")>;
+using drain_atom = caf::atom_constant<caf::atom("drain")>;
+using ask_peers_atom = caf::atom_constant<caf::atom("askpeers")>;
+
+/// Hears which nodes can be given work: a door to each, its load with every heartbeat, and its end. A node
+/// that comes back is a new door.
+using members_listener = caf::typed_actor<
+    caf::reacts_to<join_atom, node_info, worker_actor>,
+    caf::reacts_to<node_load, std::string>,
+    caf::reacts_to<leave_atom, std::string>>;
+
+/// One node of the cluster, to the others (first part) and to its own actors (second).
+using cluster_actor = caf::typed_actor<
+    /// Opens a link: who asks (its cluster actor), and the door to its worker; answered with the same of
+    /// this node. failed_precondition when the two cannot work together.
+    caf::replies_to<hello_atom, link_hello, caf::strong_actor_ptr, worker_actor>::with<link_hello, worker_actor>,
+    /// Answered with the own beat; not_found when that link is not (or no longer) open here.
+    caf::replies_to<link_beat>::with<link_beat>,
+    /// What this node's database knows.
+    caf::replies_to<cache_question>::with<cache_facts>,
+    /// Take no new work; finish what runs; then leave. Answered at once.
+    caf::replies_to<drain_atom>::with<bool>,
+
+    /// What the other nodes know: waits for those that answer in time (configs/cluster.hpp) and for
+    /// nobody else. Empty when there are none.
+    caf::replies_to<ask_peers_atom, cache_question>::with<cache_facts>,
+    /// Tells a listener all nodes there are, and what changes from now on.
+    caf::reacts_to<join_atom, members_listener>,
+    caf::replies_to<list_atom>::with<cluster_view>,
+    /// Drains any node by name; not_found for an unknown one.
+    caf::replies_to<drain_atom, std::string>::with<bool>,
+    caf::reacts_to<tick_atom, std::uint64_t>>;
+
+}  // namespace kiln
+
+CAF_BEGIN_TYPE_ID_BLOCK(kiln_cluster, caf::first_custom_type_id + 2000)
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::node_info))
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::node_load))
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::link_hello))
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::link_beat))
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::cache_question))
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::cluster_view))
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::members_listener))
+CAF_ADD_TYPE_ID(kiln_cluster, (kiln::cluster_actor))
+CAF_END_TYPE_ID_BLOCK(kiln_cluster)
