@@ -12,12 +12,14 @@
 #include "actors/graph_spec.hpp"
 #include "actors/progress.hpp"
 #include "actors/verify_platforms.hpp"
+#include "configs/placing.hpp"
 #include "configs/solving.hpp"
 #include "exporters/cache/cache_importer.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"
 #include "solver/caps.hpp"
 #include "solver/entitlements.hpp"
+#include "solver/error_details.hpp"
 #include "solver/graph.hpp"
 #include "solver/source_policy.hpp"
 #include "store/ref_store.hpp"
@@ -32,6 +34,9 @@ struct build_ref {
   std::vector<solver::source_policy> policies;
   std::vector<std::string> imports;  // ids, besides those of the request
   bool asked = false;
+  vertex_actor root;  // of its definition, once placed
+  std::int32_t index = 0;
+  int remade = 0;
   std::optional<result<vertex_result>> value;
   std::vector<continuation<vertex_result>> waiters;
 };
@@ -388,11 +393,34 @@ class build_state : public bridge_face {
     self_->request(graph, caf::infinite, load_atom::value, std::move(spec), progress_handle(), o_.request.session())
         .then(
             [this, id, index](const vertex_actor& root) {
-              self_->request(root, caf::infinite, result_atom::value, index)
-                  .then([this, id](vertex_result& value) { settle(id, std::move(value)); },
-                        [this, id](caf::error& e) { settle(id, from_caf(e)); });
+              refs_[id].root = root;
+              refs_[id].index = index;
+              ask_root(id);
             },
             [this, id](caf::error& e) { settle(id, from_caf(e)); });
+  }
+
+  void ask_root(const std::string& id) {
+    self_->request(refs_[id].root, caf::infinite, result_atom::value, refs_[id].index)
+        .then([this, id](vertex_result& value) { settle(id, std::move(value)); },
+              [this, id](caf::error& e) { settle(id, from_caf(e)); });
+  }
+
+  /// A result is gone with its node: asks for it again, which makes it again. False when that is not what the
+  /// error says, or has been tried often enough.
+  bool remake(const error& e) {
+    auto lost = solver::lost_ref_of(e);
+    bool any = false;
+    for (auto& [id, ref] : refs_) {
+      if (lost.empty() || !ref.value || !ref.value->ok() || (*ref.value)->ref != lost || !ref.root) continue;
+      if (++ref.remade > configs::placing::rederived_max) continue;
+      any = true;
+      self_->send(ref.root, lost_atom::value, ref.index, lost);
+      ref.value.reset();
+      ask_root(id);
+    }
+    if (any) spdlog::info("build {}: {}", o_.request.ref(), e.message);
+    return any;
   }
 
   void evaluate_refs(std::vector<std::string> ids, continuation<std::vector<vertex_result>> done) {
@@ -438,7 +466,12 @@ class build_state : public bridge_face {
       auto worker = o_.peers.worker();
       if (!worker) return done(from_caf(peer_down(peers::worker_name)));
       self_->request(worker, caf::infinite, ref_scope{value->ref, sessions()}, request)
-          .then([done](Reply& reply) { done(std::move(reply)); }, [done](caf::error& e) { done(from_caf(e)); });
+          .then([done](Reply& reply) { done(std::move(reply)); },
+                [this, ref, request, done](caf::error& e) {
+                  auto failure = from_caf(e);
+                  if (remake(failure)) return look<Reply>(ref, request, done);
+                  done(std::move(failure));
+                });
     });
   }
 
@@ -640,6 +673,10 @@ class build_state : public bridge_face {
     }
     std::sort(final_.refs.begin(), final_.refs.end());
     final_.metadata = {r.metadata().begin(), r.metadata().end()};
+    evaluate_final();
+  }
+
+  void evaluate_final() {
     std::vector<std::string> ids;
     for (const auto& [key, id] : final_.refs) ids.push_back(id);
     evaluate_refs(std::move(ids), [this](result<std::vector<vertex_result>> all) {
@@ -720,10 +757,28 @@ class build_state : public bridge_face {
               [this, i, shown](export_reply& reply) {
                 close_task(shown, "");
                 exports_[static_cast<std::size_t>(i)] = std::move(reply);
-                if (--open_exports_ == 0) run_finalizers();
+                one_export_less();
               },
-              [this, shown](caf::error& e) { export_failed(shown, e); });
+              [this, shown](caf::error& e) {
+                auto failure = from_caf(e);
+                if (solver::lost_ref_of(failure).empty()) return export_failed(shown, e);
+                close_task(shown, failure.message);
+                lost_in_export_ = std::move(failure);
+                one_export_less();
+              });
     }
+  }
+
+  /// When a node took a result with it, all exports are made once more, of the result made again.
+  void one_export_less() {
+    if (--open_exports_ > 0 || phase_ != phase::exporting) return;
+    if (!lost_in_export_) return run_finalizers();
+    auto failure = *std::exchange(lost_in_export_, std::nullopt);
+    if (!remake(failure)) return end(std::move(failure));
+    set_phase(phase::evaluating);
+    exports_.clear();
+    export_requests_.clear();
+    evaluate_final();
   }
 
   void warn_of(const std::vector<std::string>& texts, const std::string& vertex) {
@@ -939,6 +994,7 @@ class build_state : public bridge_face {
   std::vector<export_request> export_requests_;
   std::vector<export_reply> exports_;
   int open_exports_ = 0;
+  std::optional<error> lost_in_export_;
   int tasks_ = 0;
   bool recorded_ = false;
   std::int64_t created_ns_ = 0;

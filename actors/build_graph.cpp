@@ -62,7 +62,7 @@ struct directory {
       auto found = vertices.find(identity);
       if (found == vertices.end()) {
         auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self), worker,
-                                          options.keys, options.memory, options.io, options.imports,
+                                          options.peers.cluster(), options.keys, options.memory, options.io, options.imports,
                                           spec.imports});
         self->monitor(vertex);
         identities[vertex.address()] = identity;

@@ -12,6 +12,7 @@
 #include "actors/key_store.hpp"
 #include "actors/step_memory.hpp"
 #include "actors/vertex_progress.hpp"
+#include "configs/placing.hpp"
 #include "configs/solving.hpp"
 #include "solver/cache_key.hpp"
 #include "solver/error_details.hpp"
@@ -45,6 +46,8 @@ struct output_facts {
   demand wanted = demand::none;
   bool loading = false;
   bool evicted = false;  // keys match but nothing could be loaded
+  std::size_t asked_peers = 0;  // how many lookups they were asked
+  bool asking_peers = false;
   std::optional<vertex_result> result;
   std::vector<caf::typed_response_promise<key_set>> key_waiters;
   std::vector<caf::typed_response_promise<key_set>> content_key_waiters;
@@ -70,6 +73,7 @@ class vertex_state {
         [this](leave_atom, const progress_actor& holder) { progress_->leave(holder); },
         [this](keys_atom, std::int32_t output, bool by_content) { return ask_keys(output, by_content); },
         [this](result_atom, std::int32_t output) { return ask_result(output); },
+        [this](lost_atom, std::int32_t output, const std::string& ref) { lose(output, ref); },
         [this](const import_list& imports) { add_imports(imports.ids); },
         [this](cache_atom) { return steps(); },
         [this](ctl::StatusResponse& status) {
@@ -204,6 +208,7 @@ class vertex_state {
 
     auto& search = search_of(index, out);
     auto matches = ignores_cache() && !is_root() ? std::vector<std::string>{} : search.matches();
+    if (!has_results(matches) && ask_peers(index, out)) return;
     if (is_root() && map_.more && !ignores_cache() && !has_results(matches)) return ask_cache_map(++map_index_);
     give_keys(out.key_waiters, matches);
     if (!matches.empty()) {
@@ -223,6 +228,43 @@ class vertex_state {
       set_phase(phase::collecting);
       collect();
     }
+  }
+
+  /// Asks the other nodes what this one does not know, once for everything that is looked up. True while
+  /// their answer is awaited; what they know is then in the database, as if it had always been.
+  bool ask_peers(int index, output_facts& out) {
+    if (out.asking_peers) return true;
+    if (!o_.cluster || ignores_cache()) return false;
+    auto& search = search_of(index, out);
+    cache_question question;
+    for (const auto& root : search.roots())
+      if (!solver::is_random(root)) question.roots.push_back(root);
+    for (const auto& e : search.lookups())
+      question.links.push_back({e.parent, e.link.input, e.link.output, e.link.digest, e.link.selector});
+    auto lookups = question.roots.size() + question.links.size();
+    if (lookups <= out.asked_peers) return false;
+    out.asked_peers = lookups;
+    out.asking_peers = true;
+    auto go_on = [this, index] {
+      outputs_[index].asking_peers = false;
+      if (phase_ == phase::collecting) return collect();
+      advance();
+    };
+    self_->request(o_.cluster, caf::infinite, ask_peers_atom::value, std::move(question))
+        .then(
+            [this, index, go_on](cache_facts& facts) {
+              if (facts.links.empty() && facts.results.empty()) return go_on();
+              store::cache_keys::batch batch;
+              for (const auto& l : facts.links) batch.links.push_back({l.link.parent, to_link(l.link), l.child});
+              for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});
+              save(std::move(batch), [this, index, go_on] {
+                outputs_[index].search.reset();
+                outputs_[index].evicted = false;
+                go_on();
+              });
+            },
+            [go_on](caf::error&) { go_on(); });
+    return true;
   }
 
   /// Looks inputs up by content where their keys lead nowhere. True once that is decided.
@@ -271,6 +313,7 @@ class vertex_state {
         if (out.wanted != demand::result || out.result || out.evicted) continue;
         auto matches = search_of(index, out).matches();
         if (!matches.empty()) return load(index, out, std::move(matches));
+        if (ask_peers(index, out)) return;
       }
     }
     claim();
@@ -372,6 +415,7 @@ class vertex_state {
             [this, i, ref](caf::error& e) {
               auto failure = from_caf(e);
               if (failure.code == errc::cancelled) return fail(std::move(failure));
+              if (remake_input(failure)) return;
               fail(wrap(std::move(failure).with_context("failed to compute cache key: failed to calculate "
                                                         "checksum of ref " + ref),
                         static_cast<int>(i)));
@@ -465,13 +509,13 @@ class vertex_state {
     save(std::move(batch));
   }
 
-  void forget(const std::string& id) {
+  void forget(const std::string& id, std::function<void()> then = [] {}) {
     jobs_.run<bool>(
         self_, *o_.io, [keys = o_.keys, id]() -> result<bool> {
           KILN_CHECK(keys->release(id));
           return true;
         },
-        [](result<bool>) {});
+        [then = std::move(then)](result<bool>) { then(); });
   }
 
   void loaded(int index, const std::string& ref, std::vector<std::string> matches) {
@@ -527,6 +571,7 @@ class vertex_state {
   /// Another vertex does the same work: its results are ours.
   void follow(const vertex_actor& owner) {
     set_phase(phase::following);
+    owner_ = owner;
     progress_->started();
     auto group = progress_->sessions();
     self_->send(owner, join_atom::value, progress_handle(), group.ids.empty() ? std::string() : group.ids.front());
@@ -541,7 +586,10 @@ class vertex_state {
               if (reply.ref.empty()) return followed(owner, index, reply);
               self_->request(o_.worker, caf::infinite, pin_atom::value, reply.ref)
                   .then([this, owner, index, reply](bool) { followed(owner, index, reply); },
-                        [this, owner](caf::error&) { claim_again(owner); });
+                        [this, owner, index, ref = reply.ref](caf::error&) {
+                          self_->send(owner, lost_atom::value, static_cast<std::int32_t>(index), ref);
+                          claim_again(owner);
+                        });
             },
             [this, owner](caf::error& e) {
               auto failure = from_caf(e);
@@ -580,7 +628,57 @@ class vertex_state {
     for (const auto& input : inputs_) request.inputs.push_back(input.value.ref);
     self_->request(o_.worker, caf::infinite, std::move(request), progress_handle())
         .then([this](run_reply& reply) { ran(std::move(reply.outputs)); },
-              [this](caf::error& e) { fail(wrap(from_caf(e))); });
+              [this](caf::error& e) { run_failed(from_caf(e)); });
+  }
+
+  void run_failed(error e) {
+    if (remake_input(e)) return;
+    fail(wrap(std::move(e)));
+  }
+
+  /// An input is gone with its node: has it made again and goes on from there. False when that is not what
+  /// the error says.
+  bool remake_input(const error& e) {
+    auto ref = solver::lost_ref_of(e);
+    if (ref.empty() || remade_ >= configs::placing::rederived_max) return false;
+    bool mine = false;
+    for (std::size_t i = 0; i < inputs_.size(); ++i) {
+      auto& input = inputs_[i];
+      if (input.result != fact::known || input.value.ref != ref) continue;
+      mine = true;
+      self_->send(o_.inputs[i], lost_atom::value, o_.spec.inputs[i].index, ref);
+      input.result = fact::unknown;
+      // Made again it may come out differently.
+      input.content = fact::unknown;
+    }
+    if (!mine) return false;
+    ++remade_;
+    spdlog::info("{}: {}", o_.spec.name, e.message);
+    for (auto& [index, out] : outputs_)
+      if (!out.result) out.search.reset();
+    if (phase_ >= phase::claiming) set_phase(phase::collecting);
+    if (phase_ == phase::collecting) {
+      collect();
+    } else {
+      advance();
+    }
+    return true;
+  }
+
+  /// Whoever uses this output could not get it: it is not to be had any more.
+  void lose(int index, const std::string& ref) {
+    auto found = outputs_.find(index);
+    if (found == outputs_.end() || !found->second.result || found->second.result->ref != ref) return;
+    auto& out = found->second;
+    out.result.reset();
+    out.search.reset();
+    out.wanted = demand::none;
+    out.evicted = false;
+    out.asked_peers = 0;
+    if (owner_) self_->send(owner_, lost_atom::value, index, ref);
+    if (phase_ == phase::done) set_phase(phase::probing);
+    // Who asks before the database has forgotten it tries it once more, in vain.
+    forget(ref);
   }
 
   /// The op is LLB in a file of its input: solves that, on behalf of everyone who holds this vertex.
@@ -596,7 +694,7 @@ class vertex_state {
     ref_scope scope{inputs_[static_cast<std::size_t>(input->second.input())].value.ref, progress_->sessions()};
     self_->request(o_.worker, caf::infinite, scope, read)
         .then([this](gw::ReadFileResponse& reply) { solve_nested(reply.data()); },
-              [this](caf::error& e) { fail(wrap(from_caf(e))); });
+              [this](caf::error& e) { run_failed(from_caf(e)); });
   }
 
   void solve_nested(const std::string& bytes) {
@@ -666,6 +764,7 @@ class vertex_state {
       if (keys.empty()) keys.push_back(key);
       values.push_back({refs[n], std::move(keys)});
     }
+    tell_holders(batch);
     std::optional<std::pair<std::string, std::string>> step;
     if (o_.memory && !is_root()) step = encode_step(o_.spec, step_now());
     jobs_.run<bool>(
@@ -685,19 +784,30 @@ class vertex_state {
         });
   }
 
-  void save(store::cache_keys::batch batch) {
+  /// Nodes that made the result remember it too.
+  void tell_holders(const store::cache_keys::batch& batch) {
+    if (std::none_of(batch.results.begin(), batch.results.end(), [](const auto& r) { return is_remote(r.result.id); }))
+      return;
+    cache_facts facts;
+    for (const auto& l : batch.links)
+      facts.links.push_back({{l.parent, l.link.input, l.link.output, l.link.digest, l.link.selector}, l.child});
+    for (const auto& r : batch.results) facts.results.push_back({r.key, r.result.id, r.result.created_at_ns});
+    self_->send(o_.worker, remember_atom::value, std::move(facts));
+  }
+
+  void save(store::cache_keys::batch batch, std::function<void()> then = [] {}) {
     // Links that are there already need no transaction.
     std::erase_if(batch.links, [&](const auto& entry) {
       auto children = o_.keys->children(entry.parent, entry.link);
       return std::find(children.begin(), children.end(), entry.child) != children.end();
     });
-    if (batch.links.empty() && batch.results.empty()) return;
+    if (batch.links.empty() && batch.results.empty()) return then();
     jobs_.run<bool>(
         self_, *o_.io, [store = o_.keys, batch = std::move(batch)]() -> result<bool> {
           KILN_CHECK(store->add(batch));
           return true;
         },
-        [](result<bool>) {});
+        [then = std::move(then)](result<bool>) { then(); });
   }
 
   // Failures.
@@ -750,6 +860,8 @@ class vertex_state {
   std::vector<input_facts> inputs_;
   std::map<int, output_facts> outputs_;
   import_handles imports_;
+  vertex_actor owner_;  // of equal work this one followed
+  int remade_ = 0;
   bool saw_evicted_ = false;
   bool own_failure_ = false;
   error failure_;

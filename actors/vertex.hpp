@@ -5,7 +5,8 @@
 //                                                          → (another's) following → done
 // and failed from anywhere. May be asked for keys and results of its outputs; works only as far as
 // asked. When an input or the worker dies it fails with that error; when the owner of equal work dies
-// it claims that work itself; when nobody holds it any more, build_graph ends it and the worker
+// it claims that work itself; when a result is lost with its node, whoever needs it says so and it is
+// found or made again; when nobody holds it any more, build_graph ends it and the worker
 // cancels its jobs. Every waiting request is answered, whatever ends the actor.
 // Source: docs/architecture.md section 4, solver/edge.go.
 #pragma once
@@ -15,6 +16,7 @@
 
 #include "actors/job_pool.hpp"
 #include "exporters/cache/import_table.hpp"
+#include "messages/actor_cluster.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "store/cache_keys.hpp"
 
@@ -29,6 +31,7 @@ struct vertex_options {
   std::vector<vertex_actor> inputs;  // as spec.inputs
   build_graph_actor graph;
   worker_actor worker;
+  cluster_actor cluster;  // null: there are no other nodes
   store::cache_keys* keys = nullptr;
   store::ref_store* memory = nullptr;  // remembers steps between builds; null: no reasons
   std::shared_ptr<job_pool> io;

@@ -81,6 +81,17 @@ std::string key_search::final_key() const {
   return random ? "random:" + std::string(hashed.hex()) : hashed.str();
 }
 
+std::vector<key_entry> key_search::lookups() const {
+  std::vector<key_entry> out;
+  for (int i = 0; i < inputs(); ++i) {
+    const auto& state = inputs_[at(i)];
+    for (const auto& key : state.keys)
+      if (!is_random(key)) out.push_back({key, link(i, false), ""});
+    if (!state.content.empty() && !is_random(state.content)) out.push_back({state.content, link(i, true), ""});
+  }
+  return out;
+}
+
 std::vector<key_entry> key_search::links_to(const std::string& child) const {
   std::vector<key_entry> out;
   if (is_random(child)) return out;

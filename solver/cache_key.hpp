@@ -77,6 +77,9 @@ class key_search {
   /// Every link that leads to `child`: to complete partial matches, or to persist a final key.
   /// Links out of random keys are left out; nothing when an input would have no link at all.
   std::vector<key_entry> links_to(const std::string& child) const;
+  const std::vector<std::string>& roots() const { return roots_; }
+  /// The link of every key and content known, without its child: all that is looked up.
+  std::vector<key_entry> lookups() const;
   /// A short stable text of what input i counted by: content key or primary key.
   std::string primary(int input) const;
 

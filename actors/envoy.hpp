@@ -1,0 +1,20 @@
+// All that one actor (mostly a vertex) has on one worker. Owns the promises of what it relays. May be asked
+// whatever a worker may; `leave` from the placer says that the worker's node is gone: everything is then
+// answered with unavailable, and it ends. When the actor it stands for goes it goes too, and the worker
+// forgets its jobs and pins, as for any requester that dies.
+#pragma once
+
+#include "actors/handles.hpp"
+#include "messages/actor_interfaces.hpp"
+
+namespace kiln::actors {
+
+struct envoy_options {
+  worker_actor door;
+  caf::strong_actor_ptr principal;
+  std::string node;  // for words
+};
+
+worker_actor::behavior_type envoy(worker_actor::stateful_pointer<actor_state> self, envoy_options options);
+
+}  // namespace kiln::actors

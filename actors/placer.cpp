@@ -1,0 +1,379 @@
+#include "actors/placer.hpp"
+
+#include <map>
+#include <set>
+
+#include <spdlog/spdlog.h>
+
+#include "actors/envoy.hpp"
+#include "actors/key_store.hpp"
+#include "actors/placement.hpp"
+#include "configs/placing.hpp"
+#include "solver/error_details.hpp"
+
+namespace kiln::actors {
+
+namespace limits = configs::placing;
+
+namespace {
+
+/// A step that waits or runs.
+struct step {
+  work_item item;
+  run_request request;
+  progress_actor progress;
+  caf::strong_actor_ptr requester;
+  caf::typed_response_promise<run_reply> promise;
+  std::string node;  // where it runs; empty while it waits
+  int attempts = 0;
+};
+
+class placer_state {
+ public:
+  placer_state(placer_impl::pointer self, placer_options options)
+      : self_(self), o_(std::move(options)), places_(o_.self.name) {
+    places_.put_node(o_.self);
+    if (auto cluster = o_.cluster())
+      self_->send(cluster, join_atom::value, handle_of<members_listener>(self_));
+  }
+
+  ~placer_state() {
+    for (auto& [id, s] : std::exchange(steps_, {}))
+      s.promise.deliver(to_caf(make_error(errc::unavailable, "placer is shutting down")));
+  }
+
+  placer_impl::behavior_type behavior() {
+    self_->set_down_handler([this](caf::down_msg& m) { forget(m.source); });
+    return {
+        // Steps, and refs that may be anywhere.
+        [this](run_request& r, const progress_actor& p) { return run(r, p); },
+        [this](checksum_request& r, const progress_actor& p) -> caf::result<digest> {
+          if (!is_remote(r.ref)) return here<digest>(std::move(r), p);
+          auto l = locate(r.ref);
+          auto named = std::exchange(r.ref, l.id);
+          r.sessions = lent(r.sessions);
+          return there<digest>(l.node, named, std::move(r), p);
+        },
+        [this](pin_atom a, const std::string& id) -> caf::result<bool> {
+          auto l = locate(id);
+          return there<bool>(l.node.empty() ? o_.self.name : l.node, id, a, l.id);
+        },
+        [this](release_atom a, const std::string& id) {
+          auto l = locate(id);
+          auto sender = self_->current_sender();
+          auto envoy = envoys_.find({caf::actor_cast<caf::actor_addr>(sender), l.node.empty() ? o_.self.name : l.node});
+          if (envoy != envoys_.end()) self_->send(envoy->second, a, l.id);
+        },
+        [this](ref_scope& s, gw::ReadFileRequest& r) { return look<gw::ReadFileResponse>(s, r); },
+        [this](ref_scope& s, gw::ReadDirRequest& r) { return look<gw::ReadDirResponse>(s, r); },
+        [this](ref_scope& s, gw::StatFileRequest& r) { return look<gw::StatFileResponse>(s, r); },
+        [this](prune_caches& r) -> caf::result<bool> {
+          for (auto& [name, door] : doors_)
+            self_->request(door, caf::infinite, r).then([](bool) {}, [](caf::error&) {});
+          return here<bool>(std::move(r));
+        },
+        [this](remember_atom, const cache_facts& facts) { remember(facts); },
+
+        // The local worker's own.
+        [this](describe_atom a) -> caf::result<types::WorkerRecord> { return here<types::WorkerRecord>(a); },
+        [this](key_request& r, const progress_actor& p) { return here<key_reply>(std::move(r), p); },
+        [this](session_group& s, gw::ResolveSourceMetaRequest& r, const progress_actor& p) {
+          return here<gw::ResolveSourceMetaResponse>(std::move(s), std::move(r), p);
+        },
+        [this](check_atom a, export_spec& s) { return here<std::string>(a, std::move(s)); },
+        [this](export_request& r, const progress_actor& p) { return here<export_reply>(std::move(r), p); },
+        [this](finalize_atom a, std::uint64_t id, export_request& r, const progress_actor& p) {
+          return here<export_reply>(a, id, std::move(r), p);
+        },
+        [this](check_atom a, cache_entry& e) { return here<cache_export_kind>(a, std::move(e)); },
+        [this](cache_import& r, const progress_actor& p) { return here<bool>(std::move(r), p); },
+        [this](import_load& r, const progress_actor& p) { return here<run_reply>(std::move(r), p); },
+        [this](cache_export& r, const progress_actor& p) { return here<export_reply>(std::move(r), p); },
+        [this](load_count_atom a) { return here<worker_load>(a); },
+        [this](leave_atom a, const caf::strong_actor_ptr& who) {
+          if (auto worker = o_.worker()) self_->send(worker, a, who);
+        },
+
+        // Nodes.
+        [this](join_atom, const node_info& info, const worker_actor& door) { node_joined(info, door); },
+        [this](const node_load& load, const std::string& name) {
+          places_.set_load(name, load);
+          assign();
+        },
+        [this](leave_atom, const std::string& name) { node_left(name); },
+        [this](tick_atom, std::uint64_t) {
+          alarm_.reset();
+          assign();
+        },
+    };
+  }
+
+ private:
+  template <class Reply, class... Parts>
+  caf::result<Reply> here(Parts&&... parts) {
+    auto worker = o_.worker();
+    if (!worker) return to_caf(make_error(errc::unavailable, "worker is restarting, try again"));
+    return self_->delegate(worker, std::forward<Parts>(parts)...);
+  }
+
+  /// Asks the node that has `ref` on behalf of the present sender. Only that node can answer, so its end is
+  /// the ref's.
+  template <class Reply, class... Parts>
+  caf::result<Reply> there(const std::string& node, const std::string& ref, Parts&&... parts) {
+    auto sender = self_->current_sender();
+    if (!sender) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
+    if (!places_.has_node(node)) return to_caf(lost_with(node, ref));
+    auto envoy = envoy_of(sender, node);
+    if (!envoy) return to_caf(make_error(errc::unavailable, "worker is restarting, try again"));
+    auto promise = self_->make_response_promise<Reply>();
+    self_->request(envoy, caf::infinite, std::forward<Parts>(parts)...)
+        .then([promise](Reply& reply) mutable { promise.deliver(std::move(reply)); },
+              [this, promise, node, ref](caf::error& e) mutable {
+                auto failure = from_caf(e);
+                if (failure.code == errc::unavailable && !places_.has_node(node)) failure = lost_with(node, ref);
+                promise.deliver(to_caf(std::move(failure)));
+              });
+    return promise;
+  }
+
+  static error lost_with(const std::string& node, const std::string& ref) {
+    return solver::lost_ref(ref, "node " + node + " is gone");
+  }
+
+  template <class Reply, class Request>
+  caf::result<Reply> look(ref_scope& scope, Request& request) {
+    if (!is_remote(scope.ref)) return here<Reply>(std::move(scope), std::move(request));
+    auto l = locate(scope.ref);
+    auto named = std::exchange(scope.ref, l.id);
+    scope.sessions = lent(scope.sessions);
+    return there<Reply>(l.node, named, std::move(scope), std::move(request));
+  }
+
+  /// Our clients' sessions as other nodes name them.
+  session_group lent(const session_group& sessions) const {
+    session_group out;
+    for (const auto& id : sessions.ids) out.ids.push_back(at_node(o_.self.name, id));
+    return out;
+  }
+
+  // Envoys.
+
+  using envoy_key = std::pair<caf::actor_addr, std::string>;
+
+  worker_actor door_of(const std::string& node) const {
+    if (node == o_.self.name) return o_.worker();
+    auto found = doors_.find(node);
+    return found == doors_.end() ? worker_actor{} : found->second;
+  }
+
+  worker_actor envoy_of(const caf::strong_actor_ptr& who, const std::string& node) {
+    auto address = caf::actor_cast<caf::actor_addr>(who);
+    auto found = envoys_.find({address, node});
+    if (found != envoys_.end()) return found->second;
+    auto door = door_of(node);
+    if (!door) return {};
+    watch(who);
+    auto made = self_->spawn(envoy, envoy_options{door, who, node});
+    self_->monitor(made);
+    envoys_.emplace(envoy_key{address, node}, made);
+    owners_.emplace(made.address(), envoy_key{address, node});
+    return made;
+  }
+
+  void watch(const caf::strong_actor_ptr& who) {
+    if (watched_.insert(caf::actor_cast<caf::actor_addr>(who)).second)
+      self_->monitor(caf::actor_cast<caf::actor>(who));
+  }
+
+  /// An envoy or a requester has gone.
+  void forget(const caf::actor_addr& who) {
+    if (auto owner = owners_.find(who); owner != owners_.end()) {
+      envoys_.erase(owner->second);
+      owners_.erase(owner);
+      return;
+    }
+    if (watched_.erase(who) == 0) return;
+    std::vector<std::uint64_t> theirs;
+    for (const auto& [id, s] : steps_)
+      if (caf::actor_cast<caf::actor_addr>(s.requester) == who) theirs.push_back(id);
+    for (auto id : theirs) {
+      steps_.erase(id);
+      places_.finish(id);
+    }
+    if (!theirs.empty()) assign();
+  }
+
+  // Steps.
+
+  caf::result<run_reply> run(run_request& r, const progress_actor& progress) {
+    auto sender = self_->current_sender();
+    if (!sender) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
+    step s;
+    s.item.id = ++last_step_;
+    s.item.build = r.sessions.ids.empty() ? "" : r.sessions.ids.front();
+    s.item.inputs = r.inputs;
+    s.item.takes_credit = r.op.op.has_exec();
+    s.item.platform = r.op.platform;
+    for (const auto& filter : r.op.op.constraints().filter()) s.item.constraints.push_back(filter);
+    for (const auto& mount : r.op.op.exec().mounts())
+      if (mount.mounttype() == pb::CACHE)
+        s.item.inputs.push_back("cache:" + r.op.cache_mount_namespace + "/" + mount.cacheopt().id());
+    s.request = std::move(r);
+    s.progress = progress;
+    s.requester = sender;
+    watch(sender);
+    s.promise = self_->make_response_promise<run_reply>();
+    auto promise = s.promise;
+    auto id = s.item.id;
+    bool is_source = s.request.op.op.has_source();
+    steps_.emplace(id, std::move(s));
+    // Sources are fetched where the client's files and credentials are.
+    if (is_source) {
+      start(id, o_.self.name);
+    } else {
+      submit(id);
+    }
+    return promise;
+  }
+
+  void submit(std::uint64_t id) {
+    auto& s = steps_.at(id);
+    s.node.clear();
+    if (auto ok = places_.submit(s.item, self_->clock().now()); !ok.ok()) return fail(id, std::move(ok).error());
+    assign();
+  }
+
+  void assign() {
+    for (const auto& a : places_.assign(self_->clock().now())) start(a.id, a.node);
+    auto wake = places_.wake_at();
+    if (!wake || (alarm_ && *alarm_ <= *wake)) return;
+    alarm_ = wake;
+    auto wait = std::max(*wake - self_->clock().now(), work_time::duration{0});
+    self_->delayed_send(handle_of<placer_impl>(self_), wait, tick_atom::value, std::uint64_t{0});
+  }
+
+  void start(std::uint64_t id, const std::string& node) {
+    auto& s = steps_.at(id);
+    s.node = node;
+    auto envoy = envoy_of(s.requester, node);
+    if (!envoy) return again(id, make_error(errc::unavailable, "worker is restarting, try again"));
+    auto request = s.request;
+    bool elsewhere = node != o_.self.name;
+    for (auto& input : request.inputs)
+      input = elsewhere ? as_seen_by(node, at_node(o_.self.name, input)) : as_seen_by(node, input);
+    if (elsewhere) request.sessions = lent(request.sessions);
+    self_->request(envoy, caf::infinite, std::move(request), s.progress)
+        .then([this, id, node](run_reply& reply) { ran(id, node, reply); },
+              [this, id, node](caf::error& e) { run_failed(id, node, from_caf(e)); });
+  }
+
+  bool is_current(std::uint64_t id, const std::string& node) const {
+    auto found = steps_.find(id);
+    return found != steps_.end() && found->second.node == node;
+  }
+
+  void ran(std::uint64_t id, const std::string& node, run_reply& reply) {
+    if (!is_current(id, node)) return;
+    auto s = std::move(steps_.extract(id).mapped());
+    places_.finish(id);
+    for (const auto& input : s.request.inputs) places_.learn(input, -1, node);
+    for (std::size_t n = 0; n < reply.outputs.size(); ++n) {
+      auto& output = reply.outputs[n];
+      if (node != o_.self.name) output = at_node(node, output);
+      places_.learn(output, n < reply.bytes.size() ? reply.bytes[n] : -1, node);
+    }
+    s.promise.deliver(std::move(reply));
+    assign();
+  }
+
+  void run_failed(std::uint64_t id, const std::string& node, error e) {
+    if (!is_current(id, node)) return;
+    if (node == o_.self.name) return fail(id, std::move(e));
+    if (auto lost = solver::lost_ref_of(e); !lost.empty()) {
+      auto ref = is_remote(lost) ? as_seen_by(o_.self.name, lost) : at_node(node, lost);
+      // What we have ourselves is not lost, that node only could not get it.
+      if (is_remote(ref)) return fail(id, solver::lost_ref(ref, e.message));
+      return again(id, std::move(e));
+    }
+    if (e.code == errc::unavailable) return again(id, std::move(e));
+    fail(id, std::move(e));
+  }
+
+  /// Its node failed the step, not the step itself: somewhere else, as long as that makes sense.
+  void again(std::uint64_t id, error why) {
+    auto& s = steps_.at(id);
+    places_.finish(id);
+    if (++s.attempts >= limits::attempts_max) return fail(id, std::move(why));
+    spdlog::info("step {} is placed again: {}", s.request.op.vertex, why.message);
+    s.item.avoid.insert(s.node);
+    submit(id);
+  }
+
+  void fail(std::uint64_t id, error e) {
+    auto s = std::move(steps_.extract(id).mapped());
+    places_.finish(id);
+    s.promise.deliver(to_caf(std::move(e)));
+    assign();
+  }
+
+  // Nodes.
+
+  void node_joined(const node_info& info, const worker_actor& door) {
+    if (info.name == o_.self.name) return;
+    if (places_.has_node(info.name)) node_left(info.name);
+    doors_[info.name] = door;
+    places_.put_node(info);
+    assign();
+  }
+
+  void node_left(const std::string& name) {
+    if (name == o_.self.name || doors_.erase(name) == 0) return;
+    // Their running steps come back as failures of their envoys.
+    places_.drop_node(name);
+    for (auto& [key, envoy] : envoys_)
+      if (key.second == name) self_->send(envoy, leave_atom::value, caf::strong_actor_ptr{});
+    for (auto at = envoys_.begin(); at != envoys_.end();) {
+      if (at->first.second != name) {
+        ++at;
+        continue;
+      }
+      owners_.erase(at->second.address());
+      at = envoys_.erase(at);
+    }
+    assign();
+  }
+
+  /// Results of other nodes are known there too, so that they outlive this one.
+  void remember(const cache_facts& facts) {
+    std::set<std::string> nodes;
+    for (const auto& r : facts.results)
+      if (is_remote(r.id)) nodes.insert(locate(r.id).node);
+    for (const auto& node : nodes) {
+      auto door = doors_.find(node);
+      if (door == doors_.end()) continue;
+      auto theirs = facts;
+      for (auto& r : theirs.results)
+        if (r.id != scratch_result) r.id = as_seen_by(node, at_node(o_.self.name, r.id));
+      self_->send(door->second, remember_atom::value, std::move(theirs));
+    }
+  }
+
+  placer_impl::pointer self_;
+  placer_options o_;
+  placement places_;
+  std::map<std::string, worker_actor> doors_;
+  std::map<envoy_key, worker_actor> envoys_;
+  std::map<caf::actor_addr, envoy_key> owners_;  // of envoys
+  std::set<caf::actor_addr> watched_;            // requesters
+  std::map<std::uint64_t, step> steps_;
+  std::uint64_t last_step_ = 0;
+  std::optional<work_time> alarm_;
+};
+
+}  // namespace
+
+placer_impl::behavior_type placer(placer_impl::stateful_pointer<actor_state> self, placer_options options) {
+  return self->state.hold<placer_state>("placer", self, std::move(options)).behavior();
+}
+
+}  // namespace kiln::actors

@@ -1,0 +1,27 @@
+// Stands where a lone node has its worker, once there is a cluster: decides which node runs each step. Owns the
+// queue of steps (actors/placement.hpp) and the envoys. May be asked whatever a worker may, with refs of any
+// node; hears from the cluster which nodes there are. When a node dies its steps are placed again, elsewhere,
+// and questions about its refs are answered with data_loss. When a requester dies its envoys and queued steps
+// go. Exports, imports and sources are the local worker's, which fetches what it lacks.
+#pragma once
+
+#include <functional>
+#include <string>
+
+#include "actors/handles.hpp"
+#include "messages/actor_cluster.hpp"
+
+namespace kiln::actors {
+
+struct placer_options {
+  node_info self;
+  std::function<worker_actor()> worker;    // the local one; null while it is down
+  std::function<cluster_actor()> cluster;  // null while it is down
+};
+
+using placer_actor = worker_actor::extend_with<members_listener>;
+using placer_impl = placer_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+
+placer_impl::behavior_type placer(placer_impl::stateful_pointer<actor_state> self, placer_options options);
+
+}  // namespace kiln::actors

@@ -1,0 +1,22 @@
+// Defaults and bounds of placing work on the nodes of a cluster (actors/placement.hpp).
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+
+namespace kiln::configs::placing {
+
+/// What a link between nodes is taken to carry; only ratios to running times matter.
+constexpr std::int64_t bytes_per_second = 100 << 20;
+/// A step waits this long for a node that has its inputs before it is worth moving at all.
+constexpr std::chrono::milliseconds patience{100};
+/// An input whose size nobody knows (a lazy image), and a cache mount that lies on another node.
+constexpr std::int64_t unknown_input_bytes = 32 << 20;
+constexpr std::int64_t cache_mount_bytes = 64 << 20;
+
+constexpr std::size_t places_max = 100'000;  // refs whose nodes are remembered
+constexpr int attempts_max = 8;              // nodes that may die or drain under one step
+constexpr int rederived_max = 16;            // lost inputs that one step asks for again
+
+}  // namespace kiln::configs::placing

@@ -1,0 +1,169 @@
+#include <catch2/catch.hpp>
+
+#include "actors/placement.hpp"
+#include "configs/placing.hpp"
+
+using namespace kiln;
+using namespace kiln::actors;
+using namespace std::chrono_literals;
+
+namespace limits = configs::placing;
+
+namespace {
+
+node_info node(const std::string& name, int slots, node_role role = node_role::both) {
+  node_info n;
+  n.name = name;
+  n.slots = slots;
+  n.role = role;
+  return n;
+}
+
+struct fixture {
+  placement p{"a"};
+  work_time now{};
+  std::uint64_t last = 0;
+
+  explicit fixture(int slots = 2) {
+    for (auto name : {"a", "b", "c"}) p.put_node(node(name, slots));
+  }
+  std::uint64_t ask(const std::string& build, std::vector<std::string> inputs, bool credit = true) {
+    REQUIRE(p.submit({++last, build, std::move(inputs), credit, host_platform()}, now).ok());
+    return last;
+  }
+  std::string assigned() {
+    std::string out;
+    for (const auto& a : p.assign(now)) out += std::to_string(a.id) + "@" + a.node + " ";
+    return out;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("Steps stay here while this node has credit, whatever the others have") {
+  fixture f;
+  f.ask("x", {});
+  f.ask("x", {"base"});
+  CHECK(f.assigned() == "1@a 2@a ");
+}
+
+TEST_CASE("A step moves only after it has waited as long as moving its inputs takes") {
+  fixture f;
+  f.p.learn("base", limits::bytes_per_second, "a");  // one second away
+  f.ask("x", {"base"});
+  f.ask("x", {"base"});
+  f.ask("x", {"base"});
+  CHECK(f.assigned() == "1@a 2@a ");
+  REQUIRE(f.p.wake_at());
+  CHECK(*f.p.wake_at() == f.now + 1s + limits::patience);
+  f.now += 1s;
+  CHECK(f.assigned().empty());
+  f.now += limits::patience;
+  CHECK(f.assigned() == "3@b ");
+}
+
+TEST_CASE("A credit that comes back in time keeps the step where its inputs are") {
+  fixture f(1);
+  f.p.learn("base", limits::bytes_per_second, "a");
+  f.ask("x", {"base"});
+  f.ask("x", {"base"});
+  CHECK(f.assigned() == "1@a ");
+  f.now += 50ms;
+  f.p.finish(1);
+  CHECK(f.assigned() == "2@a ");
+}
+
+TEST_CASE("A step follows its inputs to the node that has them") {
+  fixture f;
+  f.p.learn("b!big", 1 << 30, "b");
+  f.p.learn("small", 1000, "a");
+  f.ask("x", {"small", "b!big"});
+  CHECK(f.assigned() == "1@b ");
+  // A ref nobody has told about lies where its name says.
+  f.ask("x", {"c!unknown"});
+  CHECK(f.assigned() == "2@c ");
+}
+
+TEST_CASE("Inputs that cost nothing to move spread over the nodes at once") {
+  fixture f(1);
+  for (int i = 0; i < 4; ++i) f.ask("x", {});
+  CHECK(f.assigned() == "1@a 2@b 3@c ");
+  f.p.finish(2);
+  CHECK(f.assigned() == "4@b ");
+}
+
+TEST_CASE("Builds take turns") {
+  fixture f(1);
+  f.p.drop_node("b");
+  f.p.drop_node("c");
+  for (int i = 0; i < 3; ++i) f.ask("greedy", {});
+  f.ask("modest", {});
+  CHECK(f.assigned() == "1@a ");
+  f.p.finish(1);
+  CHECK(f.assigned() == "4@a ");
+  f.p.finish(4);
+  CHECK(f.assigned() == "2@a ");
+}
+
+TEST_CASE("Work on files takes no credit and goes to its bytes at once") {
+  fixture f(1);
+  f.p.learn("b!tree", 1 << 28, "b");
+  f.ask("x", {});
+  f.ask("x", {"b!tree"}, false);
+  f.ask("x", {}, false);
+  CHECK(f.assigned() == "1@a 2@b 3@a ");
+}
+
+TEST_CASE("A node's own load counts, as far as it is known") {
+  fixture f(2);
+  node_load busy;
+  busy.running = 2;
+  f.p.set_load("a", busy);
+  f.ask("x", {});
+  CHECK(f.assigned() == "1@b ");
+}
+
+TEST_CASE("Coordinators and draining nodes are given nothing, and nobody at all is an error") {
+  placement p("a");
+  p.put_node(node("a", 2, node_role::coordinator));
+  auto s = p.submit({1, "x", {}, true, host_platform()}, {});
+  REQUIRE(!s.ok());
+  CHECK(s.error().code == errc::failed_precondition);
+  p.put_node(node("b", 2));
+  node_load draining;
+  draining.draining = true;
+  p.set_load("b", draining);
+  CHECK(!p.submit({2, "x", {}, true, host_platform()}, {}).ok());
+  p.set_load("b", {});
+  REQUIRE(p.submit({3, "x", {}, true, host_platform()}, {}).ok());
+  CHECK(p.assign({}).at(0).node == "b");
+}
+
+TEST_CASE("Platforms and constraints are honoured") {
+  placement p("a");
+  auto arm = node("arm", 1);
+  to_proto(*parse_platform("linux/arm64"), *arm.record.add_platforms());
+  (*arm.record.mutable_labels())["disk"] = "fast";
+  auto amd = node("a", 1);
+  to_proto(*parse_platform("linux/amd64"), *amd.record.add_platforms());
+  p.put_node(arm);
+  p.put_node(amd);
+  REQUIRE(p.submit({1, "x", {}, true, *parse_platform("linux/arm64")}, {}).ok());
+  CHECK(p.assign({}).at(0).node == "arm");
+  CHECK(!p.submit({2, "x", {}, true, *parse_platform("linux/amd64"), {"labels.disk==fast"}}, {}).ok());
+  p.finish(1);
+  REQUIRE(p.submit({3, "x", {}, true, *parse_platform("linux/arm64"), {"labels.disk==fast"}}, {}).ok());
+  CHECK(p.assign({}).at(0).node == "arm");
+}
+
+TEST_CASE("A dead node's steps are told and its refs forgotten; avoided nodes serve when nobody else is left") {
+  fixture f(1);
+  f.p.learn("b!tree", 1 << 28, "b");
+  f.ask("x", {"b!tree"});
+  CHECK(f.assigned() == "1@b ");
+  CHECK(f.p.drop_node("b") == std::vector<std::uint64_t>{1});
+  f.ask("x", {"b!tree"});
+  CHECK(f.assigned() == "2@a ");
+  REQUIRE(f.p.submit({9, "y", {}, true, host_platform(), {}, {"a", "c"}}, f.now).ok());
+  CHECK(f.assigned() == "9@c ");
+}
