@@ -461,7 +461,7 @@ class build_state : public bridge_face {
   template <class Reply, class Request>
   void look(const std::string& ref, Request request, continuation<Reply> done) {
     if (ref.empty()) return done(make_error(errc::unknown, "empty ref: " + ref));
-    evaluate(ref, [this, request, done](result<vertex_result> value) {
+    evaluate(ref, [this, ref, request, done](result<vertex_result> value) {
       if (!value.ok()) return done(std::move(value).error());
       auto worker = o_.peers.worker();
       if (!worker) return done(from_caf(peer_down(peers::worker_name)));
