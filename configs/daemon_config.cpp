@@ -1,6 +1,7 @@
 #include "configs/daemon_config.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <fstream>
 #include <functional>
 #include <set>
@@ -9,6 +10,7 @@
 #include <toml++/toml.h>
 
 #include "configs/units.hpp"
+#include "messages/cluster_text.hpp"
 
 namespace kiln::configs {
 
@@ -224,6 +226,66 @@ status read_grpc(table_reader& t, daemon_config& c) {
   });
 }
 
+status read_cluster(table_reader& t, cluster_config& c) {
+  KILN_CHECK(t.read("name", c.name));
+  KILN_CHECK(t.read("listen", c.listen));
+  KILN_CHECK(t.read("advertise", c.advertise));
+  KILN_CHECK(t.read("dataPort", c.data_port));
+  KILN_CHECK(t.read("seeds", c.seeds));
+  KILN_CHECK(t.read("ca", c.ca));
+  KILN_CHECK(t.read("cert", c.cert));
+  KILN_CHECK(t.read("key", c.key));
+  KILN_CHECK(t.read("role", c.role));
+  KILN_CHECK(t.read_duration("beatInterval", c.beat_interval_ns));
+  KILN_CHECK(t.read_duration("deadAfter", c.dead_after_ns));
+  KILN_CHECK(t.read_duration("peerAnswerTime", c.peer_answer_time_ns));
+  KILN_CHECK(t.read_duration("drainGrace", c.drain_grace_ns));
+  return t.read("slots", c.slots);
+}
+
+status validate_cluster(const cluster_config& c) {
+  auto invalid = [](std::string text) { return make_error(errc::invalid_argument, "cluster " + std::move(text)); };
+  if (!c.name.empty() && !is_node_name(c.name))
+    return invalid("name \"" + c.name + "\": expected 1 to " + std::to_string(cluster::name_bytes_max) +
+                   " letters, digits, dots, dashes and underscores");
+  if (!parse_node_role(c.role)) return invalid("role \"" + c.role + "\": expected both, coordinator or worker");
+  if (!c.on()) {
+    if (!c.seeds.empty()) return invalid("seeds are given but no listen address: a node of a cluster listens too");
+    return {};
+  }
+  auto listen = parse_host_port(c.listen);
+  if (!listen) return invalid("listen address \"" + c.listen + "\": expected host:port");
+  if (c.advertise.empty() && is_wildcard(listen->host))
+    return invalid("listen address \"" + c.listen + "\" is every address: say by advertise which one others should use");
+  if (!c.advertise.empty() && !parse_host_port(join_host_port(c.advertise, listen->port)))
+    return invalid("advertise \"" + c.advertise + "\": expected a host without a port");
+  int data_port = c.data_port == 0 ? listen->port + 1 : c.data_port;
+  if (data_port > 65535 || data_port == listen->port)
+    return invalid("data port " + std::to_string(data_port) + ": expected a port other than that of listen");
+  for (const auto& seed : c.seeds)
+    if (!parse_host_port(seed)) return invalid("seed \"" + seed + "\": expected host:port");
+  for (const auto& [what, file] : {std::pair{"ca", &c.ca}, {"cert", &c.cert}, {"key", &c.key}})
+    if (file->empty()) return invalid(std::string(what) + " is missing: nodes know each other by certificates");
+  struct range {
+    const char* what;
+    std::int64_t value_ns;
+    std::chrono::nanoseconds least, most;
+  };
+  for (const auto& r : {range{"beat interval", c.beat_interval_ns, cluster::beat_interval_min, cluster::beat_interval_max},
+                        range{"dead after", c.dead_after_ns, cluster::dead_after_min, cluster::dead_after_max},
+                        range{"peer answer time", c.peer_answer_time_ns, cluster::peer_answer_time_min,
+                              cluster::peer_answer_time_max},
+                        range{"drain grace", c.drain_grace_ns, cluster::drain_grace_min, cluster::drain_grace_max}})
+    if (r.value_ns < r.least.count() || r.value_ns > r.most.count())
+      return invalid(std::string(r.what) + " " + format_duration(r.value_ns) + ": expected " +
+                     format_duration(r.least.count()) + " to " + format_duration(r.most.count()));
+  if (c.dead_after_ns < cluster::beats_before_dead_min * c.beat_interval_ns)
+    return invalid("dead after " + format_duration(c.dead_after_ns) + ": expected at least " +
+                   std::to_string(cluster::beats_before_dead_min) + " beat intervals");
+  if (c.slots > cluster::slots_max) return invalid("slots: expected at most " + std::to_string(cluster::slots_max));
+  return {};
+}
+
 status read_all(table_reader& t, daemon_config& c) {
   bool debug = false;
   bool trace = false;
@@ -264,6 +326,7 @@ status read_all(table_reader& t, daemon_config& c) {
     KILN_CHECK(history.read_duration("maxAge", c.history.max_age_ns));
     return history.read("maxEntries", c.history.max_entries);
   }));
+  KILN_CHECK(t.table("cluster", [&](table_reader& cluster) { return read_cluster(cluster, c.cluster); }));
   KILN_CHECK(t.table("frontend", [&](table_reader& frontends) -> status {
     KILN_CHECK(frontends.table("dockerfile.v0", [&](table_reader& f) {
       return f.read("enabled", c.frontends.dockerfile_enabled);
@@ -334,7 +397,7 @@ status validate(const daemon_config& c) {
   }
   if (c.oci.no_process_sandbox && !c.oci.rootless)
     return invalid("can't enable NoProcessSandbox without Rootless");
-  return {};
+  return validate_cluster(c.cluster);
 }
 
 result<std::vector<resolved_gc_rule>> gc_rules(const worker_config& worker, std::int64_t disk_total) {

@@ -10,6 +10,7 @@
 #include <string_view>
 #include <vector>
 
+#include "configs/cluster.hpp"
 #include "messages/result.hpp"
 
 namespace kiln::configs {
@@ -83,6 +84,26 @@ struct frontend_config {
   std::vector<std::string> gateway_allowed_repositories;
 };
 
+/// `[cluster]`: builds shared with other nodes (docs/cluster.md). Off unless `listen` is set.
+struct cluster_config {
+  std::string name;       // of this node; empty: the host name
+  std::string listen;     // host:port of its actors
+  std::string advertise;  // host that others reach it by; empty: the host of `listen`
+  int data_port = 0;      // of its peer service, on the host of `listen`; 0: the port after that of `listen`
+  std::vector<std::string> seeds;  // host:port; a name that resolves to many addresses means all of them
+  std::string ca;    // PEM files; every node has a certificate of the same CA
+  std::string cert;
+  std::string key;
+  std::string role = "both";  // both, coordinator, worker
+  std::int64_t beat_interval_ns = cluster::beat_interval.count();
+  std::int64_t dead_after_ns = cluster::dead_after.count();
+  std::int64_t peer_answer_time_ns = cluster::peer_answer_time.count();
+  std::int64_t drain_grace_ns = cluster::drain_grace.count();
+  int slots = 0;  // ops at a time for everybody together; 0: worker.oci.max-parallelism, else 2 a core
+
+  bool on() const { return !listen.empty(); }
+};
+
 struct daemon_config {
   std::string log_level = "info";   // error, warn, info, debug, trace
   std::string log_format = "text";  // text, json
@@ -99,6 +120,7 @@ struct daemon_config {
   std::map<std::string, registry_config> registries;
   dns_config dns;
   history_config history;
+  cluster_config cluster;
   frontend_config frontends;
   int max_registry_concurrency = 0;  // 0: the default
   std::string provenance_env_dir = "/etc/buildkit/provenance.d";

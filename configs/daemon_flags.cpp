@@ -8,6 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "configs/units.hpp"
 #include "configs/version.hpp"
 
 namespace kiln::configs {
@@ -171,6 +172,40 @@ void add_worker_flags(flag_set& flags, const std::string& worker, const std::str
                [=](daemon_config& c, const auto& values) { return read_keep_storage(values.back(), c.*w); });
 }
 
+void add_cluster_flags(flag_set& flags) {
+  auto text = [&](const std::string& name, const std::string& help, std::string cluster_config::*member) {
+    flags.text("--cluster-" + name, help, [member](daemon_config& c) -> std::string& { return c.cluster.*member; });
+  };
+  auto duration = [&](const std::string& name, const std::string& help, std::int64_t cluster_config::*member) {
+    flags.custom("--cluster-" + name, help, [name, member](daemon_config& c, const std::vector<std::string>& values) -> status {
+      auto parsed = parse_duration_ns(values.back());
+      if (!parsed.ok()) return std::move(parsed).error().with_context("--cluster-" + name);
+      c.cluster.*member = *parsed;
+      return {};
+    });
+  };
+  text("listen", "host:port where other nodes of the cluster reach this one; there is no cluster without it",
+       &cluster_config::listen);
+  text("name", "name of this node; default the host name", &cluster_config::name);
+  text("advertise", "host that other nodes reach this one by; default that of --cluster-listen",
+       &cluster_config::advertise);
+  flags.number("--cluster-data-port", "port of its data; default the one after that of --cluster-listen",
+               [](daemon_config& c) -> int& { return c.cluster.data_port; });
+  flags.list("--cluster-seed", "host:port of a node to join, or of a name that resolves to all of them, repeatable",
+             [](daemon_config& c) -> std::vector<std::string>& { return c.cluster.seeds; });
+  text("ca", "CA that the certificates of all nodes come from", &cluster_config::ca);
+  text("cert", "certificate of this node", &cluster_config::cert);
+  text("key", "its key", &cluster_config::key);
+  text("role", "both, coordinator (runs nothing) or worker", &cluster_config::role);
+  duration("beat-interval", "time between heartbeats", &cluster_config::beat_interval_ns);
+  duration("dead-after", "a node not heard of for so long is dead", &cluster_config::dead_after_ns);
+  duration("peer-answer-time", "how long another node may take to say what its cache knows",
+           &cluster_config::peer_answer_time_ns);
+  duration("drain-grace", "how long a drained node waits for what still runs on it", &cluster_config::drain_grace_ns);
+  flags.number("--cluster-slots", "steps this node runs at a time for everybody together; 0: two a core",
+               [](daemon_config& c) -> int& { return c.cluster.slots; });
+}
+
 /// An option CLI11 must know but nobody uses here: accepted so that scripts keep working.
 void accept(CLI::App& app, const std::string& names, bool takes_value) {
   if (takes_value) {
@@ -221,6 +256,7 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
   flags.boolean("--oci-worker-no-process-sandbox", "share the host's PID namespace (rootless only)",
                 [](daemon_config& c) -> bool& { return c.oci.no_process_sandbox; });
   add_worker_flags(flags, "containerd-worker", "containerd", &daemon_config::containerd);
+  add_cluster_flags(flags);
   for (auto name : {"--oci-worker-proxy-snapshotter-path", "--containerd-worker-addr", "--containerd-worker-namespace",
                     "--containerd-worker-runtime", "--service-name", "--log-file"})
     accept(app, name, true);

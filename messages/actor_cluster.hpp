@@ -28,6 +28,8 @@ using cluster_actor = caf::typed_actor<
     caf::replies_to<cache_question>::with<cache_facts>,
     /// Take no new work; finish what runs; then leave. Answered at once.
     caf::replies_to<drain_atom>::with<bool>,
+    /// That link is closed by its other side, and why.
+    caf::reacts_to<leave_atom, std::uint64_t, std::string>,
 
     /// What the other nodes know: waits for those that answer in time (configs/cluster.hpp) and for
     /// nobody else. Empty when there are none.
@@ -37,6 +39,8 @@ using cluster_actor = caf::typed_actor<
     caf::replies_to<list_atom>::with<cluster_view>,
     /// Drains any node by name; not_found for an unknown one.
     caf::replies_to<drain_atom, std::string>::with<bool>,
+    /// Drains this node; answered when it has left: true when nothing of others was still here.
+    caf::replies_to<drain_atom, done_atom>::with<bool>,
     caf::reacts_to<tick_atom, std::uint64_t>>;
 
 }  // namespace kiln

@@ -1,0 +1,145 @@
+#include "actors/door.hpp"
+
+#include <algorithm>
+#include <map>
+
+#include <spdlog/spdlog.h>
+
+#include "actors/peers.hpp"
+#include "configs/cluster.hpp"
+
+namespace kiln::actors {
+
+namespace {
+
+namespace cfg = configs::cluster;
+
+/// Facts that another node wants remembered: as large as an answer at most.
+bool fits(const cache_facts& facts) {
+  auto short_enough = [](const std::string& id) { return id.size() <= cfg::id_bytes_max; };
+  return facts.links.size() <= cfg::answer_links_max && facts.results.size() <= cfg::answer_results_max &&
+         std::all_of(facts.links.begin(), facts.links.end(),
+                     [&](const auto& s) {
+                       return short_enough(s.child) && short_enough(s.link.parent) && short_enough(s.link.digest) &&
+                              short_enough(s.link.selector);
+                     }) &&
+         std::all_of(facts.results.begin(), facts.results.end(),
+                     [&](const auto& r) { return short_enough(r.key) && short_enough(r.id); });
+}
+
+class door_state {
+ public:
+  door_state(door_impl::pointer self, door_options options) : self_(self), o_(std::move(options)) {}
+
+  ~door_state() {
+    auto worker = o_.worker();
+    if (!worker) return;
+    for (const auto& [address, handle] : clients_) caf::anon_send(worker, leave_atom::value, handle);
+  }
+
+  door_impl::behavior_type behavior() {
+    self_->set_down_handler([this](caf::down_msg& m) { clients_.erase(m.source); });
+    return {
+        [this](describe_atom a) { return pass<types::WorkerRecord>(a); },
+        [this](key_request& r, const progress_actor& progress) { return pass<key_reply>(std::move(r), progress); },
+        [this](run_request& r, const progress_actor& progress) -> caf::result<run_reply> {
+          if (auto refused = refusal()) return to_caf(*refused);
+          if (o_.draining) return to_caf(make_error(errc::unavailable, "node " + o_.node + " is draining"));
+          return pass<run_reply>(std::move(r), progress);
+        },
+        [this](checksum_request& r, const progress_actor& progress) -> caf::result<digest> {
+          if (auto refused = refusal()) return to_caf(*refused);
+          return pass<digest>(std::move(r), progress);
+        },
+        [this](pin_atom a, const std::string& id) { return pass<bool>(a, id); },
+        [this](release_atom a, const std::string& id) { tell(a, id); },
+        [this](ref_scope& s, gw::ReadFileRequest& r) {
+          return pass<gw::ReadFileResponse>(std::move(s), std::move(r));
+        },
+        [this](ref_scope& s, gw::ReadDirRequest& r) { return pass<gw::ReadDirResponse>(std::move(s), std::move(r)); },
+        [this](ref_scope& s, gw::StatFileRequest& r) {
+          return pass<gw::StatFileResponse>(std::move(s), std::move(r));
+        },
+        [this](session_group& sessions, gw::ResolveSourceMetaRequest& r, const progress_actor& progress) {
+          return pass<gw::ResolveSourceMetaResponse>(std::move(sessions), std::move(r), progress);
+        },
+        [this](check_atom a, const export_spec& spec) { return pass<std::string>(a, spec); },
+        [this](export_request& r, const progress_actor& progress) {
+          return pass<export_reply>(std::move(r), progress);
+        },
+        [this](finalize_atom a, std::uint64_t id, export_request& r, const progress_actor& progress) {
+          return pass<export_reply>(a, id, std::move(r), progress);
+        },
+        [this](prune_caches& r) { return pass<bool>(std::move(r)); },
+        [this](check_atom a, cache_entry& e) { return pass<cache_export_kind>(a, std::move(e)); },
+        [this](cache_import& r, const progress_actor& progress) { return pass<bool>(std::move(r), progress); },
+        [this](import_load& r, const progress_actor& progress) { return pass<run_reply>(std::move(r), progress); },
+        [this](cache_export& r, const progress_actor& progress) {
+          return pass<export_reply>(std::move(r), progress);
+        },
+        [this](load_count_atom a) { return pass<worker_load>(a); },
+        [this](remember_atom a, const cache_facts& facts) {
+          if (fits(facts)) return tell(a, facts);
+          spdlog::warn("another node wants too much remembered: {} links, {} results", facts.links.size(),
+                       facts.results.size());
+        },
+        [this](leave_atom, const caf::strong_actor_ptr& who) { leave(who); },
+        [this](drain_atom) { o_.draining = true; },
+        [this](list_atom) { return static_cast<std::uint64_t>(clients_.size()); },
+    };
+  }
+
+ private:
+  std::optional<error> refusal() const {
+    if (o_.role != node_role::coordinator) return std::nullopt;
+    return make_error(errc::failed_precondition, "node " + o_.node + " coordinates only");
+  }
+
+  /// Notes the present sender; false when there are too many.
+  bool let_in() {
+    auto sender = self_->current_sender();
+    if (!sender) return true;
+    auto address = caf::actor_cast<caf::actor_addr>(sender);
+    if (clients_.contains(address)) return true;
+    if (clients_.size() >= cfg::door_clients_max) return false;
+    self_->monitor(caf::actor_cast<caf::actor>(sender));
+    clients_.emplace(std::move(address), std::move(sender));
+    return true;
+  }
+
+  template <class Reply, class... Args>
+  caf::result<Reply> pass(Args&&... args) {
+    auto worker = o_.worker();
+    if (!worker) return peer_down("the worker of node");
+    if (!let_in())
+      return to_caf(make_error(errc::resource_exhausted, "too many requesters at node " + o_.node));
+    return self_->delegate(worker, std::forward<Args>(args)...);
+  }
+
+  template <class... Args>
+  void tell(Args&&... args) {
+    auto worker = o_.worker();
+    if (worker && let_in()) self_->delegate(worker, std::forward<Args>(args)...);
+  }
+
+  /// Only for those who came through here.
+  void leave(const caf::strong_actor_ptr& who) {
+    auto found = clients_.find(caf::actor_cast<caf::actor_addr>(who));
+    if (found == clients_.end()) return;
+    self_->demonitor(found->first);
+    clients_.erase(found);
+    if (auto worker = o_.worker()) self_->send(worker, leave_atom::value, who);
+  }
+
+  door_impl::pointer self_;
+  door_options o_;
+  std::map<caf::actor_addr, caf::strong_actor_ptr> clients_;
+};
+
+}  // namespace
+
+door_impl::behavior_type door(door_impl::stateful_pointer<actor_state> self, door_options options) {
+  return self->state.hold<door_state>("door", self, std::move(options)).behavior();
+}
+
+}  // namespace kiln::actors
