@@ -109,6 +109,8 @@ struct directory {
   }
 
   vertex_actor claim(const std::string& key, const vertex_actor& who) {
+    // Released meanwhile: it will not do the work, so nobody is to wait for it.
+    if (!identities.contains(who.address())) return who;
     auto [at, fresh] = claims.try_emplace(key, who);
     if (fresh) {
       claimed[who.address()].push_back(key);
@@ -195,6 +197,7 @@ build_graph_actor::behavior_type build_graph(build_graph_actor::stateful_pointer
       [&state](claim_atom, const std::string& key, const vertex_actor& who) -> vertex_actor {
         return state.claim(key, who);
       },
+      [&state](leave_atom, const vertex_actor& who) { state.drop_claims(who.address()); },
   };
 }
 

@@ -558,6 +558,7 @@ class vertex_state {
     if (phase_ >= phase::claiming && phase_ != phase::following) return;
     set_phase(phase::claiming);
     if (ignores_cache()) return run();
+    claimed_ = true;
     auto key = make_search(0).final_key();
     self_->request(o_.graph, caf::infinite, claim_atom::value, key, handle_of<vertex_actor>(self_))
         .then(
@@ -831,6 +832,8 @@ class vertex_state {
 
   void fail(error e, bool shown = false) {
     if (phase_ == phase::failed || phase_ == phase::done) return;
+    // Before anybody hears of it, so that whoever followed may claim the work.
+    if (claimed_) self_->send(o_.graph, leave_atom::value, handle_of<vertex_actor>(self_));
     set_phase(phase::failed);
     failure_ = std::move(e);
     if (own_failure_ || shown || progress_->is_open()) progress_->completed(failure_.message, false);
@@ -862,6 +865,7 @@ class vertex_state {
   import_handles imports_;
   vertex_actor owner_;  // of equal work this one followed
   int remade_ = 0;
+  bool claimed_ = false;  // work, now or before
   bool saw_evicted_ = false;
   bool own_failure_ = false;
   error failure_;

@@ -175,7 +175,9 @@ using build_graph_actor = caf::typed_actor<
     /// What the vertices of a holder know by now: the steps of its build.
     caf::replies_to<cache_atom, progress_actor>::with<cache_steps>,
     /// Claims a key for a vertex: answers that vertex, or the one that holds the key already.
-    caf::replies_to<claim_atom, std::string, vertex_actor>::with<vertex_actor>>;
+    caf::replies_to<claim_atom, std::string, vertex_actor>::with<vertex_actor>,
+    /// That vertex has failed: what it claimed is free.
+    caf::reacts_to<leave_atom, vertex_actor>>;
 
 }  // namespace kiln
 

@@ -31,15 +31,20 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         log.set_msg("log of " + what + "\n");
         self->send(progress, status);
         if (auto f = script->failures.find(what); f != script->failures.end()) return to_caf(f->second);
+        if (script->refuse)
+          if (auto e = script->refuse(r)) return to_caf(*e);
+        auto requester = self->current_sender();  // a promise takes it
+        self->monitor(caf::actor_cast<caf::actor>(requester));
         if (script->hold) {
-          auto requester = self->current_sender();  // the promise takes it
-          self->monitor(caf::actor_cast<caf::actor>(requester));
           auto promise = self->make_response_promise<run_reply>();
           if (script->started) script->started(worker_script::work_of(what, r));
           script->held.push_back({what, r, requester, promise});
           return promise;
         }
-        return run_reply{{script->finish(what)}};
+        auto ref = script->finish(what);
+        if (script->evaluate) script->evaluate(r, ref);
+        script->pin(requester, ref);
+        return run_reply{{ref}};
       },
       [=](checksum_request& r, const progress_actor&) -> caf::result<digest> {
         script->hashed.push_back(r.ref);
@@ -50,7 +55,12 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         return found == script->contents.end() ? sha256(r.ref) : found->second;
       },
       [=](pin_atom, const std::string& ref) -> caf::result<bool> {
-        if (script->refs.contains(ref)) return true;
+        if (script->refs.contains(ref)) {
+          auto requester = self->current_sender();
+          self->monitor(caf::actor_cast<caf::actor>(requester));
+          script->pin(requester, ref);
+          return true;
+        }
         return to_caf(make_error(errc::not_found, ref));
       },
       [=](release_atom, const std::string& ref) {

@@ -2,8 +2,11 @@
 // a deterministic actor system.
 #pragma once
 
+#include <algorithm>
+#include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -85,6 +88,8 @@ struct worker_script {
   std::function<digest(const std::string& ref)> content_of;
   std::function<void(const std::string& work)> started, ended;
   std::function<void(const run_request&, const std::string& ref)> evaluate;
+  std::function<std::optional<error>(const run_request&)> refuse;  // asked when a run begins
+  std::map<caf::actor_addr, std::map<std::string, int>> pins;      // by requester, then ref
 
   struct held_run {
     std::string what;
@@ -121,9 +126,17 @@ struct worker_script {
     }
     auto ref = finish(h.what);
     if (evaluate) evaluate(h.request, ref);
+    pin(h.requester, ref);
     h.promise.deliver(run_reply{{ref}});
   }
+  void pin(const caf::strong_actor_ptr& requester, const std::string& ref) {
+    ++pins[caf::actor_cast<caf::actor_addr>(requester)][ref];
+  }
+  bool is_pinned(const std::string& ref) const {
+    return std::any_of(pins.begin(), pins.end(), [&](const auto& entry) { return entry.second.contains(ref); });
+  }
   void forget(const caf::actor_addr& requester) {
+    pins.erase(requester);
     std::erase_if(held, [&](auto& entry) {
       bool gone = caf::actor_cast<caf::actor_addr>(entry.requester) == requester;
       if (gone) cancelled.push_back(entry.what);
@@ -186,6 +199,7 @@ inline progress_actor::behavior_type collector(progress_actor::pointer, std::sha
 struct test_config : caf::actor_system_config {
   test_config() {
     add_message_types<caf::id_block::kiln>();
+    add_message_types<caf::id_block::kiln_cluster>();
     set("scheduler.policy", caf::atom("testing"));
   }
 };

@@ -1,0 +1,96 @@
+// A simulated cluster: the real cluster, door, placer, envoy, build_graph and vertex actors of several nodes on one
+// deterministic scheduler, over fake workers and the network of network.hpp. The seed chooses the next message, and
+// what happens; nothing here waits for real time.
+#pragma once
+
+#include <random>
+
+#include "../actors/fakes.hpp"
+#include "actors/cluster.hpp"
+#include "actors/placer.hpp"
+#include "network.hpp"
+#include "solver/error_details.hpp"
+
+namespace kiln::test {
+
+/// What survives a crash of its node, and the actors that do not.
+struct sim_node {
+  node_info info;
+  // On disk.
+  memory_cache_keys keys;
+  std::set<std::string> refs;
+  int serial = 0;
+  // Running.
+  bool up = false;
+  bool frozen = false;
+  std::shared_ptr<worker_script> script;
+  std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
+  worker_actor worker;
+  actors::cluster_impl cluster;
+  actors::placer_impl placer;
+  build_graph_actor graph;
+};
+
+class cluster_world {
+ public:
+  explicit cluster_world(unsigned seed, int nodes, int slots);
+  ~cluster_world();
+
+  unsigned pick(unsigned n) { return std::uniform_int_distribution<unsigned>(0, n - 1)(random); }
+  bool chance(unsigned percent) { return pick(100) < percent; }
+
+  /// One message, of an actor chosen at random. False when nobody has anything to do.
+  bool step();
+  /// Lets time pass: heartbeats, time-outs, patience.
+  void pass(std::chrono::nanoseconds time) { sched.advance_time(time); }
+  /// Runs everything there is to do, with time passing, without faults.
+  void settle(std::chrono::nanoseconds time);
+
+  void start(sim_node& n);
+  void crash(sim_node& n);
+  /// Its connections stand, and nothing comes through them.
+  void cut_off(sim_node& n);
+  /// Connections that are cut end as a whole, as when the network is back.
+  void heal();
+  sim_node& named(const std::string& name);
+  bool reaches(const std::string& a, const std::string& b) const;
+
+  struct client {
+    std::shared_ptr<progress_log> log = std::make_shared<progress_log>();
+    progress_actor holder;
+    std::shared_ptr<std::vector<result<vertex_result>>> answers = std::make_shared<std::vector<result<vertex_result>>>();
+  };
+  client ask(sim_node& at, const pb::Definition& def);
+
+  /// One held run of some node ends.
+  bool finish_one(bool bad);
+  std::size_t held() const;
+  int runs() const;
+  std::vector<std::string> violations;
+  int away = 0;  // steps that ran on another node than their build's
+
+  std::mt19937_64 random;
+  test_config config;
+  caf::actor_system system{config};
+  caf::scheduler::test_coordinator& sched = dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  std::shared_ptr<actors::job_pool> io = std::make_shared<actors::job_pool>(0);
+  std::vector<std::unique_ptr<sim_node>> nodes;
+  std::map<std::string, std::string> value_of;              // "node!ref" → content
+  std::map<std::string, std::string> sources;               // identifier → content
+  std::function<std::string(const run_request&, const std::vector<std::string>& inputs)> meaning;
+
+ private:
+  struct connection {
+    std::shared_ptr<wire_state> state;
+    cluster_actor handle;
+  };
+  static constexpr int steps_at_once_max = 200'000;  // without time passing
+
+  void run_all();
+  result<cluster_actor> dial(const std::string& from, const std::string& address);
+
+  std::vector<connection> connections_;
+  std::set<std::string> cut_;
+};
+
+}  // namespace kiln::test

@@ -1,0 +1,155 @@
+// The network of a simulated cluster: connections between the cluster actors of two nodes, through which everything
+// else that one node has of the other is reached. A connection may be slow (its actors run when the seed says so),
+// cut (nothing passes any more, and nobody is told) or reset (it ends, and both sides see that).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "actors/handles.hpp"
+#include "actors/worker_face.hpp"
+#include "messages/actor_cluster.hpp"
+
+namespace kiln::test {
+
+struct wire_state {
+  std::string from, to;
+  bool cut = false;
+};
+
+/// Stands for one actor of the other node towards a worker, as its address does over a real connection.
+inline worker_actor::behavior_type wire_requester(worker_actor::stateful_pointer<actors::actor_state> self,
+                                                  std::shared_ptr<wire_state> wire, worker_actor target,
+                                                  worker_actor door, caf::strong_actor_ptr principal) {
+  self->set_down_handler([self](caf::down_msg&) { self->quit(); });
+  self->monitor(caf::actor_cast<caf::actor>(principal));
+  self->monitor(door);
+  return actors::worker_face(
+      [self, wire, target]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
+        auto promise = self->make_response_promise<Reply>();
+        if (wire->cut) return promise;  // never to be answered
+        self->request(target, caf::infinite, std::forward<Parts>(parts)...)
+            .then(
+                [wire, promise](Reply& reply) mutable {
+                  if (!wire->cut) promise.deliver(std::move(reply));
+                },
+                [wire, promise](caf::error& e) mutable {
+                  if (!wire->cut) promise.deliver(std::move(e));
+                });
+        return promise;
+      },
+      [self, wire, target]<class Atom, class Part>(Atom atom, const Part& part) {
+        if (!wire->cut) self->send(target, atom, part);
+      });
+}
+
+/// A door as the other end of the wire has it.
+inline worker_actor::behavior_type wire_door(worker_actor::stateful_pointer<actors::actor_state> self,
+                                             std::shared_ptr<wire_state> wire, worker_actor target,
+                                             cluster_actor connection) {
+  auto& requesters = self->state.hold<std::map<caf::actor_addr, worker_actor>>("wire door");
+  auto end = connection.address();
+  self->set_down_handler([self, &requesters, end](caf::down_msg& m) {
+    requesters.erase(m.source);
+    if (m.source == end) self->quit();
+  });
+  self->monitor(connection);
+  connection = nullptr;
+  auto stand_in = [self, &requesters, wire, target] {
+    auto sender = self->current_sender();
+    auto [at, fresh] = requesters.try_emplace(caf::actor_cast<caf::actor_addr>(sender));
+    if (fresh) {
+      at->second = self->spawn(wire_requester, wire, target, actors::handle_of<worker_actor>(self), sender);
+      self->monitor(caf::actor_cast<caf::actor>(sender));
+    }
+    return at->second;
+  };
+  return actors::worker_face(
+      [self, stand_in]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
+        return self->delegate(stand_in(), std::forward<Parts>(parts)...);
+      },
+      [self, stand_in]<class Atom, class Part>(Atom atom, const Part& part) { self->send(stand_in(), atom, part); });
+}
+
+/// One connection; to each end it is the other node's cluster actor.
+class wire_actor_state {
+ public:
+  wire_actor_state(cluster_actor::pointer self, std::shared_ptr<wire_state> wire, cluster_actor from, cluster_actor to)
+      : self_(self), wire_(std::move(wire)), from_(std::move(from)), to_(std::move(to)) {
+    self->set_down_handler([self](caf::down_msg&) { self->quit(caf::exit_reason::remote_link_unreachable); });
+    self->monitor(from_);
+    self->monitor(to_);
+  }
+
+  cluster_actor::behavior_type behavior() {
+    return {
+        [this](hello_atom a, link_hello& h, const caf::strong_actor_ptr&, const worker_actor& door)
+            -> caf::result<link_hello, worker_actor> {
+          auto target = other();  // before the promise takes the sender
+          auto promise = self_->make_response_promise<link_hello, worker_actor>();
+          if (wire_->cut) return promise;
+          self_->request(target, caf::infinite, a, std::move(h), caf::actor_cast<caf::strong_actor_ptr>(self_), wrap(door))
+              .then(
+                  [this, promise](link_hello& reply, const worker_actor& theirs) mutable {
+                    if (!wire_->cut) promise.deliver(std::move(reply), wrap(theirs));
+                  },
+                  [this, promise](caf::error& e) mutable {
+                    if (!wire_->cut) promise.deliver(std::move(e));
+                  });
+          return promise;
+        },
+        [this](link_beat& b) { return relay<link_beat>(std::move(b)); },
+        [this](cache_question& q) { return relay<cache_facts>(std::move(q)); },
+        [this](drain_atom a) { return relay<bool>(a); },
+        [this](leave_atom a, std::uint64_t id, const std::string& reason) {
+          if (!wire_->cut) self_->send(other(), a, id, reason);
+        },
+        [](ask_peers_atom, cache_question&) -> caf::result<cache_facts> { return not_for_others(); },
+        [](join_atom, const members_listener&) {},
+        [](list_atom) -> caf::result<cluster_view> { return not_for_others(); },
+        [](drain_atom, const std::string&) -> caf::result<bool> { return not_for_others(); },
+        [](drain_atom, done_atom) -> caf::result<bool> { return not_for_others(); },
+        [](tick_atom, std::uint64_t) {},
+    };
+  }
+
+ private:
+  static caf::error not_for_others() { return to_caf(make_error(errc::permission_denied, "not for other nodes")); }
+
+  cluster_actor other() {
+    return caf::actor_cast<caf::actor_addr>(self_->current_sender()) == from_.address() ? to_ : from_;
+  }
+
+  worker_actor wrap(const worker_actor& door) {
+    return self_->spawn(wire_door, wire_, door, actors::handle_of<cluster_actor>(self_));
+  }
+
+  template <class Reply, class... Parts>
+  caf::result<Reply> relay(Parts&&... parts) {
+    auto target = other();  // before the promise takes the sender
+    auto promise = self_->make_response_promise<Reply>();
+    if (wire_->cut) return promise;
+    self_->request(target, caf::infinite, std::forward<Parts>(parts)...)
+        .then(
+            [this, promise](Reply& reply) mutable {
+              if (!wire_->cut) promise.deliver(std::move(reply));
+            },
+            [this, promise](caf::error& e) mutable {
+              if (!wire_->cut) promise.deliver(std::move(e));
+            });
+    return promise;
+  }
+
+  cluster_actor::pointer self_;
+  std::shared_ptr<wire_state> wire_;
+  cluster_actor from_, to_;
+};
+
+inline cluster_actor::behavior_type wire(cluster_actor::stateful_pointer<actors::actor_state> self,
+                                         std::shared_ptr<wire_state> state, cluster_actor from, cluster_actor to) {
+  return self->state.hold<wire_actor_state>("wire", self, std::move(state), std::move(from), std::move(to)).behavior();
+}
+
+}  // namespace kiln::test
