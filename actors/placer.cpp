@@ -288,6 +288,7 @@ class placer_state {
 
   void run_failed(std::uint64_t id, const std::string& node, error e) {
     if (!is_current(id, node)) return;
+    if (e.code == errc::unavailable) return again(id, std::move(e));
     if (node == o_.self.name) return fail(id, std::move(e));
     if (auto lost = solver::lost_ref_of(e); !lost.empty()) {
       auto ref = is_remote(lost) ? as_seen_by(o_.self.name, lost) : at_node(node, lost);
@@ -295,7 +296,6 @@ class placer_state {
       if (is_remote(ref)) return fail(id, solver::lost_ref(ref, e.message));
       return again(id, std::move(e));
     }
-    if (e.code == errc::unavailable) return again(id, std::move(e));
     fail(id, std::move(e));
   }
 
