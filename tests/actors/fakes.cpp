@@ -38,7 +38,7 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         if (script->hold) {
           auto promise = self->make_response_promise<run_reply>();
           if (script->started) script->started(worker_script::work_of(what, r));
-          script->held.push_back({what, r, requester, promise});
+          script->held.push_back({what, r, requester, progress, promise});
           return promise;
         }
         auto ref = script->finish(what);

@@ -95,6 +95,7 @@ struct worker_script {
     std::string what;
     run_request request;
     caf::strong_actor_ptr requester;
+    progress_actor progress;  // the vertex
     caf::typed_response_promise<run_reply> promise;
   };
   std::vector<held_run> held;
