@@ -84,6 +84,9 @@ class core_ref_store final : public ref_store {
   void offer(const ref& r, const std::shared_ptr<blob_provider>& peer) override {
     core_->offer(r.get(), peer);
   }
+  status bring_blob(const ref& r, const digest& blob, const job_context& job) override {
+    return core_->bring_blob(r.get(), blob, job);
+  }
   record_options options_of(const ref& r) override { return core_->options_of(r.get()); }
   status add_layer_blob(std::string_view layer_id, const layer_blob& blob) override {
     return core_->add_layer_blob(layer_id, blob);

@@ -200,6 +200,8 @@ class ref_store {
                               std::shared_ptr<blob_provider> provider, const record_options& options) = 0;
   /// Layers of the ref whose bytes are not here may come from this peer from now on.
   virtual void offer(const ref& r, const std::shared_ptr<blob_provider>& peer) = 0;
+  /// Brings a blob of one of the ref's layers into the blob store from wherever that layer knows.
+  virtual status bring_blob(const ref& r, const digest& blob, const job_context& job) = 0;
   /// Description and type of a record.
   virtual record_options options_of(const ref& r) = 0;
   /// Remembers a compressed form of a layer whose bytes are in the blob store.

@@ -113,6 +113,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<ref> receive(const ref& parent, const shipped_layer& layer, std::shared_ptr<blob_provider> provider,
                       const record_options& options);
   void offer(const record_ptr& r, const std::shared_ptr<blob_provider>& peer);
+  status bring_blob(const record_ptr& r, const digest& blob, const job_context& job);
   record_options options_of(const record_ptr& r);
 
   // Space (store_space.cpp).

@@ -125,6 +125,19 @@ result<shipped_layer> store_core::ship_layer(const record_ptr& layer, bool groun
   return out;
 }
 
+status store_core::bring_blob(const record_ptr& r, const digest& blob, const job_context& job) {
+  for (const auto& layer : flatten(r)) {
+    auto data = layer->copy();
+    for (const auto& b : data.blobs()) {
+      if (b.digest() != blob.str()) continue;
+      auto brought = bring(layer, {from_stored(b)}, job);
+      if (!brought.ok()) return std::move(brought).error();
+      return {};
+    }
+  }
+  return make_error(errc::not_found, "no layer of " + (r ? r->id : "scratch") + " has a blob " + blob.str());
+}
+
 /// The layer's blob of that form: the one it has, or one made now and kept with it.
 result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form, const job_context& job) {
   auto existing = [&]() -> std::optional<layer_blob> {
