@@ -29,9 +29,9 @@ class pulled_stream {
       : core_(std::make_shared<core>(read_ahead)),
         stop_(std::move(stop), cancel_call{core_}) {
     core_->self = core_;
-    core_->AddHold();  // for reads that the consumer starts
     core_->reading = true;
     begin(&core_->context, core_.get());
+    core_->AddHold();  // for reads that the consumer starts
     core_->StartRead(&core_->incoming);
     core_->StartCall();
   }

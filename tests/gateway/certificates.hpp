@@ -16,7 +16,7 @@ namespace kiln::testing {
 
 class certificates {
  public:
-  certificates() : directory_(std::filesystem::temp_directory_path() / ("kiln-certs-" + store::new_id())) {
+  certificates() : directory_(std::filesystem::temp_directory_path() / ("kiln-certs-" + new_id())) {
     std::filesystem::create_directories(directory_);
     auto run = [this](const std::string& command) {
       auto line = "cd " + directory_.string() + " && " + command + " >/dev/null 2>&1";

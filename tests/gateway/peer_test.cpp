@@ -4,7 +4,9 @@
 #include <grpcpp/grpcpp.h>
 
 #include <array>
+#include <condition_variable>
 #include <cstdlib>
+#include <deque>
 #include <fstream>
 #include <sstream>
 #include <thread>
