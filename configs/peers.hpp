@@ -12,7 +12,8 @@ namespace kiln::configs::peers {
 inline constexpr int message_bytes_max = gateway::message_bytes_max + (64 << 10);
 /// A peer that sends nothing for so long while something is expected of it is given up. 1 s – 10 min.
 inline constexpr std::chrono::milliseconds idle_timeout{30'000};
-/// Connections are probed while calls are under way, so that a frozen or vanished process is noticed. 1 s – 1 min.
+/// Connections are probed while calls are under way, so that a frozen or vanished process is noticed. 1 s – 1
+/// min.
 inline constexpr std::chrono::milliseconds keepalive_time{5'000};
 inline constexpr std::chrono::milliseconds keepalive_timeout{5'000};
 /// How soon, at first and at most, a connection is tried again.

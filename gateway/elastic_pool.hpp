@@ -1,5 +1,5 @@
-// Threads for calls that may block for long and must not wait for each other: as many as there are calls, up to a
-// bound; idle ones are used again.
+// Threads for calls that may block for long and must not wait for each other: as many as there are calls, up
+// to a bound; idle ones are used again.
 #pragma once
 
 #include <condition_variable>

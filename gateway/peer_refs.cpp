@@ -123,7 +123,8 @@ class peer_blobs final : public store::blob_provider {
   error refuse(store::blob_writer& writer, const descriptor& blob, const std::string& what) {
     // Nothing of it is kept: what is too short for its size cannot be committed.
     if (auto emptied = writer.truncate(); emptied.ok()) (void)writer.commit();
-    auto e = make_error(errc::data_loss, "node " + where_.node + " sent " + what + " for blob " + blob.digest.str());
+    auto e = make_error(errc::data_loss,
+                        "node " + where_.node + " sent " + what + " for blob " + blob.digest.str());
     spdlog::warn("{}", e.message);
     return e;
   }
@@ -161,7 +162,8 @@ class peer_blobs final : public store::blob_provider {
         is_local = true;
         return std::move(committed).error();
       }
-      auto e = make_error(errc::data_loss, "node " + where_.node + " sent a wrong blob: " + committed.error().message);
+      auto e = make_error(errc::data_loss,
+                          "node " + where_.node + " sent a wrong blob: " + committed.error().message);
       spdlog::warn("{}", e.message);
       return e;
     }
@@ -222,7 +224,8 @@ class peer_blobs final : public store::blob_provider {
 };
 
 /// Asks a node what its ref is made of.
-result<peer_api::RefDescription> describe(peer_refs::shared& shared, const located_id& where, const job_context& job) {
+result<peer_api::RefDescription> describe(peer_refs::shared& shared, const located_id& where,
+                                          const job_context& job) {
   error last = make_error(errc::unavailable, "");
   for (int n = 1;; ++n) {
     KILN_CHECK(job.check());
@@ -257,7 +260,8 @@ result<peer_api::RefDescription> describe(peer_refs::shared& shared, const locat
 
 }  // namespace
 
-peer_refs::peer_refs(store::ref_store& store, std::shared_ptr<peer_directory> peers, peer_refs_options options)
+peer_refs::peer_refs(store::ref_store& store, std::shared_ptr<peer_directory> peers,
+                     peer_refs_options options)
     : shared_(std::make_shared<shared>(store, std::move(peers), options)) {}
 
 result<store::ref> peer_refs::fetch(const std::string& located, const job_context& job) {
@@ -266,7 +270,8 @@ result<store::ref> peer_refs::fetch(const std::string& located, const job_contex
   if (where.id.empty()) return store::ref{};
   if (where.node.empty() || where.node == shared_->peers->self()) {
     auto own = store.get(where.id);
-    if (!own.ok() && own.error().code == errc::not_found) return solver::lost_ref(located, own.error().message);
+    if (!own.ok() && own.error().code == errc::not_found)
+      return solver::lost_ref(located, own.error().message);
     return own;
   }
   KILN_TRY(auto turn, shared_->wait_turn("ref " + located, job.stop));
@@ -285,7 +290,8 @@ result<store::ref> peer_refs::fetch(const std::string& located, const job_contex
   }
   auto refuse = [&](const std::string& why) {
     spdlog::warn("node {} described ref {} in a way that makes no sense: {}", where.node, where.id, why);
-    return solver::lost_ref(located, "node " + where.node + " described it in a way that makes no sense: " + why);
+    return solver::lost_ref(located,
+                            "node " + where.node + " described it in a way that makes no sense: " + why);
   };
   if (described->layers_size() > cfg::layers_max)
     return refuse(std::to_string(described->layers_size()) + " layers");
@@ -300,8 +306,10 @@ result<store::ref> peer_refs::fetch(const std::string& located, const job_contex
     store::record_options options;
     options.description = layers[i].description;
     options.created_at_ns = layers[i].created_at_ns;
-    bool known_type = described->type() >= 0 && described->type() <= static_cast<int>(store::record_type::exec_cachemount);
-    if (i + 1 == layers.size() && known_type) options.type = static_cast<store::record_type>(described->type());
+    bool known_type =
+        described->type() >= 0 && described->type() <= static_cast<int>(store::record_type::exec_cachemount);
+    if (i + 1 == layers.size() && known_type)
+      options.type = static_cast<store::record_type>(described->type());
     auto next = store.receive(at, layers[i], provider, options);
     if (!next.ok()) {
       if (next.error().code == errc::invalid_argument) return refuse(next.error().message);

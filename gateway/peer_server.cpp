@@ -28,7 +28,9 @@ class counted_blobs final : public store::blob_store {
     KILN_TRY(auto source, inner_.read(d, offset));
     return std::unique_ptr<store::byte_source>(std::make_unique<counted_source>(std::move(source), traffic_));
   }
-  result<std::string> read_all(const digest& d, std::int64_t limit) const override { return inner_.read_all(d, limit); }
+  result<std::string> read_all(const digest& d, std::int64_t limit) const override {
+    return inner_.read_all(d, limit);
+  }
   result<std::unique_ptr<store::blob_writer>> write(std::string_view, std::optional<digest>,
                                                     std::optional<std::int64_t>) override {
     return read_only();
@@ -82,7 +84,8 @@ class peer_server_impl final : public peer_server {
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIME_MS, ms(cfg::keepalive_time));
     builder.AddChannelArgument(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, ms(cfg::keepalive_timeout));
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
-    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS, ms(cfg::keepalive_time) / 2);
+    builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
+                               ms(cfg::keepalive_time) / 2);
     builder.RegisterService(&content_);
     builder.RegisterService(&peers_);
     using type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;

@@ -1,5 +1,6 @@
-// A node's data address: the peer service and containerd's Content service for other nodes, over TCP with mutual
-// TLS; whoever has no certificate of the cluster's authority gets nothing. Start and shut down from one thread.
+// A node's data address: the peer service and containerd's Content service for other nodes, over TCP with
+// mutual TLS; whoever has no certificate of the cluster's authority gets nothing. Start and shut down from
+// one thread.
 #pragma once
 
 #include <memory>
@@ -26,7 +27,8 @@ struct peer_server_parts {
 
 class peer_server {
  public:
-  static result<std::unique_ptr<peer_server>> start(const peer_server_options& options, const peer_server_parts& parts);
+  static result<std::unique_ptr<peer_server>> start(const peer_server_options& options,
+                                                    const peer_server_parts& parts);
 
   virtual ~peer_server() = default;
   /// host:port, with the real port.

@@ -162,14 +162,16 @@ result<store::shipped_layer> from_proto(const api::RefLayer& layer) {
   if (layer.has_archive()) {
     KILN_TRY(out.archive, from_proto(layer.archive()));
   }
-  if (!out.transport && out.blobs.empty()) return make_error(errc::invalid_argument, "a layer without any blob");
+  if (!out.transport && out.blobs.empty())
+    return make_error(errc::invalid_argument, "a layer without any blob");
   return out;
 }
 
 grpc::ServerWriteReactor<api::DescribeRefResponse>* peer_service::DescribeRef(
     context*, const api::DescribeRefRequest* request) {
   return start<api::DescribeRefResponse>(
-      "Peer/DescribeRef", describing_, [this, id = request->id()](auto& call, const job_context& job) -> status {
+      "Peer/DescribeRef", describing_,
+      [this, id = request->id()](auto& call, const job_context& job) -> status {
         KILN_TRY(auto ref, refs_.get(id));
         KILN_TRY(auto layers, refs_.ship(ref, job));
         api::DescribeRefResponse answer;
@@ -185,13 +187,13 @@ grpc::ServerWriteReactor<api::DescribeRefResponse>* peer_service::DescribeRef(
 
 grpc::ServerWriteReactor<api::ProvideBlobResponse>* peer_service::ProvideBlob(
     context*, const api::ProvideBlobRequest* request) {
-  return start<api::ProvideBlobResponse>(
-      "Peer/ProvideBlob", describing_, [this, r = *request](auto&, const job_context& job) -> status {
-        KILN_TRY(auto wanted, digest::parse(r.digest()));
-        if (refs_.blobs().has(wanted)) return {};
-        KILN_TRY(auto ref, refs_.get(r.ref()));
-        return refs_.bring_blob(ref, wanted, job);
-      });
+  return start<api::ProvideBlobResponse>("Peer/ProvideBlob", describing_,
+                                         [this, r = *request](auto&, const job_context& job) -> status {
+                                           KILN_TRY(auto wanted, digest::parse(r.digest()));
+                                           if (refs_.blobs().has(wanted)) return {};
+                                           KILN_TRY(auto ref, refs_.get(r.ref()));
+                                           return refs_.bring_blob(ref, wanted, job);
+                                         });
 }
 
 grpc::ServerUnaryReactor* peer_service::SessionInfo(context*, const api::SessionInfoRequest* request,

@@ -1,5 +1,5 @@
-// What other nodes may ask of this one: to describe refs, to bring their blobs into the content store, to pass
-// calls on to sessions connected here. gRPC's threads only hand over.
+// What other nodes may ask of this one: to describe refs, to bring their blobs into the content store, to
+// pass calls on to sessions connected here. gRPC's threads only hand over.
 #pragma once
 
 #include "gateway/blocking_pool.hpp"
@@ -15,7 +15,8 @@ namespace peer_api = kiln::v1;
 class peer_service final : public peer_api::Peer::CallbackService {
  public:
   /// All must outlive the server. `describing` may be busy for as long as it takes to pack a layer.
-  peer_service(store::ref_store& refs, session_directory& sessions, blocking_pool& describing, elastic_pool& calls)
+  peer_service(store::ref_store& refs, session_directory& sessions, blocking_pool& describing,
+               elastic_pool& calls)
       : refs_(refs), sessions_(sessions), describing_(describing), calls_(calls) {}
 
   using context = grpc::CallbackServerContext;

@@ -1,5 +1,5 @@
-// The client's end of a stream of messages from a server, for a thread that may block, but not for ever: whoever
-// sends nothing for too long is given up. Callbacks run on gRPC's threads and never block.
+// The client's end of a stream of messages from a server, for a thread that may block, but not for ever:
+// whoever sends nothing for too long is given up. Callbacks run on gRPC's threads and never block.
 #pragma once
 
 #include <grpcpp/client_context.h>
@@ -26,8 +26,7 @@ class pulled_stream {
   /// `begin(context, reactor)` is the stub's call.
   template <class Begin>
   pulled_stream(std::size_t read_ahead, std::stop_token stop, Begin begin)
-      : core_(std::make_shared<core>(read_ahead)),
-        stop_(std::move(stop), cancel_call{core_}) {
+      : core_(std::make_shared<core>(read_ahead)), stop_(std::move(stop), cancel_call{core_}) {
     core_->self = core_;
     core_->reading = true;
     begin(&core_->context, core_.get());
@@ -47,7 +46,8 @@ class pulled_stream {
   /// Waits for the next message, but no longer than `patience`.
   outcome next(Response& message, std::chrono::milliseconds patience) {
     std::unique_lock lock(core_->mutex);
-    if (!core_->changed.wait_for(lock, patience, [this] { return !core_->received.empty() || core_->read_ended; }))
+    if (!core_->changed.wait_for(lock, patience,
+                                 [this] { return !core_->received.empty() || core_->read_ended; }))
       return outcome::idle;
     if (core_->received.empty()) return outcome::end;
     message = std::move(core_->received.front());

@@ -87,7 +87,8 @@ class relayed_stream final : public message_stream {
 
 class remote_session final : public session_caller {
  public:
-  remote_session(std::string id, std::string there, std::shared_ptr<peer> p, const api::SessionInfoResponse& info)
+  remote_session(std::string id, std::string there, std::shared_ptr<peer> p,
+                 const api::SessionInfoResponse& info)
       : id_(std::move(id)), there_(std::move(there)), peer_(std::move(p)), shared_key_(info.shared_key()) {
     for (const auto& method : info.methods()) {
       methods_.push_back(method);
@@ -154,7 +155,8 @@ class remote_session final : public session_caller {
 
 }  // namespace
 
-result<std::shared_ptr<session_caller>> remote_sessions::find(std::string_view id, std::chrono::milliseconds wait,
+result<std::shared_ptr<session_caller>> remote_sessions::find(std::string_view id,
+                                                              std::chrono::milliseconds wait,
                                                               std::stop_token stop) {
   auto where = locate(strip_session_prefix(id));
   if (where.node.empty()) return local_.find(id, wait, std::move(stop));
@@ -169,8 +171,8 @@ result<std::shared_ptr<session_caller>> remote_sessions::find(std::string_view i
   request.set_id(where.id);
   request.set_wait_ms(wait.count());
   any_stop ended(stop, p->gone.get_token());
-  auto answer = generic_unary(p->channel, info_method, request.SerializeAsString(), {}, wait + cfg::session_grace,
-                              ended.token());
+  auto answer = generic_unary(p->channel, info_method, request.SerializeAsString(), {},
+                              wait + cfg::session_grace, ended.token());
   if (!answer.ok()) {
     if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
     if (answer.error().code == errc::not_found) return std::move(answer).error();

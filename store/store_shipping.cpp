@@ -100,7 +100,8 @@ result<shipped_layer> store_core::ship_layer(const record_ptr& layer, bool groun
   out.created_at_ns = data.created_at_ns();
   bool is_layer = layer->kind() == record_kind::layer;
   auto transports = blobs_of(data, blob_form::transport);
-  bool as_blob = is_layer && !out.blobs.empty() && (data.from_blob() || (data.snapshot() == 0 && transports.empty()));
+  bool as_blob =
+      is_layer && !out.blobs.empty() && (data.from_blob() || (data.snapshot() == 0 && transports.empty()));
   if (as_blob && grounded) return out;
 
   out.origin = data.origin().empty() ? data.id() : data.origin();
@@ -116,9 +117,11 @@ result<shipped_layer> store_core::ship_layer(const record_ptr& layer, bool groun
     }
   }
   // It came as a plain form itself.
-  if (auto archives = blobs_of(data, blob_form::archive); source == layer && !archives.empty() && !data.origin().empty())
+  if (auto archives = blobs_of(data, blob_form::archive);
+      source == layer && !archives.empty() && !data.origin().empty())
     out.archive = std::move(archives.front());
-  if (source == layer && data.snapshot() == 0 && !transports.empty()) out.transport = std::move(transports.front());
+  if (source == layer && data.snapshot() == 0 && !transports.empty())
+    out.transport = std::move(transports.front());
   else {
     KILN_TRY(out.transport, shipping_form(source, blob_form::transport, job));
   }
@@ -161,7 +164,8 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
   auto fill = [&]() -> status {
     auto detail = form == blob_form::transport ? tar_detail::exact : tar_detail::image;
     if (snapshots_->layered())
-      KILN_CHECK(write_upper_tar(snapshots_->fs_of(r->snapshot()), snapshots_->user_namespace(), checked, job, detail));
+      KILN_CHECK(write_upper_tar(snapshots_->fs_of(r->snapshot()), snapshots_->user_namespace(), checked, job,
+                                 detail));
     else {
       bool is_diff = r->kind() == record_kind::diff;
       auto below = is_diff ? r->parents[0] : r->parents.empty() ? nullptr : r->parents[0];
@@ -197,13 +201,15 @@ result<ref> store_core::receive(const ref& parent, const shipped_layer& shipped,
     if (shipped.blobs.empty()) return make_error(errc::invalid_argument, "a layer without any blob");
     KILN_TRY(out, layer(parent, shipped.blobs[0], provider, options));
   } else {
-    if (shipped.origin.empty() || shipped.transport->diff_id.empty() || shipped.transport->blob.digest.empty())
+    if (shipped.origin.empty() || shipped.transport->diff_id.empty() ||
+        shipped.transport->blob.digest.empty())
       return make_error(errc::invalid_argument, "a layer in transport needs its origin and digests");
     // It may have been made here, or have come before.
     if (auto own = load(shipped.origin); own.ok() && !(*own)->copy().is_mutable()) {
       const auto& r = *own;
-      bool in_place = r->kind() == record_kind::layer ? (r->parents.empty() ? nullptr : r->parents[0]) == parent.get()
-                                                      : r->kind() == record_kind::diff && !parent;
+      bool in_place = r->kind() == record_kind::layer
+                          ? (r->parents.empty() ? nullptr : r->parents[0]) == parent.get()
+                          : r->kind() == record_kind::diff && !parent;
       if (in_place && is_available(r)) {
         std::lock_guard lock(r->mutex);
         r->count_use();

@@ -24,9 +24,11 @@ class certificates {
     };
     const std::string key = " -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes ";
     for (std::string ca : {"ca", "other"}) {
-      run("openssl req -x509" + key + "-days 2 -subj /CN=" + ca + " -keyout " + ca + ".key -out " + ca + ".pem");
+      run("openssl req -x509" + key + "-days 2 -subj /CN=" + ca + " -keyout " + ca + ".key -out " + ca +
+          ".pem");
       std::ofstream(directory_ / (ca + ".cnf"))
-          << "[ca]\ndefault_ca=d\n[d]\ndatabase=" << ca << ".index\nserial=" << ca << ".serial\nnew_certs_dir=.\n"
+          << "[ca]\ndefault_ca=d\n[d]\ndatabase=" << ca << ".index\nserial=" << ca
+          << ".serial\nnew_certs_dir=.\n"
           << "certificate=" << ca << ".pem\nprivate_key=" << ca << ".key\ndefault_md=sha256\npolicy=p\n"
           << "x509_extensions=e\n[p]\ncommonName=supplied\n[e]\nsubjectAltName=DNS:kiln\n";
       std::ofstream(directory_ / (ca + ".index")).flush();
@@ -34,7 +36,8 @@ class certificates {
     }
     auto issue = [&](const std::string& name, const std::string& ca, const std::string& when) {
       run("openssl req" + key + "-subj /CN=" + name + " -keyout " + name + ".key -out " + name + ".csr");
-      run("openssl ca -batch -config " + ca + ".cnf " + when + " -in " + name + ".csr -out " + name + ".pem -notext");
+      run("openssl ca -batch -config " + ca + ".cnf " + when + " -in " + name + ".csr -out " + name +
+          ".pem -notext");
     };
     issue("node", "ca", "-days 2");
     issue("stranger", "other", "-days 2");
@@ -51,7 +54,9 @@ class certificates {
     return out.str();
   }
   /// What a node with this certificate is given. Strangers trust the authority too.
-  gateway::tls_files files(const std::string& name) const { return {path(name + ".pem"), path(name + ".key"), path("ca.pem")}; }
+  gateway::tls_files files(const std::string& name) const {
+    return {path(name + ".pem"), path(name + ".key"), path("ca.pem")};
+  }
 
  private:
   std::filesystem::path directory_;

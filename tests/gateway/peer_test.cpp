@@ -39,7 +39,8 @@ const kiln::testing::certificates& certs() {
 struct node {
   explicit node(std::string name) : peers(must(gateway::peer_directory::make(name, certs().files("node")))) {
     serve();
-    refs.emplace(*store, peers, gateway::peer_refs_options{.idle_timeout = 10s, .attempts_max = 3, .retry_pause = 1ms});
+    refs.emplace(*store, peers,
+                 gateway::peer_refs_options{.idle_timeout = 10s, .attempts_max = 3, .retry_pause = 1ms});
   }
   void serve(const std::string& address = "127.0.0.1:0") {
     server = must(gateway::peer_server::start({address, certs().files("node")},
@@ -133,7 +134,9 @@ std::string some_tar() { return tar_builder().file("f", std::string(50'000, 'x')
 
 /// A node `b` whose only peer is the fake `x`.
 struct against_fake {
-  explicit against_fake(std::string bytes = some_tar()) : fake(std::move(bytes)) { b.peers->put("x", fake.address()); }
+  explicit against_fake(std::string bytes = some_tar()) : fake(std::move(bytes)) {
+    b.peers->put("x", fake.address());
+  }
   fake_peer fake;
   node b{"b"};
   gateway::peer_refs refs{*b.store, b.peers, {.idle_timeout = 200ms, .attempts_max = 3, .retry_pause = 1ms}};
@@ -165,7 +168,8 @@ TEST_CASE("a ref of another node arrives lazily, whole, and the second use is fr
   auto got = n.bring(top);
   CHECK(n.b.peers->traffic().in == 0);
   CHECK(listing(*n.b.store, got) == listing(*n.a.store, top));
-  CHECK(must(store::content_checksum(*n.b.store, got, {}, {})) == must(store::content_checksum(*n.a.store, top, {}, {})));
+  CHECK(must(store::content_checksum(*n.b.store, got, {}, {})) ==
+        must(store::content_checksum(*n.a.store, top, {}, {})));
   CHECK(n.b.store->options_of(got).description == "RUN x");
   CHECK(n.b.store->options_of(got).type == store::record_type::source_local);
   auto theirs = must(n.a.store->layers(top, {})), ours = must(n.b.store->layers(got, {}));
@@ -193,7 +197,8 @@ TEST_CASE("merges and differences arrive as on the node that has them") {
   for (auto r : {must(s.merge(both, {})), must(s.diff(x, y, {})), must(s.diff(z, y, {}))}) {
     auto got = n.bring(r);
     CHECK(listing(*n.b.store, got) == listing(s, r));
-    CHECK(must(store::content_checksum(*n.b.store, got, {}, {})) == must(store::content_checksum(s, r, {}, {})));
+    CHECK(must(store::content_checksum(*n.b.store, got, {}, {})) ==
+          must(store::content_checksum(s, r, {}, {})));
   }
 }
 
@@ -404,11 +409,13 @@ TEST_CASE("nodes without a valid certificate of the authority get nothing, and g
     CHECK_FALSE(refs.fetch("a!" + r.id(), {}).ok());
   }
   // And a node starts with all it needs, or not at all.
-  for (auto files : {gateway::tls_files{}, gateway::tls_files{certs().path("node.pem"), certs().path("node.key"), ""},
-                     gateway::tls_files{"/nonexistent", "/nonexistent", "/nonexistent"}}) {
+  for (auto files :
+       {gateway::tls_files{}, gateway::tls_files{certs().path("node.pem"), certs().path("node.key"), ""},
+        gateway::tls_files{"/nonexistent", "/nonexistent", "/nonexistent"}}) {
     CHECK(gateway::peer_directory::make("x", files).error().code == errc::invalid_argument);
-    CHECK(gateway::peer_server::start({"127.0.0.1:0", files}, {a.store.get(), &a.sessions, nullptr}).error().code ==
-          errc::invalid_argument);
+    CHECK(gateway::peer_server::start({"127.0.0.1:0", files}, {a.store.get(), &a.sessions, nullptr})
+              .error()
+              .code == errc::invalid_argument);
   }
 }
 
@@ -419,7 +426,8 @@ namespace {
 /// A session's stream that echoes, with bounded room: writing blocks until it is read.
 class echo_stream final : public message_stream {
  public:
-  explicit echo_stream(status verdict, std::stop_token stop) : verdict_(std::move(verdict)), stop_(std::move(stop)) {}
+  explicit echo_stream(status verdict, std::stop_token stop)
+      : verdict_(std::move(verdict)), stop_(std::move(stop)) {}
   bool write(std::string_view message) override {
     std::unique_lock lock(mutex_);
     if (!changed_.wait(lock, stop_, [&] { return queue_.size() < 16; })) return false;
@@ -469,7 +477,8 @@ class test_session final : public session_caller {
       e.details.push_back({"kiln/Test", "{\"a\":1}"});
       return e;
     }
-    return std::string(request) + metadata.at(0).first + metadata.at(0).second + std::to_string(timeout.count());
+    return std::string(request) + metadata.at(0).first + metadata.at(0).second +
+           std::to_string(timeout.count());
   }
   result<std::unique_ptr<message_stream>> open(std::string_view method, const call_metadata&,
                                                std::stop_token stop) override {
@@ -597,4 +606,32 @@ TEST_CASE("a stream that its job gives up ends at the session, and one whose nod
   CHECK_FALSE(stream->read(message));
   CHECK_FALSE(stream->finish().ok());
   CHECK(s->call("/echo.Echo/Unary", "", {{"k", "v"}}, 0ms, {}).error().code == errc::unavailable);
+}
+
+TEST_CASE("how fast a large ref moves", "[.measure]") {
+  two_nodes n;
+  const char* from = std::getenv("KILN_MEASURE_TREE");  // a directory of some 400 MB
+  auto s = begin(*n.a.store, {});
+  REQUIRE(std::system(("cp -a " + std::string(from ? from : "/usr/lib") + " " + (s.path() / "tree").string())
+                          .c_str()) == 0);
+  auto r = end(*n.a.store, std::move(s));
+  std::int64_t bytes = 0;
+  auto mount = mount_of(*n.a.store, r);
+  for (const auto& e : fs::recursive_directory_iterator(mount.path()))
+    if (!e.is_symlink() && e.is_regular_file()) bytes += static_cast<std::int64_t>(e.file_size());
+  auto now = [] { return std::chrono::steady_clock::now(); };
+  auto seconds = [](auto d) { return std::chrono::duration<double>(d).count(); };
+  auto t0 = now();
+  auto got = n.bring(r);  // packed
+  auto t1 = now();
+  auto layers = must(n.a.store->ship(r, {}));
+  // The way alone, then the rest.
+  store::ref again = must(n.b.refs->fetch("a!" + r.id(), {}));
+  must(n.b.store->unlazy(again, {}));
+  auto t2 = now();
+  double mb = static_cast<double>(bytes) / 1e6;
+  WARN(mb << " MB in files, " << static_cast<double>(layers[0].transport->blob.size) / 1e6
+          << " MB moved; packed in " << seconds(t1 - t0) << " s, moved and unpacked in " << seconds(t2 - t1)
+          << " s: " << mb / seconds(t2 - t0) << " MB/s in all");
+  CHECK(n.b.peers->traffic().in == layers[0].transport->blob.size);
 }

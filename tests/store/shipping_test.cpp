@@ -77,7 +77,8 @@ void set_time(const fs::path& p, std::int64_t seconds, long ns) {
 TEST_CASE("a layer with everything a layer can have is the same layer on another node") {
   two_stores s;
   auto below = layer_of(*s.a, {}, {{"gone", "1"}, {"dir/old", "2"}, {"keep/x", "3"}, {"over", "4"}});
-  auto work = begin(*s.a, below, {.description = "RUN everything", .created_at_ns = 1'700'000'000'123'456'789});
+  auto work =
+      begin(*s.a, below, {.description = "RUN everything", .created_at_ns = 1'700'000'000'123'456'789});
   auto p = work.path();
   fs::remove(p / "gone");
   fs::remove_all(p / "dir");
@@ -112,7 +113,8 @@ TEST_CASE("a layer with everything a layer can have is the same layer on another
   CHECK(s.to_b->fetched == 2);
 
   auto ma = mount_of(*s.a, r), mb = mount_of(*s.b, got);
-  struct stat x {}, y {};
+  struct stat x {
+  }, y{};
   for (const char* name : {"ns", "old", "keep/link", "owned", "char", "fifo", "dir", "."}) {
     INFO(name);
     REQUIRE(::lstat((ma.path() / name).c_str(), &x) == 0);
