@@ -26,6 +26,11 @@ inline constexpr std::size_t layers_per_mount = 500;  // kernel limit of overlay
 inline constexpr unsigned parallel_layers = 6;        // fetched or unpacked at once by one job, 1 … 16
 inline constexpr std::chrono::seconds sync_delay{2};  // quiet time before snapshots are made durable
 
+// Layers on their way to other nodes.
+inline constexpr int transport_level = 1;                      // of zstd
+inline constexpr std::size_t transport_buffer = 256 * 1024;    // bytes between tar writer and compressor
+inline constexpr std::int64_t transport_progress = 16 << 20;   // bytes packed between two signs of life
+
 // Archives.
 inline constexpr std::size_t archive_name = 4'096;                    // bytes of one path or link target
 inline constexpr std::size_t archive_xattr = 64 * 1024;               // bytes of one value

@@ -9,63 +9,10 @@
 #include "exporters/tar_times.hpp"
 #include "registry/media_types.hpp"
 #include "store/codec.hpp"
+#include "store/sinks.hpp"
 
 namespace kiln::exporters {
 namespace {
-
-/// What passes through is hashed and counted.
-class hashing_sink : public store::byte_sink {
- public:
-  explicit hashing_sink(store::byte_sink& out) : out_(out) {}
-  status write(std::string_view bytes) override {
-    hasher_.update(bytes);
-    return out_.write(bytes);
-  }
-  status finish() override { return out_.finish(); }
-  digest sum() { return hasher_.finish(); }
-
- private:
-  store::byte_sink& out_;
-  sha256_hasher hasher_;
-};
-
-/// Small writes, as tar writers make them, gathered into large ones.
-class gathering_sink : public store::byte_sink {
- public:
-  explicit gathering_sink(store::byte_sink& out) : out_(out) { buffer_.reserve(configs::export_buffer_size); }
-  status write(std::string_view bytes) override {
-    if (buffer_.size() + bytes.size() > configs::export_buffer_size) KILN_CHECK(flush());
-    if (bytes.size() >= configs::export_buffer_size) return out_.write(bytes);
-    buffer_ += bytes;
-    return {};
-  }
-  status finish() override { return flush(); }
-
- private:
-  status flush() {
-    if (buffer_.empty()) return {};
-    auto s = out_.write(buffer_);
-    buffer_.clear();
-    return s;
-  }
-  store::byte_sink& out_;
-  std::string buffer_;
-};
-
-/// Cancellation between chunks.
-class checked_sink : public store::byte_sink {
- public:
-  checked_sink(store::byte_sink& out, const job_context& job) : out_(out), job_(job) {}
-  status write(std::string_view bytes) override {
-    KILN_CHECK(job_.check());
-    return out_.write(bytes);
-  }
-  status finish() override { return out_.finish(); }
-
- private:
-  store::byte_sink& out_;
-  const job_context& job_;
-};
 
 /// Compresses what `fill` writes (an uncompressed tar) into a new blob of the store.
 result<store::layer_blob> write_blob(store::blob_store& blobs, const compression_options& how,
@@ -77,9 +24,9 @@ result<store::layer_blob> write_blob(store::blob_store& blobs, const compression
     return e;
   };
   auto compressor = store::make_compressor(how.kind, how.level, *writer);
-  hashing_sink hashed(*compressor);
-  gathering_sink gathered(hashed);
-  checked_sink checked(gathered, job);
+  store::hashing_sink hashed(*compressor);
+  store::gathering_sink gathered(hashed, configs::export_buffer_size);
+  store::checked_sink checked(gathered, job);
   if (auto s = fill(checked); !s.ok()) return fail(std::move(s).error());
   if (auto s = gathered.finish(); !s.ok()) return fail(std::move(s).error());
   if (auto s = compressor->finish(); !s.ok()) return fail(std::move(s).error());

@@ -26,6 +26,7 @@ class channel_session_caller final : public session_caller {
   const std::string& id() const override { return identity_.id; }
   const std::string& shared_key() const override { return identity_.shared_key; }
   bool supports(std::string_view method) const override;
+  std::vector<std::string> methods() const override { return identity_.methods; }
   result<std::string> call(std::string_view method, std::string_view request, const call_metadata& metadata,
                            std::chrono::milliseconds timeout, std::stop_token stop) override;
   result<std::unique_ptr<message_stream>> open(std::string_view method, const call_metadata& metadata,

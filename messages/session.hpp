@@ -41,6 +41,8 @@ class session_caller {
   virtual const std::string& shared_key() const = 0;
   /// Whether the client serves "/service/Method" (compared case-insensitively).
   virtual bool supports(std::string_view method) const = 0;
+  /// Every method the client serves, for those who pass the session on.
+  virtual std::vector<std::string> methods() const { return {}; }
   /// Unary call. Errors carry the client's code and message; unavailable once the session is gone.
   virtual result<std::string> call(std::string_view method, std::string_view request,
                                    const call_metadata& metadata, std::chrono::milliseconds timeout,

@@ -191,6 +191,7 @@ struct change_writer {
       if (exists) KILN_CHECK(remove_tree(at));
       if (as_overlay && ::mknodat(parent.get(), c.name.c_str(), S_IFCHR, ::makedev(0, 0)) != 0)
         return errno_error(errno, "mknod whiteout " + c.path);
+      if (as_overlay) KILN_CHECK(mark_whiteouts(parent.get(), user_namespace));
       return {};
     }
     bool is_directory = S_ISDIR(c.info.st_mode);

@@ -26,12 +26,15 @@ bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info
 /// Writes entries of one layer; knows the hard links among them.
 class layer_writer {
  public:
-  layer_writer(byte_sink& out, const job_context& job)
-      : tar_(out), job_(job), buffer_(limits::copy_buffer, '\0') {}
+  layer_writer(byte_sink& out, const job_context& job, tar_detail detail)
+      : tar_(out), job_(job), exact_(detail == tar_detail::exact), buffer_(limits::copy_buffer, '\0') {}
+
+  /// The root directory itself, where that is wanted.
+  status root(int directory);
 
   /// One file-system object, content and all (of a directory only itself).
   status entry(int directory, const std::string& name, const std::string& path, const struct stat& info);
-  status whiteout(const std::string& path, std::int64_t mtime);
+  status whiteout(const std::string& path, const struct timespec& mtime);
   status finish() { return tar_.finish(); }
 
  private:
@@ -39,6 +42,7 @@ class layer_writer {
 
   tar_writer tar_;
   const job_context& job_;
+  const bool exact_;
   std::string buffer_;
   std::map<std::pair<dev_t, ino_t>, std::string> links_;
 };
@@ -52,6 +56,7 @@ status layer_writer::entry(int directory, const std::string& name, const std::st
   e.uid = info.st_uid;
   e.gid = info.st_gid;
   e.mtime = info.st_mtim.tv_sec;
+  if (exact_) e.mtime_ns = static_cast<std::uint32_t>(info.st_mtim.tv_nsec);
   switch (info.st_mode & S_IFMT) {
     case S_IFDIR:
       e.type = '5';
@@ -87,7 +92,11 @@ status layer_writer::entry(int directory, const std::string& name, const std::st
   KILN_TRY(auto attributes, get_xattrs(directory, name));
   for (auto& [key, value] : attributes) {
     if (is_overlay_xattr(key)) continue;
-    // Of the security and system spaces only capabilities are the file's own.
+    // Of the security and system spaces only capabilities are the file's own, and access lists.
+    if (exact_ && key.rfind("system.posix_acl_", 0) == 0) {
+      e.xattrs.emplace(key, std::move(value));
+      continue;
+    }
     if (key != "security.capability" && (key.rfind("security.", 0) == 0 || key.rfind("system.", 0) == 0))
       continue;
     e.xattrs.emplace(key, std::move(value));
@@ -114,12 +123,20 @@ status layer_writer::content(int directory, const std::string& name, const std::
   return {};
 }
 
-status layer_writer::whiteout(const std::string& path, std::int64_t mtime) {
+status layer_writer::root(int directory) {
+  if (!exact_) return {};
+  struct stat info {};
+  if (::fstat(directory, &info) != 0) return errno_error(errno, "stat of a root directory");
+  return entry(directory, ".", ".", info);
+}
+
+status layer_writer::whiteout(const std::string& path, const struct timespec& mtime) {
   auto slash = path.rfind('/');
   auto cut = slash == std::string::npos ? 0 : slash + 1;
   tar_entry e;
   e.name = path.substr(0, cut) + std::string(whiteout_prefix) + path.substr(cut);
-  e.mtime = mtime;
+  e.mtime = mtime.tv_sec;
+  if (exact_) e.mtime_ns = static_cast<std::uint32_t>(mtime.tv_nsec);
   return tar_.header(e);
 }
 
@@ -137,13 +154,13 @@ struct upper_walker {
         return errno_error(errno, "stat " + prefix + name);
       auto path = prefix + name;
       if (is_whiteout(info)) {
-        KILN_CHECK(writer.whiteout(path, info.st_mtim.tv_sec));
+        KILN_CHECK(writer.whiteout(path, info.st_mtim));
         continue;
       }
       KILN_CHECK(writer.entry(directory, name, path, info));
       if (!S_ISDIR(info.st_mode)) continue;
       auto opaque = get_xattr(directory, name, opaque_attribute);
-      if (opaque.ok() && *opaque == "y") KILN_CHECK(writer.whiteout(path + "/.wh..opq", info.st_mtim.tv_sec));
+      if (opaque.ok() && *opaque == "y") KILN_CHECK(writer.whiteout(path + "/.wh..opq", info.st_mtim));
       KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
       KILN_CHECK(walk(child.get(), path + "/", depth + 1));
     }
@@ -153,18 +170,21 @@ struct upper_walker {
 
 }  // namespace
 
-status write_upper_tar(const fs::path& upper, bool user_namespace, byte_sink& out, const job_context& job) {
+status write_upper_tar(const fs::path& upper, bool user_namespace, byte_sink& out, const job_context& job,
+                       tar_detail detail) {
   KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
-  layer_writer writer(out, job);
+  layer_writer writer(out, job, detail);
+  KILN_CHECK(writer.root(root.get()));
   upper_walker walker{writer, overlay_xattr(user_namespace, "opaque")};
   KILN_CHECK(walker.walk(root.get(), "", 0));
   return writer.finish();
 }
 
 status write_difference_tar(const fs::path& lower, const fs::path& upper, byte_sink& out,
-                            const job_context& job) {
+                            const job_context& job, tar_detail detail) {
   KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
-  layer_writer writer(out, job);
+  layer_writer writer(out, job, detail);
+  KILN_CHECK(writer.root(root.get()));
   std::set<std::string> told;  // directories that have their entry
   auto parents = [&](const std::string& path) -> status {
     for (auto slash = path.find('/'); slash != std::string::npos; slash = path.find('/', slash + 1)) {
@@ -179,7 +199,7 @@ status write_difference_tar(const fs::path& lower, const fs::path& upper, byte_s
   };
   KILN_CHECK(for_each_change(lower, upper, job, [&](const changed_entry& c) -> status {
     KILN_CHECK(parents(c.path));
-    if (c.kind == change::removed) return writer.whiteout(c.path, 0);
+    if (c.kind == change::removed) return writer.whiteout(c.path, {});
     KILN_CHECK(writer.entry(c.directory, c.name, c.path, c.info));
     if (S_ISDIR(c.info.st_mode)) told.insert(c.path);
     return {};

@@ -10,12 +10,18 @@
 
 namespace kiln::store {
 
+/// How much of the files goes into the archive.
+enum class tar_detail {
+  image,  // what image layers hold
+  exact,  // also what builds can see: times to the nanosecond, access lists, the root directory itself
+};
+
 /// An overlayfs upper directory: whiteouts become `.wh.` entries, opaque directories `.wh..wh..opq`.
 status write_upper_tar(const std::filesystem::path& upper, bool user_namespace, byte_sink& out,
-                       const job_context& job);
+                       const job_context& job, tar_detail detail = tar_detail::image);
 
 /// What turns the tree `lower` into the tree `upper` (both plain directories).
 status write_difference_tar(const std::filesystem::path& lower, const std::filesystem::path& upper,
-                            byte_sink& out, const job_context& job);
+                            byte_sink& out, const job_context& job, tar_detail detail = tar_detail::image);
 
 }  // namespace kiln::store

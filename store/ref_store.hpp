@@ -87,6 +87,8 @@ class blob_provider {
   virtual ~blob_provider() = default;
   /// Blocking; resumes; verifies. Reports progress through the job.
   virtual status fetch(const descriptor& blob, blob_store& into, const job_context& job) = 0;
+  /// Whether it brings blobs from another node. A layer may have one such besides a lasting source.
+  virtual bool is_peer() const { return false; }
 };
 
 /// One layer of a flattened ref, bottom first.
@@ -94,6 +96,18 @@ struct layer_info {
   std::string id;                           // record id of the layer
   std::vector<layer_blob> blobs;            // known compressed forms, best first; may be empty
   std::shared_ptr<blob_provider> provider;  // where blobs not in the store come from; may be null
+  std::string description;
+  std::int64_t created_at_ns = 0;
+};
+
+/// One layer of a ref as it goes from node to node. What was made here has its own forms only once it was
+/// exported, and exporters on any node must see those and no others, so that images come out the same
+/// everywhere; on the way such a layer has a form of its own, which also keeps what images leave out.
+struct shipped_layer {
+  std::string origin;                   // its record on the node that made it; empty: it came as a blob
+  std::vector<layer_blob> blobs;        // its own forms, best first
+  std::optional<layer_blob> transport;  // what to unpack instead; never exported
+  std::optional<layer_blob> archive;    // what write_layer_tar() gives, where `transport` is another change
   std::string description;
   std::int64_t created_at_ns = 0;
 };
@@ -178,6 +192,18 @@ class ref_store {
   /// Writes the layer's difference to its parent as an uncompressed OCI layer tar (whiteouts as
   /// `.wh.` files), entries sorted, reproducible.
   virtual status write_layer_tar(std::string_view layer_id, byte_sink& out, const job_context& job) = 0;
+  /// The layers of a ref for another node, bottom first. Those that were made here get a transport form, once:
+  /// it is kept with the record and goes with it. Moves no bytes for lazy layers that have blobs of their own.
+  virtual result<std::vector<shipped_layer>> ship(const ref& r, const job_context& job) = 0;
+  /// The other end of ship(): a lazy layer on top of `parent`, or the record that is the same layer.
+  virtual result<ref> receive(const ref& parent, const shipped_layer& layer,
+                              std::shared_ptr<blob_provider> provider, const record_options& options) = 0;
+  /// Layers of the ref whose bytes are not here may come from this peer from now on.
+  virtual void offer(const ref& r, const std::shared_ptr<blob_provider>& peer) = 0;
+  /// Brings a blob of one of the ref's layers into the blob store from wherever that layer knows.
+  virtual status bring_blob(const ref& r, const digest& blob, const job_context& job) = 0;
+  /// Description and type of a record.
+  virtual record_options options_of(const ref& r) = 0;
   /// Remembers a compressed form of a layer whose bytes are in the blob store.
   virtual status add_layer_blob(std::string_view layer_id, const layer_blob& blob) = 0;
 

@@ -11,6 +11,7 @@
 #include "store/difference.hpp"
 #include "store/layer_tar.hpp"
 #include "store/mount.hpp"
+#include "store/sinks.hpp"
 #include "store/store_core.hpp"
 #include "store/unpack.hpp"
 #include "store/xattr.hpp"
@@ -192,39 +193,23 @@ result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_
 
 // ---------------------------------------------------------------- making snapshots
 
-namespace {
-
-/// The right to make a record's snapshot; others wait for it.
-class making_right {
- public:
-  static result<making_right> acquire(const record_ptr& r, const job_context& job) {
-    std::unique_lock lock(r->mutex);
-    if (!r->made.wait(lock, job.stop, [&r] { return !r->being_made; })) {
-      if (auto wanted = job.check(); !wanted) return std::move(wanted).error();
-    }
-    r->being_made = true;
-    return making_right(r);
+result<making_right> making_right::acquire(const record_ptr& r, const job_context& job) {
+  std::unique_lock lock(r->mutex);
+  if (!r->made.wait(lock, job.stop, [&r] { return !r->being_made; })) {
+    if (auto wanted = job.check(); !wanted) return std::move(wanted).error();
   }
-  making_right(making_right&& other) noexcept = default;
-  making_right& operator=(making_right&& other) noexcept {
-    std::swap(record_, other.record_);
-    return *this;
-  }
-  ~making_right() {
-    if (!record_) return;
-    {
-      std::lock_guard lock(record_->mutex);
-      record_->being_made = false;
-    }
-    record_->made.notify_all();
-  }
+  r->being_made = true;
+  return making_right(r);
+}
 
- private:
-  explicit making_right(record_ptr r) : record_(std::move(r)) {}
-  record_ptr record_;
-};
-
-}  // namespace
+making_right::~making_right() {
+  if (!record_) return;
+  {
+    std::lock_guard lock(record_->mutex);
+    record_->being_made = false;
+  }
+  record_->made.notify_all();
+}
 
 struct store_core::making {
   record_ptr r;
@@ -340,11 +325,23 @@ status store_core::make_one(making& m, const job_context& job) {
 /// Some form of the layer's blob that is in the store, fetching it if none is.
 result<layer_blob> store_core::fetch_blob(const record_ptr& r, const job_context& job) {
   std::vector<layer_blob> forms;
+  {
+    std::lock_guard lock(r->mutex);
+    forms = blobs_of(r->data, blob_form::transport);
+    auto own = blobs_of(r->data, blob_form::own);
+    forms.insert(forms.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
+  }
+  if (forms.empty())
+    return make_error(errc::not_found, "layer " + r->id + " has neither a snapshot nor a blob");
+  return bring(r, std::move(forms), job);
+}
+
+/// The first of these forms that is in the store, or can be brought there.
+result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob> forms, const job_context& job) {
   std::shared_ptr<blob_provider> provider;
   {
     std::lock_guard lock(r->mutex);
-    for (const auto& blob : r->data.blobs()) forms.push_back(from_stored(blob));
-    provider = r->provider;
+    provider = r->any_provider();
   }
   for (const auto& form : forms)
     if (auto info = blobs_->info(form.blob.digest); info.ok()) {
@@ -352,8 +349,6 @@ result<layer_blob> store_core::fetch_blob(const record_ptr& r, const job_context
       spdlog::warn("store: blob {} has a wrong size; dropping it", form.blob.digest.str());
       KILN_CHECK(blobs_->remove(form.blob.digest));
     }
-  if (forms.empty())
-    return make_error(errc::not_found, "layer " + r->id + " has neither a snapshot nor a blob");
   if (!provider)
     return make_error(errc::not_found, "blob " + forms[0].blob.digest.str() + " of layer " + r->id +
                                            " is not here and nothing is known to bring it");
@@ -381,8 +376,10 @@ status store_core::unpack_blob(making& m, const fs::path& target, bool onto_pare
     hashing_source hashed(*plain);
     unpack_options options;
     options.user_namespace = snapshots_->user_namespace();
+    // What was made elsewhere may hide things without having been sent with what it hides.
+    bool received = !m.r->copy().origin().empty();
     bool base = m.r->parents.empty();
-    options.on_whiteout = onto_parents || base || !snapshots_->layered() ? unpack_options::whiteouts::remove
+    options.on_whiteout = onto_parents || (base && !received) || !snapshots_->layered() ? unpack_options::whiteouts::remove
                                                                          : unpack_options::whiteouts::overlay;
     options.stop_if_parents_needed = !base && !onto_parents;
     auto failed = [&](error e) {
@@ -549,7 +546,7 @@ result<std::vector<mount_spec>> store_core::mounts(const record_ptr& r, const jo
     return make_error(errc::resource_exhausted, "a mount of " + std::to_string(layers.size()) +
                                                     " layers; overlayfs takes at most " +
                                                     std::to_string(limits::layers_per_mount));
-  bool whiteouts = layers.size() == 1 && !layers[0]->parents.empty();
+  bool whiteouts = layers.size() == 1 && (!layers[0]->parents.empty() || !layers[0]->copy().origin().empty());
   return std::vector{snapshots_->read_only(numbers_of(layers), whiteouts)};
 }
 
@@ -581,8 +578,8 @@ result<std::vector<layer_info>> store_core::layers(const record_ptr& r, const jo
     std::lock_guard lock(layer->mutex);
     layer_info info;
     info.id = layer->id;
-    for (const auto& blob : layer->data.blobs()) info.blobs.push_back(from_stored(blob));
-    info.provider = layer->provider;
+    info.blobs = blobs_of(layer->data, blob_form::own);
+    info.provider = layer->any_provider();
     info.description = layer->data.description();
     info.created_at_ns = layer->data.created_at_ns();
     infos.push_back(std::move(info));
@@ -594,6 +591,15 @@ status store_core::write_layer_tar(std::string_view layer_id, byte_sink& out, co
   KILN_TRY(auto r, load(std::string(layer_id)));
   if (r->kind() == record_kind::merge)
     return make_error(errc::invalid_argument, "record " + r->id + " is a merge, not one layer");
+  if (auto archives = blobs_of(r->copy(), blob_form::archive); !archives.empty()) {
+    KILN_TRY(auto form, bring(r, std::move(archives), job));
+    KILN_TRY(auto raw, blobs_->read(form.blob.digest));
+    auto plain = make_decompressor(std::move(raw));
+    checked_sink checked(out, job);
+    auto moved = store::copy(*plain, checked);
+    if (!moved.ok()) return std::move(moved).error().with_context("archive of layer " + r->id);
+    return {};
+  }
   if (snapshots_->layered()) {
     KILN_CHECK(ensure_layers({r}, job));
     return write_upper_tar(snapshots_->fs_of(r->snapshot()), snapshots_->user_namespace(), out, job);
@@ -630,10 +636,7 @@ status store_core::add_layer_blob(std::string_view layer_id, const layer_blob& b
   }
   modify(r, [chain, stored_blob = to_stored(blob)](stored::Record& data) {
     if (!chain.empty()) data.set_chain_id(chain);
-    for (const auto& b : data.blobs())
-      if (b.digest() == stored_blob.digest()) return;
-    *data.add_blobs() = stored_blob;
-    data.set_size(0);
+    add_blob(data, stored_blob);
   });
   return {};
 }

@@ -43,6 +43,37 @@ std::uint64_t record::snapshot() {
   return data.snapshot();
 }
 
+namespace {
+
+/// The peer first, which is near; then wherever else the blob can come from.
+class either_provider final : public blob_provider {
+ public:
+  either_provider(std::shared_ptr<blob_provider> near, std::shared_ptr<blob_provider> far)
+      : near_(std::move(near)), far_(std::move(far)) {}
+  status fetch(const descriptor& blob, blob_store& into, const job_context& job) override {
+    auto first = near_->fetch(blob, into, job);
+    if (first.ok()) return first;
+    KILN_CHECK(job.check());
+    auto second = far_->fetch(blob, into, job);
+    return second.ok() ? std::move(second) : std::move(first);
+  }
+
+ private:
+  std::shared_ptr<blob_provider> near_, far_;
+};
+
+}  // namespace
+
+std::shared_ptr<blob_provider> record::any_provider() const {
+  if (!peer || !provider) return peer ? peer : provider;
+  return std::make_shared<either_provider>(peer, provider);
+}
+
+void record::take_provider(std::shared_ptr<blob_provider> p) {
+  if (!p) return;
+  (p->is_peer() ? peer : provider) = std::move(p);
+}
+
 stored::Record record::copy() {
   std::lock_guard lock(mutex);
   return data;

@@ -26,6 +26,13 @@ namespace kiln::store {
 
 class store_core;
 
+/// What a blob of a layer is for.
+enum class blob_form : int {
+  own = 0,        // a form of the layer as registries and images know it
+  transport = 1,  // made for other nodes: the exact change, never exported
+  archive = 2,    // the image tar, where the transport form is another change than the one exported
+};
+
 enum class record_kind : int { layer = 0, merge = 1, diff = 2 };
 
 struct record {
@@ -44,6 +51,9 @@ struct record {
   /// Number of the snapshot on disk, 0 while there is none.
   std::uint64_t snapshot();
   stored::Record copy();
+  /// Call with `mutex` held: whatever may bring its blobs; null when nothing can.
+  std::shared_ptr<blob_provider> any_provider() const;
+  void take_provider(std::shared_ptr<blob_provider> p);
 
   const std::shared_ptr<store_core> core;
   const std::string id;
@@ -55,6 +65,7 @@ struct record {
   std::mutex mutex;  // guards the rest
   stored::Record data;
   std::shared_ptr<blob_provider> provider;
+  std::shared_ptr<blob_provider> peer;  // the node it came from last
   bool is_stored = false;  // the database has it, or will have
   std::int64_t uses = 0;   // how often a caller was given it, and when last
   std::int64_t last_used_ns = 0;
@@ -96,6 +107,14 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<std::vector<layer_info>> layers(const record_ptr& r, const job_context& job);
   status write_layer_tar(std::string_view layer_id, byte_sink& out, const job_context& job);
   status add_layer_blob(std::string_view layer_id, const layer_blob& blob);
+
+  // Other nodes (store_shipping.cpp).
+  result<std::vector<shipped_layer>> ship(const record_ptr& r, const job_context& job);
+  result<ref> receive(const ref& parent, const shipped_layer& layer, std::shared_ptr<blob_provider> provider,
+                      const record_options& options);
+  void offer(const record_ptr& r, const std::shared_ptr<blob_provider>& peer);
+  status bring_blob(const record_ptr& r, const digest& blob, const job_context& job);
+  record_options options_of(const record_ptr& r);
 
   // Space (store_space.cpp).
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters);
@@ -140,6 +159,14 @@ class store_core : public std::enable_shared_from_this<store_core> {
   record_ptr admit(stored::Record stored_record, std::vector<record_ptr> parents);
   stored::Record fresh(record_kind kind, const record_options& options);
   result<ref> derived(record_kind kind, std::vector<record_ptr> parents, const record_options& options);
+  result<record_ptr> find_chain(const std::string& chain);
+  result<ref> new_layer(const ref& parent, stored::Record record_data, std::shared_ptr<blob_provider> provider,
+                        record_ptr& existing);
+  static void add_blob(stored::Record& r, const stored::Blob& blob);
+  result<shipped_layer> ship_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
+                                   const job_context& job);
+  result<layer_blob> shipping_form(const record_ptr& r, blob_form form, const job_context& job);
+  result<layer_blob> bring(const record_ptr& r, std::vector<layer_blob> forms, const job_context& job);
   void store_record(const record_ptr& r, bool unsynced);
   void modify(const record_ptr& r, const std::function<void(stored::Record&)>& change);
   bool is_available(const record_ptr& r);
@@ -209,6 +236,22 @@ class store_core : public std::enable_shared_from_this<store_core> {
   std::jthread background_;
 };
 
+/// The right to make a record's snapshot, or a form of it; others wait for it.
+class making_right {
+ public:
+  static result<making_right> acquire(const record_ptr& r, const job_context& job);
+  making_right(making_right&& other) noexcept = default;
+  making_right& operator=(making_right&& other) noexcept {
+    std::swap(record_, other.record_);
+    return *this;
+  }
+  ~making_right();
+
+ private:
+  explicit making_right(record_ptr r) : record_(std::move(r)) {}
+  record_ptr record_;
+};
+
 /// Mounts specs below the store's temporary directory for as long as it lives.
 class scoped_mount {
  public:
@@ -224,7 +267,9 @@ class scoped_mount {
 };
 
 // Conversions between what is stored and what callers see.
-stored::Blob to_stored(const layer_blob& blob);
+stored::Blob to_stored(const layer_blob& blob, blob_form form = blob_form::own);
+/// The layer's blobs of one form.
+std::vector<layer_blob> blobs_of(const stored::Record& r, blob_form form);
 layer_blob from_stored(const stored::Blob& blob);
 usage_record usage_of(const stored::Record& r);
 

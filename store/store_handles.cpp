@@ -27,8 +27,9 @@ status copy_root_metadata(const std::filesystem::path& from, const std::filesyst
 
 }  // namespace
 
-stored::Blob to_stored(const layer_blob& blob) {
+stored::Blob to_stored(const layer_blob& blob, blob_form form) {
   stored::Blob out;
+  out.set_form(static_cast<int>(form));
   out.set_media_type(blob.blob.media_type);
   out.set_digest(blob.blob.digest.str());
   out.set_size(blob.blob.size);
@@ -53,7 +54,7 @@ layer_blob from_stored(const stored::Blob& blob) {
 bool store_core::is_available(const record_ptr& r) {
   for (const auto& layer : flatten(r)) {
     std::lock_guard lock(layer->mutex);
-    if (layer->data.snapshot() != 0 || layer->provider || layer->kind() != record_kind::layer) continue;
+    if (layer->data.snapshot() != 0 || layer->any_provider() || layer->kind() != record_kind::layer) continue;
     bool there =
         std::any_of(layer->data.blobs().begin(), layer->data.blobs().end(),
                     [this](const auto& blob) { return blobs_->has(digest::trusted(blob.digest())); });
@@ -212,53 +213,60 @@ result<ref> store_core::commit_copy(const mutable_ref& m, const record_options& 
   return ref(std::move(r));
 }
 
+/// The record known under that chain id; null when there is none.
+result<record_ptr> store_core::find_chain(const std::string& chain) {
+  {
+    std::lock_guard lock(mutex_);
+    if (auto found = live_chains_.find(chain); found != live_chains_.end())
+      if (auto r = found->second.lock()) return r;
+  }
+  std::string id;
+  KILN_CHECK(database_->read([&](const transaction& t) {
+    if (auto found = t.get(table::chains, key_part(chain))) id = *found;
+  }));
+  if (id.empty()) return record_ptr{};
+  auto loaded = load(id);
+  if (loaded.ok() || loaded.error().code != errc::not_found) return loaded;
+  return record_ptr{};
+}
+
+/// A lazy layer with a chain id. `existing` is set (and no ref returned) when there is one of that id.
+result<ref> store_core::new_layer(const ref& parent, stored::Record record_data,
+                                  std::shared_ptr<blob_provider> provider, record_ptr& existing) {
+  auto chain = record_data.chain_id();
+  KILN_TRY(existing, find_chain(chain));
+  if (existing) return ref();
+  std::vector<record_ptr> parents;
+  if (parent) parents.push_back(parent.get());
+  auto r = admit(std::move(record_data), std::move(parents));
+  r->take_provider(std::move(provider));
+  {
+    std::lock_guard lock(mutex_);
+    auto& slot = live_chains_[chain];
+    existing = slot.lock();
+    if (!existing) slot = r;
+  }
+  if (existing) return ref();
+  store_record(r, false);
+  return ref(std::move(r));
+}
+
 result<ref> store_core::layer(const ref& parent, layer_blob blob, std::shared_ptr<blob_provider> provider,
                               const record_options& options) {
   if (blob.diff_id.empty() || blob.blob.digest.empty())
     return make_error(errc::invalid_argument, "a layer needs the digest of its blob and of its content");
-  auto chain = chain_of(parent.get(), blob.diff_id.str());
+  auto record_data = fresh(record_kind::layer, options);
+  record_data.set_chain_id(chain_of(parent.get(), blob.diff_id.str()));
+  record_data.set_from_blob(true);
+  *record_data.add_blobs() = to_stored(blob);
   record_ptr existing;
-  {
-    std::lock_guard lock(mutex_);
-    if (auto found = live_chains_.find(chain); found != live_chains_.end()) existing = found->second.lock();
-  }
-  if (!existing) {
-    std::string id;
-    KILN_CHECK(database_->read([&](const transaction& t) {
-      if (auto found = t.get(table::chains, key_part(chain))) id = *found;
-    }));
-    if (!id.empty()) {
-      auto loaded = load(id);
-      if (loaded.ok()) existing = *std::move(loaded);
-      else if (loaded.error().code != errc::not_found) return std::move(loaded).error();
-    }
-  }
-  if (!existing) {
-    auto record_data = fresh(record_kind::layer, options);
-    record_data.set_chain_id(chain);
-    *record_data.add_blobs() = to_stored(blob);
-    std::vector<record_ptr> parents;
-    if (parent) parents.push_back(parent.get());
-    auto r = admit(std::move(record_data), std::move(parents));
-    r->provider = provider;
-    bool ours = true;
-    {
-      std::lock_guard lock(mutex_);
-      auto& slot = live_chains_[chain];
-      existing = slot.lock();
-      ours = existing == nullptr;
-      if (ours) slot = r;
-    }
-    if (ours) {
-      store_record(r, false);
-      return ref(std::move(r));
-    }
-  }
+  KILN_TRY(auto made, new_layer(parent, std::move(record_data), provider, existing));
+  if (!existing) return made;
   // The form that was asked for last comes first: an image keeps the blobs it came with.
   bool is_first = false;
   {
     std::lock_guard lock(existing->mutex);
-    if (provider) existing->provider = std::move(provider);
+    existing->take_provider(std::move(provider));
     existing->count_use();
     is_first = existing->data.blobs_size() > 0 && existing->data.blobs(0).digest() == blob.blob.digest.str();
   }

@@ -93,7 +93,12 @@ status tar_writer::header(const tar_entry& e) {
   }
   number("gid", static_cast<std::int64_t>(e.gid), f_gid);
   if (e.link.size() > f_link.width || !is_ascii(e.link)) pax += pax_record("linkpath", e.link);
-  number("mtime", e.mtime, f_mtime);
+  if (e.mtime_ns != 0 && e.mtime >= 0) {
+    auto fraction = std::to_string(1'000'000'000 + e.mtime_ns);
+    pax += pax_record("mtime", std::to_string(e.mtime) + "." + fraction.substr(1));
+  } else {
+    number("mtime", e.mtime, f_mtime);
+  }
   std::string_view prefix, rest;
   bool name_fits = is_ascii(e.name) && split_name(e.name, prefix, rest);
   if (!name_fits) {

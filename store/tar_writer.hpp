@@ -19,6 +19,7 @@ struct tar_entry {
   std::uint64_t gid = 0;
   std::int64_t size = 0;   // bytes of content that follow
   std::int64_t mtime = 0;  // seconds; before 1970 is possible
+  std::uint32_t mtime_ns = 0;  // further nanoseconds, when they matter
   std::string link = {};
   std::uint32_t device_major = 0;
   std::uint32_t device_minor = 0;

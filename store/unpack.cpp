@@ -65,6 +65,15 @@ archive_ptr new_reader(bool detect_compression) {
 
 std::string text_of(const char* narrow, const char* utf8) { return narrow ? narrow : utf8 ? utf8 : ""; }
 
+struct timespec mtime_of(archive_entry* e) {
+  struct timespec mtime {};
+  if (archive_entry_mtime_is_set(e)) {
+    mtime.tv_sec = archive_entry_mtime(e);
+    mtime.tv_nsec = archive_entry_mtime_nsec(e);
+  }
+  return mtime;
+}
+
 /// One archive being applied.
 class unpacker {
  public:
@@ -89,7 +98,7 @@ class unpacker {
   result<std::string> clean_name(std::string_view raw, std::string_view what) const;
   result<place> locate(const std::string& path, bool make_parents);
   status make_parents(const std::string& path, int depth = 0);
-  status whiteout(const std::string& directory, std::string_view name);
+  status whiteout(const std::string& directory, std::string_view name, const struct timespec& mtime);
   status opaque(const std::string& directory);
   status clear_place(const place& at, bool directory_comes);
   status make_node(archive* a, archive_entry* e, const std::string& path, place& at);
@@ -205,7 +214,7 @@ status unpacker::opaque(const std::string& directory) {
   return walker{*this}.clear(opened.get(), prefix, names);
 }
 
-status unpacker::whiteout(const std::string& directory, std::string_view name) {
+status unpacker::whiteout(const std::string& directory, std::string_view name, const struct timespec& mtime) {
   if (name == opaque_name) return opaque(directory);
   auto hidden = std::string(name.substr(whiteout_prefix.size()));
   if (hidden.rfind(".wh.", 0) == 0) return {};  // aufs' own bookkeeping
@@ -220,6 +229,11 @@ status unpacker::whiteout(const std::string& directory, std::string_view name) {
   KILN_CHECK(remove_tree(fd_path(at.parent.get()) + "/" + at.name));
   if (::mknodat(at.parent.get(), at.name.c_str(), S_IFCHR, ::makedev(0, 0)) != 0)
     return errno_error(errno, "mknod whiteout " + path);
+  KILN_CHECK(mark_whiteouts(at.parent.get(), options_.user_namespace));
+  // So that the layer, written again, is the same.
+  struct timespec times[2] = {mtime, mtime};
+  if (::utimensat(at.parent.get(), at.name.c_str(), times, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno_error(errno, "set times of whiteout " + path);
   return {};
 }
 
@@ -342,11 +356,7 @@ status unpacker::set_metadata(archive_entry* e, const std::string& path, const p
     auto set = set_xattr(dir, at.name, key, std::string(static_cast<const char*>(value), size));
     if (!set && !options_.xattrs_best_effort && set.error().code != errc::unimplemented) return set;
   }
-  struct timespec mtime {};
-  if (archive_entry_mtime_is_set(e)) {
-    mtime.tv_sec = archive_entry_mtime(e);
-    mtime.tv_nsec = archive_entry_mtime_nsec(e);
-  }
+  auto mtime = mtime_of(e);
   directory_times times{path, {mtime, mtime}};
   if (type == AE_IFDIR) {
     directories_.push_back(std::move(times));
@@ -378,7 +388,7 @@ status unpacker::apply(archive* a, archive_entry* e) {
       return {};
     }
     if (name == opaque_name) KILN_CHECK(in_context(make_parents(directory)));
-    return in_context(whiteout(directory, name));
+    return in_context(whiteout(directory, name, mtime_of(e)));
   }
   auto at = locate(path, true);
   if (!at.ok()) return outcome.needs_parents ? status{} : in_context(std::move(at).error());

@@ -84,4 +84,8 @@ bool is_overlay_xattr(std::string_view attribute) {
   return false;
 }
 
+status mark_whiteouts(int directory, bool user_namespace) {
+  return set_xattr(directory, ".", overlay_xattr(user_namespace, "origin"), "");
+}
+
 }  // namespace kiln::store

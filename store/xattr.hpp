@@ -22,4 +22,8 @@ std::string overlay_xattr(bool user_namespace, std::string_view suffix);
 /// Whether an attribute belongs to overlayfs or fuse-overlayfs, not to the file.
 bool is_overlay_xattr(std::string_view attribute);
 
+/// Tells the kernel that this directory of an upper directory holds whiteouts: one that is merged with none
+/// below would show them. (An origin of no size: copied up from somewhere unknown.)
+status mark_whiteouts(int directory, bool user_namespace);
+
 }  // namespace kiln::store

@@ -1,0 +1,85 @@
+// How other nodes' peer services are reached: who they are, over channels with mutual TLS. Thread-safe.
+// Knows nothing of refs or sessions.
+#pragma once
+
+#include <grpcpp/channel.h>
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <stop_token>
+#include <string>
+#include <string_view>
+
+#include "gateway/server.hpp"
+#include "messages/result.hpp"
+
+namespace kiln::gateway {
+
+/// Bytes of blobs that moved between this node and others, since start.
+struct peer_traffic {
+  std::atomic<std::int64_t> in{0};
+  std::atomic<std::int64_t> out{0};
+};
+
+/// One other node, as long as it is known under this address.
+struct peer {
+  std::string node;
+  std::string address;  // host:port
+  std::shared_ptr<grpc::Channel> channel;
+  std::stop_source gone;  // asked to stop once the node is erased or has moved: ends what is under way
+};
+
+class peer_directory {
+ public:
+  /// `self`: the name of this node. invalid_argument unless certificate, key and authority can all be read.
+  /// Peers are checked to have a certificate of that authority; their names in it do not matter.
+  static result<std::shared_ptr<peer_directory>> make(std::string self, const tls_files& tls);
+
+  const std::string& self() const { return self_; }
+  /// A node is (or has moved) there; a no-op when that is known.
+  void put(const std::string& node, const std::string& address);
+  /// A node is gone: calls to it end.
+  void erase(const std::string& node);
+  /// Null when there is no such node.
+  std::shared_ptr<peer> find(std::string_view node) const;
+
+  peer_traffic& traffic() { return *traffic_; }
+  const std::shared_ptr<peer_traffic>& shared_traffic() const { return traffic_; }
+
+ private:
+  peer_directory(std::string self, std::shared_ptr<grpc::ChannelCredentials> credentials)
+      : self_(std::move(self)), credentials_(std::move(credentials)) {}
+
+  const std::string self_;
+  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
+  const std::shared_ptr<peer_traffic> traffic_ = std::make_shared<peer_traffic>();
+  mutable std::mutex mutex_;
+  std::map<std::string, std::shared_ptr<peer>, std::less<>> peers_;
+};
+
+/// The certificate, key and authority of a node, all there.
+struct tls_texts {
+  std::string cert, key, ca;
+};
+result<tls_texts> read_node_tls(const tls_files& files);
+
+/// Stops when any of several tokens does.
+class any_stop {
+ public:
+  any_stop(std::stop_token a, std::stop_token b)
+      : a_(std::move(a), forward{source_}), b_(std::move(b), forward{source_}) {}
+  std::stop_token token() const { return source_.get_token(); }
+
+ private:
+  struct forward {
+    std::stop_source source;
+    void operator()() { source.request_stop(); }
+  };
+  std::stop_source source_;
+  std::stop_callback<forward> a_, b_;
+};
+
+}  // namespace kiln::gateway
