@@ -1,16 +1,20 @@
 #include "apps/cluster_setup.hpp"
 
 #include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 #include <random>
 #include <set>
 #include <thread>
 
+#include <caf/io/basp_broker.hpp>
 #include <caf/io/middleman.hpp>
 #include <caf/openssl/all.hpp>
 #include <openssl/err.h>
@@ -92,6 +96,42 @@ result<unique_fd> connect_by(const addrinfo& a, clock::time_point deadline) {
   getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &failed, &size);
   if (failed != 0) return make_error(errc::unavailable, strerror(failed));
   return fd;
+}
+
+/// Port and numeric host of one end of a socket; port 0 when it is no such socket.
+std::pair<std::string, std::uint16_t> end_of(int fd, int (*name_of)(int, sockaddr*, socklen_t*)) {
+  sockaddr_storage a{};
+  socklen_t size = sizeof a;
+  char host[NI_MAXHOST] = {}, port[NI_MAXSERV] = {};
+  if (name_of(fd, reinterpret_cast<sockaddr*>(&a), &size) != 0) return {"", 0};
+  if (a.ss_family != AF_INET && a.ss_family != AF_INET6) return {"", 0};
+  if (getnameinfo(reinterpret_cast<sockaddr*>(&a), size, host, sizeof host, port, sizeof port,
+                  NI_NUMERICHOST | NI_NUMERICSERV) != 0)
+    return {"", 0};
+  return {host, static_cast<std::uint16_t>(std::atoi(port))};
+}
+
+/// Lets the kernel end a connection of ours whose other end is silent for `limit`: CAF keeps its sockets to itself
+/// and waits for ever. Connections that come in inherit it from the listening socket.
+void limit_waiting(const std::function<bool(int fd)>& is_meant, std::chrono::milliseconds limit) {
+  std::error_code ignored;
+  for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd", ignored)) {
+    int fd = std::atoi(entry.path().filename().c_str());
+    if (!is_meant(fd)) continue;
+    int on = 1;
+    auto seconds = static_cast<int>(std::max<std::int64_t>(1, limit.count() / 1000));
+    auto milliseconds = static_cast<unsigned>(limit.count());
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &seconds, sizeof seconds);
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &seconds, sizeof seconds);
+    setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &milliseconds, sizeof milliseconds);
+  }
+}
+
+bool is_listening(int fd) {
+  int listening = 0;
+  socklen_t size = sizeof listening;
+  return getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) == 0 && listening;
 }
 
 struct ssl_free {
@@ -197,9 +237,9 @@ void cluster_setup::configure(caf::actor_system_config& config) const {
   config.openssl_certificate = path_of(cert_copy_);
   config.openssl_key = path_of(key_copy_);
   config.openssl_cafile = path_of(ca_copy_);
-  // Our own beats end links; CAF's close the connections of nodes that froze.
-  config.set("middleman.heartbeat-interval", caf::timespan{config_.beat_interval_ns});
-  config.set("middleman.connection-timeout", caf::timespan{cfg::connection_dead_factor * config_.dead_after_ns});
+  // Not CAF's heartbeats: with those on, 0.17.6 drops established connections when a new one comes in. Our own
+  // beats end links, and the kernel ends connections on which nothing is acknowledged (limit_waiting).
+  config.set("middleman.heartbeat-interval", caf::timespan{0});
 }
 
 actors::cluster_options cluster_setup::options(caf::actor_system& system, types::WorkerRecord record) {
@@ -221,9 +261,13 @@ actors::cluster_options cluster_setup::options(caf::actor_system& system, types:
 
 caf::expected<caf::actor> cluster_setup::start(caf::actor_system& system, const actors::cluster_options& options) {
   auto manager = system.openssl_manager().actor_handle();
-  // The port belongs to the actor before, which is gone: in order, because both go to the same actor.
   caf::scoped_actor self{system};
-  if (published_) self->send(manager, caf::unpublish_atom::value, published_, listen_.port);
+  // The port still belongs to the actor before, which is gone. Its owner is asked itself: the manager passes
+  // this on without waiting.
+  if (published_)
+    self->request(system.middleman().named_broker<caf::io::basp_broker>(caf::atom("BASP")), caf::infinite,
+                  caf::unpublish_atom::value, published_, listen_.port)
+        .receive([] {}, [](const caf::error&) {});
   auto spawned = system.spawn(actors::cluster, options);
   published_ = spawned.address();
   caf::expected<caf::actor> out = caf::actor_cast<caf::actor>(spawned);
@@ -235,7 +279,13 @@ caf::expected<caf::actor> cluster_setup::start(caf::actor_system& system, const 
                  out = to_caf(make_error(errc::unavailable, "listening at " + join_host_port(listen_.host, listen_.port) +
                                                                 ": " + system.render(e)));
                });
+  limit_waiting([&](int fd) { return is_listening(fd) && end_of(fd, getsockname).second == listen_.port; },
+                silence_limit());
   return out;
+}
+
+std::chrono::milliseconds cluster_setup::silence_limit() const {
+  return std::chrono::milliseconds{cfg::connection_dead_factor * config_.dead_after_ns / 1'000'000};
 }
 
 void cluster_setup::stop() {
@@ -269,6 +319,8 @@ result<cluster_actor> cluster_setup::dial(caf::actor_system& system, const std::
               }
             },
             [&](const caf::error& e) { out = make_error(errc::unavailable, system.render(e)); });
+    limit_waiting([&](int fd) { return end_of(fd, getpeername) == std::pair{numeric_host(*a), where->port}; },
+                  silence_limit());
     return out;
   }
   return why;

@@ -3,6 +3,8 @@
 // supervision tree.
 #pragma once
 
+#include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -46,6 +48,8 @@ class cluster_setup {
 
  private:
   cluster_setup() = default;
+  /// After which a connection on which nothing comes back is ended by the kernel.
+  std::chrono::milliseconds silence_limit() const;
   result<cluster_actor> dial(caf::actor_system& system, const std::string& address) const;
 
   struct probe_context;

@@ -28,7 +28,7 @@ constexpr nanoseconds drain_grace = std::chrono::minutes{10};
 constexpr nanoseconds drain_grace_min = milliseconds{0};
 constexpr nanoseconds drain_grace_max = std::chrono::hours{24};
 
-/// CAF's own heartbeats, which close connections to frozen nodes: `dead_after` times this. 1 – 10.
+/// A connection on which nothing is acknowledged for `dead_after` times this is ended by the kernel. 1 – 10.
 constexpr int connection_dead_factor = 2;
 /// Reaching a node: TCP, TLS and its first word. 100 ms – 30 s.
 constexpr milliseconds dial_time{3'000};

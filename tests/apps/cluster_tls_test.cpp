@@ -15,7 +15,7 @@
 #include "apps/cluster_setup.hpp"
 #include "messages/actor_error.hpp"
 #include "store/unique_fd.hpp"
-#include "support/temp_dir.hpp"
+#include "../support/temp_dir.hpp"
 
 using namespace kiln;
 using namespace std::chrono_literals;

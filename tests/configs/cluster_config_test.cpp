@@ -5,7 +5,7 @@
 #include "configs/certificates.hpp"
 #include "configs/daemon_config.hpp"
 #include "messages/cluster_text.hpp"
-#include "support/temp_dir.hpp"
+#include "../support/temp_dir.hpp"
 
 using namespace kiln;
 using namespace kiln::configs;
