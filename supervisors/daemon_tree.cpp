@@ -66,7 +66,7 @@ caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
   if (o.cluster) {
     child_spec spec;
     spec.id = actors::cluster_name;
-    spec.start = [start = o.cluster](caf::event_based_actor* parent, const caf::message&) {
+    spec.start = [start = o.cluster](caf::event_based_actor* parent, const caf::message&) -> caf::expected<caf::actor> {
       return start(parent->system());
     };
     // A supervisor of its own: builds that run need not end with the links.

@@ -26,7 +26,7 @@ struct tree_options {
   actors::build_graph_options build_graph;
   actors::build_options build;  // what every build shares; its request is filled in
   /// Starts this node's part in a cluster; unset: the node is alone.
-  std::function<caf::expected<caf::actor>(caf::actor_system&)> cluster;
+  std::function<caf::actor(caf::actor_system&)> cluster;
 };
 
 /// Registry name of the supervisor that adopts session actors.
