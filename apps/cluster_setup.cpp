@@ -11,6 +11,7 @@
 #include <caf/io/basp_broker.hpp>
 #include <caf/io/middleman.hpp>
 
+#include "apps/basp_frames.hpp"
 #include "configs/version.hpp"
 #include "messages/actor_error.hpp"
 
@@ -58,6 +59,11 @@ result<std::unique_ptr<cluster_setup>> cluster_setup::make(const configs::daemon
   relay.handshake_time = cfg::dial_time;
   relay.silence = std::chrono::milliseconds{cfg::connection_dead_factor * c.dead_after_ns / 1'000'000};
   relay.connections_max = 2 * cfg::peers_max;
+  relay.judge = [] {
+    return [frames = basp_frames(cfg::message_bytes_max)](const char* data, std::size_t size) mutable {
+      return frames.pass(data, size);
+    };
+  };
   KILN_TRY(s->relay_, tls_relay::open(std::move(relay)));
   s->dials_ = std::make_shared<actors::job_pool>(cfg::dial_threads);
   return s;

@@ -31,6 +31,7 @@ using clock = std::chrono::steady_clock;
 constexpr std::size_t buffer_bytes = 64 << 10;  // each way of a connection
 constexpr int rounds_max = 16;                  // of one connection before the others have their turn
 constexpr int listen_backlog = 128;
+constexpr std::chrono::seconds refusal_log_interval{10};
 constexpr std::chrono::milliseconds accept_pause{100};  // when there are no descriptors left
 
 struct ssl_free {
@@ -159,6 +160,7 @@ struct connection {
   bool shaking_hands = false;
   clock::time_point deadline;  // of the handshake
   buffer in, out;              // from and to the network
+  std::function<bool(const char*, std::size_t)> judge;
   bool wants_read = true;      // what TLS waits for
   bool wants_write = false;
   bool net_gone = false;       // hung up: not polled any more
@@ -181,6 +183,8 @@ struct tls_relay::core {
   std::list<connection> open;  // the thread's own from here on
   std::size_t shaking_hands = 0;
   clock::time_point accept_after;
+  std::string refusal;  // the last that was logged
+  clock::time_point refused_at;
   std::thread thread;
 
   void call() {
@@ -261,7 +265,7 @@ struct tls_relay::core {
     return static_cast<int>(std::max<std::int64_t>(0, std::chrono::ceil<std::chrono::milliseconds>(until - now).count()));
   }
 
-  bool may_accept() const { return take && shaking_hands < o.handshakes_max && open.size() < o.connections_max; }
+  bool may_accept() const { return take && open.size() < o.connections_max; }
 
   void accept_some() {
     while (may_accept() && accept_after <= clock::now()) {
@@ -278,7 +282,11 @@ struct tls_relay::core {
       c.net = std::move(fd);
       c.shaking_hands = true;
       c.deadline = clock::now() + o.handshake_time;
-      ++shaking_hands;
+      if (++shaking_hands > o.handshakes_max) {
+        // A handshake takes milliseconds: who has had the longest is the least likely to mean it.
+        open.erase(std::find_if(open.begin(), open.end(), [](const connection& old) { return old.shaking_hands; }));
+        --shaking_hands;
+      }
       open.push_back(std::move(c));
     }
   }
@@ -301,6 +309,10 @@ struct tls_relay::core {
         int n = SSL_read(c.ssl.get(), c.in.space(), static_cast<int>(buffer_bytes));
         if (n > 0) {
           c.in.fill(static_cast<std::size_t>(n));
+          if (c.judge && !c.judge(c.in.data(), static_cast<std::size_t>(n))) {
+            spdlog::warn("cluster: a connection is ended: what comes over it is no message, or too long");
+            return false;
+          }
           moved = true;
         } else if (!wait_for_tls(c, n)) {
           return false;
@@ -354,7 +366,7 @@ struct tls_relay::core {
     int n = SSL_do_handshake(c.ssl.get());
     if (n != 1) {
       if (wait_for_tls(c, n)) return true;
-      spdlog::info("cluster: a connection is refused: {}", ssl_reason(c.ssl.get()));
+      log_refusal(ssl_reason(c.ssl.get()));
       return false;
     }
     auto other = make_plain(c);
@@ -368,11 +380,21 @@ struct tls_relay::core {
     return true;
   }
 
+  /// One line for many who fail alike.
+  void log_refusal(const std::string& reason) {
+    auto now = clock::now();
+    if (reason == refusal && now - refused_at < refusal_log_interval) return;
+    spdlog::info("cluster: a connection is refused: {}", reason);
+    refusal = reason;
+    refused_at = now;
+  }
+
   /// The local side of a connection; its other end.
-  static result<unique_fd> make_plain(connection& c) {
+  result<unique_fd> make_plain(connection& c) const {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) return errno_error(errno, "socketpair");
     c.plain = unique_fd{pair[0]};
+    if (o.judge) c.judge = o.judge();
     return unique_fd{pair[1]};
   }
 
@@ -443,7 +465,7 @@ result<unique_fd> tls_relay::connect(const std::string& address, std::chrono::mi
       why = std::move(dialled).error();
       continue;
     }
-    KILN_TRY(auto out, core::make_plain(*dialled));
+    KILN_TRY(auto out, core_->make_plain(*dialled));
     {
       std::lock_guard lock(core_->mutex);
       core_->arrived.push_back(*std::move(dialled));

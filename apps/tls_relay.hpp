@@ -25,7 +25,9 @@ struct tls_relay_options {
   /// A connection on which nothing is acknowledged for so long ends.
   std::chrono::milliseconds silence{6'000};
   std::size_t connections_max = 512;
-  std::size_t handshakes_max = 64;  // of those who come in; more wait to be accepted
+  std::size_t handshakes_max = 64;  // of those who come in; the oldest gives way to one more
+  /// Makes a judge of one connection: sees all bytes that come in, in order, and ends it by false. May be null.
+  std::function<std::function<bool(const char* data, std::size_t size)>()> judge;
 };
 
 class tls_relay {

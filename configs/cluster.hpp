@@ -53,6 +53,7 @@ constexpr std::size_t name_bytes_max = 64;     // of a node
 constexpr std::size_t address_bytes_max = 280;  // host:port
 constexpr std::size_t record_bytes_max = 1 << 20;  // of a worker's description
 constexpr std::int32_t slots_max = 4096;
+constexpr std::size_t message_bytes_max = 64u << 20;  // of one message between nodes; 1 MiB – 1 GiB
 constexpr std::size_t reason_bytes_max = 512;
 constexpr std::size_t door_clients_max = 65'536;  // actors of one other node with work or pins here
 
