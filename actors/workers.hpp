@@ -1,9 +1,10 @@
-// What ListWorkers tells. Owns nothing; asks the worker each time. May be asked for the list; a worker
-// that is down is an empty list.
+// What ListWorkers tells: the worker of this node first, then those of the other nodes that are up. Owns nothing;
+// asks each time. May be asked for the list; a worker that is down is not on it.
 #pragma once
 
 #include "actors/handles.hpp"
 #include "actors/peers.hpp"
+#include "messages/actor_cluster.hpp"
 #include "messages/actor_interfaces.hpp"
 
 namespace kiln::actors {

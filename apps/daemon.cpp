@@ -9,6 +9,7 @@
 #include <caf/all.hpp>
 #include <spdlog/spdlog.h>
 
+#include "apps/cluster_setup.hpp"
 #include "configs/daemon.hpp"
 #include "configs/version.hpp"
 #include "configs/containers.hpp"
@@ -40,6 +41,12 @@ struct actor_config : caf::actor_system_config {
     add_message_types<caf::id_block::kiln_containers>();
   }
 };
+
+std::int64_t disk_free(const std::string& path) {
+  struct statvfs info;
+  if (statvfs(path.c_str(), &info) != 0) return 0;
+  return static_cast<std::int64_t>(info.f_bavail) * static_cast<std::int64_t>(info.f_frsize);
+}
 
 std::int64_t disk_size(const std::string& path) {
   struct statvfs info;
@@ -100,6 +107,8 @@ struct daemon::parts {
       static_cast<unsigned>(configs::containers::processes_max) * configs::containers::threads_per_process);
   std::shared_ptr<job_pool> frontend_pool = std::make_shared<job_pool>(configs::frontend_threads_max);
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
+  std::unique_ptr<cluster_setup> cluster;  // null: this node is alone
+  std::shared_ptr<std::atomic<int>> running_builds = std::make_shared<std::atomic<int>>(0);
   actor_config caf_config;
   std::unique_ptr<caf::actor_system> system;
   caf::actor root;
@@ -134,6 +143,7 @@ struct daemon::parts {
     labels[prefix + "snapshotter"] = std::string(store::to_string(refs->snapshotter()));
     if (!config.oci.apparmor_profile.empty())
       labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;
+    if (cluster) labels[actors::node_label] = cluster->node_name();
     for (const auto& [key, value] : config.oci.labels) labels[key] = value;
     if (config.oci.platforms.empty()) {
       to_proto(host_platform(), *record.add_platforms());
@@ -233,12 +243,30 @@ struct daemon::parts {
     tree.build.frontend_threads = frontend_pool;
     tree.build.io = io_pool;
 
+    if (cluster) cluster->configure(caf_config);
     system = std::make_unique<caf::actor_system>(caf_config);
+    if (cluster) {
+      auto options = cluster->options(*system, record);
+      options.worker = [peers] { return peers.worker(); };
+      options.keys = &refs->keys();
+      options.io = io_pool;
+      options.counters = [this] {
+        node_load load;
+        load.refs = static_cast<std::int64_t>(refs->record_count());
+        load.disk_free = disk_free(config.root);
+        return load;
+      };
+      options.coordinates = [running = running_builds] { return running->load() > 0; };
+      tree.cluster = [this, options](caf::actor_system& s) { return cluster->start(s, options); };
+    }
     root = supervision::spawn_daemon_tree(*system, std::move(tree));
     caf::scoped_actor self{*system};
     status up;
     // Root answers once it has run its start; the nested supervisors then start theirs on their own.
-    for (auto name : {peers.builds_name, peers.history_name, peers.workers_name, supervision::sessions_name})
+    std::vector<std::string> awaited{peers.builds_name, peers.history_name, peers.workers_name,
+                                     supervision::sessions_name};
+    if (cluster) awaited.push_back(actors::cluster_name);
+    for (const auto& name : awaited)
       while (!registry->get(name)) {
         self->request(root, caf::infinite, supervision::children_atom::value)
             .receive([](const std::vector<supervision::child_report>&) {},
@@ -268,6 +296,23 @@ struct daemon::parts {
                                           {inputs.network_host, inputs.security_insecure}, std::move(job));
   }
 
+  /// Other nodes place no new work here from now on.
+  void drain_node() {
+    if (auto handle = registry->get<cluster_actor>(actors::cluster_name)) caf::anon_send(handle, drain_atom::value);
+  }
+
+  /// Waits until what other nodes have here is done; false when it is not in time.
+  bool wait_drained(std::chrono::steady_clock::time_point until) {
+    auto handle = registry->get<cluster_actor>(actors::cluster_name);
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
+    if (!handle || left.count() <= 0) return true;
+    bool clean = false;
+    caf::scoped_actor self{*system};
+    self->request(handle, left, drain_atom::value, done_atom::value)
+        .receive([&](bool done) { clean = done; }, [](const caf::error&) {});
+    return clean;
+  }
+
   /// Root's end while nobody is stopping it is the daemon's failure.
   void watch_root() {
     system->spawn<caf::hidden>([root = root, this](caf::event_based_actor* watcher) {
@@ -290,6 +335,10 @@ struct daemon::parts {
     s.cache_manager = [peers] { return peers.cache_manager(); };
     s.history = [peers] { return peers.history(); };
     s.containers = [registry = registry] { return registry->get<containers_actor>(actors::containers_name); };
+    s.running_builds = running_builds;
+    if (cluster) s.cluster = [registry = registry] { return registry->get<cluster_actor>(actors::cluster_name); };
+    if (cluster && cluster->role() == node_role::worker)
+      s.no_builds = "node " + cluster->node_name() + " only works for other nodes: send builds to one of those";
     s.sessions = sessions;
     s.spawn_session = [this](session_options options) {
       auto spawned = system->spawn(session, std::move(options));
@@ -317,6 +366,9 @@ daemon::~daemon() {
 result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& config) {
   std::unique_ptr<daemon> d{new daemon(std::make_unique<parts>())};
   d->parts_->config = config;
+  if (config.cluster.on()) {
+    KILN_TRY(d->parts_->cluster, cluster_setup::make(config, host_name()));
+  }
   KILN_CHECK(d->parts_->open_state());
   KILN_CHECK(d->parts_->start_actors());
   KILN_CHECK(d->parts_->serve());
@@ -327,12 +379,16 @@ int daemon::failure_fd() const { return parts_->failure.get(); }
 
 void daemon::stop(std::chrono::milliseconds grace) {
   auto& p = *parts_;
+  auto until = std::chrono::steady_clock::now() + grace;
+  if (p.cluster && p.system) p.drain_node();
   if (p.server) {
     if (!p.server->drain(grace))
       spdlog::warn("builds were still running after {} ms and are cancelled", grace.count());
     p.server->shutdown();
     p.server.reset();
   }
+  if (p.cluster && p.system && !p.wait_drained(until))
+    spdlog::warn("other nodes still had work here and place it again");
   p.stopping = true;
   if (p.root) {
     caf::anon_send_exit(p.root, caf::exit_reason::user_shutdown);
@@ -340,6 +396,7 @@ void daemon::stop(std::chrono::milliseconds grace) {
   }
   if (p.system) {
     p.system->await_all_actors_done();
+    if (p.cluster) p.cluster->stop();
     p.system.reset();
   }
   // Jobs that were told to stop end on their threads; then nothing uses the state any more.

@@ -38,6 +38,9 @@ struct runner {
   status operator()(const monitor_flags& f) const { return run_monitor(global, f, interrupts); }
   status operator()(const get_flags& f) const { return run_get(global, f, interrupts); }
   status operator()(const ctl_flags& f) const { return run_ctl(global, f, interrupts); }
+  status operator()(const cluster_flags& f) const { return run_cluster(global, f, interrupts); }
+  status operator()(const cluster_drain_flags& f) const { return run_cluster_drain(global, f, interrupts); }
+  status operator()(const cluster_certs_flags& f) const { return run_cluster_certs(f); }
   status operator()(const dump_llb_flags& f) const { return run_dump_llb(f); }
   status operator()(const dump_metadata_flags& f) const { return run_dump_metadata(f); }
 };

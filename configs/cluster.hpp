@@ -28,7 +28,7 @@ constexpr nanoseconds drain_grace = std::chrono::minutes{10};
 constexpr nanoseconds drain_grace_min = milliseconds{0};
 constexpr nanoseconds drain_grace_max = std::chrono::hours{24};
 
-/// CAF's own heartbeats, which close connections to frozen nodes: `dead_after` times this. 1 – 10.
+/// A connection on which nothing is acknowledged for `dead_after` times this is ended by the kernel. 1 – 10.
 constexpr int connection_dead_factor = 2;
 /// Reaching a node: TCP, TLS and its first word. 100 ms – 30 s.
 constexpr milliseconds dial_time{3'000};
@@ -53,6 +53,7 @@ constexpr std::size_t name_bytes_max = 64;     // of a node
 constexpr std::size_t address_bytes_max = 280;  // host:port
 constexpr std::size_t record_bytes_max = 1 << 20;  // of a worker's description
 constexpr std::int32_t slots_max = 4096;
+constexpr std::size_t message_bytes_max = 64u << 20;  // of one message between nodes; 1 MiB – 1 GiB
 constexpr std::size_t reason_bytes_max = 512;
 constexpr std::size_t door_clients_max = 65'536;  // actors of one other node with work or pins here
 

@@ -72,14 +72,23 @@ grpc::ServerUnaryReactor* control_service::Solve(grpc::CallbackServerContext*,
                                                  ctl::SolveResponse* response) {
   auto call = unary_call<ctl::SolveResponse>::make("Control/Solve", response);
   auto* reactor = call.get();
+  if (!services_.no_builds.empty()) {
+    call->fail(make_error(errc::failed_precondition, services_.no_builds));
+    return reactor;
+  }
   auto inside = solves_.enter();
   if (!inside) {
     call->fail(make_error(errc::unavailable, "the daemon is shutting down"));
     return reactor;
   }
+  std::shared_ptr<void> counted;
+  if (auto running = services_.running_builds) {
+    ++*running;
+    counted = std::shared_ptr<void>(nullptr, [running](void*) { --*running; });
+  }
   auto report = std::make_shared<solve_report>(request->ref());
   auto builds = services_.builds();
-  call->on_finish([report, inside, builds, ref = request->ref()](const error* e) {
+  call->on_finish([report, inside, counted, builds, ref = request->ref()](const error* e) {
     if (!e) return report->succeeded();
     report->failed(*e);
     if (e->code == errc::cancelled && builds) caf::anon_send(builds, cancel_atom::value, ref);

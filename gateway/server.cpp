@@ -12,6 +12,7 @@
 #include "gateway/bridge_service.hpp"
 #include "gateway/blocking_pool.hpp"
 #include "gateway/call_gate.hpp"
+#include "gateway/cluster_service.hpp"
 #include "gateway/content_service.hpp"
 #include "gateway/control_service.hpp"
 #include "gateway/health_service.hpp"
@@ -56,7 +57,8 @@ std::vector<std::string> service_names(bool content) {
                                  "grpc.health.v1.Health",
                                  "grpc.reflection.v1.ServerReflection",
                                  "grpc.reflection.v1alpha.ServerReflection",
-                                 "opentelemetry.proto.collector.trace.v1.TraceService"};
+                                 "opentelemetry.proto.collector.trace.v1.TraceService",
+                                 "kiln.v1.Cluster"};
   if (content) names.push_back("containerd.services.content.v1.Content");
   return names;
 }
@@ -69,6 +71,7 @@ class server_impl final : public server {
       : services_(s),
         control_(services_, pump_, solves_),
         bridge_(*services_.system, services_.builds, services_.containers),
+        cluster_(services_),
         health_(as_set(service_names(services_.blobs))),
         reflection_(service_names(services_.blobs)),
         reflection_alpha_(service_names(services_.blobs)) {
@@ -103,6 +106,7 @@ class server_impl final : public server {
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, cfg::metadata_bytes_max);
     builder.RegisterService(&control_);
     builder.RegisterService(&bridge_);
+    builder.RegisterService(&cluster_);
     builder.RegisterService(&health_);
     builder.RegisterService(&reflection_);
     builder.RegisterService(&reflection_alpha_);
@@ -145,6 +149,7 @@ class server_impl final : public server {
   call_gate solves_;
   control_service control_;
   bridge_service bridge_;
+  cluster_service cluster_;
   health_service health_;
   reflection_service reflection_;
   reflection_alpha_service reflection_alpha_;

@@ -1,12 +1,14 @@
 // What the gateway stands in front of: doors to the actors of this node, and what it says of itself.
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
 
 #include "gateway/ask.hpp"
 #include "gateway/session_tunnel.hpp"
+#include "messages/actor_cluster.hpp"
 #include "messages/actor_containers.hpp"
 
 namespace kiln::store {
@@ -23,6 +25,11 @@ struct services {
   door<cache_manager_actor> cache_manager;
   door<history_actor> history;
   door<containers_actor> containers;  // unset: gateway clients get no containers
+  door<cluster_actor> cluster;          // unset: this node is alone
+  /// Why this node takes no builds; empty when it does.
+  std::string no_builds;
+  /// Counts the builds under way; may be null.
+  std::shared_ptr<std::atomic<int>> running_builds;
   std::shared_ptr<session_registry> sessions;
   /// Spawns the actor of a session, normally under the sessions' supervisor; a plain spawn when unset.
   session_spawner spawn_session;

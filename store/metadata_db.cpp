@@ -87,6 +87,11 @@ void transaction::scan(table t, std::string_view prefix,
   }
 }
 
+std::size_t transaction::count(table t) const {
+  MDB_stat stat{};
+  return mdb_stat(handle_, tables_[static_cast<unsigned>(t)], &stat) == 0 ? stat.ms_entries : 0;
+}
+
 bool transaction::any(table t, std::string_view prefix) const {
   bool found = false;
   scan(t, prefix, [&found](auto, auto) {

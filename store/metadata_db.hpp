@@ -57,6 +57,8 @@ class transaction {
   void scan(table t, std::string_view prefix,
             const std::function<bool(std::string_view key, std::string_view value)>& visit) const;
   bool any(table t, std::string_view prefix) const;
+  /// Entries of a table.
+  std::size_t count(table t) const;
 
  private:
   friend class metadata_db;

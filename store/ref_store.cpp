@@ -111,6 +111,11 @@ class core_ref_store final : public ref_store {
     return core_->values(bucket);
   }
 
+  std::size_t record_count() override {
+    std::size_t count = 0;
+    auto s = core_->database().read([&](const transaction& t) { count = t.count(table::records); });
+    return s.ok() ? count : 0;
+  }
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) override {
     return core_->disk_usage(filters);
   }

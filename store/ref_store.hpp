@@ -215,6 +215,8 @@ class ref_store {
   virtual status set_value(std::string_view bucket, std::string_view key, std::string_view value) = 0;
   virtual status erase_value(std::string_view bucket, std::string_view key) = 0;
   virtual std::vector<std::pair<std::string, std::string>> values(std::string_view bucket) = 0;
+  /// How many records there are at rest. Cheap.
+  virtual std::size_t record_count() = 0;
 
   // Space.
   virtual result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) = 0;

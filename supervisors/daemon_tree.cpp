@@ -1,6 +1,7 @@
 #include "supervisors/daemon_tree.hpp"
 
 #include "actors/builds.hpp"
+#include "actors/cluster.hpp"
 #include "actors/workers.hpp"
 #include "messages/actor_error.hpp"
 
@@ -61,9 +62,20 @@ caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
                             registry};
   supervisor_options sessions{sessions_name, strategy::simple_one_for_one, leaf_intensity, leaf_period,
                               {session_template()}, registry};
-  return spawn_supervisor(system, {"root", strategy::rest_for_one, root_intensity, root_period,
-                                   {nested(std::move(storage)), nested(std::move(workers)), nested(std::move(solver)),
-                                    nested(std::move(sessions))},
+  std::vector<child_spec> children{nested(std::move(storage)), nested(std::move(workers))};
+  if (o.cluster) {
+    child_spec spec;
+    spec.id = actors::cluster_name;
+    spec.start = [start = o.cluster](caf::event_based_actor* parent, const caf::message&) -> caf::expected<caf::actor> {
+      return start(parent->system());
+    };
+    // A supervisor of its own: builds that run need not end with the links.
+    children.push_back(nested({"cluster supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
+                               {std::move(spec)}, registry}));
+  }
+  children.push_back(nested(std::move(solver)));
+  children.push_back(nested(std::move(sessions)));
+  return spawn_supervisor(system, {"root", strategy::rest_for_one, root_intensity, root_period, std::move(children),
                                    registry});
 }
 

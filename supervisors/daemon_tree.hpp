@@ -2,6 +2,7 @@
 // dies with what. Knows nothing of configuration files, sockets or gRPC.
 #pragma once
 
+#include <functional>
 #include <memory>
 
 #include "actors/build.hpp"
@@ -24,6 +25,8 @@ struct tree_options {
   actors::containers_options containers;
   actors::build_graph_options build_graph;
   actors::build_options build;  // what every build shares; its request is filled in
+  /// Starts this node's part in a cluster; unset: the node is alone.
+  std::function<caf::actor(caf::actor_system&)> cluster;
 };
 
 /// Registry name of the supervisor that adopts session actors.

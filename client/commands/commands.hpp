@@ -17,6 +17,9 @@ status run_logs(const global_flags& global, const logs_flags& flags, interrupt_h
 status run_monitor(const global_flags& global, const monitor_flags& flags, interrupt_handler& interrupts);
 status run_get(const global_flags& global, const get_flags& flags, interrupt_handler& interrupts);
 status run_ctl(const global_flags& global, const ctl_flags& flags, interrupt_handler& interrupts);
+status run_cluster(const global_flags& global, const cluster_flags& flags, interrupt_handler& interrupts);
+status run_cluster_drain(const global_flags& global, const cluster_drain_flags& flags, interrupt_handler& interrupts);
+status run_cluster_certs(const cluster_certs_flags& flags);
 status run_dump_llb(const dump_llb_flags& flags);
 status run_dump_metadata(const dump_metadata_flags& flags);
 

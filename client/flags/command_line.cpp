@@ -261,6 +261,9 @@ result<command_line> parse_command_line(const std::string& program, const std::v
   ctl_flags ctl;
   dump_llb_flags dump_llb;
   dump_metadata_flags dump_metadata;
+  cluster_flags cluster_list;
+  cluster_drain_flags cluster_drain;
+  cluster_certs_flags cluster_certs;
   std::string keep_duration;
 
   CLI::App app("build utility", program);
@@ -319,6 +322,14 @@ result<command_line> parse_command_line(const std::string& program, const std::v
   c->add_option("digest", get.digest, "blob digest");
   c = debug->add_subcommand("histories", "list build records");
   add_format(c, histories.format);
+
+  auto* cluster = app.add_subcommand("cluster", "the nodes of the daemon's cluster: who they are and how they are");
+  add_format(cluster, cluster_list.format);
+  c = cluster->add_subcommand("drain", "let a node take no new work, finish what it has, and leave");
+  c->add_option("node", cluster_drain.node, "name of the node")->required();
+  c = cluster->add_subcommand("certs", "make a CA, if there is none, and a certificate for each node. This command does not require the daemon to be running.");
+  c->add_option("directory", cluster_certs.directory, "where to: ca.pem, ca.key, and NODE.pem, NODE.key for each node")->required();
+  c->add_option("nodes", cluster_certs.nodes, "names of nodes, each with the hosts it is reached by if these are others: name=host,host")->required();
   app.add_subcommand("dial-stdio", "Proxy the stdio stream to the daemon connection. Should not be invoked manually.")->group("");
 
   std::function<void(CLI::App*)> inherit = [&](CLI::App* where) {
@@ -366,6 +377,9 @@ result<command_line> parse_command_line(const std::string& program, const std::v
   else if (chosen("du")) line.command = du;
   else if (chosen("prune")) line.command = prune;
   else if (chosen("prune-histories")) line.command = prune_histories;
+  else if (chosen("cluster") && cluster->got_subcommand("drain")) line.command = cluster_drain;
+  else if (chosen("cluster") && cluster->got_subcommand("certs")) line.command = cluster_certs;
+  else if (chosen("cluster")) line.command = cluster_list;
   else if (chosen("dial-stdio")) line.command = dial_stdio_flags{};
   else if (debugging("workers")) line.command = workers;
   else if (debugging("info")) line.command = info;

@@ -128,6 +128,16 @@ struct dump_metadata_flags {
   std::string root = "/var/lib/buildkit";
 };
 struct dial_stdio_flags {};
+struct cluster_flags {
+  std::string format;
+};
+struct cluster_drain_flags {
+  std::string node;
+};
+struct cluster_certs_flags {
+  std::string directory;
+  std::vector<std::string> nodes;  // name or name=host,host
+};
 
 /// Help or version: printed, then the program ends with 0.
 struct print_flags {
@@ -137,7 +147,7 @@ struct print_flags {
 using command_flags =
     std::variant<print_flags, build_flags, du_flags, prune_flags, prune_histories_flags, workers_flags, info_flags,
                  histories_flags, logs_flags, monitor_flags, get_flags, ctl_flags, dump_llb_flags, dump_metadata_flags,
-                 dial_stdio_flags>;
+                 dial_stdio_flags, cluster_flags, cluster_drain_flags, cluster_certs_flags>;
 
 struct command_line {
   global_flags global;

@@ -1,0 +1,570 @@
+#include "actors/cluster.hpp"
+
+#include <catch2/catch.hpp>
+#include <spdlog/spdlog.h>
+
+#include "actors/door.hpp"
+#include "fakes.hpp"
+
+using namespace kiln;
+using namespace kiln::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+struct cluster_test_config : test_config {
+  cluster_test_config() { add_message_types<caf::id_block::kiln_cluster>(); }
+};
+
+/// What a listener heard, in order: "+b", "-b".
+struct news {
+  std::vector<std::string> all;
+  std::map<std::string, worker_actor> doors;
+  std::map<std::string, node_load> loads;
+};
+
+members_listener::behavior_type listener(members_listener::pointer, std::shared_ptr<news> heard) {
+  return {
+      [heard](join_atom, node_info& info, const worker_actor& door) {
+        heard->all.push_back("+" + info.name);
+        heard->doors[info.name] = door;
+      },
+      [heard](node_load& load, const std::string& node) { heard->loads[node] = load; },
+      [heard](leave_atom, const std::string& node) {
+        heard->all.push_back("-" + node);
+        heard->doors.erase(node);
+      },
+  };
+}
+
+/// Nodes in one actor system, on a scheduler that runs one message at a time, in virtual time.
+struct cluster_fixture {
+  struct node {
+    node_info info;
+    cluster_actor actor;
+    std::shared_ptr<worker_script> script = std::make_shared<worker_script>();
+    worker_actor worker;
+    std::shared_ptr<memory_cache_keys> keys = std::make_shared<memory_cache_keys>();
+    std::shared_ptr<news> heard = std::make_shared<news>();
+    members_listener listener;
+    bool unreachable = false;  // dials to it fail
+  };
+
+  cluster_test_config config;
+  caf::actor_system system{config};
+  caf::scheduler::test_coordinator& sched =
+      dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  std::shared_ptr<actors::job_pool> inline_pool = std::make_shared<actors::job_pool>(0);
+  std::map<std::string, node> nodes;
+  std::map<std::string, std::string> at;  // address → key of nodes
+  std::map<std::string, std::vector<std::string>> names;  // DNS
+  std::uint64_t instances = 100;
+
+  cluster_fixture() { spdlog::set_level(spdlog::level::off); }
+  ~cluster_fixture() {
+    for (auto& [key, n] : nodes) stop(n);
+    nodes.clear();
+    sched.run();
+  }
+
+  void stop(node& n) {
+    caf::anon_send_exit(n.actor, caf::exit_reason::user_shutdown);
+    caf::anon_send_exit(n.worker, caf::exit_reason::user_shutdown);
+    caf::anon_send_exit(n.listener, caf::exit_reason::user_shutdown);
+    n.actor = nullptr;
+    n.worker = nullptr;
+    n.listener = nullptr;
+    n.heard->doors.clear();
+    sched.run();
+  }
+
+  node_info info_of(const std::string& name, const std::string& address) {
+    node_info info;
+    info.name = name;
+    info.instance = ++instances;
+    info.version = "1";
+    info.control_address = address + ":7000";
+    info.data_address = address + ":7001";
+    info.slots = 4;
+    info.record.set_id("worker of " + name);
+    return info;
+  }
+
+  node& start(const std::string& key, std::vector<std::string> seeds,
+              const std::function<void(actors::cluster_options&)>& change = {}) {
+    auto& n = nodes[key];
+    n.info = info_of(key, key);
+    n.worker = system.spawn(fake_worker, n.script);
+    actors::cluster_options o;
+    o.self = n.info;
+    o.seeds = std::move(seeds);
+    o.dial = [this](const std::string& address) -> result<cluster_actor> {
+      auto found = at.find(address);
+      if (found == at.end() || nodes[found->second].unreachable || !nodes[found->second].actor)
+        return make_error(errc::unavailable, "connection refused");
+      return nodes[found->second].actor;
+    };
+    o.resolve = [this](const std::string& seed) -> result<std::vector<std::string>> {
+      auto found = names.find(seed);
+      if (found != names.end()) return found->second;
+      if (seed.starts_with("unknown")) return make_error(errc::not_found, "no such host");
+      return std::vector<std::string>{seed};
+    };
+    o.worker = [worker = n.worker] { return worker; };
+    o.keys = n.keys.get();
+    o.seed = instances;
+    o.dials = o.io = inline_pool;
+    if (change) change(o);
+    n.info = o.self;
+    at[n.info.control_address] = key;
+    n.actor = system.spawn(actors::cluster, o);
+    n.listener = system.spawn(listener, n.heard);
+    caf::anon_send(n.actor, join_atom::value, n.listener);
+    sched.run();
+    return n;
+  }
+
+  void pass(std::chrono::nanoseconds time) {
+    for (; time.count() > 0; time -= 100ms) {
+      sched.advance_time(100ms);
+      sched.run();
+    }
+  }
+
+  template <class T, class Handle, class... Args>
+  result<T> ask(const Handle& who, Args... args) {
+    auto out = std::make_shared<std::optional<result<T>>>();
+    system.spawn([=](caf::event_based_actor* self) {
+      self->request(who, caf::infinite, args...).then([=](T& value) { *out = result<T>(value); },
+                                                     [=](caf::error& e) { *out = result<T>(from_caf(e)); });
+    });
+    sched.run();
+    if (!*out) return make_error(errc::deadline_exceeded, "no answer yet");
+    return **out;
+  }
+
+  cluster_view view(const std::string& key) {
+    return ask<cluster_view>(nodes[key].actor, list_atom::value).value();
+  }
+  /// "b up, c down"
+  std::string states(const std::string& key) {
+    std::string out;
+    for (const auto& n : view(key).nodes)
+      if (n.state != "self")
+        out += (out.empty() ? "" : ", ") + (n.info.name.empty() ? n.info.control_address : n.info.name) + " " + n.state;
+    return out;
+  }
+  std::string reason(const std::string& key, std::size_t index = 1) { return view(key).nodes.at(index).reason; }
+};
+
+/// A node played by the test: says hello and answers what the test lets it.
+struct puppet {
+  std::function<caf::result<link_beat>(link_beat&)> on_beat;
+  std::function<caf::result<cache_facts>(cache_question&)> on_question;
+  int questions = 0;
+  std::uint64_t link = 0;
+  std::optional<error> refused;
+  bool open = false;
+  worker_actor door;  // of the other side
+};
+
+using say_atom = caf::atom_constant<caf::atom("say")>;
+using puppet_actor = cluster_actor::extend<
+    caf::reacts_to<say_atom, cluster_actor, link_hello, worker_actor>,
+    caf::reacts_to<say_atom, cluster_actor, link_beat>>;
+
+puppet_actor::behavior_type play(puppet_actor::pointer self, std::shared_ptr<puppet> p, node_info info) {
+  return {
+      [=](hello_atom, link_hello& hello, const caf::strong_actor_ptr&, const worker_actor& door)
+          -> caf::result<link_hello, worker_actor> {
+        p->door = door;
+        return {link_hello{info, hello.link, {}}, door};
+      },
+      [=](link_beat& b) -> caf::result<link_beat> {
+        if (p->on_beat) return p->on_beat(b);
+        return link_beat{b.link, {}, {}};
+      },
+      [=](cache_question& q) -> caf::result<cache_facts> {
+        ++p->questions;
+        if (p->on_question) return p->on_question(q);
+        return self->make_response_promise<cache_facts>();
+      },
+      [](drain_atom) { return true; },
+      [=](leave_atom, std::uint64_t, const std::string&) { p->open = false; },
+      [](ask_peers_atom, cache_question&) { return cache_facts{}; },
+      [](join_atom, const members_listener&) {},
+      [](list_atom) { return cluster_view{}; },
+      [](drain_atom, const std::string&) { return true; },
+      [](drain_atom, done_atom) { return true; },
+      [](tick_atom, std::uint64_t) {},
+      [=](say_atom, const cluster_actor& to, link_hello& hello, const worker_actor& door) {
+        self->request(to, caf::infinite, hello_atom::value, hello, caf::actor_cast<caf::strong_actor_ptr>(self), door)
+            .then(
+                [=](link_hello& answer, const worker_actor& theirs) {
+                  p->open = true;
+                  p->link = answer.link;
+                  p->door = theirs;
+                },
+                [=](caf::error& e) { p->refused = from_caf(e); });
+      },
+      [=](say_atom, const cluster_actor& to, link_beat& beat) {
+        self->request(to, caf::infinite, beat).then([=](link_beat&) { p->refused.reset(); },
+                                                    [=](caf::error& e) { p->refused = from_caf(e); });
+      },
+  };
+}
+
+cache_question question_of(std::string root) {
+  cache_question q;
+  q.roots = {std::move(root)};
+  return q;
+}
+
+}  // namespace
+
+TEST_CASE("nodes that share a seed become a full mesh with one link each") {
+  cluster_fixture f;
+  f.start("a", {"a:7000"});
+  f.start("b", {"a:7000"});
+  f.start("c", {"a:7000"});
+  f.pass(3s);
+  CHECK(f.states("a") == "b up, c up");
+  CHECK(f.states("b") == "a up, c up");
+  CHECK(f.states("c") == "a up, b up");
+  CHECK(f.nodes["b"].heard->all == std::vector<std::string>{"+a", "+c"});
+  CHECK(f.nodes["c"].heard->all == std::vector<std::string>{"+a", "+b"});
+}
+
+TEST_CASE("a name that resolves to all nodes, this one among them, is a seed; one that resolves to nothing is tried again") {
+  cluster_fixture f;
+  f.names["kiln:7000"] = {"a:7000", "b:7000", "10.0.0.1:7000"};
+  f.at["10.0.0.1:7000"] = "a";  // a under another address
+  f.start("a", {"kiln:7000", "unknown:7000"});
+  f.start("b", {"kiln:7000"});
+  f.pass(2s);
+  CHECK(f.states("a") == "b up, unknown:7000 down");
+  CHECK(f.states("b") == "a up");
+  f.names["unknown:7000"] = {"c:7000"};
+  f.start("c", {});
+  f.pass(12s);
+  CHECK(f.states("a") == "b up, c up");
+  CHECK(f.states("c") == "a up, b up");
+}
+
+TEST_CASE("two nodes that dial each other at once keep one link") {
+  cluster_fixture f;
+  f.nodes["b"].unreachable = true;
+  f.start("a", {"b:7000"});
+  f.start("b", {"a:7000"}, [&](actors::cluster_options& o) {
+    o.dial = [inner = o.dial, &f](const std::string& address) -> result<cluster_actor> {
+      f.nodes["b"].unreachable = false;
+      return inner(address);
+    };
+  });
+  f.pass(5s);
+  CHECK(f.states("a") == "b up");
+  CHECK(f.states("b") == "a up");
+  auto before = f.nodes["a"].heard->all.size();
+  f.pass(10s);
+  CHECK(f.nodes["a"].heard->all.size() == before);
+}
+
+TEST_CASE("a frozen node is dead after the limit, its clients are forgotten, and it comes back as a new door") {
+  cluster_fixture f;
+  f.start("a", {});
+  auto p = std::make_shared<puppet>();
+  bool answers = true;
+  p->on_beat = [&](link_beat& b) -> caf::result<link_beat> {
+    if (answers) return link_beat{b.link, {}, {}};
+    return to_caf(make_error(errc::unknown, "as if nothing came"));
+  };
+  auto z = f.system.spawn(play, p, f.info_of("z", "z"));
+  auto worker = f.system.spawn(fake_worker, std::make_shared<worker_script>());
+  auto a = f.nodes["a"].actor;
+  auto hello = link_hello{f.info_of("z", "z"), 7, {}};
+  caf::anon_send(z, say_atom::value, a, hello, worker);
+  f.sched.run();
+  REQUIRE(p->open);
+  f.pass(10s);
+  CHECK(f.states("a") == "z up");
+
+  // Somebody over there runs a step here.
+  f.nodes["a"].script->hold = true;
+  auto envoy = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](int) {}}; });
+  {
+    run_request r;
+    r.op.op.mutable_source()->set_identifier("held");
+    auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
+    caf::send_as(envoy, p->door, r, progress);
+    f.sched.run();
+    caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
+  }
+  REQUIRE(f.nodes["a"].script->held.size() == 1);
+
+  answers = false;
+  auto old_door = p->door;
+  f.pass(4s);
+  CHECK(f.states("a").starts_with("z down"));
+  CHECK(f.reason("a") == "no heartbeat for 3s");
+  CHECK(f.nodes["a"].heard->all == std::vector<std::string>{"+z", "-z"});
+  CHECK(f.nodes["a"].script->held.empty());
+  CHECK(f.nodes["a"].script->cancelled == std::vector<std::string>{"held"});
+
+  // It wakes up: its old link is not open any more, a new one is.
+  caf::anon_send(z, say_atom::value, a, link_beat{7, {}, {}});
+  f.sched.run();
+  REQUIRE(p->refused);
+  CHECK(p->refused->code == errc::not_found);
+  answers = true;
+  hello.link = 8;
+  caf::anon_send(z, say_atom::value, a, hello, worker);
+  f.sched.run();
+  CHECK(f.states("a") == "z up");
+  CHECK(p->door != old_door);
+  CHECK(f.nodes["a"].heard->all == std::vector<std::string>{"+z", "-z", "+z"});
+  for (const auto& actor : {caf::actor_cast<caf::actor>(z), caf::actor_cast<caf::actor>(worker), envoy})
+    caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
+  p->door = nullptr;
+}
+
+TEST_CASE("a node that dies is down at once and found again when it is back") {
+  cluster_fixture f;
+  f.start("a", {});
+  f.start("b", {"a:7000"});
+  REQUIRE(f.states("a") == "b up");
+  f.stop(f.nodes["b"]);
+  CHECK(f.states("a") == "b down");
+  CHECK(f.reason("a") == "it shut down");
+  f.nodes.erase("b");
+  f.start("b", {});
+  f.pass(12s);
+  CHECK(f.states("a") == "b up");
+  CHECK(f.states("b") == "a up");
+}
+
+TEST_CASE("a node of another version is refused, and both say why") {
+  cluster_fixture f;
+  f.start("a", {});
+  f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.self.version = "2"; });
+  f.pass(2s);
+  CHECK(f.states("a") == "b refused");
+  CHECK(f.reason("a") == "node b runs Kiln 2, node a runs 1: all nodes of a cluster must run the same version");
+  CHECK(f.states("b") == "a:7000 refused");
+  CHECK(f.reason("b") == f.reason("a"));
+  CHECK(f.nodes["a"].heard->all.empty());
+}
+
+TEST_CASE("of two nodes with one name the one that is up stays") {
+  cluster_fixture f;
+  f.start("a", {});
+  f.start("b", {"a:7000"});
+  f.start("thief", {"a:7000"}, [](actors::cluster_options& o) { o.self.name = "b"; });
+  f.start("double", {"a:7000"}, [](actors::cluster_options& o) { o.self.name = "a"; });
+  f.pass(3s);
+  CHECK(f.states("a") == "b up, a refused, b refused");
+  CHECK(f.reason("a", 2) == "two nodes are called a: the one at a:7000 and the one at double:7000");
+  CHECK(f.reason("a", 3) == "two nodes are called b: the one at b:7000, which is up, and the one at thief:7000");
+  CHECK(f.nodes["a"].heard->all == std::vector<std::string>{"+b"});
+  CHECK(f.states("b").starts_with("a up"));
+}
+
+TEST_CASE("a drained node takes no new work, keeps what it has, and leaves when that is gone") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  auto& b = f.start("b", {"a:7000"});
+  f.pass(1s);
+  auto door = a.heard->doors.at("b");
+  auto client = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](bool) {}}; });
+  b.script->refs.insert("kept");
+  caf::send_as(client, door, pin_atom::value, std::string("kept"));
+  f.sched.run();
+
+  CHECK(f.ask<bool>(a.actor, drain_atom::value, std::string("b")).ok());
+  f.sched.run();
+  CHECK(f.states("a") == "b draining");
+  CHECK(a.heard->loads.at("b").draining);
+  auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
+  run_request work;
+  work.op.op.mutable_source()->set_identifier("x");
+  auto refused = f.ask<run_reply>(door, work, progress);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().code == errc::unavailable);
+  CHECK(refused.error().message == "node b is draining");
+  f.pass(30s);
+  CHECK(f.states("a") == "b draining");
+
+  caf::anon_send_exit(client, caf::exit_reason::user_shutdown);
+  f.sched.run();
+  f.pass(1s);
+  CHECK(f.states("a") == "b down");
+  CHECK(f.reason("a").find("drained") != std::string::npos);
+  f.pass(20s);
+  CHECK(f.states("a") == "b down");
+  CHECK_FALSE(f.ask<bool>(a.actor, drain_atom::value, std::string("nobody")).ok());
+  caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
+}
+
+TEST_CASE("a drained node leaves after its grace whatever is left") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.drain_grace = 2s; });
+  auto client = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](bool) {}}; });
+  f.nodes["b"].script->refs.insert("kept");
+  caf::send_as(client, a.heard->doors.at("b"), pin_atom::value, std::string("kept"));
+  f.sched.run();
+  auto answer = std::make_shared<std::optional<bool>>();
+  f.system.spawn([answer, b = f.nodes["b"].actor](caf::event_based_actor* self) {
+    self->request(b, caf::infinite, drain_atom::value, done_atom::value).then([answer](bool clean) { *answer = clean; });
+  });
+  f.sched.run();
+  f.pass(1s);
+  CHECK_FALSE(*answer);
+  f.pass(2s);
+  REQUIRE(*answer);
+  CHECK_FALSE(**answer);
+  CHECK(f.states("a") == "b down");
+  caf::anon_send_exit(client, caf::exit_reason::user_shutdown);
+}
+
+TEST_CASE("a coordinator's door runs nothing") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.self.role = node_role::coordinator; });
+  auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
+  run_request work;
+  work.op.op.mutable_source()->set_identifier("x");
+  auto refused = f.ask<run_reply>(a.heard->doors.at("b"), work, progress);
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message == "node b coordinates only");
+  CHECK(f.ask<types::WorkerRecord>(a.heard->doors.at("b"), describe_atom::value).ok());
+  caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
+}
+
+TEST_CASE("peers are asked what they know, with ids that say where") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  auto& b = f.start("b", {"a:7000"});
+  store::cache_keys::batch batch;
+  batch.links.push_back({"root", {0, 0, "sha256:op", ""}, "child"});
+  batch.results = {{"root", {"r1", 1}}, {"child", {"r2", 2}}, {"child", {"a!mine", 3}}, {"child", {"scratch", 4}},
+                   {"random:x", {"r3", 5}}};
+  REQUIRE(b.keys->add(batch).ok());
+  cache_question q;
+  q.roots = {"root", "random:x"};
+  q.links = {{"root", 0, 0, "sha256:op", ""}, {"root", 0, 1, "sha256:op", ""}};
+  auto facts = f.ask<cache_facts>(a.actor, ask_peers_atom::value, q);
+  REQUIRE(facts.ok());
+  REQUIRE(facts->links.size() == 1);
+  CHECK(facts->links[0].child == "child");
+  std::set<std::pair<std::string, std::string>> results;
+  for (const auto& r : facts->results) results.emplace(r.key, r.id);
+  CHECK(results == std::set<std::pair<std::string, std::string>>{
+                       {"root", "b!r1"}, {"child", "b!r2"}, {"child", "mine"}, {"child", "scratch"}});
+}
+
+TEST_CASE("a peer that is slow to answer is not waited for again until a beat was quick") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  f.start("b", {"a:7000"});
+  REQUIRE(f.nodes["b"].keys->add({{}, {{"root", {"r1", 1}}}}).ok());
+  auto p = std::make_shared<puppet>();
+  bool quick = false;
+  p->on_beat = [&](link_beat& b) -> caf::result<link_beat> {
+    if (quick) return link_beat{b.link, {}, {}};
+    return to_caf(make_error(errc::unknown, "slow"));
+  };
+  auto z = f.system.spawn(play, p, f.info_of("z", "z"));
+  auto worker = f.system.spawn(fake_worker, std::make_shared<worker_script>());
+  caf::anon_send(z, say_atom::value, a.actor, link_hello{f.info_of("z", "z"), 7, {}}, worker);
+  f.sched.run();
+  REQUIRE(p->open);
+
+  auto out = std::make_shared<std::optional<cache_facts>>();
+  f.system.spawn([=, a = a.actor](caf::event_based_actor* self) {
+    self->request(a, caf::infinite, ask_peers_atom::value, question_of("root")).then([=](cache_facts& facts) { *out = facts; });
+  });
+  f.sched.run();
+  CHECK_FALSE(*out);
+  f.pass(300ms);
+  REQUIRE(*out);
+  CHECK((*out)->results.size() == 1);
+  CHECK(p->questions == 1);
+  // At once now: nobody waits for z.
+  auto next = f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root"));
+  REQUIRE(next.ok());
+  CHECK(next->results.size() == 1);
+  CHECK(p->questions == 1);
+  quick = true;
+  p->on_question = [](cache_question&) -> caf::result<cache_facts> { return cache_facts{}; };
+  f.pass(1s);
+  CHECK(f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root")).ok());
+  CHECK(p->questions == 2);
+  caf::anon_send_exit(z, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
+  p->door = nullptr;
+}
+
+TEST_CASE("a peer that lies disturbs nobody") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  f.start("b", {"a:7000"});
+  auto p = std::make_shared<puppet>();
+  auto z = f.system.spawn(play, p, f.info_of("z", "z"));
+  auto worker = f.system.spawn(fake_worker, std::make_shared<worker_script>());
+  auto refused = [&](const std::function<void(node_info&)>& lie) {
+    link_hello hello{f.info_of("z", "z"), 7, {}};
+    lie(hello.from);
+    p->refused.reset();
+    caf::anon_send(z, say_atom::value, a.actor, hello, worker);
+    f.sched.run();
+    return p->refused ? p->refused->message : "taken";
+  };
+  CHECK(refused([](node_info& i) { i.name = "no name!"; }) == "not a node of a cluster: its name is not one");
+  CHECK(refused([](node_info& i) { i.role = static_cast<node_role>(9); }) == "not a node of a cluster: it has no role");
+  CHECK(refused([](node_info& i) { i.slots = 1'000'000; }) == "not a node of a cluster: it claims 1000000 slots");
+  CHECK(refused([](node_info& i) { i.control_address = std::string(100'000, 'x'); }) ==
+        "not a node of a cluster: it has no valid address");
+  CHECK(refused([](node_info& i) { i.record.set_id(std::string(2 << 20, 'x')); }) ==
+        "not a node of a cluster: its worker's description is too large");
+
+  link_hello good{f.info_of("z", "z"), 7, {}};
+  for (int i = 0; i < 100'000; ++i) good.neighbours.push_back("host" + std::to_string(i) + ":1");
+  caf::anon_send(z, say_atom::value, a.actor, good, worker);
+  f.sched.run();
+  REQUIRE(p->open);
+  CHECK(f.view("a").nodes.size() <= 3 + configs::cluster::addresses_max);
+
+  // Links of others, and made up ones.
+  for (std::uint64_t id : {std::uint64_t{0}, std::uint64_t{8}, ~std::uint64_t{0}}) {
+    caf::anon_send(z, say_atom::value, a.actor, link_beat{id, {}, {}});
+    f.sched.run();
+    REQUIRE(p->refused);
+    CHECK(p->refused->code == errc::not_found);
+  }
+  // Answers beyond all bounds, or placed nowhere, are not taken.
+  p->on_question = [](cache_question&) -> caf::result<cache_facts> {
+    cache_facts facts;
+    facts.results = {{"root", "bad name!x", 0}, {"root", std::string(10'000, 'x'), 0}, {"root", "!x", 0}, {"root", "ok", 0}};
+    return facts;
+  };
+  auto facts = f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root"));
+  REQUIRE(facts.ok());
+  REQUIRE(facts->results.size() == 1);
+  CHECK(facts->results[0].id == "z!ok");
+  p->on_question = [](cache_question&) -> caf::result<cache_facts> {
+    cache_facts facts;
+    facts.results.resize(configs::cluster::answer_results_max + 1);
+    return facts;
+  };
+  facts = f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root"));
+  REQUIRE(facts.ok());
+  CHECK(facts->results.empty());
+  // Too large a question is an error.
+  cache_question huge;
+  huge.roots.resize(configs::cluster::question_roots_max + 1);
+  CHECK(f.ask<cache_facts>(a.actor, huge).error().code == errc::invalid_argument);
+  CHECK(f.states("a").starts_with("b up, z up"));
+  caf::anon_send_exit(z, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
+  p->door = nullptr;
+}
