@@ -25,9 +25,6 @@
 
 namespace kiln::actors {
 
-/// Registry names: of this actor, and of the node's own worker behind the placer.
-inline constexpr const char* cluster_name = "cluster";
-inline constexpr const char* local_worker_name = "local_worker";
 /// Label of workers in a cluster: the name of their node.
 inline constexpr const char* node_label = "kiln.node";
 

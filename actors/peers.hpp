@@ -15,7 +15,7 @@ struct peers {
   std::shared_ptr<actor_registry> registry;
 
   static constexpr const char* worker_name = "worker";  // whoever runs steps: the local worker, or the placer
-  static constexpr const char* local_worker_name = "local worker";  // of a node in a cluster
+  static constexpr const char* local_worker_name = "local_worker";  // of a node in a cluster
   static constexpr const char* cluster_name = "cluster";
   static constexpr const char* workers_name = "workers";
   static constexpr const char* build_graph_name = "build_graph";
@@ -26,7 +26,7 @@ struct peers {
 
   worker_actor worker() const { return registry->get<worker_actor>(worker_name); }
   worker_actor local_worker() const { return registry->get<worker_actor>(local_worker_name); }
-  cluster_actor cluster() const { return registry->get<cluster_actor>(cluster_name); }
+  cluster_actor cluster() const { return registry->get<cluster_actor>(peers::cluster_name); }
   workers_actor workers() const { return registry->get<workers_actor>(workers_name); }
   build_graph_actor build_graph() const { return registry->get<build_graph_actor>(build_graph_name); }
   builds_actor builds() const { return registry->get<builds_actor>(builds_name); }

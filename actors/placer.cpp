@@ -33,8 +33,7 @@ class placer_state {
   placer_state(placer_impl::pointer self, placer_options options)
       : self_(self), o_(std::move(options)), places_(o_.self.name) {
     places_.put_node(o_.self);
-    if (auto cluster = o_.cluster())
-      self_->send(cluster, join_atom::value, handle_of<members_listener>(self_));
+    seek_cluster();
   }
 
   ~placer_state() {
@@ -101,7 +100,8 @@ class placer_state {
           assign();
         },
         [this](leave_atom, const std::string& name) { node_left(name); },
-        [this](tick_atom, std::uint64_t) {
+        [this](tick_atom, std::uint64_t what) {
+          if (what == seek_tick) return seek_cluster();
           alarm_.reset();
           assign();
         },
@@ -185,8 +185,13 @@ class placer_state {
       self_->monitor(caf::actor_cast<caf::actor>(who));
   }
 
-  /// An envoy or a requester has gone.
+  /// An envoy, a requester or the cluster actor has gone.
   void forget(const caf::actor_addr& who) {
+    if (who == cluster_) {
+      // Its links have ended with it.
+      while (!doors_.empty()) node_left(std::string(doors_.begin()->first));
+      return seek_cluster();
+    }
     if (auto owner = owners_.find(who); owner != owners_.end()) {
       envoys_.erase(owner->second);
       owners_.erase(owner);
@@ -318,9 +323,21 @@ class placer_state {
 
   // Nodes.
 
+  /// The cluster actor starts after this one, and anew after a fault.
+  void seek_cluster() {
+    if (auto cluster = o_.cluster(); cluster && cluster.address() != cluster_) {
+      cluster_ = cluster.address();
+      self_->monitor(cluster);
+      self_->send(cluster, join_atom::value, handle_of<members_listener>(self_));
+    } else {
+      self_->delayed_send(handle_of<placer_impl>(self_), limits::seek_interval, tick_atom::value, seek_tick);
+    }
+  }
+
   void node_joined(const node_info& info, const worker_actor& door) {
     if (info.name == o_.self.name) return;
     if (places_.has_node(info.name)) node_left(info.name);
+    if (o_.node_up) o_.node_up(info);
     doors_[info.name] = door;
     places_.put_node(info);
     assign();
@@ -330,6 +347,7 @@ class placer_state {
     if (name == o_.self.name || doors_.erase(name) == 0) return;
     // Their running steps come back as failures of their envoys.
     places_.drop_node(name);
+    if (o_.node_down) o_.node_down(name);
     for (auto& [key, envoy] : envoys_)
       if (key.second == name) self_->send(envoy, leave_atom::value, caf::strong_actor_ptr{});
     for (auto at = envoys_.begin(); at != envoys_.end();) {
@@ -368,6 +386,8 @@ class placer_state {
   std::map<std::uint64_t, step> steps_;
   std::uint64_t last_step_ = 0;
   std::optional<work_time> alarm_;
+  static constexpr std::uint64_t seek_tick = 1;
+  caf::actor_addr cluster_;  // that told of the nodes
 };
 
 }  // namespace

@@ -17,6 +17,9 @@ struct placer_options {
   node_info self;
   std::function<worker_actor()> worker;    // the local one; null while it is down
   std::function<cluster_actor()> cluster;  // null while it is down
+  /// Told of every other node before anything is given to it, and when it has gone; may be null.
+  std::function<void(const node_info&)> node_up = nullptr;
+  std::function<void(const std::string&)> node_down = nullptr;
 };
 
 using placer_actor = worker_actor::extend_with<members_listener>;

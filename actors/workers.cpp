@@ -30,7 +30,7 @@ workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state
         auto worker = o.peers.worker();
         if (!worker) return ctl::ListWorkersResponse{};
         auto promise = self->make_response_promise<ctl::ListWorkersResponse>();
-        auto cluster = o.peers.registry->get<cluster_actor>(cluster_name);
+        auto cluster = o.peers.registry->get<cluster_actor>(peers::cluster_name);
         self->request(worker, caf::infinite, describe_atom::value)
             .then(
                 [self, promise, cluster, f = *std::move(f)](types::WorkerRecord& record) mutable {

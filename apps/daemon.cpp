@@ -10,6 +10,7 @@
 #include <spdlog/spdlog.h>
 
 #include "apps/cluster_setup.hpp"
+#include "apps/data_plane.hpp"
 #include "configs/daemon.hpp"
 #include "configs/version.hpp"
 #include "configs/containers.hpp"
@@ -108,6 +109,7 @@ struct daemon::parts {
   std::shared_ptr<job_pool> frontend_pool = std::make_shared<job_pool>(configs::frontend_threads_max);
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   std::unique_ptr<cluster_setup> cluster;  // null: this node is alone
+  std::unique_ptr<data_plane> data;        // with it
   std::shared_ptr<std::atomic<int>> running_builds = std::make_shared<std::atomic<int>>(0);
   actor_config caf_config;
   std::unique_ptr<caf::actor_system> system;
@@ -247,17 +249,24 @@ struct daemon::parts {
     system = std::make_unique<caf::actor_system>(caf_config);
     if (cluster) {
       auto options = cluster->options(*system, record);
-      options.worker = [peers] { return peers.worker(); };
+      options.worker = [peers] { return peers.local_worker(); };
       options.keys = &refs->keys();
       options.io = io_pool;
       options.counters = [this] {
         node_load load;
         load.refs = static_cast<std::int64_t>(refs->record_count());
         load.disk_free = disk_free(config.root);
+        data->count(load);
         return load;
       };
       options.coordinates = [running = running_builds] { return running->load() > 0; };
       tree.cluster = [this, options](caf::actor_system& s) { return cluster->start(s, options); };
+      tree.placer = actors::placer_options{options.self, [peers] { return peers.local_worker(); },
+                                           [peers] { return peers.cluster(); }};
+      KILN_TRY(data, data_plane::start(*cluster, *refs, *sessions));
+      data->follow(*tree.placer);
+      tree.worker.sessions = &data->sessions();
+      tree.worker.fetch = [this](const std::string& located, const job_context& job) { return data->fetch(located, job); };
     }
     root = supervision::spawn_daemon_tree(*system, std::move(tree));
     caf::scoped_actor self{*system};
@@ -265,7 +274,7 @@ struct daemon::parts {
     // Root answers once it has run its start; the nested supervisors then start theirs on their own.
     std::vector<std::string> awaited{peers.builds_name, peers.history_name, peers.workers_name,
                                      supervision::sessions_name};
-    if (cluster) awaited.push_back(actors::cluster_name);
+    if (cluster) awaited.push_back(actors::peers::cluster_name);
     for (const auto& name : awaited)
       while (!registry->get(name)) {
         self->request(root, caf::infinite, supervision::children_atom::value)
@@ -280,30 +289,30 @@ struct daemon::parts {
 
   result<std::shared_ptr<workers::client_container>> make_container(const gw::NewContainerRequest& request,
                                                                     const container_inputs& inputs) {
+    job_context job;
+    job.sessions = inputs.sessions;
+    job.directory = sessions.get();
     std::vector<store::ref> roots;
     for (const auto& id : inputs.refs) {
       if (id.empty()) {
         roots.emplace_back();
         continue;
       }
-      KILN_TRY(auto ref, refs->get(id));
+      KILN_TRY(auto ref, data && is_remote(id) ? data->fetch(id, job) : refs->get(id));
       roots.push_back(std::move(ref));
     }
-    job_context job;
-    job.sessions = inputs.sessions;
-    job.directory = sessions.get();
     return workers::make_client_container(*resources, request, roots,
                                           {inputs.network_host, inputs.security_insecure}, std::move(job));
   }
 
   /// Other nodes place no new work here from now on.
   void drain_node() {
-    if (auto handle = registry->get<cluster_actor>(actors::cluster_name)) caf::anon_send(handle, drain_atom::value);
+    if (auto handle = registry->get<cluster_actor>(actors::peers::cluster_name)) caf::anon_send(handle, drain_atom::value);
   }
 
   /// Waits until what other nodes have here is done; false when it is not in time.
   bool wait_drained(std::chrono::steady_clock::time_point until) {
-    auto handle = registry->get<cluster_actor>(actors::cluster_name);
+    auto handle = registry->get<cluster_actor>(actors::peers::cluster_name);
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
     if (!handle || left.count() <= 0) return true;
     bool clean = false;
@@ -336,7 +345,7 @@ struct daemon::parts {
     s.history = [peers] { return peers.history(); };
     s.containers = [registry = registry] { return registry->get<containers_actor>(actors::containers_name); };
     s.running_builds = running_builds;
-    if (cluster) s.cluster = [registry = registry] { return registry->get<cluster_actor>(actors::cluster_name); };
+    if (cluster) s.cluster = [registry = registry] { return registry->get<cluster_actor>(actors::peers::cluster_name); };
     if (cluster && cluster->role() == node_role::worker)
       s.no_builds = "node " + cluster->node_name() + " only works for other nodes: send builds to one of those";
     s.sessions = sessions;
@@ -389,6 +398,7 @@ void daemon::stop(std::chrono::milliseconds grace) {
   }
   if (p.cluster && p.system && !p.wait_drained(until))
     spdlog::warn("other nodes still had work here and place it again");
+  if (p.data) p.data->stop();
   p.stopping = true;
   if (p.root) {
     caf::anon_send_exit(p.root, caf::exit_reason::user_shutdown);
@@ -404,6 +414,7 @@ void daemon::stop(std::chrono::milliseconds grace) {
   p.frontend_pool.reset();
   p.op_pool.reset();
   p.io_pool.reset();
+  p.data.reset();
 }
 
 }  // namespace kiln::apps

@@ -15,6 +15,8 @@ constexpr std::chrono::milliseconds patience{100};
 constexpr std::int64_t unknown_input_bytes = 32 << 20;
 constexpr std::int64_t cache_mount_bytes = 64 << 20;
 
+constexpr std::chrono::milliseconds seek_interval{100};  // until the cluster actor is there
+
 constexpr std::size_t places_max = 100'000;  // refs whose nodes are remembered
 constexpr int attempts_max = 8;              // nodes that may die or drain under one step
 constexpr int rederived_max = 16;            // lost inputs that one step asks for again

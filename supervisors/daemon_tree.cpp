@@ -50,11 +50,13 @@ caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
                               actor_child(peers::history_name, actors::history, o.history)},
                              registry};
   supervisor_options workers{"worker supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
-                             {actor_child(peers::worker_name, actors::worker, o.worker),
+                             {actor_child(o.placer ? peers::local_worker_name : peers::worker_name, actors::worker, o.worker),
                               actor_child(peers::workers_name, actors::workers,
                                           actors::workers_options{peers{registry}}),
                               actor_child(actors::containers_name, actors::containers, o.containers)},
                              registry};
+  // Where a lone node has its worker.
+  if (o.placer) workers.children.push_back(actor_child(peers::worker_name, actors::placer, *o.placer));
   // A build that lost its graph cannot go on: builds follow build_graph, hence not one_for_one.
   supervisor_options solver{"solver", strategy::rest_for_one, leaf_intensity, leaf_period,
                             {actor_child(peers::build_graph_name, actors::build_graph, o.build_graph),
@@ -65,7 +67,7 @@ caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
   std::vector<child_spec> children{nested(std::move(storage)), nested(std::move(workers))};
   if (o.cluster) {
     child_spec spec;
-    spec.id = actors::cluster_name;
+    spec.id = actors::peers::cluster_name;
     spec.start = [start = o.cluster](caf::event_based_actor* parent, const caf::message&) -> caf::expected<caf::actor> {
       return start(parent->system());
     };

@@ -4,6 +4,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 #include "actors/build.hpp"
 #include "actors/build_graph.hpp"
@@ -11,6 +12,7 @@
 #include "actors/containers.hpp"
 #include "actors/garbage_collector.hpp"
 #include "actors/history.hpp"
+#include "actors/placer.hpp"
 #include "actors/worker.hpp"
 #include "supervisors/supervisor.hpp"
 
@@ -25,6 +27,7 @@ struct tree_options {
   actors::containers_options containers;
   actors::build_graph_options build_graph;
   actors::build_options build;  // what every build shares; its request is filled in
+  std::optional<actors::placer_options> placer;  // of a node in a cluster
   /// Starts this node's part in a cluster; unset: the node is alone.
   std::function<caf::actor(caf::actor_system&)> cluster;
 };
