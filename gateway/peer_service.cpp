@@ -1,5 +1,6 @@
 #include "gateway/peer_service.hpp"
 
+#include <atomic>
 #include <thread>
 
 #include "gateway/reactors.hpp"
@@ -116,11 +117,15 @@ status relay(session_stream& peer, session_directory& sessions) {
   if (!opened.ok()) return peer.write(verdict_frame(std::move(opened).error())), status{};
   auto& stream = **opened;
   {
+    std::atomic<bool> answered{false};
     std::jthread up([&] {
       api::SessionFrame frame;
-      while (peer.read(frame))
+      while (peer.read(frame)) {
+        if (frame.kind_case() == api::SessionFrame::kHalfClose) return stream.writes_done();
         if (frame.kind_case() == api::SessionFrame::kMessage && !stream.write(frame.message())) return;
-      stream.writes_done();
+      }
+      // Gone without having said that this was all.
+      if (!answered) give_up.request_stop();
     });
     api::SessionFrame frame;
     while (stream.read(*frame.mutable_message())) {
@@ -128,6 +133,7 @@ status relay(session_stream& peer, session_directory& sessions) {
       give_up.request_stop();
       break;
     }
+    answered = true;
     peer.end_reads();
   }
   peer.write(verdict_frame(stream.finish()));

@@ -1,6 +1,7 @@
 #include "gateway/remote_sessions.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <set>
 
 #include "configs/peers.hpp"
@@ -50,7 +51,13 @@ class relayed_stream final : public message_stream {
     frame.set_message(message.data(), message.size());
     return frames_->write(frame.SerializeAsString());
   }
-  void writes_done() override { frames_->writes_done(); }
+  void writes_done() override {
+    if (writes_ended_.exchange(true)) return;
+    api::SessionFrame frame;
+    frame.set_half_close(true);
+    frames_->write(frame.SerializeAsString());
+    frames_->writes_done();
+  }
   bool read(std::string& message) override {
     if (ended_) return false;
     if (!frames_->read(bytes_) || !frame_.ParseFromString(bytes_)) {
@@ -83,6 +90,7 @@ class relayed_stream final : public message_stream {
   api::SessionFrame frame_;
   std::optional<status> verdict_;
   bool ended_ = false;
+  std::atomic<bool> writes_ended_{false};
 };
 
 class remote_session final : public session_caller {

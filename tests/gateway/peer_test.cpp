@@ -139,10 +139,11 @@ struct against_fake {
   }
   fake_peer fake;
   node b{"b"};
-  gateway::peer_refs refs{*b.store, b.peers, {.idle_timeout = 200ms, .attempts_max = 3, .retry_pause = 1ms}};
+  gateway::peer_refs refs{*b.store, b.peers, {.idle_timeout = 20s, .attempts_max = 3, .retry_pause = 1ms}};
 
-  status use(const std::string& id = "x!1") {
-    KILN_TRY(auto r, refs.fetch(id, {}));
+  status use() { return use(refs); }
+  status use(gateway::peer_refs& by) {
+    KILN_TRY(auto r, by.fetch("x!1", {}));
     return b.store->unlazy(r, {});
   }
   bool kept_nothing() const {
@@ -333,6 +334,7 @@ TEST_CASE("a description that makes no sense is refused") {
 
 TEST_CASE("a frozen peer is given up after the idle time, and a cancelled job at once") {
   against_fake f;
+  gateway::peer_refs impatient{*f.b.store, f.b.peers, {.idle_timeout = 200ms}};
   auto freeze = [](grpc::ServerContext* context) {
     std::mutex m;
     std::condition_variable c;
@@ -342,7 +344,7 @@ TEST_CASE("a frozen peer is given up after the idle time, and a cancelled job at
   };
   auto describe = f.fake.describe;
   f.fake.describe = [&](auto* context, const auto&, auto&) { return freeze(context); };
-  check_lost(f.use(), "x!1", "has sent nothing for 200 ms");
+  check_lost(f.use(impatient), "x!1", "has sent nothing for 200 ms");
   f.fake.describe = describe;
   std::stop_source stop;
   std::atomic<bool> cancel{false};
@@ -351,7 +353,7 @@ TEST_CASE("a frozen peer is given up after the idle time, and a cancelled job at
     if (cancel) stop.request_stop();
     return freeze(context);
   };
-  check_lost(f.use(), "x!1", "has sent nothing for 200 ms");
+  check_lost(f.use(impatient), "x!1", "has sent nothing for 200 ms");
   cancel = true;
   gateway::peer_refs patient{*f.b.store, f.b.peers, {.idle_timeout = 60s}};
   job_context job;
