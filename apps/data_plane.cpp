@@ -1,7 +1,5 @@
 #include "apps/data_plane.hpp"
 
-#include "actors/placer.hpp"
-
 namespace kiln::apps {
 
 result<std::unique_ptr<data_plane>> data_plane::start(const cluster_setup& cluster, store::ref_store& refs,

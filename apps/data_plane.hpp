@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "actors/placer.hpp"
 #include "apps/cluster_setup.hpp"
 #include "gateway/peer_refs.hpp"
 #include "gateway/peer_server.hpp"
