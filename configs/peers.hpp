@@ -19,6 +19,8 @@ inline constexpr std::chrono::milliseconds keepalive_timeout{5'000};
 /// How soon, at first and at most, a connection is tried again.
 inline constexpr std::chrono::milliseconds reconnect_first{100};
 inline constexpr std::chrono::milliseconds reconnect_max{2'000};
+/// To connect and shake hands, also on a machine that is busy. 1 s – 1 min.
+inline constexpr std::chrono::milliseconds connect_timeout{10'000};
 /// Attempts that moved nothing, until a blob or a description is given up. 1 – 100.
 inline constexpr int attempts_max = 5;
 /// Pause after the first such attempt; doubles.

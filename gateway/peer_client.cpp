@@ -73,7 +73,7 @@ void peer_directory::put(const std::string& node, const std::string& address) {
     args.SetInt(GRPC_ARG_KEEPALIVE_TIMEOUT_MS, ms(cfg::keepalive_timeout));
     args.SetInt(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
     args.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, ms(cfg::reconnect_first));
-    args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, ms(cfg::reconnect_first));
+    args.SetInt(GRPC_ARG_MIN_RECONNECT_BACKOFF_MS, ms(cfg::connect_timeout));
     args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, ms(cfg::reconnect_max));
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);

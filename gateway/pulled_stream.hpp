@@ -27,7 +27,6 @@ class pulled_stream {
   template <class Begin>
   pulled_stream(std::size_t read_ahead, std::stop_token stop, Begin begin)
       : core_(std::make_shared<core>(read_ahead)), stop_(std::move(stop), cancel_call{core_}) {
-    core_->self = core_;
     core_->reading = true;
     begin(&core_->context, core_.get());
     core_->AddHold();  // for reads that the consumer starts
@@ -39,6 +38,9 @@ class pulled_stream {
     std::unique_lock lock(core_->mutex);
     core_->abandoned = true;
     core_->read_on(lock);
+    // Cancelled, it is over at once. Waited for, so that neither the call nor what it keeps alive ends on one
+    // of gRPC's own threads: the last channel of all would have to join the thread it ends on.
+    core_->changed.wait(lock, [this] { return core_->done; });
   }
   pulled_stream(const pulled_stream&) = delete;
   pulled_stream& operator=(const pulled_stream&) = delete;
@@ -86,17 +88,14 @@ class pulled_stream {
       changed.notify_all();
     }
     void OnDone(const grpc::Status& s) override {
-      std::shared_ptr<core> last;
       std::lock_guard lock(mutex);
       end = s;
       done = read_ended = true;
       changed.notify_all();
-      last.swap(self);
     }
 
     const std::size_t read_ahead;
     grpc::ClientContext context;
-    std::shared_ptr<core> self;
     std::mutex mutex;
     std::condition_variable changed;
     Response incoming;
