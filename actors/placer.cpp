@@ -8,6 +8,7 @@
 #include "actors/envoy.hpp"
 #include "actors/key_store.hpp"
 #include "actors/placement.hpp"
+#include "actors/progress.hpp"
 #include "configs/placing.hpp"
 #include "solver/error_details.hpp"
 
@@ -266,10 +267,26 @@ class placer_state {
     bool elsewhere = node != o_.self.name;
     for (auto& input : request.inputs)
       input = elsewhere ? as_seen_by(node, at_node(o_.self.name, input)) : as_seen_by(node, input);
-    if (elsewhere) request.sessions = lent(request.sessions);
+    if (elsewhere) {
+      request.sessions = lent(request.sessions);
+      self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
+    }
     self_->request(envoy, caf::infinite, std::move(request), s.progress)
         .then([this, id, node](run_reply& reply) { ran(id, node, reply); },
               [this, id, node](caf::error& e) { run_failed(id, node, from_caf(e)); });
+  }
+
+  /// One line beside the step, as every client shows it.
+  static ctl::StatusResponse note_of(const std::string& vertex, const std::string& text) {
+    ctl::StatusResponse out;
+    auto& status = *out.add_statuses();
+    status.set_vertex(vertex);
+    status.set_id(text);
+    status.set_name(text);
+    auto now = unix_now_ns();
+    for (auto* time : {status.mutable_timestamp(), status.mutable_started(), status.mutable_completed()})
+      set_time(*time, now);
+    return out;
   }
 
   bool is_current(std::uint64_t id, const std::string& node) const {
