@@ -35,8 +35,16 @@ add_machine() {  # add_machine NAME NUMBER
 
 cut_off() { ip -n "$hub" link set "v${node_ip[$1]##*.}" down; }
 join_again() { ip -n "$hub" link set "v${node_ip[$1]##*.}" up; }
-slow_down() { in_node "$1" tc qdisc replace dev eth0 root netem delay "$2"; }  # slow_down NODE TIME
-full_speed() { in_node "$1" tc qdisc del dev eth0 root 2>/dev/null || true; }
+# Stops and goes on, each time for less than it takes to be dead (kernels here have no netem to delay packets with).
+stutter() {
+  local i
+  for i in 1 2 3 4; do
+    kill -STOP "${node_pid[$1]}" 2>/dev/null || return 0
+    read -rt 0.7 <> <(:) || true
+    kill -CONT "${node_pid[$1]}" 2>/dev/null || return 0
+    read -rt 0.1 <> <(:) || true
+  done
+}
 
 # start_node NAME [TOML of its cluster section…]: its state directory and socket are $scratch/NAME.
 start_node() {
@@ -148,4 +156,3 @@ build_at() {
     --opt build-arg:SOURCE_DATE_EPOCH=1700000000 --metadata-file "$dir/metadata.json" "$@" >"$dir/log" 2>&1 || return 1
   jq -r '."containerimage.digest"' "$dir/metadata.json"
 }
-# What a node ran: the lines of its log that tell of containers are not there; its share is asked from the cluster.
