@@ -14,6 +14,8 @@ int placement::node::free() const {
   return info.slots - std::max(static_cast<int>(given.size()), load.running + load.waiting);
 }
 
+placement::placement(std::string here) : here_(std::move(here)), typical_(limits::typical_at_first) {}
+
 void placement::put_node(const node_info& info) { nodes_[info.name].info = info; }
 
 void placement::set_load(const std::string& name, const node_load& load) {
@@ -112,9 +114,10 @@ status placement::submit(work_item item, work_time now) {
   return {};
 }
 
-void placement::finish(std::uint64_t id) {
+void placement::finish(std::uint64_t id, work_time now) {
   if (auto found = running_.find(id); found != running_.end()) {
-    if (auto n = nodes_.find(found->second); n != nodes_.end() && n->second.given.erase(id) > 0) {
+    if (auto n = nodes_.find(found->second.node); n != nodes_.end() && n->second.given.erase(id) > 0) {
+      typical_ += (now - found->second.since - typical_) / limits::typical_weight;
       // Until the next beat, its load is known to be one less.
       n->second.load.running = std::max(0, n->second.load.running - 1);
     }
@@ -140,7 +143,7 @@ std::optional<std::string> placement::choose(const waiting_item& w, work_time no
   if (!w.item.takes_credit) return able.front().name;
   auto best = able.front().transfer;
   for (const auto& c : able) {
-    if (c.free <= 0) continue;
+    if (c.free <= 0 || c.transfer - best > limits::moving_share * typical_) continue;
     auto due = w.since;
     if (c.transfer > best) due += limits::patience + c.transfer - best;
     if (due <= now) return c.name;
@@ -149,10 +152,10 @@ std::optional<std::string> placement::choose(const waiting_item& w, work_time no
   return std::nullopt;
 }
 
-void placement::give(const work_item& item, const std::string& name) {
+void placement::give(const work_item& item, const std::string& name, work_time now) {
   auto& n = nodes_.at(name);
   if (item.takes_credit) n.given.insert(item.id);
-  running_[item.id] = name;
+  running_[item.id] = {name, now};
   for (const auto& input : item.inputs)
     if (input.starts_with("cache:")) learn(input, limits::cache_mount_bytes, name);
 }
@@ -172,7 +175,7 @@ std::vector<assignment> placement::assign(work_time now) {
       for (auto at = queue.begin(); at != queue.end(); ++at) {
         auto node = choose(*at, now);
         if (!node) continue;
-        give(at->item, *node);
+        give(at->item, *node, now);
         out.push_back({at->item.id, *node});
         queue.erase(at);
         last_build_ = build;

@@ -1,8 +1,8 @@
 // Which node runs which step. Pure bookkeeping: who has which ref, who has credit left, who waits.
 //
 // Delay scheduling: a step goes to the node that has most of its inputs as soon as that node has a credit;
-// to another one only after it has waited as long as moving its inputs there would take. So short steps
-// stay where they are and work moves when that pays. Builds take turns; within a build order of arrival.
+// to another one only after it has waited as long as moving its inputs there would take, and only when moving
+// takes no longer than steps mostly run. So short steps stay where they are and work moves when that pays. Builds take turns; within a build order of arrival.
 // Knows nothing of actors, messages or clocks. Not thread-safe.
 #pragma once
 
@@ -43,7 +43,7 @@ struct assignment {
 class placement {
  public:
   /// `here` is preferred when all else is equal.
-  explicit placement(std::string here) : here_(std::move(here)) {}
+  explicit placement(std::string here);
 
   void put_node(const node_info& info);
   void set_load(const std::string& node, const node_load& load);
@@ -58,7 +58,7 @@ class placement {
   /// failed_precondition when no node there is may ever run it.
   status submit(work_item item, work_time now);
   /// It is done, or no longer wanted.
-  void finish(std::uint64_t id);
+  void finish(std::uint64_t id, work_time now);
   /// What is to start now, and where.
   std::vector<assignment> assign(work_time now);
   /// When assign() may find more although nothing else has happened.
@@ -92,7 +92,7 @@ class placement {
   /// Nodes that may run it, best first.
   std::vector<candidate> candidates(const work_item& item) const;
   std::optional<std::string> choose(const waiting_item& w, work_time now);
-  void give(const work_item& item, const std::string& node);
+  void give(const work_item& item, const std::string& node, work_time now);
 
   std::string here_;
   std::map<std::string, node> nodes_;
@@ -100,7 +100,12 @@ class placement {
   std::list<std::string> recent_;  // refs of places_, newest first
   std::map<std::string, std::deque<waiting_item>> queues_;  // by build
   std::string last_build_;
-  std::unordered_map<std::uint64_t, std::string> running_;  // → node
+  struct run {
+    std::string node;
+    work_time since;
+  };
+  std::unordered_map<std::uint64_t, run> running_;
+  std::chrono::nanoseconds typical_;  // how long a step occupies its node, of late
   std::optional<work_time> wake_at_;
 };
 

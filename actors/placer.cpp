@@ -204,7 +204,7 @@ class placer_state {
       if (caf::actor_cast<caf::actor_addr>(s.requester) == who) theirs.push_back(id);
     for (auto id : theirs) {
       steps_.erase(id);
-      places_.finish(id);
+      places_.finish(id, self_->clock().now());
     }
     if (!theirs.empty()) assign();
   }
@@ -297,7 +297,7 @@ class placer_state {
   void ran(std::uint64_t id, const std::string& node, run_reply& reply) {
     if (!is_current(id, node)) return;
     auto s = std::move(steps_.extract(id).mapped());
-    places_.finish(id);
+    places_.finish(id, self_->clock().now());
     for (const auto& input : s.request.inputs) places_.learn(input, -1, node);
     for (std::size_t n = 0; n < reply.outputs.size(); ++n) {
       auto& output = reply.outputs[n];
@@ -324,7 +324,7 @@ class placer_state {
   /// Its node failed the step, not the step itself: somewhere else, as long as that makes sense.
   void again(std::uint64_t id, error why) {
     auto& s = steps_.at(id);
-    places_.finish(id);
+    places_.finish(id, self_->clock().now());
     if (++s.attempts >= limits::attempts_max) return fail(id, std::move(why));
     spdlog::info("step {} is placed again: {}", s.request.op.vertex, why.message);
     s.item.avoid.insert(s.node);
@@ -333,7 +333,7 @@ class placer_state {
 
   void fail(std::uint64_t id, error e) {
     auto s = std::move(steps_.extract(id).mapped());
-    places_.finish(id);
+    places_.finish(id, self_->clock().now());
     s.promise.deliver(to_caf(std::move(e)));
     assign();
   }

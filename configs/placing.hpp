@@ -11,6 +11,11 @@ namespace kiln::configs::placing {
 constexpr std::int64_t bytes_per_second = 100 << 20;
 /// A step waits this long for a node that has its inputs before it is worth moving at all.
 constexpr std::chrono::milliseconds patience{100};
+/// How long a step is taken to run before any has; later ones move an average of that weight. A step is not moved
+/// when that takes more than this many times as long as steps run.
+constexpr std::chrono::milliseconds typical_at_first{1'000};
+constexpr int typical_weight = 16;
+constexpr int moving_share = 2;
 /// An input whose size nobody knows (a lazy image), and a cache mount that lies on another node.
 constexpr std::int64_t unknown_input_bytes = 32 << 20;
 constexpr std::int64_t cache_mount_bytes = 64 << 20;

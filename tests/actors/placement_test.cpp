@@ -69,8 +69,25 @@ TEST_CASE("A credit that comes back in time keeps the step where its inputs are"
   f.ask("x", {"base"});
   CHECK(f.assigned() == "1@a ");
   f.now += 50ms;
-  f.p.finish(1);
+  f.p.finish(1, f.now);
   CHECK(f.assigned() == "2@a ");
+}
+
+TEST_CASE("A step is not moved when moving takes longer than steps run") {
+  fixture f(1);
+  f.p.learn("base", limits::bytes_per_second, "a");  // one second away
+  for (int i = 1; i <= 100; ++i) {
+    f.ask("x", {"base"});
+    CHECK(f.assigned() == std::to_string(i) + "@a ");
+    f.now += 20ms;
+    f.p.finish(static_cast<std::uint64_t>(i), f.now);
+  }
+  f.ask("x", {"base"});
+  f.ask("x", {"base"});
+  f.ask("x", {});
+  CHECK(f.assigned() == "101@a 103@b ");
+  f.now += 10s;
+  CHECK(f.assigned().empty());
 }
 
 TEST_CASE("A step follows its inputs to the node that has them") {
@@ -88,7 +105,7 @@ TEST_CASE("Inputs that cost nothing to move spread over the nodes at once") {
   fixture f(1);
   for (int i = 0; i < 4; ++i) f.ask("x", {});
   CHECK(f.assigned() == "1@a 2@b 3@c ");
-  f.p.finish(2);
+  f.p.finish(2, f.now);
   CHECK(f.assigned() == "4@b ");
 }
 
@@ -99,9 +116,9 @@ TEST_CASE("Builds take turns") {
   for (int i = 0; i < 3; ++i) f.ask("greedy", {});
   f.ask("modest", {});
   CHECK(f.assigned() == "1@a ");
-  f.p.finish(1);
+  f.p.finish(1, f.now);
   CHECK(f.assigned() == "4@a ");
-  f.p.finish(4);
+  f.p.finish(4, f.now);
   CHECK(f.assigned() == "2@a ");
 }
 
@@ -151,7 +168,7 @@ TEST_CASE("Platforms and constraints are honoured") {
   REQUIRE(p.submit({1, "x", {}, true, *parse_platform("linux/arm64")}, {}).ok());
   CHECK(p.assign({}).at(0).node == "arm");
   CHECK(!p.submit({2, "x", {}, true, *parse_platform("linux/amd64"), {"labels.disk==fast"}}, {}).ok());
-  p.finish(1);
+  p.finish(1, {});
   REQUIRE(p.submit({3, "x", {}, true, *parse_platform("linux/arm64"), {"labels.disk==fast"}}, {}).ok());
   CHECK(p.assign({}).at(0).node == "arm");
 }
