@@ -3,14 +3,18 @@
 #include <algorithm>
 #include <map>
 #include <optional>
+#include <set>
 
 #include <spdlog/spdlog.h>
 
+#include "actors/build_attestations.hpp"
 #include "actors/build_log.hpp"
 #include "actors/build_request.hpp"
 #include "actors/frontend_bridge.hpp"
 #include "actors/graph_spec.hpp"
+#include "actors/policy_review.hpp"
 #include "actors/progress.hpp"
+#include "actors/session_exporters.hpp"
 #include "actors/verify_platforms.hpp"
 #include "configs/solving.hpp"
 #include "exporters/cache/cache_importer.hpp"
@@ -47,6 +51,9 @@ struct final_result {
   bool multi = false;
   std::vector<std::pair<std::string, std::string>> refs;  // platform id → ref id; "" → … when single
   std::map<std::string, std::string> metadata;
+  frontend_attestations attestations;
+  std::vector<std::vector<attestation>> ready;  // those to export, one list a ref
+  std::vector<std::pair<std::string, platform>> platforms;  // as the metadata lists them
 };
 
 enum class phase { created, checking, solving, evaluating, exporting, pushing, recording, finished };
@@ -71,21 +78,12 @@ class build_state : public bridge_face {
         [this](gw::PingRequest&) {
           return ask<gw::PongResponse>([&](auto done) { when_ready([this, done] { done(ping()); }); });
         },
-        [this](gw::SolveRequest& r) {
-          return ask<gw::SolveResponse>([&](auto done) {
-            when_ready([this, r = std::move(r), done]() mutable { solve(std::move(r), 0, done); });
-          });
-        },
-        [this](gw::ResolveImageConfigRequest& r) {
-          return ask<gw::ResolveImageConfigResponse>([&](auto done) {
-            when_ready([this, r = std::move(r), done]() mutable { resolve_image_config(std::move(r), done); });
-          });
-        },
-        [this](gw::ResolveSourceMetaRequest& r) {
-          return ask<gw::ResolveSourceMetaResponse>([&](auto done) {
-            when_ready([this, r = std::move(r), done]() mutable { resolve_source_meta(std::move(r), done); });
-          });
-        },
+        [this](gw::SolveRequest& r) { return ask_solve(0, r); },
+        [this](std::int32_t frame, gw::SolveRequest& r) { return ask_solve(frame, r); },
+        [this](gw::ResolveImageConfigRequest& r) { return ask_image_config(0, r); },
+        [this](std::int32_t frame, gw::ResolveImageConfigRequest& r) { return ask_image_config(frame, r); },
+        [this](gw::ResolveSourceMetaRequest& r) { return ask_source_meta(0, r); },
+        [this](std::int32_t frame, gw::ResolveSourceMetaRequest& r) { return ask_source_meta(frame, r); },
         [this](gw::ReadFileRequest& r) {
           return ask<gw::ReadFileResponse>([&](auto done) { read_file(std::move(r), done); });
         },
@@ -136,7 +134,7 @@ class build_state : public bridge_face {
 
   // The questions of frontends and gateway clients.
 
-  void solve(gw::SolveRequest r, int depth, continuation<gw::SolveResponse> done) override {
+  void solve(gw::SolveRequest r, int frame, continuation<gw::SolveResponse> done) override {
     if (auto s = refuse_late(); !s.ok()) return done(std::move(s).error());
     auto policies = policies_with(r.sourcepolicies());
     if (!policies.ok()) return done(std::move(policies).error());
@@ -144,10 +142,12 @@ class build_state : public bridge_face {
     auto evaluate_all = r.evaluate();
     auto respond = [this, array, inline_result, evaluate_all, done](result<gw::Result> solved) {
       if (!solved.ok()) return done(std::move(solved).error());
-      auto reply = [array, inline_result, done, solved](status s) {
+      auto reply = [this, array, inline_result, done, solved](status s) {
         if (!s.ok()) return done(std::move(s).error());
         gw::SolveResponse out;
         *out.mutable_result() = *solved;
+        add_definitions(*out.mutable_result());
+        attestations_.handed_on(*solved, definitions());
         if (solved->has_refs() && !inline_result)
           return done(make_error(errc::unknown, "solve did not return default result"));
         if (!inline_result) out.set_ref(solved->ref().id());
@@ -161,7 +161,7 @@ class build_state : public bridge_face {
     };
     if (r.has_definition() && r.definition().def_size() > 0) {
       gw::Result out;
-      auto id = add_ref(r.definition(), *std::move(policies));
+      auto id = add_ref(r.definition(), *std::move(policies), frame);
       refs_[id].imports = begin_imports(r);
       out.mutable_ref()->set_id(id);
       *out.mutable_ref()->mutable_def() = r.definition();
@@ -170,14 +170,14 @@ class build_state : public bridge_face {
     if (!r.frontend().empty()) {
       std::map<std::string, std::string> options(r.frontendopt().begin(), r.frontendopt().end());
       std::map<std::string, pb::Definition> inputs(r.frontendinputs().begin(), r.frontendinputs().end());
-      return run_frontend(r.frontend(), std::move(options), std::move(inputs), depth + 1, respond);
+      return run_frontend(r.frontend(), std::move(options), std::move(inputs), frame, respond);
     }
     gw::Result nothing;
     nothing.mutable_ref();
     respond(std::move(nothing));
   }
 
-  void resolve_image_config(gw::ResolveImageConfigRequest r,
+  void resolve_image_config(gw::ResolveImageConfigRequest r, int frame,
                             continuation<gw::ResolveImageConfigResponse> done) override {
     gw::ResolveSourceMetaRequest meta;
     auto& source = *meta.mutable_source();
@@ -194,7 +194,7 @@ class build_state : public bridge_face {
     meta.set_logname(r.logname());
     meta.mutable_image();
     *meta.mutable_sourcepolicies() = r.sourcepolicies();
-    resolve_source_meta(std::move(meta), [done, ref = r.ref()](result<gw::ResolveSourceMetaResponse> reply) mutable {
+    resolve_source_meta(std::move(meta), frame, [done, ref = r.ref()](result<gw::ResolveSourceMetaResponse> reply) mutable {
       if (!reply.ok()) return done(std::move(reply).error());
       gw::ResolveImageConfigResponse out;
       // A policy may have made another image of it.
@@ -208,21 +208,36 @@ class build_state : public bridge_face {
     });
   }
 
-  void resolve_source_meta(gw::ResolveSourceMetaRequest r,
+  void resolve_source_meta(gw::ResolveSourceMetaRequest r, int frame,
                            continuation<gw::ResolveSourceMetaResponse> done) override {
     if (auto s = refuse_late(); !s.ok()) return done(std::move(s).error());
     auto policies = policies_with(r.sourcepolicies());
     if (!policies.ok()) return done(std::move(policies).error());
-    if (auto s = solver::apply(*policies, *r.mutable_source()); !s.ok())
-      return done(std::move(s).error().with_context("error evaluating the source policy"));
+    if (o_.request.sourcepolicysession().empty()) {
+      if (auto s = solver::apply(*policies, *r.mutable_source()); !s.ok())
+        return done(std::move(s).error().with_context("error evaluating the source policy"));
+      return resolve_now(std::move(r), frame, std::move(done));
+    }
+    reviewed_source subject{r.source(), r.has_platform() ? r.platform() : default_platform()};
+    review_source(*std::move(policies), std::move(subject), policy_questions_of(frame),
+                  [this, r = std::move(r), frame, done](result<pb::SourceOp> source) mutable {
+                    if (!source.ok()) return done(std::move(source).error());
+                    *r.mutable_source() = *std::move(source);
+                    resolve_now(std::move(r), frame, std::move(done));
+                  });
+  }
+
+  /// Of a source that policies have seen.
+  void resolve_now(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done) {
     auto worker = o_.peers.worker();
     if (!worker) return done(from_caf(peer_down(peers::worker_name)));
     auto name = r.logname().empty() ? "resolve " + r.source().identifier() : r.logname();
     auto shown = open_task(name);
     self_->request(worker, caf::infinite, sessions(), r, progress_handle())
         .then(
-            [this, shown, done](gw::ResolveSourceMetaResponse& reply) {
+            [this, shown, frame, asked = r, done](gw::ResolveSourceMetaResponse& reply) {
               close_task(shown, "");
+              attestations_.looked_at(frame, asked, reply);
               done(std::move(reply));
             },
             [this, shown, done](caf::error& e) {
@@ -269,6 +284,22 @@ class build_state : public bridge_face {
     return promise;
   }
 
+  caf::result<gw::SolveResponse> ask_solve(int frame, gw::SolveRequest& r) {
+    return ask<gw::SolveResponse>([&](auto done) {
+      when_ready([this, frame, r = std::move(r), done]() mutable { solve(std::move(r), frame, done); });
+    });
+  }
+  caf::result<gw::ResolveImageConfigResponse> ask_image_config(int frame, gw::ResolveImageConfigRequest& r) {
+    return ask<gw::ResolveImageConfigResponse>([&](auto done) {
+      when_ready([this, frame, r = std::move(r), done]() mutable { resolve_image_config(std::move(r), frame, done); });
+    });
+  }
+  caf::result<gw::ResolveSourceMetaResponse> ask_source_meta(int frame, gw::ResolveSourceMetaRequest& r) {
+    return ask<gw::ResolveSourceMetaResponse>([&](auto done) {
+      when_ready([this, frame, r = std::move(r), done]() mutable { resolve_source_meta(std::move(r), frame, done); });
+    });
+  }
+
   /// Clients may come before everything is checked; they wait for that.
   void when_ready(std::function<void()> work) {
     if (phase_ == phase::created || phase_ == phase::checking) {
@@ -310,11 +341,19 @@ class build_state : public bridge_face {
 
   // Results.
 
-  std::string add_ref(const pb::Definition& definition, std::vector<solver::source_policy> policies) {
+  std::string add_ref(const pb::Definition& definition, std::vector<solver::source_policy> policies, int frame) {
     auto id = new_id();
+    attestations_.requests().add_ref(frame, id);
     refs_[id].definition = definition;
     refs_[id].policies = std::move(policies);
     return id;
+  }
+
+  std::function<const pb::Definition*(const std::string&)> definitions() const {
+    return [this](const std::string& id) -> const pb::Definition* {
+      auto found = refs_.find(id);
+      return found == refs_.end() ? nullptr : &found->second.definition;
+    };
   }
 
   /// The request's policy first, then those of one question.
@@ -349,19 +388,87 @@ class build_state : public bridge_face {
     for (auto& w : std::exchange(ref.waiters, {})) w(settled);
   }
 
+  /// Platforms of sources that name none.
+  pb::Platform default_platform() const {
+    pb::Platform out;
+    to_proto(platforms_.empty() ? host_platform() : platforms_.front(), out);
+    return out;
+  }
+
+  policy_questions policy_questions_of(int frame) {
+    policy_questions out;
+    out.check = [this](policy::CheckPolicyRequest request, continuation<policy::CheckPolicyResponse> done) {
+      jobs_.run<policy::CheckPolicyResponse>(
+          self_, *o_.io,
+          [directory = o_.sessions, id = o_.request.sourcepolicysession(), stop = channel_->stop_token(),
+           bytes = request.SerializeAsString()]() -> result<policy::CheckPolicyResponse> {
+            if (!directory) return make_error(errc::failed_precondition, "no active sessions");
+            KILN_TRY(auto client, directory->find(id, configs::solving::find_wait, stop));
+            KILN_TRY(auto reply,
+                     client->call("/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy", bytes, {},
+                                  configs::solving::policy_answer_wait, stop));
+            policy::CheckPolicyResponse out;
+            if (!out.ParseFromString(reply)) return make_error(errc::internal, "malformed policy response");
+            return out;
+          },
+          std::move(done));
+    };
+    out.resolve = [this, frame](gw::ResolveSourceMetaRequest request,
+                                continuation<gw::ResolveSourceMetaResponse> done) {
+      resolve_now(std::move(request), frame, std::move(done));
+    };
+    return out;
+  }
+
   void load(const std::string& id, build_ref& ref) {
+    if (o_.request.sourcepolicysession().empty()) return load_with(id, [&ref](pb::Op& op) -> status {
+      auto s = solver::apply(ref.policies, *op.mutable_source());
+      if (!s.ok()) return std::move(s).error().with_context("error evaluating the source policy");
+      return {};
+    });
+    // The client is asked about every source first.
+    struct reviews {
+      std::map<std::string, pb::SourceOp> passed;
+      std::size_t missing = 1;
+      std::optional<error> refused;
+    };
+    auto all = std::make_shared<reviews>();
+    auto one_less = [this, id, all] {
+      if (--all->missing > 0) return;
+      if (all->refused) return settle(id, std::move(*all->refused).with_context("failed to load LLB"));
+      load_with(id, [all](pb::Op& op) -> status {
+        if (auto found = all->passed.find(source_key(op.source())); found != all->passed.end())
+          *op.mutable_source() = found->second;
+        return {};
+      });
+    };
+    auto policies = ref.policies;
+    std::set<std::string> seen;
+    for (const auto& bytes : ref.definition.def()) {
+      pb::Op op;
+      if (!op.ParseFromString(bytes) || !op.has_source() || !seen.insert(source_key(op.source())).second) continue;
+      ++all->missing;
+      reviewed_source subject{op.source(), op.has_platform() ? op.platform() : default_platform()};
+      review_source(policies, std::move(subject), policy_questions_of(0),
+                    [all, one_less, key = source_key(op.source())](result<pb::SourceOp> source) {
+                      if (source.ok()) all->passed[key] = *std::move(source);
+                      else if (!all->refused) all->refused = std::move(source).error();
+                      one_less();
+                    });
+    }
+    one_less();
+  }
+
+  void load_with(const std::string& id, std::function<status(pb::Op&)> mutate) {
+    auto& ref = refs_[id];
     solver::load_options options;
     options.granted = &granted_;
     if (!platforms_.empty()) options.default_platform = platforms_.front();
-    if (!ref.policies.empty())
-      options.mutate = [&ref](pb::Op& op) -> status {
-        auto s = solver::apply(ref.policies, *op.mutable_source());
-        if (!s.ok()) return std::move(s).error().with_context("error evaluating the source policy");
-        return {};
-      };
+    options.mutate = std::move(mutate);
     auto g = solver::load(ref.definition, options);
     if (!g.ok()) return settle(id, std::move(g).error().with_context("failed to load LLB"));
     auto spec = to_spec(*g, "");
+    attestations_.loaded(id, ref.definition, spec);
     auto caches = solver::caches_to_prune(*g);
     if (caches.empty()) return place(id, std::move(spec));
     auto worker = o_.peers.worker();
@@ -454,6 +561,17 @@ class build_state : public bridge_face {
     return out;
   }
 
+  /// Whoever gets a ref may build on it by its definition.
+  void add_definitions(gw::Result& r) const {
+    auto add = [this](gw::Ref& ref) {
+      if (ref.has_def()) return;
+      if (auto found = refs_.find(ref.id()); found != refs_.end()) *ref.mutable_def() = found->second.definition;
+    };
+    if (r.has_ref()) add(*r.mutable_ref());
+    if (r.has_refs())
+      for (auto& [key, ref] : *r.mutable_refs()->mutable_refs()) add(ref);
+  }
+
   static void to_deprecated(gw::Result& r) {
     if (r.has_refs()) {
       gw::RefMapDeprecated old;
@@ -505,13 +623,15 @@ class build_state : public bridge_face {
   // Frontends.
 
   void run_frontend(std::string name, std::map<std::string, std::string> options,
-                    std::map<std::string, pb::Definition> inputs, int depth, continuation<gw::Result> done) {
-    if (depth > configs::solving::sub_solve_depth_max)
+                    std::map<std::string, pb::Definition> inputs, int parent, continuation<gw::Result> done) {
+    auto& requests = attestations_.requests();
+    if (requests.depth(parent) >= configs::solving::sub_solve_depth_max)
       return done(make_error(errc::resource_exhausted, "frontends call each other too deeply"));
     shorten_frontend(name, options);
     std::shared_ptr<frontends::frontend> frontend = o_.frontend ? o_.frontend(name) : nullptr;
     if (!frontend) return done(make_error(errc::not_found, "invalid frontend: " + name));
-    auto host = std::make_shared<bridge_host>(channel_, platforms_, o_.request.session(), depth);
+    auto frame = requests.open(parent, {name, options, inputs});
+    auto host = std::make_shared<bridge_host>(channel_, platforms_, o_.request.session(), frame);
     frontends::frontend_request request{std::move(options), std::move(inputs)};
     jobs_.run<gw::Result>(
         self_, *o_.frontend_threads,
@@ -535,6 +655,7 @@ class build_state : public bridge_face {
 
   void check() {
     if (auto s = prepare(o_.request); !s.ok()) return end(std::move(s).error());
+    if (auto s = attestations_.begin(o_.request, created_ns_); !s.ok()) return end(std::move(s).error());
     std::vector<std::string> requested(o_.request.entitlements().begin(), o_.request.entitlements().end());
     auto granted = solver::entitlements::grant(requested, o_.allowed_entitlements);
     if (!granted.ok()) return end(std::move(granted).error());
@@ -546,7 +667,8 @@ class build_state : public bridge_face {
             [this](types::WorkerRecord& record) {
               worker_record_ = std::move(record);
               for (const auto& p : worker_record_.platforms()) platforms_.push_back(from_proto(p));
-              check_exporters(0);
+              // Type and attributes of every exporter, before anything runs.
+              name_exporters([this] { check_cache_exports(0); });
             },
             [this](caf::error& e) { end(from_caf(e)); });
   }
@@ -554,21 +676,6 @@ class build_state : public bridge_face {
   export_spec spec_of(int index) const {
     const auto& e = o_.request.exporters(index);
     return {e.type(), {e.attrs().begin(), e.attrs().end()}, index};
-  }
-
-  /// Type and attributes of every exporter, before anything runs.
-  void check_exporters(int index) {
-    if (phase_ != phase::checking) return;
-    if (index == o_.request.exporters_size()) return check_cache_exports(0);
-    auto worker = o_.peers.worker();
-    if (!worker) return end(from_caf(peer_down(peers::worker_name)));
-    self_->request(worker, caf::infinite, check_atom::value, spec_of(index))
-        .then(
-            [this, index](const std::string& name) {
-              exporter_names_.push_back(name);
-              check_exporters(index + 1);
-            },
-            [this](caf::error& e) { end(from_caf(e)); });
   }
 
   static cache_entry entry_of(const ctl::CacheOptionsEntry& e) {
@@ -592,14 +699,14 @@ class build_state : public bridge_face {
   void begin() {
     set_phase(phase::solving);
     recorded_ = !o_.request.internal();
-    publish(ctl::STARTED, std::nullopt, nullptr);
+    publish(ctl::STARTED, std::nullopt, {});
     for (const auto& import : o_.request.cache().imports()) own_imports_.push_back(begin_import(entry_of(import)));
     for (auto& work : std::exchange(early_, {})) work();
     const auto& r = o_.request;
     if (r.has_definition() && (r.definition().def_size() > 0 || r.frontend().empty())) {
       gw::Result only;
       // An empty definition is scratch.
-      only.mutable_ref()->set_id(r.definition().def_size() > 0 ? add_ref(r.definition(), *policies_with({})) : "");
+      only.mutable_ref()->set_id(r.definition().def_size() > 0 ? add_ref(r.definition(), *policies_with({}), 0) : "");
       return solved(std::move(only));
     }
     if (r.frontend().empty()) return;  // a gateway client drives us and will Return
@@ -638,15 +745,103 @@ class build_state : public bridge_face {
     } else {
       final_.refs.emplace_back("", r.has_ref() ? r.ref().id() : r.refdeprecated());
     }
-    std::sort(final_.refs.begin(), final_.refs.end());
     final_.metadata = {r.metadata().begin(), r.metadata().end()};
+    final_.platforms = result_platforms(final_.metadata);
+    // In the order the frontend lists its platforms; what it does not list comes last, by name.
+    auto rank = [this](const std::string& id) {
+      return std::find_if(final_.platforms.begin(), final_.platforms.end(), [&](const auto& p) { return p.first == id; }) -
+             final_.platforms.begin();
+    };
+    std::sort(final_.refs.begin(), final_.refs.end(), [&](const auto& a, const auto& b) {
+      return std::pair(rank(a.first), a.first) < std::pair(rank(b.first), b.first);
+    });
+    final_.attestations = attestations_of(r);
     std::vector<std::string> ids;
     for (const auto& [key, id] : final_.refs) ids.push_back(id);
+    for (const auto& [key, list] : final_.attestations)
+      for (const auto& [a, id] : list) ids.push_back(id);
     evaluate_refs(std::move(ids), [this](result<std::vector<vertex_result>> all) {
       if (!all.ok()) return end(std::move(all).error());
-      if (cache_exports_.empty()) return run_exports(*std::move(all));
-      gather_trail(*std::move(all));
+      std::vector<vertex_result> values(all->begin(), all->begin() + static_cast<std::ptrdiff_t>(final_.refs.size()));
+      auto rest = all->begin() + static_cast<std::ptrdiff_t>(final_.refs.size());
+      for (auto& [key, list] : final_.attestations)
+        for (auto& [a, id] : list) a.ref = (rest++)->ref;
+      if (cache_exports_.empty() && !attestations_.wants_provenance()) return attest(std::move(values));
+      gather_trail(std::move(values));
     });
+  }
+
+  /// The parts of the result as attestations know them.
+  std::vector<attested_part> attested_parts() const {
+    std::vector<attested_part> out;
+    for (const auto& [id, ref] : final_.refs) {
+      attested_part part{id, ref, platform_of_part(id)};
+      if (id.empty() && final_.platforms.size() == 1) part.id = final_.platforms.front().first;
+      if (part.id.empty()) part.id = format_platform(normalize(part.platform));
+      out.push_back(std::move(part));
+    }
+    return out;
+  }
+
+  /// Gathers what the frontend and the daemon have to say about each part.
+  void attest(std::vector<vertex_result> values) {
+    auto parts = attested_parts();
+    build_attestations::build_view view;
+    view.definition = definitions();
+    view.record_of = [this](const std::vector<std::string>& keys) -> std::string {
+      for (const auto& key : keys)
+        if (o_.store)
+          for (const auto& found : o_.store->keys().results(key)) return found.id;
+      return {};
+    };
+    view.builder = platforms_.empty() ? host_platform() : platforms_.front();
+    auto own = attestations_.make(parts, trail_.steps, view);
+    if (!own.ok()) return end(std::move(own).error());
+    for (std::size_t i = 0; i < parts.size(); ++i) {
+      auto& ready = final_.ready.emplace_back();
+      if (auto given = final_.attestations.find(parts[i].id); given != final_.attestations.end())
+        for (const auto& [a, id] : given->second) ready.push_back(a);
+      for (auto& a : (*own)[i]) ready.push_back(std::move(a));
+    }
+    if (!o_.request.enablesessionexporter()) return run_exports(std::move(values));
+    ask_for_exporters(std::move(values));
+  }
+
+  /// The client may want more exported, now that there is a result.
+  void ask_for_exporters(std::vector<vertex_result> values) {
+    using specs = std::vector<export_spec>;
+    std::vector<std::string> records;
+    for (const auto& v : values) records.push_back(v.ref);
+    jobs_.run<specs>(
+        self_, *o_.io,
+        [directory = o_.sessions, session = o_.request.session(), metadata = final_.metadata, records,
+         first = o_.request.exporters_size(), stop = channel_->stop_token()] {
+          return find_session_exporters(directory, session, metadata, records, first, stop);
+        },
+        [this, values = std::move(values)](result<specs> found) mutable {
+          if (!found.ok()) return end(std::move(found).error());
+          for (const auto& spec : *found) {
+            auto& e = *o_.request.add_exporters();
+            e.set_type(spec.type);
+            for (const auto& [key, value] : spec.attributes) (*e.mutable_attrs())[key] = value;
+          }
+          name_exporters([this, values = std::move(values)] { run_exports(values); });
+        });
+  }
+
+  /// Checks the exporters that have no name yet.
+  void name_exporters(std::function<void()> then) {
+    auto index = static_cast<int>(exporter_names_.size());
+    if (index >= o_.request.exporters_size()) return then();
+    auto worker = o_.peers.worker();
+    if (!worker) return end(from_caf(peer_down(peers::worker_name)));
+    self_->request(worker, caf::infinite, check_atom::value, spec_of(index))
+        .then(
+            [this, then = std::move(then)](const std::string& name) {
+              exporter_names_.push_back(name);
+              name_exporters(then);
+            },
+            [this](caf::error& e) { end(from_caf(e)); });
   }
 
   /// What the steps of this build came to, for exporting its cache.
@@ -660,28 +855,27 @@ class build_state : public bridge_face {
               trail_.results = values;
               for (const auto& [name, import] : imports_)
                 if (!import.id.empty()) trail_.imports.push_back(import.id);
-              run_exports(values);
+              attest(values);
             },
             [this](caf::error& e) { end(from_caf(e)); });
+  }
+
+  platform platform_of_part(const std::string& id) const {
+    const auto& platforms = final_.platforms;
+    auto known = std::find_if(platforms.begin(), platforms.end(), [&](const auto& p) { return p.first == id; });
+    if (known != platforms.end()) return known->second;
+    if (!final_.multi && platforms.size() == 1) return platforms.front().second;
+    if (auto parsed = parse_platform(id); !id.empty() && parsed.ok()) return *parsed;
+    return platforms_.empty() ? host_platform() : platforms_.front();
   }
 
   export_request request_of(int index, const std::vector<vertex_result>& values) const {
     export_request out;
     out.vertex = task_digest("export " + std::to_string(index));
     out.spec = spec_of(index);
-    auto platforms = result_platforms(final_.metadata);
     for (std::size_t i = 0; i < final_.refs.size(); ++i) {
-      export_part part{final_.refs[i].first, {}, values[i].ref};
-      if (auto p = platforms.find(part.id); p != platforms.end()) {
-        part.platform = p->second;
-      } else if (!final_.multi && platforms.size() == 1) {
-        part.platform = platforms.begin()->second;
-      } else if (auto parsed = parse_platform(part.id); !part.id.empty() && parsed.ok()) {
-        part.platform = *parsed;
-      } else {
-        part.platform = platforms_.empty() ? host_platform() : platforms_.front();
-      }
-      out.parts.push_back(std::move(part));
+      const auto& id = final_.refs[i].first;
+      out.parts.push_back({id, platform_of_part(id), values[i].ref, final_.ready[i]});
     }
     out.multi_platform = final_.multi;
     out.metadata = final_.metadata;
@@ -801,7 +995,19 @@ class build_state : public bridge_face {
       if (key.starts_with("frontend.")) out[key] = value;
     for (const auto& [key, value] : cache_response_)
       if (key.starts_with("cache.")) out[key] = value;
-    end(std::move(response));
+    if (!o_.request.enablesessionexporter()) return end(std::move(response));
+    jobs_.run<bool>(
+        self_, *o_.io,
+        [directory = o_.sessions, session = o_.request.session(),
+         told = std::map<std::string, std::string>(out.begin(), out.end()),
+         stop = channel_->stop_token()]() -> result<bool> {
+          KILN_CHECK(finalize_session_export(directory, session, told, stop));
+          return true;
+        },
+        [this, response = std::move(response)](result<bool> agreed) mutable {
+          if (agreed.ok()) return end(std::move(response));
+          end(std::move(agreed).error());
+        });
   }
 
   /// The build is over, well or badly: stops what still runs, tells watchers, keeps the record.
@@ -821,35 +1027,42 @@ class build_state : public bridge_face {
       answer_.reset();
     };
     if (!recorded_ || !o_.store) {
-      if (recorded_) publish(ctl::COMPLETE, outcome, nullptr);
+      if (recorded_) publish(ctl::COMPLETE, outcome, {});
       return deliver();
     }
-    auto bytes = log_.encode();
-    auto size = static_cast<std::int64_t>(bytes.size());
-    jobs_.run<digest>(
+    // The log, and what clients may want to know of a failure beyond its text.
+    std::vector<std::pair<std::string, std::string>> documents{
+        {"application/vnd.buildkit.status.v0", log_.encode()}};
+    if (!outcome.ok() && !outcome.error().details.empty()) {
+      google::rpc::Status whole;
+      to_rpc_status(outcome.error(), whole);
+      documents.emplace_back("application/vnd.googeapis.google.rpc.status+proto", whole.SerializeAsString());
+    }
+    using descriptors = std::vector<ctl::Descriptor>;
+    jobs_.run<descriptors>(
         self_, *o_.io,
-        [store = o_.store, ref = o_.request.ref(), bytes = std::move(bytes)]() -> result<digest> {
-          KILN_TRY(auto blob, store->blobs().put(bytes));
-          // Not a record's blob: the label keeps `prune --all` from taking it.
-          KILN_CHECK(store->blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
-          return blob;
-        },
-        [this, outcome, size, deliver](result<digest> blob) {
-          ctl::Descriptor logs;
-          if (blob.ok()) {
-            logs.set_media_type("application/vnd.buildkit.status.v0");
-            logs.set_digest(blob->str());
-            logs.set_size(size);
-          } else {
-            spdlog::warn("log of build {} not kept: {}", o_.request.ref(), blob.error().message);
+        [store = o_.store, ref = o_.request.ref(), documents = std::move(documents)]() -> result<descriptors> {
+          descriptors out;
+          for (const auto& [type, bytes] : documents) {
+            KILN_TRY(auto blob, store->blobs().put(bytes));
+            // Not a record's blob: the label keeps `prune --all` from taking it.
+            KILN_CHECK(store->blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
+            auto& d = out.emplace_back();
+            d.set_media_type(type);
+            d.set_digest(blob.str());
+            d.set_size(static_cast<std::int64_t>(bytes.size()));
           }
-          publish(ctl::COMPLETE, outcome, blob.ok() ? &logs : nullptr);
+          return out;
+        },
+        [this, outcome, deliver](result<descriptors> kept) {
+          if (!kept.ok()) spdlog::warn("log of build {} not kept: {}", o_.request.ref(), kept.error().message);
+          publish(ctl::COMPLETE, outcome, kept.ok() ? *kept : descriptors{});
           deliver();
         });
   }
 
   void publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,
-               const ctl::Descriptor* logs) {
+               const std::vector<ctl::Descriptor>& documents) {
     if (!recorded_) return;
     auto history = o_.peers.history();
     if (!history) return;
@@ -884,7 +1097,11 @@ class build_state : public bridge_face {
           (*record.mutable_result()->mutable_results())[n++] = d;
         }
     }
-    if (logs) *record.mutable_logs() = *logs;
+    if (!documents.empty()) *record.mutable_logs() = documents.front();
+    if (documents.size() > 1) {
+      *record.mutable_externalerror() = documents[1];
+      record.mutable_error()->clear_details();
+    }
     self_->send(history, std::move(event));
   }
 
@@ -915,6 +1132,7 @@ class build_state : public bridge_face {
 
   build_impl::pointer self_;
   build_options o_;
+  build_attestations attestations_{o_.provenance};
   std::shared_ptr<bridge_channel> channel_;
   job_runner jobs_;
   build_log log_;
