@@ -32,7 +32,8 @@ struct pruner {
       struct stat info {};
       if (parent.ok() && ::fstatat(parent->get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) {
         if (!S_ISDIR(info.st_mode) || info.st_mode != wanted.st_mode || info.st_uid != wanted.st_uid ||
-            info.st_gid != wanted.st_gid)
+            info.st_gid != wanted.st_gid || info.st_mtim.tv_sec != wanted.st_mtim.tv_sec ||
+            info.st_mtim.tv_nsec != wanted.st_mtim.tv_nsec)
           return false;
         auto there = get_xattrs(parent->get(), name);
         if (!there.ok()) return false;
@@ -61,6 +62,15 @@ struct pruner {
     }
   }
 
+  /// Without a trace in the time of the directory it was in.
+  static bool remove(int directory, const std::string& name) {
+    struct stat before {};
+    if (::fstat(directory, &before) != 0 || ::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0) return false;
+    const struct timespec times[2] = {before.st_atim, before.st_mtim};
+    ::futimens(directory, times);
+    return true;
+  }
+
   /// Whether the directory is empty once what is inside has been looked at.
   result<bool> prune(int directory, const std::string& prefix, int depth) const {
     if (depth > limits::tree_depth) return make_error(errc::out_of_range, "directories are nested too deeply");
@@ -74,15 +84,17 @@ struct pruner {
         is_empty = false;
         continue;
       }
-      KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-      KILN_TRY(auto child_empty, prune(child.get(), prefix + name + "/", depth + 1));
+      KILN_TRY(auto attributes, get_xattrs(directory, name));
+      // Nothing below shows through: what is in it is all there is.
+      bool special = attributes.contains(opaque) || attributes.contains(redirect);
+      bool child_empty = false;
+      if (!special) {
+        KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+        KILN_TRY(child_empty, prune(child.get(), prefix + name + "/", depth + 1));
+      }
       if (child_empty) {
-        KILN_TRY(auto attributes, get_xattrs(directory, name));
-        bool special = attributes.contains(opaque) || attributes.contains(redirect);
         std::erase_if(attributes, [](const auto& x) { return is_overlay_xattr(x.first); });
-        if (!special && has_same(prefix + name, info, attributes) &&
-            ::unlinkat(directory, name.c_str(), AT_REMOVEDIR) == 0)
-          continue;
+        if (has_same(prefix + name, info, attributes) && remove(directory, name)) continue;
       }
       is_empty = false;
     }
@@ -103,13 +115,8 @@ status remove_untouched_directories(const std::filesystem::path& upper,
     p.below.push_back(std::move(fd));
   }
   KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
-  struct stat before {};
-  bool known = ::fstat(root.get(), &before) == 0;
   KILN_TRY(auto ignored, p.prune(root.get(), "", 0));
   (void)ignored;
-  // Removing changed the root's own time, which is part of the layer's state.
-  const struct timespec times[2] = {before.st_atim, before.st_mtim};
-  if (known) ::futimens(root.get(), times);
   return {};
 }
 

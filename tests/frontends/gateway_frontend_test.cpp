@@ -7,6 +7,7 @@
 
 using namespace kiln;
 using namespace kiln::frontends;
+using namespace kiln::frontends::test;
 
 namespace {
 

@@ -285,9 +285,12 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   KILN_TRY(context.resolv_conf, resolv_conf_file(spec.network == pb::HOST));
   KILN_TRY(context.user, find_user_in_root(root.get(), spec.process.user));
 
-  std::vector<std::string> destinations;
-  for (const auto& m : spec.mounts) destinations.push_back(m.destination);
-  mount_stubs stubs(root.get(), destinations, spec.remove_mount_stubs_recursive);
+  std::vector<mount_point> points;
+  for (const auto& m : spec.mounts) {
+    std::error_code ignored;
+    points.push_back({m.destination, m.type != "bind" || fs::is_directory(m.source, ignored)});
+  }
+  mount_stubs stubs(root.get(), points, spec.remove_mount_stubs_recursive);
 
   std::string cwd = spec.process.cwd.empty() ? "/" : spec.process.cwd;
   unique_fd working(open_in_root(root.get(), cwd, O_PATH));
