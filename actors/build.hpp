@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/build_attestations.hpp"
 #include "actors/handles.hpp"
 #include "actors/job_pool.hpp"
 #include "actors/peers.hpp"
@@ -25,15 +26,21 @@ namespace kiln::actors {
 struct build_options {
   ctl::SolveRequest request;
   actors::peers peers;               // worker, build_graph, history
+  session_directory* sessions = nullptr;  // for what clients say about sources; null: nobody to ask
   store::ref_store* store = nullptr;  // for the log of finished builds; null: none is kept
   /// The frontend of that name ("dockerfile.v0", "gateway.v0"); null when there is none.
   std::function<std::unique_ptr<frontends::frontend>(const std::string& name)> frontend;
   std::vector<std::string> allowed_entitlements;  // by the daemon
+  provenance_settings provenance;                 // shared by all builds
   std::shared_ptr<job_pool> frontend_threads, io;
 };
 
 using build_impl = build_actor::extend<
     caf::replies_to<container_inputs>::with<container_inputs>,  // container_lender
+    /// The questions of a frontend: its frame in the build's requests and what it asks.
+    caf::replies_to<std::int32_t, gw::SolveRequest>::with<gw::SolveResponse>,
+    caf::replies_to<std::int32_t, gw::ResolveImageConfigRequest>::with<gw::ResolveImageConfigResponse>,
+    caf::replies_to<std::int32_t, gw::ResolveSourceMetaRequest>::with<gw::ResolveSourceMetaResponse>,
     caf::replies_to<start_atom>::with<ctl::SolveResponse>,  // once, by `builds`
     caf::reacts_to<watch_atom, status_listener>, caf::reacts_to<ctl::StatusResponse>,
     caf::reacts_to<tick_atom, std::uint64_t>>;

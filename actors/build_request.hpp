@@ -4,6 +4,8 @@
 
 #include <map>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "messages/actor_interfaces.hpp"
 #include "messages/result.hpp"
@@ -18,7 +20,7 @@ status prepare(ctl::SolveRequest& request);
 /// `gateway.v0` with source=dockerfile.v0 and no context of that name is the built-in frontend.
 void shorten_frontend(std::string& frontend, std::map<std::string, std::string>& options);
 
-/// Platforms of a result by id, from its `refs.platforms` metadata; ids that are platforms count as such.
-std::map<std::string, platform> result_platforms(const std::map<std::string, std::string>& metadata);
+/// Platforms of a result with their ids, in the order of its `refs.platforms` metadata.
+std::vector<std::pair<std::string, platform>> result_platforms(const std::map<std::string, std::string>& metadata);
 
 }  // namespace kiln::actors

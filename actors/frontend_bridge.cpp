@@ -40,17 +40,17 @@ void bridge_channel::close() {
 
 result<gw::SolveResponse> bridge_host::solve(const gw::SolveRequest& r) {
   return channel_->ask<gw::SolveResponse>(
-      [r, depth = depth_](bridge_face& f, auto done) { f.solve(r, depth, std::move(done)); });
+      [r, frame = frame_](bridge_face& f, auto done) { f.solve(r, frame, std::move(done)); });
 }
 
 result<gw::ResolveImageConfigResponse> bridge_host::resolve_image_config(const gw::ResolveImageConfigRequest& r) {
   return channel_->ask<gw::ResolveImageConfigResponse>(
-      [r](bridge_face& f, auto done) { f.resolve_image_config(r, std::move(done)); });
+      [r, frame = frame_](bridge_face& f, auto done) { f.resolve_image_config(r, frame, std::move(done)); });
 }
 
 result<gw::ResolveSourceMetaResponse> bridge_host::resolve_source_meta(const gw::ResolveSourceMetaRequest& r) {
   return channel_->ask<gw::ResolveSourceMetaResponse>(
-      [r](bridge_face& f, auto done) { f.resolve_source_meta(r, std::move(done)); });
+      [r, frame = frame_](bridge_face& f, auto done) { f.resolve_source_meta(r, frame, std::move(done)); });
 }
 
 result<gw::ReadFileResponse> bridge_host::read_file(const gw::ReadFileRequest& r) {

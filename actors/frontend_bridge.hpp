@@ -22,14 +22,15 @@ namespace kiln::actors {
 template <class T>
 using continuation = std::function<void(result<T>)>;
 
-/// What a build answers; called on the build's actor, `done` is called exactly once.
+/// What a build answers; called on the build's actor, `done` is called exactly once. `frame`: who asks, see
+/// exporters::request_log.
 class bridge_face {
  public:
   virtual ~bridge_face() = default;
-  virtual void solve(gw::SolveRequest request, int depth, continuation<gw::SolveResponse> done) = 0;
-  virtual void resolve_image_config(gw::ResolveImageConfigRequest request,
+  virtual void solve(gw::SolveRequest request, int frame, continuation<gw::SolveResponse> done) = 0;
+  virtual void resolve_image_config(gw::ResolveImageConfigRequest request, int frame,
                                     continuation<gw::ResolveImageConfigResponse> done) = 0;
-  virtual void resolve_source_meta(gw::ResolveSourceMetaRequest request,
+  virtual void resolve_source_meta(gw::ResolveSourceMetaRequest request, int frame,
                                    continuation<gw::ResolveSourceMetaResponse> done) = 0;
   virtual void read_file(gw::ReadFileRequest request, continuation<gw::ReadFileResponse> done) = 0;
   virtual void read_dir(gw::ReadDirRequest request, continuation<gw::ReadDirResponse> done) = 0;
@@ -52,6 +53,7 @@ class bridge_channel {
   void close();
 
   std::stop_token stop_token() const { return stop_.get_token(); }
+  const caf::actor& build() const { return build_; }
 
   template <class Reply>
   result<Reply> ask(std::function<void(bridge_face&, continuation<Reply>)> question) {
@@ -92,8 +94,8 @@ constexpr std::uint64_t bridge_tick = 0;
 /// One frontend's view of its build.
 class bridge_host : public frontends::frontend_host {
  public:
-  bridge_host(std::shared_ptr<bridge_channel> channel, std::vector<platform> platforms, std::string session, int depth)
-      : channel_(std::move(channel)), platforms_(std::move(platforms)), session_(std::move(session)), depth_(depth) {}
+  bridge_host(std::shared_ptr<bridge_channel> channel, std::vector<platform> platforms, std::string session, int frame)
+      : channel_(std::move(channel)), platforms_(std::move(platforms)), session_(std::move(session)), frame_(frame) {}
 
   result<gw::SolveResponse> solve(const gw::SolveRequest& request) override;
   result<gw::ResolveImageConfigResponse> resolve_image_config(
@@ -109,11 +111,15 @@ class bridge_host : public frontends::frontend_host {
   const std::string& session_id() const override { return session_; }
   std::stop_token stop_token() const override { return channel_->stop_token(); }
 
+  /// For frontends that run elsewhere: the build itself, and who they are to it.
+  const std::shared_ptr<bridge_channel>& channel() const { return channel_; }
+  int frame() const { return frame_; }
+
  private:
   std::shared_ptr<bridge_channel> channel_;
   std::vector<platform> platforms_;
   std::string session_;
-  int depth_;
+  int frame_;
 };
 
 }  // namespace kiln::actors

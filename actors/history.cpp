@@ -178,14 +178,18 @@ struct history_state {
     if (found == finished.end()) return then({});
     auto record = std::move(found->second);
     finished.erase(found);
-    bool shared = std::any_of(finished.begin(), finished.end(), [&](const auto& other) {
-      return other.second.logs().digest() == record.logs().digest();
-    });
+    std::vector<std::string> blobs;
+    for (const auto& blob : {record.logs().digest(), record.externalerror().digest()}) {
+      bool shared = std::any_of(finished.begin(), finished.end(), [&](const auto& other) {
+        return other.second.logs().digest() == blob || other.second.externalerror().digest() == blob;
+      });
+      if (!blob.empty() && !shared) blobs.push_back(blob);
+    }
     write(
-        [store = o.store, ref, blob = shared ? "" : record.logs().digest()]() -> status {
+        [store = o.store, ref, blobs = std::move(blobs)]() -> status {
           KILN_CHECK(store->erase_value(bucket, ref));
-          if (auto d = digest::parse(blob); !blob.empty() && d.ok() && store->blobs().has(*d))
-            KILN_CHECK(store->blobs().remove(*d));
+          for (const auto& blob : blobs)
+            if (auto d = digest::parse(blob); d.ok() && store->blobs().has(*d)) KILN_CHECK(store->blobs().remove(*d));
           return {};
         },
         std::move(then));

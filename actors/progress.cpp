@@ -35,7 +35,10 @@ void progress_sender::progress(std::string_view id, std::int64_t current, std::i
     found->second.sent_ns = now;
     auto& entry = *out.add_statuses();
     entry.set_id(std::string(id));
-    entry.set_name(std::string(id));
+    // The name says what is done, the id to what as well.
+    constexpr std::string_view transfer = "transferring";
+    bool is_transfer = id.starts_with(transfer) && id.substr(transfer.size()).starts_with(' ');
+    entry.set_name(std::string(is_transfer ? transfer : id));
     entry.set_vertex(vertex_);
     entry.set_current(current);
     entry.set_total(total);

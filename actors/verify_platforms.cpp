@@ -38,7 +38,8 @@ result<std::vector<platform>> result_platforms(const std::map<std::string, std::
   if (auto index = metadata.find("refs.platforms"); index != metadata.end()) {
     nlohmann::json json = nlohmann::json::object();
     if (!index->second.empty()) json = nlohmann::json::parse(index->second, nullptr, false);
-    if (json.is_discarded() || !json.is_object())
+    if (json.is_null()) json = nlohmann::json::object();
+    if (!json.is_object())
       return invalid("failed to parse platforms passed to provenance processor");
     auto list = json.contains("Platforms") ? json["Platforms"] : nlohmann::json::array();
     if (!list.is_array() || list.empty()) return invalid("invalid empty platforms index for exporter");

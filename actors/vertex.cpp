@@ -141,7 +141,15 @@ class vertex_state {
     cache_steps all;
     for (auto& [index, out] : outputs_) {
       if (!out.result && !out.search) continue;
-      cache_step step{o_.spec.digest, index, {}, {}, o_.spec.inputs, -1};
+      cache_step step;
+      step.vertex = o_.spec.digest;
+      step.index = index;
+      step.inputs = o_.spec.inputs;
+      step.original = o_.spec.op.vertex;
+      if (o_.spec.op.op.has_source()) step.source = o_.spec.op.op.source();
+      step.platform = o_.spec.op.platform;
+      step.origin = origin_;
+      step.pin = pin_;
       step.keys = out.result ? out.result->keys : present_keys(index, out);
       if (out.result) step.ref = out.result->ref;
       if (o_.spec.op.metadata.has_export_cache()) step.export_cache = o_.spec.op.metadata.export_cache().value() ? 1 : 0;
@@ -341,6 +349,8 @@ class vertex_state {
                                                       " inputs, it has " + std::to_string(inputs_.size()))));
     if (index == 0) {
       map_.op_digest = reply.op_digest;
+      origin_ = std::move(reply.origin);
+      pin_ = std::move(reply.pin);
       for (auto& d : reply.dependencies)
         map_.dependencies.push_back({std::move(d.selector), d.content_based, std::move(d.content)});
     } else {
@@ -412,13 +422,13 @@ class vertex_state {
                 if (out.search) out.search->set_content(static_cast<int>(i), content, db);
               advance();
             },
-            [this, i, ref](caf::error& e) {
+            [this, i](caf::error& e) {
               auto failure = from_caf(e);
               if (failure.code == errc::cancelled) return fail(std::move(failure));
               if (remake_input(failure)) return;
-              fail(wrap(std::move(failure).with_context("failed to compute cache key: failed to calculate "
-                                                        "checksum of ref " + ref),
-                        static_cast<int>(i)));
+              // What the build's own files lack is nothing that clients could look for elsewhere.
+              if (failure.code == errc::not_found) failure.code = errc::unknown;
+              fail(wrap(std::move(failure).with_context("failed to compute cache key"), static_cast<int>(i)));
             });
   }
 
@@ -859,6 +869,7 @@ class vertex_state {
   fact maps_ = fact::unknown;
   int map_index_ = 0;
   solver::cache_map map_;
+  std::string origin_, pin_;  // of a source, see key_reply
   std::vector<digest> further_roots_;
   std::vector<input_facts> inputs_;
   std::map<int, output_facts> outputs_;

@@ -252,7 +252,7 @@ class worker_state {
 
   caf::result<key_reply> key(key_request& r, const progress_actor& progress) {
     auto to_reply = [](solver::cache_map map, client&) -> result<key_reply> {
-      key_reply out{map.op_digest, {}, map.more};
+      key_reply out{map.op_digest, {}, map.more, map.origin, map.pin};
       for (auto& d : map.dependencies)
         out.dependencies.push_back({std::move(d.selector), d.content_based, std::move(d.content)});
       return out;
@@ -370,7 +370,12 @@ class worker_state {
           exporters::export_input input;
           for (const auto& part : r.parts) {
             KILN_TRY(auto ref, open_ref(*o, part.ref, job));
-            input.refs.push_back({part.id, part.platform, std::move(ref)});
+            exporters::export_ref one{part.id, part.platform, std::move(ref), {}};
+            for (const auto& a : part.attestations) {
+              KILN_TRY(auto files, open_ref(*o, a.ref, job));
+              one.attestations.push_back({a, std::move(files)});
+            }
+            input.refs.push_back(std::move(one));
           }
           input.multi_platform = r.multi_platform;
           input.metadata = r.metadata;

@@ -12,8 +12,11 @@
 #include "apps/cluster_setup.hpp"
 #include "apps/data_plane.hpp"
 #include "configs/daemon.hpp"
+#include "configs/provenance_environment.hpp"
 #include "configs/version.hpp"
 #include "configs/containers.hpp"
+#include "frontends/gateway/gateway_frontend.hpp"
+#include "gateway/frontend_runner.hpp"
 #include "gateway/server.hpp"
 #include "gateway/services.hpp"
 #include "messages/actor_error.hpp"
@@ -84,7 +87,8 @@ workers::executor_options executor_options(const configs::daemon_config& c) {
   o.binary = c.oci.binary;
   o.default_cgroup_parent = c.oci.default_cgroup_parent;
   o.dns = {c.dns.nameservers, c.dns.options, c.dns.search_domains};
-  o.network_mode = c.oci.network_mode;
+  o.network = {c.oci.network_mode,  c.oci.cni_config_path, c.oci.cni_binary_dir,
+               c.oci.cni_pool_size, c.oci.bridge_name,     c.oci.bridge_subnet};
   o.apparmor_profile = c.oci.apparmor_profile;
   o.process_sandbox = !c.oci.no_process_sandbox;
   o.rootless = c.oci.rootless;
@@ -235,12 +239,21 @@ struct daemon::parts {
     tree.build_graph.imports = imports;
 
     tree.build.peers = peers;
+    tree.build.sessions = tree.worker.sessions;
     tree.build.store = refs.get();
-    tree.build.frontend = [dockerfile = config.frontends.dockerfile_enabled](
-                              const std::string& name) -> std::unique_ptr<frontends::frontend> {
-      if (name == "dockerfile.v0" && dockerfile) return frontends::make_dockerfile_frontend();
-      return nullptr;
+    tree.build.frontend = [this, containers = [registry = registry] {
+                             return registry->get<containers_actor>(actors::containers_name);
+                           }](const std::string& name) -> std::unique_ptr<frontends::frontend> {
+      const auto& wanted = config.frontends;
+      if (name == "dockerfile.v0" && wanted.dockerfile_enabled) return frontends::make_dockerfile_frontend();
+      if (name != "gateway.v0" || !wanted.gateway_enabled) return nullptr;
+      auto make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
+        return make_container(request, inputs);
+      };
+      return frontends::make_gateway_frontend(gateway::make_frontend_runner({system.get(), make, containers}),
+                                              wanted.gateway_allowed_repositories);
     };
+    KILN_TRY(tree.build.provenance.environment, configs::read_provenance_environment(config.provenance_env_dir));
     tree.build.allowed_entitlements = config.insecure_entitlements;
     tree.build.frontend_threads = frontend_pool;
     tree.build.io = io_pool;

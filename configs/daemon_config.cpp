@@ -178,6 +178,8 @@ status read_worker(table_reader& t, worker_config& w) {
   KILN_CHECK(t.read("cniConfigPath", w.cni_config_path));
   KILN_CHECK(t.read("cniBinaryPath", w.cni_binary_dir));
   KILN_CHECK(t.read("cniPoolSize", w.cni_pool_size));
+  KILN_CHECK(t.read("bridgeName", w.bridge_name));
+  KILN_CHECK(t.read("bridgeSubnet", w.bridge_subnet));
   KILN_CHECK(t.read("binary", w.binary));
   KILN_CHECK(t.read("apparmor-profile", w.apparmor_profile));
   KILN_CHECK(t.read("selinux", w.selinux));
@@ -194,7 +196,7 @@ status read_worker(table_reader& t, worker_config& w) {
   KILN_CHECK(t.each_table_of_array("gcpolicy", [&](table_reader& rule) {
     return read_gc_rule(rule, w.gc_policy.emplace_back());
   }));
-  for (auto key : {"proxySnapshotterPath", "stargzSnapshotter", "bridgeName", "bridgeSubnet", "userRemapUnsupported",
+  for (auto key : {"proxySnapshotterPath", "stargzSnapshotter", "userRemapUnsupported",
                    "address", "namespace", "runtime"})
     t.ignore(key);
   return {};

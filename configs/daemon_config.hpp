@@ -40,6 +40,8 @@ struct worker_config {
   std::string cni_config_path = "/etc/buildkit/cni.json";
   std::string cni_binary_dir = "/opt/cni/bin";
   int cni_pool_size = 0;
+  std::string bridge_name = "buildkit0";  // of network mode bridge
+  std::string bridge_subnet = "10.10.0.0/16";
   std::string binary;  // runtime; empty: crun, else runc
   std::string apparmor_profile;
   bool selinux = false;

@@ -16,5 +16,9 @@ inline constexpr std::chrono::milliseconds export_session_wait{5'000};
 inline constexpr std::size_t export_buffer_size = 128 << 10;
 /// Bytes of a pax header we rewrite.
 inline constexpr std::size_t max_pax_header = 1 << 20;
+/// Bytes of one attestation's predicate. Source: exporter/attestation/make.go, 40 MiB.
+inline constexpr long attestation_bytes_max = 40L << 20;
+/// Buffer for hashing the files an attestation is about, bytes.
+inline constexpr std::size_t hash_buffer = 64 << 10;
 
 }  // namespace kiln::configs

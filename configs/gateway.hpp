@@ -41,6 +41,11 @@ inline constexpr std::size_t content_read_bytes = 1 << 20;
 /// Blobs in one message of Content.List.
 inline constexpr std::size_t content_list_batch = 100;
 
+/// Buffer between a frontend image and its connection, bytes.
+inline constexpr std::size_t frontend_buffer_bytes = 64 << 10;
+/// Of what a frontend image writes to its standard error, bytes kept for the log.
+inline constexpr std::size_t frontend_complaint_bytes = 16 << 10;
+
 /// Backlog of a listening socket, connections.
 inline constexpr int listen_backlog = 512;
 /// Probe idle TCP clients, so that one whose machine vanished is noticed. 10 s – 2 h.

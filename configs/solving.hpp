@@ -21,6 +21,10 @@ constexpr std::chrono::seconds find_wait{3};          // for a build to register
 constexpr std::chrono::seconds watch_wait{6};         // for a build to appear
 constexpr std::chrono::seconds finished_visible{10};  // a finished build keeps its ref
 constexpr int sub_solve_depth_max = 64;               // frontends calling frontends
+constexpr int policy_rounds_max = 10;                 // questions about one source. Source: llbsolver/policy.go
+constexpr std::chrono::seconds session_wait{5};        // for a client to connect
+constexpr std::chrono::minutes session_export_wait{10};  // for its word on exporters
+constexpr std::chrono::minutes policy_answer_wait{5};  // for the client's word on a source
 
 constexpr std::chrono::seconds gc_start_delay{1};
 constexpr std::chrono::seconds gc_after_build_delay{1};

@@ -139,6 +139,13 @@ class archive_exporter : public exporter {
   result<std::string> docker_manifest(const descriptor& root, const std::vector<std::string>& names) {
     KILN_TRY(std::string bytes, blobs().read_all(root.digest, configs::max_manifest_size));
     KILN_TRY(registry::manifest m, registry::parse_manifest(bytes, root.media_type));
+    if (m.is_index) {  // one image and its attestations
+      const auto* image = registry::choose_platform(m, host_platform());
+      for (const auto& d : m.entries)
+        if (image == nullptr && !registry::is_attestation(d)) image = &d;
+      if (image == nullptr) return make_error(errc::invalid_argument, "no image to export");
+      return docker_manifest(*image, names);
+    }
     ordered_json j;
     j["Config"] = blob_path(m.config.digest);
     j["RepoTags"] = nullptr;

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "messages/attestation.hpp"
 #include "messages/job.hpp"
 #include "messages/platform.hpp"
 #include "messages/result.hpp"
@@ -22,11 +23,18 @@ class hosts;
 
 namespace kiln::exporters {
 
+/// An attestation with the files it is read from.
+struct part_attestation {
+  attestation what;
+  store::ref ref;  // empty when the daemon made it
+};
+
 /// One platform's part of a result.
 struct export_ref {
   std::string id;  // platform id as in refs.platforms, e.g. "linux/amd64"; empty when single
   kiln::platform platform;
   store::ref ref;  // empty = scratch
+  std::vector<part_attestation> attestations;
 };
 
 /// A build's result as exporters take it.

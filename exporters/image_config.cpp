@@ -251,6 +251,7 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
 
 result<std::optional<platform>> platform_of_config(std::string_view config) {
   auto j = json::parse(config, nullptr, false);
+  if (j.is_null()) return std::optional<platform>();  // refused where it is exported
   if (!j.is_object()) return bad("not a JSON object");
   platform p = registry::parse_platform_json(j);
   if (p.os.empty() && p.architecture.empty()) return std::optional<platform>();

@@ -41,7 +41,9 @@ class image_exporter : public exporter {
     if (settings_.unpack && settings_.image.rewrite_timestamp)
       return make_error(errc::invalid_argument,
                         "exporter option \"rewrite-timestamp\" conflicts with \"unpack\"");
-    KILN_TRY(written_image image, write_image(resources_, input, settings_.image, job));
+    auto options = settings_.image;
+    options.inline_attestations = true;
+    KILN_TRY(written_image image, write_image(resources_, input, std::move(options), job));
 
     std::string names = settings_.image.name;
     if (auto it = input.metadata.find("image.name"); names == "*" && it != input.metadata.end())

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 
+#include "exporters/attestation_manifest.hpp"
+#include "exporters/attestations.hpp"
 #include "exporters/image_config.hpp"
+#include "exporters/provenance/purl.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/transport.hpp"
@@ -87,6 +90,8 @@ class writer {
         layers_(*resources.store, resources.hosts, options.compression) {}
 
   result<written_image> run() {
+    // Attestations need an index, even of a single image.
+    index_ = input_.multi_platform || has_any_attestations();
     if (input_.refs.empty())
       return make_error(errc::invalid_argument, "nothing to export: the result has no refs");
     if (!input_.multi_platform && input_.refs.size() > 1)
@@ -111,16 +116,18 @@ class writer {
     written_image out;
     if (options_.date) out.epoch = options_.date->seconds;
     else out.epoch = parts_.front().epoch;
-    std::vector<descriptor> manifests;
+    std::vector<descriptor> manifests, attestations;
     for (std::size_t i = 0; i < parts_.size(); ++i) {
       auto& layers = (*made)[i];
       if (options_.rewrite_timestamp) KILN_CHECK(rewrite(parts_[i], layers));
       KILN_TRY(descriptor m, write_manifest(i, layers, out.config));
       if (parts_[i].known_platform) m.platform = parts_[i].platform;
+      KILN_CHECK(attest(i, m, attestations));
       manifests.push_back(std::move(m));
       std::move(layers.begin(), layers.end(), std::back_inserter(out.layers));
     }
-    if (!input_.multi_platform) {
+    std::move(attestations.begin(), attestations.end(), std::back_inserter(manifests));
+    if (!index_) {
       out.root = std::move(manifests.front());
       return out;
     }
@@ -138,6 +145,34 @@ class writer {
  private:
   store::blob_store& blobs() { return resources_.store->blobs(); }
 
+  bool has_any_attestations() const {
+    return std::any_of(input_.refs.begin(), input_.refs.end(), [&](const auto& r) {
+      return has_attestations(r.attestations, options_.inline_attestations);
+    });
+  }
+
+  /// The attestation manifest of one image, after it.
+  status attest(std::size_t index, const descriptor& image, std::vector<descriptor>& out) {
+    const auto& given = input_.refs[index].attestations;
+    if (!index_ || given.empty()) return {};
+    if (!options_.oci())
+      return make_error(errc::invalid_argument, "cannot export attestations with \"oci-mediatypes=false\"");
+    std::vector<default_subject> subjects;
+    for (std::size_t at = 0; at < options_.name.size();) {
+      auto end = std::min(options_.name.find(',', at), options_.name.size());
+      if (end > at) {
+        KILN_TRY(auto name, image_purl("docker", options_.name.substr(at, end - at), parts_[index].platform));
+        subjects.push_back({std::move(name), image.digest});
+      }
+      at = end + 1;
+    }
+    KILN_TRY(auto statements, make_statements(*resources_.store, given, true, subjects, job_));
+    KILN_TRY(auto manifest, write_attestations(blobs(), statements, image, options_.oci(),
+                                               options_.oci_artifact.value_or(options_.oci()), job_));
+    out.push_back(std::move(manifest));
+    return {};
+  }
+
   status check_annotations() {
     for (const auto& [id, set] : options_.annotations) {
       bool known = id.empty() || std::any_of(parts_.begin(), parts_.end(), [&](const part& p) {
@@ -149,7 +184,7 @@ class writer {
       if (!options_.oci() &&
           !(set.index.empty() && set.index_descriptor.empty() && set.manifest_descriptor.empty()))
         return make_error(errc::invalid_argument, "cannot export annotations with \"oci-mediatypes=false\"");
-      if (!input_.multi_platform && !(set.index.empty() && set.index_descriptor.empty()))
+      if (!index_ && !(set.index.empty() && set.index_descriptor.empty()))
         return make_error(errc::invalid_argument,
                           "index annotations not supported for single platform export");
     }
@@ -214,6 +249,7 @@ class writer {
   const image_options& options_;
   const job_context& job_;
   layer_exporter layers_;
+  bool index_ = false;
   std::vector<part> parts_;
 };
 

@@ -200,6 +200,8 @@ status layer_exporter::rewrite_times(std::vector<exported_layer>& layers, const 
       return std::move(made).error().with_context("failed to rewrite the times of layer " +
                                                   layer.blob.blob.digest.str());
     layer.blob = *std::move(made);
+    // Tells whoever sees the image. Source: util/converter/converter.go.
+    layer.blob.blob.annotations["buildkit/rewritten-timestamp"] = std::to_string(epoch);
     layer.provider = nullptr;
     return {};
   });

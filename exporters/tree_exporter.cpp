@@ -5,11 +5,14 @@
 #include <map>
 #include <set>
 
+#include "exporters/attestations.hpp"
 #include "exporters/factories.hpp"
 #include "exporters/file_send.hpp"
+#include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/tar_tree.hpp"
 #include "store/filesync/sender.hpp"
+#include "store/files.hpp"
 #include "store/filesync/tree.hpp"
 
 namespace kiln::exporters {
@@ -150,18 +153,47 @@ class tree_exporter : public exporter {
     }
     if (!r.ref) {
       p.tree = std::make_unique<empty_tree>();
-      return p;
+    } else {
+      KILN_TRY(auto specs, resources_.store->mounts(r.ref, job));
+      KILN_TRY(p.mount, store::mounted::make(*resources_.store, specs));
+      filesync::walk_options walk;
+      if (p.epoch)
+        walk.map = [ns = *p.epoch * 1'000'000'000](filesync::file_stat& s) {
+          s.set_modtime(ns);
+          return filesync::map_verdict::keep;
+        };
+      KILN_TRY(p.tree, filesync::open_directory(p.mount.path().string(), std::move(walk)));
     }
-    KILN_TRY(auto specs, resources_.store->mounts(r.ref, job));
-    KILN_TRY(p.mount, store::mounted::make(*resources_.store, specs));
-    filesync::walk_options walk;
-    if (p.epoch)
-      walk.map = [ns = *p.epoch * 1'000'000'000](filesync::file_stat& s) {
-        s.set_modtime(ns);
-        return filesync::map_verdict::keep;
-      };
-    KILN_TRY(p.tree, filesync::open_directory(p.mount.path().string(), std::move(walk)));
+    if (has_attestations(r.attestations, false)) KILN_CHECK(add_statements(p, input, r, job));
     return p;
+  }
+
+  /// The attestations as files beside those they are about.
+  status add_statements(mounted_part& p, const export_input& input, const export_ref& r, const job_context& job) {
+    KILN_TRY(auto subjects, files_of(*p.tree, job));
+    KILN_TRY(auto statements, make_statements(*resources_.store, r.attestations, false, subjects, job));
+    bool name_platform = input.multi_platform && !options_.split(input.multi_platform);
+    std::vector<extra_file> files;
+    std::set<std::string> taken;
+    for (const auto& s : statements) {
+      std::string name = options_.attestation_prefix + s.path.substr(s.path.rfind('/') + 1);
+      if (name_platform) {
+        std::string id = p.id;
+        std::replace(id.begin(), id.end(), '/', '_');
+        auto dot = std::min(name.rfind('.'), name.size());
+        name.insert(dot, "." + id);
+      }
+      if (!taken.insert(name).second)
+        return make_error(errc::invalid_argument, "duplicate attestation path name " + name);
+      extra_file file;
+      file.stat.set_path(name);
+      file.stat.set_mode(0600);
+      file.stat.set_modtime(p.epoch ? *p.epoch * 1'000'000'000 : store::now_ns());
+      file.content = go_json(s.document, true);
+      files.push_back(std::move(file));
+    }
+    p.tree = with_files(std::move(p.tree), std::move(files));
+    return {};
   }
 
   static filesync::file_stat platform_directory(const mounted_part& p) {

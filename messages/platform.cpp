@@ -88,7 +88,10 @@ result<platform> parse_platform(std::string_view text) {
   }
   if (parts.size() > 3) return invalid("expected os/arch[/variant]");
   for (const auto& part : parts)
-    if (!is_component(part)) return invalid("malformed component \"" + part + "\"");
+    if (!is_component(part))
+      return make_error(errc::invalid_argument,
+                        "\"" + part + "\" is an invalid component of \"" + std::string(text) +
+                            "\": platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument");
   if (parts.size() == 1) {
     auto name = lower(parts[0]);
     auto host = host_platform();

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "messages/attestation.hpp"
 #include "messages/content_selector.hpp"
 #include "messages/digest.hpp"
 #include "messages/platform.hpp"
@@ -115,11 +116,12 @@ struct key_reply {
   kiln::digest op_digest;
   std::vector<key_dependency> dependencies;
   bool more = false;
+  std::string origin, pin;  // a source in its normal form, and what it resolved to: a digest or a commit
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, key_reply& x) {
-  return f(x.op_digest, x.dependencies, x.more);
+  return f(x.op_digest, x.dependencies, x.more, x.origin, x.pin);
 }
 
 struct run_request {
@@ -181,11 +183,12 @@ struct export_part {
   std::string id;  // platform id; empty when single
   kiln::platform platform;
   std::string ref;
+  std::vector<attestation> attestations;
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, export_part& x) {
-  return f(x.id, x.platform, x.ref);
+  return f(x.id, x.platform, x.ref, x.attestations);
 }
 
 struct export_spec {
@@ -207,11 +210,15 @@ struct cache_step {
   std::string ref;  // record id; empty when it was not made or loaded, or is scratch
   std::vector<vertex_input> inputs;
   std::int32_t export_cache = -1;  // what the definition says: 0 no, 1 yes, -1 nothing
+  std::string original;            // digest as the client knows it
+  pb::SourceOp source;             // of sources, as policies left it
+  kiln::platform platform;
+  std::string origin, pin;  // of sources, as in key_reply
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, cache_step& x) {
-  return f(x.vertex, x.index, x.keys, x.ref, x.inputs, x.export_cache);
+  return f(x.vertex, x.index, x.keys, x.ref, x.inputs, x.export_cache, x.original, x.source, x.platform, x.origin, x.pin);
 }
 
 /// What a build did, for exporting its cache.

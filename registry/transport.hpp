@@ -46,6 +46,7 @@ struct request {
   std::stop_token stop;
   std::chrono::seconds stall_timeout = configs::registry_stall_timeout;
   bool follow_redirects = true;
+  bool accept_gzip = false;  // the server may compress the body on its way; it arrives plain
   std::int64_t max_body = configs::max_answer_size;  // of response::body
 
   /// Body to send: bytes at hand, or `body_size` bytes from a source that `open_body` opens (again).

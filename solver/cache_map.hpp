@@ -24,6 +24,8 @@ struct cache_map {
   kiln::digest op_digest;                      // `random:` = never matches by definition
   std::vector<cache_dependency> dependencies;  // one per op input
   bool more = false;                           // a further key can be had under index + 1
+  std::string origin;                          // a source in its normal form, for provenance
+  std::string pin;                             // what it resolved to: a digest or a commit
 };
 
 /// The cache map of exec, file, merge, diff, build and passthrough ops. Sources: see source_cache_map.

@@ -6,6 +6,8 @@
 
 #include <re2/re2.h>
 
+#include "solver/slash_path.hpp"
+
 namespace kiln::solver {
 
 namespace {
@@ -113,6 +115,16 @@ result<bool> constraints_hold(const sp::Selector& selector, const pb::SourceOp& 
   return true;
 }
 
+/// A git source's directory in its only form: a policy is not to be got round by spelling it otherwise.
+std::string canonical(const std::string& identifier) {
+  if (!identifier.starts_with("git://")) return identifier;
+  auto hash = identifier.find('#');
+  auto colon = hash == std::string::npos ? hash : identifier.find(':', hash);
+  if (colon == std::string::npos) return identifier;
+  auto directory = clean_path("/" + identifier.substr(colon + 1)).substr(1);
+  return directory.empty() ? identifier.substr(0, colon) : identifier.substr(0, colon + 1) + directory;
+}
+
 /// Whether a rule is about the source, and with `destination` what it makes of its identifier.
 result<bool> applies(const sp::Selector& selector, const pb::SourceOp& source, const std::string& format,
                      std::string& destination) {
@@ -174,7 +186,10 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source) {
                             "error mutating source policy: missing destination for convert rule");
         if (convert(rule, destination, source)) return true;
         break;
-      default: return make_error(errc::invalid_argument, "source policy: unknown action");
+      default:
+        return make_error(errc::invalid_argument, "source policy: rule " + std::to_string(rule.action()) + " " +
+                                                      rule.selector().identifier() + ": unknown type " +
+                                                      quoted(source.identifier()));
     }
   }
   if (denied)
@@ -192,6 +207,7 @@ status validate(const source_policy& policy) {
 }
 
 status apply(const std::vector<source_policy>& policies, pb::SourceOp& source) {
+  if (!policies.empty()) source.set_identifier(canonical(source.identifier()));
   for (int round = 0; round <= conversions_max; ++round) {
     bool converted = false;
     for (const auto& policy : policies) {

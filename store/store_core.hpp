@@ -94,6 +94,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<mutable_ref> acquire_named(std::string_view name, const ref& parent, const record_options& options,
                                     const job_context& job);
   result<ref> commit(mutable_ref m);
+  status drop_untouched(const record_ptr& r);
   result<ref> commit_copy(const mutable_ref& m, const record_options& options, const job_context& job);
   result<ref> layer(const ref& parent, layer_blob blob, std::shared_ptr<blob_provider> provider,
                     const record_options& options);

@@ -4,6 +4,7 @@
 #include "messages/digest.hpp"
 #include "store/copy_tree.hpp"
 #include "store/store_core.hpp"
+#include "store/untouched.hpp"
 
 namespace kiln::store {
 
@@ -164,11 +165,21 @@ result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& 
   return mutable_ref(std::move(r));
 }
 
+/// A directory that was only copied up is no change.
+status store_core::drop_untouched(const record_ptr& r) {
+  if (!snapshots_->layered() || r->parents.empty()) return {};
+  KILN_TRY(auto layers, mount_layers(r->parents[0], {}));
+  std::vector<std::filesystem::path> below;
+  for (auto number : numbers_of(layers)) below.push_back(snapshots_->fs_of(number));
+  return remove_untouched_directories(snapshots_->fs_of(r->snapshot()), below, snapshots_->user_namespace());
+}
+
 result<ref> store_core::commit(mutable_ref m) {
   auto r = m.release();
   if (!r) return make_error(errc::invalid_argument, "commit of an empty reference");
   auto number = r->snapshot();
   KILN_CHECK(snapshots_->seal(number));
+  KILN_CHECK(drop_untouched(r));
   auto name = r->copy().name();
   if (!name.empty()) {
     // The record leaves its name.

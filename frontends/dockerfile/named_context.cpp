@@ -90,7 +90,8 @@ result<loaded_context> build_sources::load_image(const named_context& c, const s
   auto label = "[context " + c.name_with_platform + "] ";
   KILN_TRY(auto resolved, resolve_image(ref.with_default_tag().str(), request.platform,
                                         label + "load metadata for " + text));
-  KILN_TRY(auto image, parse_image_config(resolved.config));
+  // A policy may have made something of it that is no image and has no config.
+  KILN_TRY(auto image, parse_image_config(resolved.config.empty() ? "{}" : resolved.config));
   image.created.clear();
   KILN_TRY(auto final_ref, frontends::parse_image_reference(resolved.reference));
   llb::op_info info;

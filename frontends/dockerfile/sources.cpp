@@ -165,6 +165,8 @@ status build_sources::init_inputs(main_sources& out) {
   auto input = [&](const std::string& name) -> result<std::optional<llb::output>> {
     auto at = inputs_.find(name);
     if (at == inputs_.end()) return std::optional<llb::output>{};
+    if (at->second.def_size() == 0)
+      return make_error(errc::invalid_argument, "invalid nil input definition to definition op");
     KILN_TRY(auto imported, llb::import_definition(graph_, at->second));
     return std::optional(imported);
   };

@@ -380,7 +380,8 @@ TEST_CASE("platforms of a result come from its metadata") {
       {{"refs.platforms",
         R"({"Platforms":[{"ID":"linux/arm/v7","Platform":{"architecture":"arm","os":"linux","variant":"v7"}}]})"}});
   REQUIRE(p.size() == 1);
-  CHECK(p["linux/arm/v7"].variant == "v7");
+  CHECK(p.front().first == "linux/arm/v7");
+  CHECK(p.front().second.variant == "v7");
   CHECK(actors::result_platforms({{"refs.platforms", "[nonsense"}}).empty());
 }
 

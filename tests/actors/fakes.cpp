@@ -14,11 +14,11 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
           auto id = r.op.op.source().identifier();
           if (auto f = script->failures.find("key " + id); f != script->failures.end()) return to_caf(f->second);
           auto key = script->source_keys.contains(id) ? script->source_keys[id] : id;
-          return key_reply{solver::source_cache_map(key).op_digest, {}, false};
+          return key_reply{solver::source_cache_map(key).op_digest, {}, false, "", ""};
         }
         auto map = solver::cache_map_of(r.op.op, r.op.platform);
         if (!map.ok()) return to_caf(map.error());
-        key_reply out{map->op_digest, {}, false};
+        key_reply out{map->op_digest, {}, false, "", ""};
         for (const auto& d : map->dependencies) out.dependencies.push_back({d.selector, d.content_based, d.content});
         return out;
       },

@@ -195,7 +195,7 @@ struct setup {
   }
   export_input input(const store::ref& r) {
     export_input in;
-    in.refs.push_back({"", {}, r});
+    in.refs.push_back({"", {}, r, {}});
     in.session_id = "client";
     in.metadata["containerimage.config"] = R"({"os":"linux","architecture":"amd64","config":{"Cmd":["sh"]}})";
     return in;
@@ -397,7 +397,7 @@ TEST_CASE("several platforms are split into directories, or refused when they co
   in.multi_platform = true;
   for (auto id : {"linux/amd64", "linux/arm64"}) {
     auto r = s.layer({}, id, [&](const fs::path& p) { test::write_file(p / "f", id); });
-    in.refs.push_back({id, parse_platform(id).value(), r});
+    in.refs.push_back({id, parse_platform(id).value(), r, {}});
   }
   s.user.receive_tree();
   REQUIRE(s.run("local", {}, in).ok());

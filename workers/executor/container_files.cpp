@@ -120,36 +120,80 @@ result<std::string> resolv_conf_text(std::string_view host_text, const dns_setti
   return text;
 }
 
-mount_stubs::mount_stubs(int root_fd, const std::vector<std::string>& destinations, bool recursive) {
-  std::vector<std::string> names{"/etc/resolv.conf", "/etc/hosts"};
-  names.insert(names.end(), destinations.begin(), destinations.end());
-  for (const auto& name : names) {
-    std::string clean = clean_absolute(name);
+namespace {
+
+/// The directory a path is in, and its name there.
+std::pair<std::string, std::string> split_path(const std::string& path) {
+  std::size_t slash = path.rfind('/');
+  return {slash == 0 ? "/" : path.substr(0, slash), path.substr(slash + 1)};
+}
+
+bool same_time(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
+
+}  // namespace
+
+mount_stubs::mount_stubs(int root_fd, const std::vector<mount_point>& points, bool recursive) {
+  std::vector<mount_point> all{{"/etc/resolv.conf", false}, {"/etc/hosts", false}};
+  all.insert(all.end(), points.begin(), points.end());
+  for (const auto& point : all) {
+    std::string clean = clean_absolute(point.destination);
     if (clean == "/") continue;
     auto path = resolve_in_root(root_fd, clean);
     if (!path) continue;
+    auto target = *path;
+    bool first = true;
     while (*path != "/") {
       unique_fd there(open_in_root(root_fd, *path, O_PATH | O_NOFOLLOW));
       if (there || (errno != ENOENT && errno != ENOTDIR)) break;
       paths_.push_back(*path);
+      if (first) make(root_fd, target, point.is_directory);
+      first = false;
       if (!recursive) break;
-      std::size_t slash = path->rfind('/');
-      path->resize(slash == 0 ? 1 : slash);
+      *path = split_path(*path).first;
     }
+  }
+  for (auto& [path, times] : parents_) {
+    unique_fd parent(open_in_root(root_fd, path, O_RDONLY | O_DIRECTORY));
+    struct stat st {};
+    if (parent && ::fstat(parent.get(), &st) == 0) times.made = st.st_mtim;
   }
 }
 
+/// Makes the stub ourselves where its directory is there: then we know what that directory's time was. The
+/// runtime makes the others, and those that we may not.
+void mount_stubs::make(int root_fd, const std::string& path, bool is_directory) {
+  auto [parent_path, name] = split_path(path);
+  unique_fd parent(open_in_root(root_fd, parent_path, O_RDONLY | O_DIRECTORY));
+  struct stat st {};
+  if (!parent || ::fstat(parent.get(), &st) != 0) return;
+  if (is_directory) {
+    if (::mkdirat(parent.get(), name.c_str(), 0755) != 0) return;
+  } else {
+    unique_fd file(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0755));
+    if (!file) return;
+  }
+  parents_.try_emplace(parent_path, parent_times{st.st_atim, st.st_mtim, {}});
+}
+
 void mount_stubs::clean(int root_fd) const {
+  // The run may have put symlinks where there were none: look directories up again, and only act where they are.
+  auto open_real = [&](const std::string& path) -> unique_fd {
+    auto real = resolve_in_root(root_fd, path);
+    if (!real || *real != path) return {};
+    return unique_fd(open_in_root(root_fd, path, O_RDONLY | O_DIRECTORY));
+  };
+  // What the run itself did to a directory keeps its time; the coming and going of stubs leaves none.
+  std::map<std::string, parent_times> wanted;
+  for (const auto& [path, times] : parents_) {
+    auto parent = open_real(path);
+    struct stat st {};
+    if (!parent || ::fstat(parent.get(), &st) != 0) continue;
+    wanted[path] = same_time(st.st_mtim, times.made) ? times : parent_times{st.st_atim, st.st_mtim, {}};
+  }
   for (const auto& path : paths_) {
-    // The run may have put symlinks where there were none: look the parent up again, and only act where it
-    // is.
-    std::size_t slash = path.rfind('/');
-    std::string parent_path = slash == 0 ? "/" : path.substr(0, slash);
-    auto real = resolve_in_root(root_fd, parent_path);
-    if (!real || *real != parent_path) continue;
-    unique_fd parent(open_in_root(root_fd, parent_path, O_RDONLY | O_DIRECTORY));
+    auto [parent_path, name] = split_path(path);
+    auto parent = open_real(parent_path);
     if (!parent) continue;
-    std::string name = path.substr(slash + 1);
     struct stat st {};
     struct stat parent_st {};
     if (::fstatat(parent.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
@@ -159,6 +203,12 @@ void mount_stubs::clean(int root_fd) const {
     if (::unlinkat(parent.get(), name.c_str(), S_ISDIR(st.st_mode) ? AT_REMOVEDIR : 0) != 0) continue;
     timespec times[2] = {parent_st.st_atim, parent_st.st_mtim};
     ::futimens(parent.get(), times);
+  }
+  for (const auto& [path, times] : wanted) {
+    auto parent = open_real(path);
+    if (!parent) continue;
+    timespec both[2] = {times.accessed, times.modified};
+    ::futimens(parent.get(), both);
   }
 }
 

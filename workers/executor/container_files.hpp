@@ -3,6 +3,8 @@
 #pragma once
 
 #include <optional>
+#include <ctime>
+#include <map>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -26,15 +28,27 @@ result<std::string> resolv_conf_text(std::string_view host_text, const dns_setti
 /// Which file of the host to read: systemd-resolved's own when /etc/resolv.conf names only its stub.
 std::string resolv_conf_path(std::string_view etc_text, bool host_network);
 
-/// Remembers which mount points do not exist in a root before a run, and removes after it those that are
-/// still empty, leaving their parents' times as they were.
+struct mount_point {
+  std::string destination;
+  bool is_directory = true;
+};
+
+/// Makes the mount points that do not exist in a root before a run, and removes after it those that are still
+/// empty, leaving their parents' times as they were unless the run itself changed these.
 class mount_stubs {
  public:
-  mount_stubs(int root_fd, const std::vector<std::string>& destinations, bool recursive);
+  mount_stubs(int root_fd, const std::vector<mount_point>& points, bool recursive);
   void clean(int root_fd) const;
 
  private:
+  struct parent_times {
+    timespec accessed{}, modified{};  // before
+    timespec made{};                  // modified, once the stubs are there
+  };
+  void make(int root_fd, const std::string& path, bool is_directory);
+
   std::vector<std::string> paths_;  // absolute inside the root, deepest first for each destination
+  std::map<std::string, parent_times> parents_;
 };
 
 }  // namespace kiln::workers

@@ -96,6 +96,8 @@ executor::~executor() {
   for (const auto& hierarchy : cgroup_hierarchies()) ::rmdir((hierarchy.string() + group).c_str());
 }
 
+bool executor::is_crun() const { return fs::path(binary_).filename().string().find("crun") != std::string::npos; }
+
 std::string executor::default_network() const { return default_network_->name(); }
 
 result<std::unique_ptr<executor>> executor::open(executor_options options) {
@@ -109,17 +111,16 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
     }
     if (!binary) return make_error(errc::not_found, "failed to find crun or runc binary");
   }
-  KILN_TRY(auto network, network_for_mode(options.network_mode));
   std::error_code ec;
   fs::create_directories(options.root, ec);
   if (ec)
     return make_error(errc::internal, "failed to create " + options.root.string() + ": " + ec.message());
   options.root = fs::canonical(options.root, ec);
   if (ec) return make_error(errc::internal, "failed to resolve the executor's root: " + ec.message());
+  KILN_TRY(auto network, network_for_mode(options.network, options.root / "net"));
   std::unique_ptr<executor> e(new executor(std::move(options), *std::move(binary)));
   e->default_network_ = std::move(network);
-  bool is_crun = fs::path(e->binary_).filename().string().find("crun") != std::string::npos;
-  e->hide_unified_ = is_crun && hybrid_cgroups();
+  e->hide_unified_ = e->is_crun() && hybrid_cgroups();
   KILN_CHECK(e->sweep());
   return e;
 }
@@ -197,9 +198,8 @@ result<std::string> executor::hosts_file(const container_spec& spec, const fs::p
 
 std::vector<std::string> executor::runtime_arguments(const std::string& group) const {
   std::vector<std::string> argv{binary_, "--root", (options_.root / "runtime").string()};
-  bool is_crun = fs::path(binary_).filename().string().find("crun") != std::string::npos;
   bool systemd = group.find(':') != std::string::npos;
-  if (is_crun) {
+  if (is_crun()) {
     argv.push_back(systemd ? "--cgroup-manager=systemd" : "--cgroup-manager=cgroupfs");
   } else if (systemd) {
     argv.emplace_back("--systemd-cgroup");
@@ -280,14 +280,17 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   context.network_path = network->path();
   context.process_sandbox = options_.process_sandbox;
   context.apparmor_profile = options_.apparmor_profile;
-  context.precompiled_seccomp = fs::path(binary_).filename().string().find("crun") != std::string::npos;
+  context.precompiled_seccomp = is_crun();
   KILN_TRY(context.hosts_file, hosts_file(spec, state.bundle));
   KILN_TRY(context.resolv_conf, resolv_conf_file(spec.network == pb::HOST));
   KILN_TRY(context.user, find_user_in_root(root.get(), spec.process.user));
 
-  std::vector<std::string> destinations;
-  for (const auto& m : spec.mounts) destinations.push_back(m.destination);
-  mount_stubs stubs(root.get(), destinations, spec.remove_mount_stubs_recursive);
+  std::vector<mount_point> points;
+  for (const auto& m : spec.mounts) {
+    std::error_code ignored;
+    points.push_back({m.destination, m.type != "bind" || fs::is_directory(m.source, ignored)});
+  }
+  mount_stubs stubs(root.get(), points, spec.remove_mount_stubs_recursive);
 
   std::string cwd = spec.process.cwd.empty() ? "/" : spec.process.cwd;
   unique_fd working(open_in_root(root.get(), cwd, O_PATH));
@@ -311,6 +314,7 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   call.argv.insert(call.argv.end(),
                    {"run", "--bundle", state.bundle.string(), "--pid-file", call.pid_file, spec.id});
   call.tty = spec.process.tty;
+  if (is_crun()) call.console_directory = state.bundle.string();
   call.hide_unified_cgroup = hide_unified_;
   std::uint64_t kills_before = oom_kills();
   auto code = runtime_process::run(call, io, stop);
@@ -366,6 +370,7 @@ result<exit_state> executor::exec(const std::string& container, const process_sp
   call.argv.insert(call.argv.end(),
                    {"exec", "--process", file.string(), "--pid-file", call.pid_file, container});
   call.tty = process.tty;
+  if (is_crun()) call.console_directory = state->bundle.string();
   call.hide_unified_cgroup = hide_unified_;
   auto code = runtime_process::run(call, io, stop);
   ::unlink(file.c_str());

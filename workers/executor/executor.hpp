@@ -30,7 +30,7 @@ struct executor_options {
   std::string binary;                 // runtime; empty: buildkit-crun, crun, buildkit-runc, runc from PATH
   std::string default_cgroup_parent;  // empty: containers go to /buildkit/<id>
   dns_settings dns;
-  std::string network_mode = "auto";  // auto, host (bridge and cni are refused until they exist)
+  network_settings network;
   std::string apparmor_profile;       // empty: none
   bool process_sandbox = true;        // false: the host's PID namespace (rootless in a container)
   bool rootless = false;
@@ -53,11 +53,12 @@ class executor {
 
   /// The runtime in use, for labels and logs.
   const std::string& binary() const { return binary_; }
-  /// "host" or "none": what an op without a network mode gets.
+  /// "host" or "cni": what an op without a network mode gets.
   std::string default_network() const;
 
  private:
   explicit executor(executor_options options, std::string binary);
+  bool is_crun() const;
   status sweep();
 
   struct running;

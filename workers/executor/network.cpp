@@ -1,5 +1,11 @@
 #include "workers/executor/network.hpp"
 
+#include <unistd.h>
+
+#include "configs/executor.hpp"
+#include "store/files.hpp"
+#include "workers/executor/cni_network.hpp"
+
 namespace kiln::workers {
 
 namespace {
@@ -31,13 +37,30 @@ std::unique_ptr<network_provider> host_network() { return std::make_unique<simpl
 
 std::unique_ptr<network_provider> no_network() { return std::make_unique<simple_provider>(false); }
 
-result<std::unique_ptr<network_provider>> network_for_mode(const std::string& mode) {
-  if (mode == "auto" || mode == "host" || mode.empty()) return host_network();
-  if (mode == "bridge" || mode == "cni") {
-    return make_error(errc::unimplemented,
-                      "network mode " + mode + " is not supported yet; use auto or host");
-  }
-  return make_error(errc::invalid_argument, "invalid network mode: \"" + mode + "\"");
+namespace {
+
+result<std::unique_ptr<network_provider>> configured_network(const network_settings& settings, cni_options options) {
+  auto text = store::read_file(settings.cni_config_path, configs::cni_config_bytes_max);
+  if (!text.ok())
+    return std::move(text).error().with_context("failed to read cni config \"" + settings.cni_config_path + "\"");
+  KILN_TRY(auto network, parse_cni_network(*text));
+  return cni_provider(std::move(network), std::move(options));
+}
+
+}  // namespace
+
+result<std::unique_ptr<network_provider>> network_for_mode(const network_settings& settings,
+                                                           const std::filesystem::path& root) {
+  cni_options options{root, settings.cni_binary_dir, "", settings.cni_pool_size};
+  if (settings.mode == "cni") return configured_network(settings, std::move(options));
+  if (settings.mode == "bridge")
+    return cni_provider(bridge_cni_network(settings.bridge_name, settings.bridge_subnet), std::move(options));
+  if (settings.mode == "host") return host_network();
+  if (settings.mode != "auto" && !settings.mode.empty())
+    return make_error(errc::invalid_argument, "invalid network mode: \"" + settings.mode + "\"");
+  if (!settings.cni_config_path.empty() && ::access(settings.cni_config_path.c_str(), F_OK) == 0)
+    return configured_network(settings, std::move(options));
+  return host_network();
 }
 
 }  // namespace kiln::workers

@@ -1,6 +1,7 @@
 // Networks a container can have. A provider makes one namespace a container; released when destroyed.
 #pragma once
 
+#include <filesystem>
 #include <memory>
 #include <optional>
 #include <string>
@@ -30,8 +31,19 @@ class network_provider {
 std::unique_ptr<network_provider> host_network();
 /// Loopback only.
 std::unique_ptr<network_provider> no_network();
-/// The worker's default by mode: "host"; "auto" is host as well until a CNI configuration exists, as
-/// in BuildKit. invalid_argument for anything else.
-result<std::unique_ptr<network_provider>> network_for_mode(const std::string& mode);
+struct network_settings {
+  std::string mode = "auto";  // auto, bridge, cni, host
+  std::string cni_config_path;
+  std::string cni_binary_dir;
+  int cni_pool_size = 0;
+  std::string bridge_name;
+  std::string bridge_subnet;
+};
+
+/// The worker's default by mode; "auto" is cni where its configuration exists, host otherwise. `root` is a
+/// directory for the namespaces. invalid_argument for an unknown mode, not_found without configuration or
+/// plugins. Source: util/network/netproviders/network.go.
+result<std::unique_ptr<network_provider>> network_for_mode(const network_settings& settings,
+                                                           const std::filesystem::path& root);
 
 }  // namespace kiln::workers

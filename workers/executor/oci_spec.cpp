@@ -211,7 +211,7 @@ std::string cgroup_path(const std::string& parent, const std::string& id) {
 
 result<json> make_oci_spec(const container_spec& container, const spec_context& context) {
   if (container.security != pb::SANDBOX && container.security != pb::INSECURE) {
-    return make_error(errc::invalid_argument, "unknown security mode " + std::to_string(container.security));
+    return make_error(errc::invalid_argument, "invalid security mode " + std::to_string(container.security));
   }
   bool insecure = container.security == pb::INSECURE;
 

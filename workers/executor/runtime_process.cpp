@@ -3,7 +3,10 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
+#include <cstdio>
+#include <cstring>
 #include <fstream>
+#include <optional>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,13 +17,17 @@
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <termios.h>
 #include <unistd.h>
 
 #include "configs/executor.hpp"
+#include "messages/digest.hpp"
 
 extern char** environ;  // NOLINT
 
@@ -133,6 +140,61 @@ void kill_container(const std::string& pid_file, pid_t runtime) {
   }
 }
 
+// The socket a runtime sends its terminal over.
+struct console_socket {
+  unique_fd directory, listener;
+  std::string path;   // as the runtime finds it: socket addresses are short, bundle paths may not be
+  std::string name;
+
+  static result<console_socket> make(const std::string& directory) {
+    console_socket out;
+    out.directory.reset(::open(directory.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
+    if (!out.directory) return errno_error(errno, "open " + directory);
+    out.name = "tty-" + new_id().substr(0, 8);
+    out.path =
+        "/proc/" + std::to_string(::getpid()) + "/fd/" + std::to_string(out.directory.get()) + "/" + out.name;
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    std::snprintf(address.sun_path, sizeof address.sun_path, "%s", out.path.c_str());
+    out.listener.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!out.listener || ::bind(out.listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+        ::listen(out.listener.get(), 1) != 0)
+      return errno_error(errno, "make console socket");
+    return out;
+  }
+
+  // The terminal's master; none when what came is something else.
+  unique_fd take() {
+    unique_fd peer(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!peer) return {};
+    timeval patience{5, 0};
+    ::setsockopt(peer.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    char text[4096];
+    iovec part{text, sizeof text};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))];
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    if (::recvmsg(peer.get(), &message, MSG_CMSG_CLOEXEC) < 0) return {};
+    for (auto* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c))
+      if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_RIGHTS) {
+        int fd = -1;
+        std::memcpy(&fd, CMSG_DATA(c), sizeof fd);
+        return unique_fd(fd);
+      }
+    return {};
+  }
+
+  ~console_socket() {
+    if (directory && !name.empty()) ::unlinkat(directory.get(), name.c_str(), 0);
+  }
+  console_socket() = default;
+  console_socket(console_socket&&) = default;
+  console_socket& operator=(console_socket&&) = default;
+};
+
 // Reads what is there; false at the end of the stream.
 bool drain(int fd, int stream, const process_io& io, bool until_empty) {
   std::array<char, 32768> buffer{};
@@ -157,7 +219,14 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
 
   streams fds;
   unique_fd null, child_in, child_out, child_err, out, err, input, terminal;
-  if (what.tty) {
+  auto argv = what.argv;
+  std::optional<console_socket> console;
+  bool own_terminal = what.tty && !what.console_directory.empty();
+  if (own_terminal) {
+    KILN_TRY(console, console_socket::make(what.console_directory));
+    argv.insert(argv.end() - 1, {"--console-socket", console->path});
+  }
+  if (what.tty && !own_terminal) {
     int master = -1, slave = -1;
     if (::openpty(&master, &slave, nullptr, nullptr, nullptr) != 0) return errno_error(errno, "openpty");
     out.reset(master);
@@ -178,7 +247,7 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
     child_err = std::move(err_pipe.write);
     fds.out = child_out.get();
     fds.err = child_err.get();
-    if (io.control != nullptr) {
+    if (io.control != nullptr && !own_terminal) {
       KILN_TRY(auto in_pipe, make_pipe());
       child_in = std::move(in_pipe.read);
       input = std::move(in_pipe.write);
@@ -189,14 +258,15 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
     }
   }
 
-  KILN_TRY(child process, spawn(what.argv, fds, what.hide_unified_cgroup));
+  KILN_TRY(child process, spawn(argv, fds, what.hide_unified_cgroup));
   child_in.reset();
   child_out.reset();
   child_err.reset();
   unblock(out.get());
   if (err) unblock(err.get());
 
-  if (io.control != nullptr) {
+  auto attach = [&] {
+    if (io.control == nullptr) return;
     std::lock_guard lock(io.control->mutex_);
     io.control->input_ = std::move(input);
     io.control->terminal_ = std::move(terminal);
@@ -205,8 +275,12 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
     };
     io.control->attached_ = true;
     io.control->changed_.notify_all();
+  };
+  // A runtime with a terminal of its own is up when it hands that over.
+  if (!own_terminal) {
+    attach();
+    if (io.started) io.started();
   }
-  if (io.started) io.started();
 
   std::stop_callback on_stop(stop, [fd = stop_event.get()] {
     std::uint64_t one = 1;
@@ -214,10 +288,13 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
   });
   bool stopping = false;
   clock::time_point kill_until;
-  std::array<pollfd, 4> polled{{{out.get(), POLLIN, 0},
+  unique_fd master;
+  std::array<pollfd, 6> polled{{{out.get(), POLLIN, 0},
                                 {err ? err.get() : -1, POLLIN, 0},
                                 {process.pidfd.get(), POLLIN, 0},
-                                {stop_event.get(), POLLIN, 0}}};
+                                {stop_event.get(), POLLIN, 0},
+                                {console ? console->listener.get() : -1, POLLIN, 0},
+                                {-1, POLLIN, 0}}};
   while (true) {
     // While stopping, ask again every 20 ms: the runtime may not have made the process yet.
     if (::poll(polled.data(), polled.size(), stopping ? 20 : -1) < 0 && errno != EINTR) break;
@@ -233,6 +310,20 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
     }
     if (polled[0].revents != 0 && !drain(out.get(), 1, io, false)) polled[0].fd = -1;
     if (polled[1].revents != 0 && !drain(err.get(), 2, io, false)) polled[1].fd = -1;
+    if (polled[4].revents != 0) {
+      master = console->take();
+      polled[4].fd = -1;
+      if (master) {
+        unblock(master.get());
+        polled[5].fd = master.get();
+        polled[5].revents = 0;
+        input.reset(::fcntl(master.get(), F_DUPFD_CLOEXEC, 3));
+        terminal.reset(::fcntl(master.get(), F_DUPFD_CLOEXEC, 3));
+        attach();
+        if (io.started) io.started();
+      }
+    }
+    if (polled[5].revents != 0 && !drain(master.get(), 1, io, false)) polled[5].fd = -1;
     if ((polled[2].revents & POLLIN) != 0) break;
   }
   if (io.control != nullptr) {
@@ -243,6 +334,7 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
     io.control->send_ = nullptr;
     io.control->changed_.notify_all();
   }
+  if (polled[5].fd >= 0) drain(master.get(), 1, io, true);
   if (polled[0].fd >= 0) drain(out.get(), 1, io, true);
   if (polled[1].fd >= 0) drain(err.get(), 2, io, true);
   return reap(process.pid);

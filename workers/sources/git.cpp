@@ -109,7 +109,10 @@ class git_source final : public source_handler {
     KILN_TRY(auto r, parse_git_source(request.op.source()));
     KILN_TRY(auto info, resolve(r, job));
     remember(request.vertex, info);
-    return solver::source_cache_map(key_of(r, info));
+    auto map = solver::source_cache_map(key_of(r, info));
+    map.origin = r.remote + (r.ref.empty() ? "" : "#" + r.ref);
+    map.pin = info.sha;
+    return map;
   }
 
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,

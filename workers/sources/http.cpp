@@ -136,7 +136,10 @@ class http_source : public source_handler {
   result<solver::cache_map> cache_map(const op_request& request, int index, const job_context& job) override {
     KILN_TRY(wanted_file w, parse_source(request.op.source()));
     KILN_TRY(download d, resolve(request.vertex, w, index == 0, job));
-    return solver::source_cache_map(cache_key(w, d));
+    auto map = solver::source_cache_map(cache_key(w, d));
+    map.origin = w.url;
+    map.pin = d.checksum.str();
+    return map;
   }
 
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
@@ -284,6 +287,7 @@ class http_source : public source_handler {
     r.url = w.url;
     r.headers = headers;
     r.stop = job.stop;
+    r.accept_gzip = true;  // some servers give a different ETag without
     return r;
   }
 

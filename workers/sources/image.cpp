@@ -214,6 +214,8 @@ class image_source : public source_handler {
         index == 0 || !has_chain ? manifest_key(image.root.digest, request.platform, wanted.layer_limit)
                                  : image.chain.str());
     map.more = index == 0 && has_chain;
+    map.origin = wanted.ref.str();
+    map.pin = image.root.digest.str();
     return map;
   }
 

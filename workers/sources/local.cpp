@@ -127,8 +127,11 @@ class local_source final : public source_handler {
   std::vector<std::string> schemes() const override { return {"local"}; }
 
   result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
-      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest&, const job_context&) override {
-    return make_error(errc::unimplemented, "local sources have no metadata");
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request, const job_context&) override {
+    // There is nothing to tell of it but which one it is, once policies have seen it.
+    moby::buildkit::v1::frontend::ResolveSourceMetaResponse out;
+    *out.mutable_source() = request.source();
+    return out;
   }
 
   result<solver::cache_map> cache_map(const op_request& request, int, const job_context& job) override {
@@ -140,7 +143,9 @@ class local_source final : public source_handler {
       }
       session = job.sessions.ids.front();
     }
-    return solver::source_cache_map("session:" + id.name + ":" + identity_of(id, session).str());
+    auto map = solver::source_cache_map("session:" + id.name + ":" + identity_of(id, session).str());
+    map.origin = id.name;
+    return map;
   }
 
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,

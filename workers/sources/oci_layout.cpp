@@ -127,6 +127,8 @@ class oci_layout_source : public source_handler {
                                             ? manifest_key(image.root.digest, request.platform, w.layer_limit)
                                             : image.chain.str());
     map.more = index == 0 && has_chain;
+    map.origin = w.ref.str();
+    map.pin = image.root.digest.str();
     return map;
   }
 

@@ -1,0 +1,88 @@
+// What a build says about itself: which attestations were asked for, which request made which ref, what each ref
+// was made from; at the end, the attestations of its result. No actor; used by one.
+// Source: BuildKit control/control.go (Solve), solver/llbsolver/provenance.go, proc/provenance.go.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "exporters/provenance/predicate.hpp"
+#include "exporters/provenance/request_log.hpp"
+#include "messages/actor_interfaces.hpp"
+#include "messages/solve_types.hpp"
+
+namespace kiln::actors {
+
+/// What provenance takes from the daemon.
+struct provenance_settings {
+  std::shared_ptr<exporters::definition_origins> origins = std::make_shared<exporters::definition_origins>();
+  std::string environment;  // JSON object of the daemon's provenance.d; empty: none
+};
+
+/// One platform of a build's result.
+struct attested_part {
+  std::string id;  // of its platform, as the frontend names it
+  std::string ref;  // of the build; empty: scratch
+  kiln::platform platform;
+};
+
+class build_attestations {
+ public:
+  explicit build_attestations(provenance_settings settings)
+      : settings_(std::move(settings)), log_(settings_.origins) {}
+
+  /// invalid_argument when attestations are asked for that there are not.
+  status begin(const ctl::SolveRequest& request, std::int64_t created_ns);
+  /// Whether the result needs to know its steps.
+  bool wants_provenance() const { return provenance_.has_value(); }
+
+  // Requests: frame 0 is the build's own.
+  exporters::request_log& requests() { return log_; }
+  /// A source that a frontend or client looked at.
+  void looked_at(int frame, const gw::ResolveSourceMetaRequest& asked, const gw::ResolveSourceMetaResponse& reply);
+  /// A ref's definition was loaded as this.
+  void loaded(const std::string& ref, const pb::Definition& definition, const graph_spec& spec);
+  /// A frontend's result is handed on: its refs may become inputs elsewhere.
+  void handed_on(const gw::Result& result, const std::function<const pb::Definition*(const std::string&)>& definition);
+
+  /// What a part of it asks about the build.
+  struct build_view {
+    std::function<const pb::Definition*(const std::string& ref)> definition;
+    /// The record that one of these cache keys leads to; empty when there is none.
+    std::function<std::string(const std::vector<std::string>& keys)> record_of;
+    platform builder;
+  };
+  /// The daemon's own attestations, one list a part.
+  result<std::vector<std::vector<attestation>>> make(const std::vector<attested_part>& parts,
+                                                     const std::vector<cache_step>& steps, const build_view& view);
+
+ private:
+  struct loaded_ref {
+    exporters::capture ops;                      // of all but sources
+    std::vector<std::string> sources;            // digests of their vertices
+    std::map<std::string, std::string> vertices;  // digest in the definition → digest of the vertex
+  };
+  std::optional<exporters::capture> captured(const std::string& ref,
+                                             const std::map<std::string, const cache_step*>& sources) const;
+
+  provenance_settings settings_;
+  exporters::request_log log_;
+  std::optional<exporters::provenance_options> provenance_;
+  std::string invocation_;
+  std::int64_t created_ns_ = 0;
+  int compatibility_version_ = 0;
+  std::map<std::string, loaded_ref> loaded_;
+};
+
+/// Attestations of a frontend's result: platform id → attestation and the ref of the build it is in.
+using frontend_attestations = std::map<std::string, std::vector<std::pair<attestation, std::string>>>;
+frontend_attestations attestations_of(const gw::Result& result);
+
+}  // namespace kiln::actors

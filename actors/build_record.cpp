@@ -1,0 +1,127 @@
+// The end of a build, its place in the history, and the progress of its own work.
+#include <spdlog/spdlog.h>
+
+#include "actors/build_state.hpp"
+#include "messages/rpc_status.hpp"
+#include "rpc_status.pb.h"
+
+namespace kiln::actors {
+
+void build_state::end(result<ctl::SolveResponse> outcome) {
+  if (phase_ == build_phase::finished || phase_ == build_phase::recording) return;
+  set_phase(build_phase::recording);
+  channel_->close();
+  if (auto graph = o_.peers.build_graph()) self_->send(graph, release_atom::value, progress_handle());
+  auto gone = outcome.ok() ? make_error(errc::cancelled, "the build has ended") : outcome.error();
+  for (auto& [id, r] : refs_)
+    for (auto& w : std::exchange(r.waiters, {})) w(gone);
+  for (auto& [id, refuse] : std::exchange(unanswered_, {})) refuse(gone);
+  log_.close();
+  auto deliver = [this, outcome] {
+    set_phase(build_phase::finished);
+    if (answer_) answer(*answer_, outcome);
+    answer_.reset();
+  };
+  if (!recorded_ || !o_.store) {
+    if (recorded_) publish(ctl::COMPLETE, outcome, {});
+    return deliver();
+  }
+  // The log, and what clients may want to know of a failure beyond its text.
+  std::vector<std::pair<std::string, std::string>> documents{
+      {"application/vnd.buildkit.status.v0", log_.encode()}};
+  if (!outcome.ok() && !outcome.error().details.empty()) {
+    google::rpc::Status whole;
+    to_rpc_status(outcome.error(), whole);
+    documents.emplace_back("application/vnd.googeapis.google.rpc.status+proto", whole.SerializeAsString());
+  }
+  using descriptors = std::vector<ctl::Descriptor>;
+  jobs_.run<descriptors>(
+      self_, *o_.io,
+      [store = o_.store, ref = o_.request.ref(), documents = std::move(documents)]() -> result<descriptors> {
+        descriptors out;
+        for (const auto& [type, bytes] : documents) {
+          KILN_TRY(auto blob, store->blobs().put(bytes));
+          // Not a record's blob: the label keeps `prune --all` from taking it.
+          KILN_CHECK(store->blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
+          auto& d = out.emplace_back();
+          d.set_media_type(type);
+          d.set_digest(blob.str());
+          d.set_size(static_cast<std::int64_t>(bytes.size()));
+        }
+        return out;
+      },
+      [this, outcome, deliver](result<descriptors> kept) {
+        if (!kept.ok()) spdlog::warn("log of build {} not kept: {}", o_.request.ref(), kept.error().message);
+        publish(ctl::COMPLETE, outcome, kept.ok() ? *kept : descriptors{});
+        deliver();
+      });
+}
+
+void build_state::publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,
+             const std::vector<ctl::Descriptor>& documents) {
+  if (!recorded_) return;
+  auto history = o_.peers.history();
+  if (!history) return;
+  ctl::BuildHistoryEvent event;
+  event.set_type(type);
+  auto& record = *event.mutable_record();
+  record.set_ref(o_.request.ref());
+  record.set_frontend(o_.request.frontend());
+  *record.mutable_frontendattrs() = o_.request.frontendattrs();
+  *record.mutable_exporters() = o_.request.exporters();
+  set_time(*record.mutable_createdat(), created_ns_);
+  if (outcome) {
+    set_time(*record.mutable_completedat(), unix_now_ns());
+    record.set_numtotalsteps(log_.total_steps());
+    record.set_numcompletedsteps(log_.completed_steps());
+    record.set_numcachedsteps(log_.cached_steps());
+    record.set_numwarnings(log_.warnings());
+    if (outcome->ok()) {
+      *record.mutable_exporterresponse() = (*outcome)->exporterresponse();
+    } else {
+      to_rpc_status(outcome->error(), *record.mutable_error());
+    }
+    std::int64_t n = 0;
+    for (const auto& e : exports_)
+      for (const auto& object : e.results) {
+        ctl::Descriptor d;
+        d.set_media_type(object.media_type);
+        d.set_digest(object.digest);
+        d.set_size(object.size);
+        for (const auto& [key, value] : object.annotations) (*d.mutable_annotations())[key] = value;
+        if (n == 0) *record.mutable_result()->mutable_resultdeprecated() = d;
+        (*record.mutable_result()->mutable_results())[n++] = d;
+      }
+  }
+  if (!documents.empty()) *record.mutable_logs() = documents.front();
+  if (documents.size() > 1) {
+    *record.mutable_externalerror() = documents[1];
+    record.mutable_error()->clear_details();
+  }
+  self_->send(history, std::move(event));
+}
+
+std::string build_state::task_digest(const std::string& name) const {
+  return sha256(o_.request.ref() + "\n" + o_.request.session() + "\n" + name).str();
+}
+
+ctl::Vertex build_state::open_task(const std::string& name, std::string digest) {
+  ctl::Vertex v;
+  v.set_digest(digest.empty() ? task_digest(name + "\n" + std::to_string(++tasks_)) : std::move(digest));
+  v.set_name(name);
+  set_time(*v.mutable_started(), unix_now_ns());
+  ctl::StatusResponse out;
+  *out.add_vertexes() = v;
+  log_.add(std::move(out));
+  return v;
+}
+
+void build_state::close_task(ctl::Vertex v, const std::string& error) {
+  set_time(*v.mutable_completed(), unix_now_ns());
+  v.set_error(error);
+  ctl::StatusResponse out;
+  *out.add_vertexes() = std::move(v);
+  log_.add(std::move(out));
+}
+
+}  // namespace kiln::actors

@@ -1,0 +1,114 @@
+#include "actors/policy_review.hpp"
+
+#include <map>
+#include <utility>
+
+#include "configs/solving.hpp"
+#include "solver/go_json.hpp"
+
+namespace kiln::actors {
+
+namespace {
+
+namespace sp = moby::buildkit::v1::sourcepolicy;
+
+using attributes = std::map<std::string, std::string>;
+
+attributes attributes_of(const pb::SourceOp& s) { return {s.attrs().begin(), s.attrs().end()}; }
+
+const char* name_of(sp::PolicyAction action) {
+  switch (action) {
+    case sp::ALLOW: return "ALLOW";
+    case sp::DENY: return "DENY";
+    case sp::CONVERT: return "CONVERT";
+    default: return "UNKNOWN";
+  }
+}
+
+error denied(const pb::SourceOp& source, const policy::DecisionResponse& decision) {
+  auto e = make_error(errc::permission_denied, "source \"" + source.identifier() + "\" not allowed by policy: action " +
+                                                   name_of(decision.action()));
+  if (decision.denymessages_size() > 0) {
+    policy::DecisionResponse detail = decision;
+    detail.set_action(sp::DENY);
+    e.details.push_back({"github.com/moby/buildkit/policysession.DecisionResponse+json", solver::go_json(detail)});
+  }
+  return e;
+}
+
+struct review : std::enable_shared_from_this<review> {
+  std::vector<solver::source_policy> policies;
+  reviewed_source subject;
+  policy_questions questions;
+  continuation<pb::SourceOp> done;
+  policy::CheckPolicyRequest request;
+  int rounds_left = configs::solving::policy_rounds_max;
+
+  /// From the start, and again with what a conversion made of the source.
+  void begin() {
+    if (auto s = solver::apply(policies, subject.source); !s.ok())
+      return done(std::move(s).error().with_context("error evaluating the source policy"));
+    request.Clear();
+    *request.mutable_platform() = subject.platform;
+    *request.mutable_source()->mutable_source() = subject.source;
+    ask();
+  }
+
+  void ask() {
+    if (--rounds_left < 0) return done(make_error(errc::failed_precondition, "too many policy requests"));
+    questions.check(request, [self = shared_from_this()](result<policy::CheckPolicyResponse> reply) {
+      if (!reply.ok()) return self->done(std::move(reply).error());
+      if (reply->has_request()) return self->look(*reply->mutable_request());
+      if (!reply->has_decision())
+        return self->done(make_error(errc::failed_precondition, "no decision in policy response"));
+      self->decide(reply->decision());
+    });
+  }
+
+  void look(gw::ResolveSourceMetaRequest& wanted) {
+    const auto& source = subject.source;
+    if (wanted.source().identifier() != source.identifier())
+      return done(make_error(errc::failed_precondition, "policy requested different source identifier: \"" +
+                                                            wanted.source().identifier() + "\" != \"" +
+                                                            source.identifier() + "\""));
+    if (attributes_of(wanted.source()) != attributes_of(source))
+      return done(make_error(errc::failed_precondition, "policy requested different source attrs"));
+    questions.resolve(std::move(wanted), [self = shared_from_this()](result<gw::ResolveSourceMetaResponse> reply) {
+      if (!reply.ok())
+        return self->done(std::move(reply).error().with_context("error resolving source metadata from policy request"));
+      *self->request.mutable_source() = *std::move(reply);
+      self->ask();
+    });
+  }
+
+  void decide(const policy::DecisionResponse& decision) {
+    if (decision.action() == sp::CONVERT) {
+      if (!decision.has_update())
+        return done(make_error(errc::failed_precondition, "convert action requires updated source"));
+      subject.source = decision.update();
+      return begin();
+    }
+    if (decision.action() != sp::ALLOW) return done(denied(subject.source, decision));
+    done(std::move(subject.source));
+  }
+};
+
+}  // namespace
+
+void review_source(std::vector<solver::source_policy> policies, reviewed_source source, policy_questions questions,
+                   continuation<pb::SourceOp> done) {
+  auto r = std::make_shared<review>();
+  r->policies = std::move(policies);
+  r->subject = std::move(source);
+  r->questions = std::move(questions);
+  r->done = std::move(done);
+  r->begin();
+}
+
+std::string source_key(const pb::SourceOp& source) {
+  std::string out = source.identifier();
+  for (const auto& [key, value] : attributes_of(source)) out += '\0' + key + '\0' + value;
+  return out;
+}
+
+}  // namespace kiln::actors

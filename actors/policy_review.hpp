@@ -1,0 +1,39 @@
+// A source before it is used: the policies of the build, then the client's own word on what they made of it. The
+// client may first ask for more about the source, or make another source of it. No actor; never blocks.
+// Source: BuildKit solver/llbsolver/policy.go.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/frontend_bridge.hpp"
+#include "policysession.pb.h"
+#include "solver/source_policy.hpp"
+
+namespace kiln::actors {
+
+namespace policy = moby::buildkit::v1::sourcepolicy::policysession;
+
+/// Whom a review asks.
+struct policy_questions {
+  std::function<void(policy::CheckPolicyRequest, continuation<policy::CheckPolicyResponse>)> check;
+  std::function<void(gw::ResolveSourceMetaRequest, continuation<gw::ResolveSourceMetaResponse>)> resolve;
+};
+
+/// A source with the platform it is wanted for.
+struct reviewed_source {
+  pb::SourceOp source;
+  pb::Platform platform;
+};
+
+/// `done` gets the source as it is to be used. permission_denied with the client's messages as details when
+/// it is refused; failed_precondition when the client cannot make up its mind.
+void review_source(std::vector<solver::source_policy> policies, reviewed_source source, policy_questions questions,
+                   continuation<pb::SourceOp> done);
+
+/// What tells one source of a definition from another.
+std::string source_key(const pb::SourceOp& source);
+
+}  // namespace kiln::actors

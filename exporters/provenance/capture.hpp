@@ -1,0 +1,65 @@
+// What a result was made from: sources with what they resolved to, secrets, network. Pure.
+// Source: BuildKit solver/llbsolver/provenance/capture.go.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "messages/platform.hpp"
+#include "messages/result.hpp"
+#include "ops.pb.h"
+
+namespace kiln::exporters {
+
+struct captured_image {
+  std::string ref;
+  std::optional<kiln::platform> platform;
+  std::string digest;
+  bool local = false;    // from an OCI layout of the client
+  bool is_blob = false;  // one blob of a repository
+};
+
+struct captured_git {
+  std::string url;  // "remote#ref", credentials redacted
+  std::string commit;
+  std::string bundle;  // locator of the bundle it came from; empty: from the remote
+};
+
+struct captured_http {
+  std::string url;
+  std::string digest;
+};
+
+/// A secret or an SSH agent.
+struct captured_secret {
+  std::string id;
+  bool optional = false;
+};
+
+struct capture {
+  std::vector<captured_image> images;
+  std::vector<captured_git> git;
+  std::vector<captured_http> http;
+  std::vector<std::string> locals;
+  std::vector<captured_secret> secrets, ssh;
+  bool network_access = false;
+  bool incomplete_materials = false;
+
+  /// A source op as it was resolved: `origin` in its normal form, `pin` the digest or commit.
+  void add_source(const pb::SourceOp& op, const kiln::platform& p, const std::string& origin, const std::string& pin);
+  /// Any other op.
+  void add_op(const pb::Op& op);
+  void add_image(captured_image image);
+  void add_git(captured_git git);
+  void add_http(captured_http file);
+  void add_local(const std::string& name);
+  void add_secret(captured_secret secret);
+  void add_ssh(captured_secret agent);
+  void merge(const capture& other);
+
+  /// Leaves out images by digest that are there by tag too, and sorts everything.
+  status finish();
+};
+
+}  // namespace kiln::exporters

@@ -1,0 +1,343 @@
+#include "exporters/provenance/predicate.hpp"
+
+#include <algorithm>
+#include <functional>
+#include <set>
+#include <vector>
+
+#include "exporters/attributes.hpp"
+#include "exporters/image_config.hpp"
+#include "exporters/provenance/purl.hpp"
+#include "messages/digest.hpp"
+#include "solver/go_json.hpp"
+
+namespace kiln::exporters {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr const char* build_type_1 =
+    "https://github.com/moby/buildkit/blob/master/docs/attestations/slsa-definitions.md";
+constexpr const char* build_type_02 = "https://mobyproject.org/buildkit@v1";
+
+error invalid(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
+
+json digest_set(const std::string& digest) {
+  auto colon = digest.find(':');
+  if (colon == std::string::npos) return json::object();
+  return {{digest.substr(0, colon), digest.substr(colon + 1)}};
+}
+
+json material(const std::string& uri, json digests) {
+  json out{{"uri", uri}};
+  if (!digests.empty()) out["digest"] = std::move(digests);
+  return out;
+}
+
+result<json> materials(const capture& c) {
+  json out = json::array();
+  for (const auto& i : c.images) {
+    purl_qualifiers more;
+    if (i.is_blob) more.emplace_back("ref_type", "blob");
+    KILN_TRY(auto uri, image_purl(i.local ? "oci" : "docker", i.ref, i.platform, more));
+    out.push_back(material(uri, digest_set(i.digest)));
+  }
+  for (const auto& g : c.git) {
+    out.push_back(material(g.url, {{g.commit.size() == 64 ? "sha256" : "sha1", g.commit}}));
+    auto scheme = g.bundle.find("://");
+    auto at = g.bundle.rfind('@');
+    if (scheme == std::string::npos || at == std::string::npos || at < scheme) continue;
+    auto ref = g.bundle.substr(scheme + 3, at - scheme - 3);
+    KILN_TRY(auto uri, image_purl(g.bundle.starts_with("oci-layout") ? "oci" : "docker", ref, {},
+                                  {{"ref_type", "bundle"}, {"vcs_url", g.url}}));
+    out.push_back(material(uri, digest_set(g.bundle.substr(at + 1))));
+  }
+  for (const auto& h : c.http) out.push_back(material(h.url, digest_set(h.digest)));
+  return out;
+}
+
+struct build_steps {
+  json list = json::array();
+  json digests = json::object();  // digest → "step<n>"
+  std::map<std::string, std::string> names;
+};
+
+/// The ops of a definition, inputs before their users, the end last.
+result<build_steps> steps_of(const pb::Definition& definition) {
+  build_steps out;
+  if (definition.def_size() == 0) return out;
+  std::map<std::string, pb::Op> ops;
+  std::string last;
+  for (const auto& bytes : definition.def()) {
+    pb::Op op;
+    if (!op.ParseFromString(bytes)) return invalid("failed to parse llb proto op");
+    if (op.has_source())
+      for (const char* key : {"local.session", "local.unique"}) op.mutable_source()->mutable_attrs()->erase(key);
+    last = sha256(bytes).str();
+    ops[last] = std::move(op);
+  }
+  std::vector<std::string> order;
+  std::set<std::string> visited;
+  std::function<status(const std::string&)> walk = [&](const std::string& digest) -> status {
+    if (!visited.insert(digest).second) return {};
+    auto found = ops.find(digest);
+    if (found == ops.end()) return invalid("failed to find input " + digest);
+    for (const auto& input : found->second.inputs()) KILN_CHECK(walk(input.digest()));
+    order.push_back(digest);
+    return {};
+  };
+  KILN_CHECK(walk(last));
+  for (std::size_t n = 0; n < order.size(); ++n) out.names[order[n]] = "step" + std::to_string(n);
+  for (const auto& digest : order) {
+    auto& op = ops[digest];
+    json inputs = json::array();
+    for (const auto& input : op.inputs())
+      inputs.push_back(out.names[input.digest()] + ":" + std::to_string(input.index()));
+    op.clear_inputs();
+    json step{{"id", out.names[digest]}, {"op", json::parse(solver::go_json(op), nullptr, false)}};
+    if (!inputs.empty()) step["inputs"] = std::move(inputs);
+    out.list.push_back(std::move(step));
+  }
+  for (const auto& [digest, name] : out.names) out.digests[digest] = name;
+  return out;
+}
+
+json build_config(const build_steps& steps) {
+  json out = json::object();
+  if (!steps.list.empty()) out["llbDefinition"] = steps.list;
+  if (!steps.digests.empty()) out["digestMapping"] = steps.digests;
+  return out;
+}
+
+result<json> source_of(const pb::Definition& definition, const build_steps& steps) {
+  json infos = json::array();
+  for (const auto& info : definition.source().infos()) {
+    KILN_TRY(auto own, steps_of(info.definition()));
+    json entry = json::object();
+    if (!info.filename().empty()) entry["filename"] = info.filename();
+    if (!info.language().empty()) entry["language"] = info.language();
+    if (!info.data().empty()) entry["data"] = solver::base64(info.data());
+    entry.update(build_config(own));
+    infos.push_back(std::move(entry));
+  }
+  std::map<std::string, json> locations;
+  for (const auto& [digest, where] : definition.source().locations())
+    if (auto step = steps.names.find(digest); step != steps.names.end())
+      locations[step->second] = json::parse(solver::go_json(where), nullptr, false);
+  json out = json::object();
+  if (!locations.empty()) out["locations"] = locations;
+  out["infos"] = std::move(infos);
+  return out;
+}
+
+/// Leaves out what may hold values of the user's; whether there was any.
+bool scrub(json& request) {
+  bool scrubbed = false;
+  if (request.contains("args")) {
+    json kept = json::object();
+    for (auto& [key, value] : request["args"].items()) {
+      if (key.starts_with("build-arg:") || key.starts_with("label:")) scrubbed = true;
+      else kept[key] = value;
+    }
+    if (kept.empty()) request.erase("args");
+    else request["args"] = std::move(kept);
+  }
+  request.erase("secrets");
+  request.erase("ssh");
+  if (request.contains("inputs"))
+    for (auto& [name, input] : request["inputs"].items())
+      if (input.contains("request")) scrubbed |= scrub(input["request"]);
+  if (request.contains("root") && request["root"].contains("request")) scrubbed |= scrub(request["root"]["request"]);
+  return scrubbed;
+}
+
+json secrets_json(const std::vector<captured_secret>& list) {
+  json out = json::array();
+  for (const auto& s : list) {
+    json entry{{"id", s.id}};
+    if (s.optional) entry["optional"] = true;
+    out.push_back(std::move(entry));
+  }
+  return out;
+}
+
+error incomplete(const capture& c) {
+  std::string text =
+      "provenance materials are incomplete\n\nThe build requested complete provenance materials, but not all "
+      "dependencies could be captured.";
+  if (!c.locals.empty()) {
+    text += "\n\nUncaptured local sources:";
+    for (const auto& l : c.locals) text += "\n  - " + (l.empty() ? "<unnamed>" : l) + "\n    reason: local_source";
+  }
+  return make_error(errc::failed_precondition, text);
+}
+
+result<bool> flag(const std::map<std::string, std::string>& attributes, const char* key) {
+  auto found = attributes.find(key);
+  if (found == attributes.end()) return false;
+  auto value = parse_bool(key, found->second);
+  if (!value.ok()) return invalid("failed to parse " + std::string(key) + " flag \"" + found->second + "\"");
+  return *value;
+}
+
+/// Version 1 told in the words of version 0.2.
+json to_version_02(const json& v1) {
+  const auto& build = v1["buildDefinition"];
+  const auto& external = build["externalParameters"];
+  const auto& internal = build["internalParameters"];
+  const auto& details = v1["runDetails"]["metadata"];
+  json source = json::object();
+  for (auto [from, to] : {std::pair{"uri", "uri"}, {"digest", "digest"}, {"path", "entryPoint"}})
+    if (external["configSource"].contains(from)) source[to] = external["configSource"][from];
+  json environment = json::object();
+  environment["platform"] = internal["builderPlatform"];
+  for (const auto& [key, value] : internal.items())
+    if (key != "buildConfig" && key != "builderPlatform") environment[key] = value;
+  json metadata{{"buildInvocationID", details["invocationId"]},
+                {"buildStartedOn", details["startedOn"]},
+                {"buildFinishedOn", details["finishedOn"]},
+                {"completeness",
+                 {{"parameters", details["buildkit_completeness"]["request"]},
+                  {"environment", true},
+                  {"materials", details["buildkit_completeness"]["resolvedDependencies"]}}},
+                {"reproducible", details.contains("buildkit_reproducible")},
+                {"https://mobyproject.org/buildkit@v1#metadata", details["buildkit_metadata"]}};
+  if (details.contains("buildkit_hermetic")) metadata["https://mobyproject.org/buildkit@v1#hermetic"] = true;
+  json out{{"builder", v1["runDetails"]["builder"]}, {"buildType", build_type_02}};
+  if (build.contains("resolvedDependencies")) out["materials"] = build["resolvedDependencies"];
+  out["invocation"] = {
+      {"configSource", source}, {"parameters", external["request"]}, {"environment", std::move(environment)}};
+  if (internal.contains("buildConfig")) out["buildConfig"] = internal["buildConfig"];
+  out["metadata"] = std::move(metadata);
+  return out;
+}
+
+}  // namespace
+
+result<provenance_options> parse_provenance_options(const std::map<std::string, std::string>& attributes) {
+  provenance_options out;
+  for (const auto& [key, value] : attributes) {
+    if (key == "version") {
+      if (value.empty()) return invalid("provenance SLSA version cannot be empty");
+      if (value != "v0.2" && value != "v1") return invalid("invalid provenance SLSA version: " + value);
+      out.version_02 = value == "v0.2";
+    } else if (key == "mode") {
+      if (value != "min" && value != "max" && value != "full") return invalid("invalid mode \"" + value + "\"");
+      out.max = value != "min";
+    } else if (key == "builder-id") {
+      out.builder_id = value;
+    } else if (key == "filename") {
+      out.filename = value;
+    }
+  }
+  KILN_TRY(out.reproducible, flag(attributes, "reproducible"));
+  KILN_TRY(out.complete_materials, flag(attributes, "complete-materials"));
+  auto only = attributes.find("inline-only");
+  if (only != attributes.end())
+    if (auto value = parse_bool("inline-only", only->second); value.ok()) out.inline_only = *value;
+  return out;
+}
+
+result<std::map<std::string, std::map<std::string, std::string>>> parse_attestations(
+    const std::map<std::string, std::string>& frontend_options) {
+  std::map<std::string, std::map<std::string, std::string>> out;
+  for (const auto& [key, value] : frontend_options) {
+    constexpr std::string_view plain = "attest:", argument = "build-arg:BUILDKIT_ATTEST_";
+    std::string type;
+    if (key.starts_with(plain)) type = key.substr(plain.size());
+    else if (key.starts_with(argument)) type = key.substr(argument.size());
+    else continue;
+    std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (type != "sbom" && type != "provenance") return invalid("unknown attestation type \"" + type + "\"");
+    std::map<std::string, std::string> attributes;
+    for (std::size_t at = 0; at < value.size();) {
+      auto end = std::min(value.find(',', at), value.size());
+      auto field = value.substr(at, end - at);
+      at = end + 1;
+      if (field.size() > 1 && field.front() == '"' && field.back() == '"') field = field.substr(1, field.size() - 2);
+      auto equals = field.find('=');
+      attributes[field.substr(0, equals)] = equals == std::string::npos ? "" : field.substr(equals + 1);
+    }
+    out[type] = std::move(attributes);
+  }
+  return out;
+}
+
+result<provenance_predicate> make_predicate(const provenance_options& options,
+                                            const request_log::provenance_of_ref& provenance,
+                                            const pb::Definition& definition, const build_facts& facts) {
+  capture c = provenance.what;
+  KILN_CHECK(c.finish());
+  json request = provenance.request;
+  bool has_frontend = request.contains("frontend");
+  bool is_complete = !c.incomplete_materials && c.locals.empty();
+  if (options.complete_materials && !is_complete) return incomplete(c);
+
+  std::map<std::string, std::string> args;
+  if (request.contains("args")) args = request["args"].get<std::map<std::string, std::string>>();
+  auto asked = request_provenance(request.value("frontend", ""), args, c);
+  request.erase("args");
+  json vcs = json::object();
+  if (asked["request"].contains("args")) {
+    json kept = json::object();
+    for (auto& [key, value] : asked["request"]["args"].items()) {
+      if (!key.starts_with("vcs:")) kept[key] = value;
+      else if (auto text = value.get<std::string>(); !text.empty())
+        vcs[key.substr(4)] = key == "vcs:source" ? redact_credentials(text) : text;
+    }
+    if (!kept.empty()) request["args"] = std::move(kept);
+  }
+  if (!c.secrets.empty()) request["secrets"] = secrets_json(c.secrets);
+  if (!c.ssh.empty()) request["ssh"] = secrets_json(c.ssh);
+  for (const auto& name : c.locals) request["locals"].push_back({{"name", name}});
+  bool request_complete = has_frontend;
+  if (!options.max && scrub(request)) request_complete = false;
+  if (facts.compatibility_version != 0) request["compatibilityVersion"] = facts.compatibility_version;
+
+  provenance_predicate out;
+  KILN_TRY(auto dependencies, materials(c));
+  json internal = json::object();
+  json buildkit = json::object();
+  if (!vcs.empty()) buildkit["vcs"] = std::move(vcs);
+  if (options.max) {
+    KILN_TRY(auto steps, steps_of(definition));
+    internal["buildConfig"] = build_config(steps);
+    if (definition.source().infos_size() > 0) {
+      KILN_TRY(buildkit["source"], source_of(definition, steps));
+    }
+    out.steps = std::move(steps.names);
+  }
+  internal["builderPlatform"] = facts.builder_platform;
+  if (request.value("frontend", "") == "dockerfile.v0" && !facts.dockerfile_version.empty())
+    internal["dockerfileVersion"] = facts.dockerfile_version;
+  for (const auto& [key, value] : facts.environment.items()) internal[key] = value;
+
+  json metadata{{"invocationId", facts.invocation_id},
+                {"startedOn", format_time(facts.started_ns)},
+                {"finishedOn", format_time(facts.finished_ns)},
+                {"buildkit_metadata", std::move(buildkit)}};
+  if (is_complete && !c.network_access) metadata["buildkit_hermetic"] = true;
+  metadata["buildkit_completeness"] = {{"request", request_complete}, {"resolvedDependencies", is_complete}};
+  if (options.reproducible) metadata["buildkit_reproducible"] = true;
+
+  json build{{"buildType", build_type_1}};
+  if (!dependencies.empty()) build["resolvedDependencies"] = std::move(dependencies);
+  build["externalParameters"] = {{"configSource", asked["configSource"]}, {"request", std::move(request)}};
+  build["internalParameters"] = std::move(internal);
+  json predicate{{"buildDefinition", std::move(build)},
+                 {"runDetails", {{"builder", {{"id", options.builder_id}}}, {"metadata", std::move(metadata)}}}};
+  if (options.version_02) predicate = to_version_02(predicate);
+  out.text = go_json(predicate, true);
+  return out;
+}
+
+std::string with_layers(const std::string& text, const json& layers) {
+  auto predicate = json::parse(text, nullptr, false);
+  if (layers.empty() || !predicate.is_object()) return text;
+  if (predicate.contains("runDetails")) predicate["runDetails"]["metadata"]["buildkit_metadata"]["layers"] = layers;
+  else predicate["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["layers"] = layers;
+  return go_json(predicate, true);
+}
+
+}  // namespace kiln::exporters
