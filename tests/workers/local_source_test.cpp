@@ -123,3 +123,28 @@ TEST_CASE_METHOD(local_fixture,
   REQUIRE(!refused.ok());
   CHECK(refused.error().message.find("no local sources enabled") != std::string::npos);
 }
+
+TEST_CASE_METHOD(local_fixture, "an unchanged directory gives the ref an earlier build had") {
+  write_file(context / "a/file", "one");
+  fs::create_symlink("file", context / "a/link");
+  auto first = run(local(), {});
+  REQUIRE(first.ok());
+  auto second = run(local(), {});
+  REQUIRE(second.ok());
+  CHECK((*second)[0].id() == (*first)[0].id());
+
+  SECTION("and another one as soon as a file changes") {
+    write_file(context / "a/file", "two");
+    auto third = run(local(), {});
+    REQUIRE(third.ok());
+    CHECK((*third)[0].id() != (*first)[0].id());
+    CHECK(read((*first)[0], "a/file") == "one");
+    CHECK(read((*third)[0], "a/file") == "two");
+  }
+  SECTION("or a name goes") {
+    fs::remove(context / "a/link");
+    auto third = run(local(), {});
+    REQUIRE(third.ok());
+    CHECK((*third)[0].id() != (*first)[0].id());
+  }
+}

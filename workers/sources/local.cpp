@@ -7,12 +7,14 @@
 #include <optional>
 
 #include <nlohmann/json.hpp>
+#include <spdlog/spdlog.h>
 
 #include "configs/executor.hpp"
 #include "configs/filesync.hpp"
 #include "messages/pattern.hpp"
 #include "solver/go_json.hpp"
 #include "store/filesync/receiver.hpp"
+#include "store/same_tree.hpp"
 #include "workers/sources/header_values.hpp"
 
 namespace kiln::workers {
@@ -177,16 +179,16 @@ class local_source final : public source_handler {
   }
 
   // The snapshot of a directory is one at a time's: two builds of the same context take turns.
-  result<store::mutable_ref> acquire(const std::string& name, const local_identifier& id,
-                                     const job_context& job) {
+  result<store::mutable_ref> acquire(std::string& name, const local_identifier& id, const job_context& job) {
+    const std::string wanted = name;
     store::record_options options;
     options.description = "local source for " + id.name;
     options.type = store::record_type::source_local;
     for (int copy = 0;; ++copy) {
       KILN_CHECK(job.check());
       // Rather a second copy than waiting for somebody else's transfer, as BuildKit does.
-      auto taken =
-          refs_.acquire_named(copy == 0 ? name : name + "#" + std::to_string(copy), {}, options, job);
+      if (copy > 0) name = wanted + "#" + std::to_string(copy);
+      auto taken = refs_.acquire_named(name, {}, options, job);
       if (taken || taken.error().code != errc::failed_precondition || copy == 100) return taken;
     }
   }
@@ -195,7 +197,8 @@ class local_source final : public source_handler {
     if (!caller.supports(diff_copy)) return make_error(errc::unimplemented, "no local sources enabled");
     std::string key = id.name + ":" + id.shared_key_hint + ":" + caller.shared_key() +
                       (id.metadata_only ? ":metadata" : "");
-    KILN_TRY(auto snapshot, acquire("local:" + key, id, job));
+    std::string name = "local:" + key;
+    KILN_TRY(auto snapshot, acquire(name, id, job));
     KILN_TRY(auto specs, refs_.mounts(snapshot));
     KILN_TRY(auto mounted, store::mounted::make(refs_, specs));
 
@@ -233,6 +236,7 @@ class local_source final : public source_handler {
       received = stream->finish();
     }
     stream.reset();
+    auto before = received ? unchanged(name, mounted.path(), job) : store::ref{};
     KILN_CHECK(mounted.unmount());
     if (!received) {
       KILN_CHECK(job.check());
@@ -241,8 +245,27 @@ class local_source final : public source_handler {
     store::record_options copy;
     copy.description = "local source for " + id.name;
     copy.type = store::record_type::source_local;
-    return refs_.commit_copy(snapshot, copy, job);
+    if (before) return before;
+    KILN_TRY(auto made, refs_.commit_copy(snapshot, copy, job));
+    if (auto s = refs_.set_value(copies, name, made.id()); !s) spdlog::warn("local source: {}", s.error().message);
+    return made;
   }
+
+  /// The copy an earlier build made, if the directory has not changed since; whoever holds the name asks.
+  store::ref unchanged(const std::string& name, const std::filesystem::path& now, const job_context& job) {
+    auto id = refs_.value(copies, name);
+    if (!id) return {};
+    auto last = refs_.get(*id);
+    if (!last) return {};
+    auto specs = refs_.mounts(*last, job);
+    if (!specs) return {};
+    auto mounted = store::mounted::make(refs_, *specs);
+    if (!mounted) return {};
+    auto same = store::same_tree(now, mounted->path(), job);
+    return same && *same ? *std::move(last) : store::ref{};
+  }
+
+  static constexpr std::string_view copies = "local-copies";  // by name of the snapshot: its last copy
 
   store::ref_store& refs_;
 };
