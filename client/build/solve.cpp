@@ -154,7 +154,13 @@ result<solve_outcome> run_solve(solve_options options) {
   }
   if (options.stop.stop_requested() && !solved.ok())
     return make_error(errc::cancelled, "failed to solve: Canceled: context canceled");
-  if (!solved.ok()) return from_grpc(solved).with_context("failed to solve");
+  if (!solved.ok()) {
+    auto e = from_grpc(solved);
+    // The connection broke (gRPC's own words name no build): nothing that had finished is lost.
+    if (e.code == errc::unavailable && e.details.empty())
+      e.message = "Unavailable: the daemon has gone away (" + e.message + "); run the build again, finished steps are kept";
+    return std::move(e).with_context("failed to solve");
+  }
   if (bridge_error) return *std::move(bridge_error);
   for (const auto& [key, value] : response.exporterresponse()) outcome.exporter_response[key] = value;
   return outcome;
