@@ -117,7 +117,7 @@ std::string simulate(unsigned seed, bool faults) {
         node.script->refs.erase(*at);
         node.refs.erase(at);
       }
-    } else if (faults && event == 93 && !builds.empty()) {
+    } else if (faults && (event == 93 || event == 96 || event == 97) && !builds.empty()) {
       auto& b = builds[w.pick(static_cast<unsigned>(builds.size()))];
       if (!b.left && w.chance(40)) {
         b.left = true;
