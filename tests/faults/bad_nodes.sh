@@ -3,6 +3,7 @@
 # and the three nodes of the cluster go on as if nothing had been.
 . "$(dirname "$0")/lib.sh"
 
+certs=$scratch/certs
 start_cluster a b c
 push_from_hub "$(busybox_tar)" busybox
 mkdir "$scratch/app" "$scratch/bad"
@@ -28,24 +29,22 @@ row_says() { ctl "$1" cluster | grep -F -- "$2" | grep -qF -- "$3"; }  # row_say
 must_log() { wait_for 20 log_says "$1" "$2" || fail "no \"$2\" in the log of $1: $(tail -n 5 "$scratch/$1/log")"; checks=$((checks + 1)); }
 must_show() { wait_for 20 row_says "$@" || fail "$1 does not show \"$3\" of $2: $(ctl "$1" cluster)"; checks=$((checks + 1)); }
 
-# start_by_flags MACHINE NODE CERTIFICATE FLAGS…: a node that dials a; files are $scratch/certs or what flags say.
+# start_by_flags NODE CERT [KEY [CA [FLAGS…]]] on the fourth machine; it dials a.
 start_by_flags() {
-  local m=$1 node=$2 cert=$3; shift 3
-  mkdir -p "$scratch/$m"
-  in_node "$m" "$kilnd" --config "$scratch/none.toml" --root "$scratch/$m/state" --addr "unix://$scratch/$m/sock" \
-    --oci-worker-net host --cluster-name "$node" --cluster-listen "${node_ip[$m]}:7373" --cluster-seed 10.231.0.1:7373 \
-    --cluster-ca "$scratch/certs/ca.pem" --cluster-cert "$cert.pem" --cluster-key "$cert.key" "$@" >>"$scratch/$m/log" 2>&1 &
-  node_pid[$m]=$!
+  local node=$1 cert=$2 key=${3-${2%.pem}.key} ca=${4-$certs/ca.pem}
+  : >"$scratch/d/log"
+  nsenter --net="/run/netns/$tag-d" "$kilnd" --config "$scratch/none.toml" --root "$scratch/d/state" --addr "unix://$scratch/d/sock" \
+    --oci-worker-net host --cluster-name "$node" --cluster-listen 10.231.0.4:7373 --cluster-seed 10.231.0.1:7373 \
+    --cluster-ca "$ca" --cluster-cert "$cert" --cluster-key "$key" "${@:5}" >>"$scratch/d/log" 2>&1 &
+  node_pid[d]=$!
 }
-# refuses_to_start MACHINE TEXT CERTIFICATE FLAGS…
-refuses_to_start() {
-  local m=$1 text=$2 status=0; shift 2
-  : >"$scratch/$m/log"
-  start_by_flags "$m" "$m" "$@"
-  wait "${node_pid[$m]}" || status=$?
-  unset "node_pid[$m]"
-  check_same "exit code when $text" "$status" 1
-  check_contains "start-up error" "$(cat "$scratch/$m/log")" "$text"
+refuses_to_start() {  # refuses_to_start WHY CERT [KEY [CA]]
+  local status=0
+  start_by_flags d "${@:2}"
+  wait "${node_pid[d]}" || status=$?
+  unset "node_pid[d]"
+  check_same "exit code when $1" "$status" 1
+  check_contains "start-up error" "$(cat "$scratch/d/log")" "$1"
 }
 
 add_machine d 4
@@ -54,9 +53,9 @@ undisturbed "the start"
 
 say "a certificate of another CA, whose node trusts this cluster"
 "$kilnctl" cluster certs "$scratch/other" d=10.231.0.4
-cat "$scratch/certs/ca.pem" "$scratch/other/ca.pem" >"$scratch/bad/both.pem"
-start_by_flags d d "$scratch/other/d" --cluster-ca "$scratch/bad/both.pem"
-must_log a "its certificate is refused: unable to get local issuer certificate"
+cat "$certs/ca.pem" "$scratch/other/ca.pem" >"$scratch/bad/both.pem"
+start_by_flags d "$scratch/other/d.pem" "$scratch/other/d.key" "$scratch/bad/both.pem"
+must_log a "a connection is refused: its certificate is refused: "
 must_show d 10.231.0.1:7373 "it refuses this node's certificate"
 must_show d 10.231.0.1:7373 refused
 check_same "nodes that d sees up" "$(peers_of d)" 0
@@ -84,24 +83,37 @@ commonName = supplied
 subjectAltName = DNS:d,IP:10.231.0.4
 extendedKeyUsage = serverAuth,clientAuth
 CONF
-openssl ca -batch -notext -config "$scratch/bad/ca.conf" -cert "$scratch/certs/ca.pem" -keyfile "$scratch/certs/ca.key" \
+openssl ca -batch -notext -config "$scratch/bad/ca.conf" -cert "$certs/ca.pem" -keyfile "$certs/ca.key" \
   -startdate 20200101000000Z -enddate 20200201000000Z -in "$scratch/bad/expired.csr" -out "$scratch/bad/expired.pem" 2>"$scratch/bad/log" ||
   fail "openssl ca: $(tail -n 3 "$scratch/bad/log")"
-refuses_to_start d "expired.pem expired on" "$scratch/bad/expired"
-# Somebody may come with it all the same.
-greet_with() {  # greet_with CERTIFICATE PORT: what TLS says to a client that has it
-  in_hub timeout 20 openssl s_client -connect "10.231.0.1:$2" -CAfile "$scratch/certs/ca.pem" -cert "$1.pem" -key "$1.key" \
-    -alpn h2 -ign_eof </dev/null 2>&1 || true
-}
-check_contains "control port" "$(greet_with "$scratch/bad/expired" 7373)" "alert certificate expired"
+refuses_to_start "expired.pem expired on" "$scratch/bad/expired.pem"
+# Somebody may come with it all the same: what a client with a certificate gets of each port.
+cat >"$scratch/bad/greet.py" <<'PY'
+import socket, ssl, sys
+ca, cert, key, port = sys.argv[1:]
+context = ssl.create_default_context(cafile=ca)
+context.check_hostname = False
+context.load_cert_chain(cert, key)
+context.set_alpn_protocols(["h2"])
+try:
+    with context.wrap_socket(socket.create_connection(("10.231.0.1", int(port)), timeout=20)) as s:
+        s.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]))
+        print("accepted" if s.recv(9) else "refused: end of connection")
+except OSError as e:
+    print("refused:", e)
+PY
+greet_with() { in_hub python3 "$scratch/bad/greet.py" "$certs/ca.pem" "$1" "${1%.pem}.key" "$2"; }
+check_contains "control port, expired" "$(greet_with "$scratch/bad/expired.pem" 7373)" "refused: "
 must_log a "its certificate is refused: certificate has expired"
-check_contains "data port" "$(greet_with "$scratch/bad/expired" 7374)" "alert certificate expired"
-check_contains "data port, another CA" "$(greet_with "$scratch/other/d" 7374)" "alert unknown ca"
+check_contains "data port, expired" "$(greet_with "$scratch/bad/expired.pem" 7374)" "refused: "
+must_log a "certificate verify failed" # gRPC's words
+check_contains "data port, another CA" "$(greet_with "$scratch/other/d.pem" 7374)" "refused: "
+check_same "data port, a good certificate" "$(greet_with "$certs/a.pem" 7374)" accepted
 undisturbed "an expired certificate"
 
 say "a second node with a name that is taken"
-"$kilnctl" cluster certs "$scratch/certs" d=10.231.0.4
-start_by_flags d b "$scratch/certs/d"
+"$kilnctl" cluster certs "$certs" d=10.231.0.4
+start_by_flags b "$certs/d.pem"
 twins="two nodes are called b: the one at 10.231.0.2:7373, which is up, and the one at 10.231.0.4:7373"
 must_log a "node b at 10.231.0.4:7373 is refused: $twins"
 must_show a refused "$twins"
@@ -111,7 +123,7 @@ stop_node d
 undisturbed "a second node b"
 
 say "a seed that does not resolve"
-start_by_flags d d "$scratch/certs/d" --cluster-seed nowhere.invalid:7373
+start_by_flags d "$certs/d.pem" "$certs/d.key" "$certs/ca.pem" --cluster-seed nowhere.invalid:7373
 must_log d "seed nowhere.invalid:7373 does not resolve, trying again: nowhere.invalid"
 must_show d nowhere.invalid:7373 down
 wait_for 20 sees d 3 || fail "d has not joined by its other seed: $(ctl d cluster)"
@@ -121,12 +133,12 @@ for n in a b c; do wait_for 20 sees "$n" 2 || fail "d is still up for $n: $(ctl 
 undisturbed "a seed that does not resolve"
 
 say "settings without certificates"
-refuses_to_start d "cluster ca is missing: nodes know each other by certificates" "$scratch/certs/d" --cluster-ca ""
-refuses_to_start d "cluster cert is missing" "$scratch/certs/d" --cluster-cert ""
-refuses_to_start d "cluster key is missing" "$scratch/certs/d" --cluster-key ""
-refuses_to_start d "cluster certificate: cannot read $scratch/certs/nobody.pem" "$scratch/certs/nobody"
-refuses_to_start d "d.key is not the key of $scratch/certs/a.pem" "$scratch/certs/d" --cluster-cert "$scratch/certs/a.pem"
-refuses_to_start d "d.pem is not signed by the CA in $scratch/certs/ca.pem" "$scratch/other/d"
+refuses_to_start "cluster ca is missing: nodes know each other by certificates" "$certs/d.pem" "$certs/d.key" ""
+refuses_to_start "cluster cert is missing: nodes know each other by certificates" "" "$certs/d.key"
+refuses_to_start "cluster key is missing: nodes know each other by certificates" "$certs/d.pem" ""
+refuses_to_start "cluster certificate: cannot read $certs/nobody.pem" "$certs/nobody.pem"
+refuses_to_start "cluster key: $certs/d.key is not the key of $certs/a.pem" "$certs/a.pem" "$certs/d.key"
+refuses_to_start "d.pem is not signed by the CA in $certs/ca.pem" "$scratch/other/d.pem"
 
 say "garbage at both ports of every node, and from a peer with a good certificate"
 cat >"$scratch/bad/garbage.py" <<'PY'
@@ -160,7 +172,7 @@ print(thrown)
 for s in held:  # the daemon ends these: a handshake has a time limit
     s.settimeout(1)
 PY
-thrown=$(in_hub timeout 120 python3 "$scratch/bad/garbage.py" "$scratch/certs") || fail "the thrower of garbage failed"
+thrown=$(in_hub timeout 120 python3 "$scratch/bad/garbage.py" "$certs") || fail "the thrower of garbage failed"
 check_same "connections with garbage" "$thrown" 240
 for n in a b c; do
   must_log "$n" "a connection is refused: TLS: "
