@@ -8,7 +8,7 @@ start_cluster a b c
 push_from_hub "$(busybox_tar)" busybox
 mkdir "$scratch/app" "$scratch/bad"
 
-links_of() { grep -cE 'cluster: node [abc] at .* is up' "$scratch/$1/log"; }
+links_of() { grep -cE 'cluster: node [abc] at [0-9.:]+ is up$' "$scratch/$1/log"; }
 declare -A links
 for n in a b c; do links[$n]=$(links_of "$n"); done
 turn=0
