@@ -267,10 +267,9 @@ class placer_state {
     bool elsewhere = node != o_.self.name;
     for (auto& input : request.inputs)
       input = elsewhere ? as_seen_by(node, at_node(o_.self.name, input)) : as_seen_by(node, input);
-    if (elsewhere) {
-      request.sessions = lent(request.sessions);
-      self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
-    }
+    if (elsewhere) request.sessions = lent(request.sessions);
+    // A step that comes back from another node is told of, too.
+    if (elsewhere || s.attempts > 0) self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
     self_->request(envoy, caf::infinite, std::move(request), s.progress)
         .then([this, id, node](run_reply& reply) { ran(id, node, reply); },
               [this, id, node](caf::error& e) { run_failed(id, node, from_caf(e)); });
