@@ -131,7 +131,8 @@ class placer_state {
         .then([promise](Reply& reply) mutable { promise.deliver(std::move(reply)); },
               [this, promise, node, ref](caf::error& e) mutable {
                 auto failure = from_caf(e);
-                if (failure.code == errc::unavailable && !places_.has_node(node)) failure = lost_with(node, ref);
+                // Also when the cluster has not told of its end yet.
+                if (failure.code == errc::unavailable && node != o_.self.name) failure = lost_with(node, ref);
                 promise.deliver(to_caf(std::move(failure)));
               });
     return promise;
