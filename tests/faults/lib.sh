@@ -120,7 +120,8 @@ log: {level: error}
 storage: {filesystem: {rootdirectory: $scratch/registry}, delete: {enabled: true}}
 http: {addr: "$registry"}
 YAML
-  in_hub docker-registry serve "$scratch/registry.yml" >"$scratch/registry.log" 2>&1 &
+  # Not by in_hub: the pid of a function in the background is its shell's.
+  nsenter --net="/run/netns/$hub" docker-registry serve "$scratch/registry.yml" >"$scratch/registry.log" 2>&1 &
   pids+=($!)
   wait_for 10 in_hub curl -fsS "http://$registry/v2/" -o /dev/null || fail "the registry does not answer"
 }
