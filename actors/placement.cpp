@@ -49,10 +49,6 @@ void placement::learn(const std::string& ref, std::int64_t bytes, const std::str
   }
 }
 
-void placement::forget(const std::string& ref, const std::string& node) {
-  if (auto found = places_.find(ref); found != places_.end()) found->second.nodes.erase(node);
-}
-
 bool placement::may_run(const node& n, const work_item& item) const {
   if (n.info.role == node_role::coordinator || n.load.draining) return false;
   const auto& record = n.info.record;
@@ -129,12 +125,6 @@ void placement::finish(std::uint64_t id, work_time now) {
     if (at->second.empty()) queues_.erase(at);
     return;
   }
-}
-
-std::size_t placement::waiting() const {
-  std::size_t n = 0;
-  for (const auto& [build, queue] : queues_) n += queue.size();
-  return n;
 }
 
 std::optional<std::string> placement::choose(const waiting_item& w, work_time now) {

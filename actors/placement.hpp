@@ -53,7 +53,6 @@ class placement {
 
   /// A ref lies (also) there; bytes < 0: unknown.
   void learn(const std::string& ref, std::int64_t bytes, const std::string& node);
-  void forget(const std::string& ref, const std::string& node);
 
   /// failed_precondition when no node there is may ever run it.
   status submit(work_item item, work_time now);
@@ -63,7 +62,6 @@ class placement {
   std::vector<assignment> assign(work_time now);
   /// When assign() may find more although nothing else has happened.
   std::optional<work_time> wake_at() const { return wake_at_; }
-  std::size_t waiting() const;
 
  private:
   struct node {

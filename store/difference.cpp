@@ -10,6 +10,7 @@
 #include "configs/store.hpp"
 #include "store/copy_tree.hpp"
 #include "store/files.hpp"
+#include "store/same_tree.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::store {
@@ -17,37 +18,6 @@ namespace kiln::store {
 namespace fs = std::filesystem;
 
 namespace {
-
-result<std::string> link_text(int directory, const std::string& name, std::size_t size) {
-  std::string text(size + 1, '\0');
-  auto count = ::readlinkat(directory, name.c_str(), text.data(), text.size());
-  if (count < 0) return errno_error(errno, "read link " + name);
-  text.resize(static_cast<std::size_t>(count));
-  return text;
-}
-
-result<bool> same_content(int a_directory, int b_directory, const std::string& name) {
-  KILN_TRY(auto a, open_at(a_directory, name, O_RDONLY | O_NOFOLLOW));
-  KILN_TRY(auto b, open_at(b_directory, name, O_RDONLY | O_NOFOLLOW));
-  std::string x(limits::copy_buffer, '\0'), y(limits::copy_buffer, '\0');
-  auto fill = [](int fd, std::string& buffer) -> result<std::size_t> {
-    std::size_t have = 0;
-    while (have < buffer.size()) {
-      auto count = ::read(fd, buffer.data() + have, buffer.size() - have);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return errno_error(errno, "read");
-      if (count == 0) break;
-      have += static_cast<std::size_t>(count);
-    }
-    return have;
-  };
-  while (true) {
-    KILN_TRY(auto m, fill(a.get(), x));
-    KILN_TRY(auto n, fill(b.get(), y));
-    if (m != n || std::string_view(x).substr(0, m) != std::string_view(y).substr(0, n)) return false;
-    if (m == 0) return true;
-  }
-}
 
 /// Metadata that counts; for everything but directories content too.
 result<bool> same(int lower, const struct stat& a, int upper, const struct stat& b, const std::string& name) {
@@ -65,8 +35,8 @@ result<bool> same(int lower, const struct stat& a, int upper, const struct stat&
   if (S_ISDIR(a.st_mode)) return true;
   if (a.st_mtim.tv_sec != b.st_mtim.tv_sec) return false;
   if (S_ISLNK(a.st_mode)) {
-    KILN_TRY(auto x, link_text(lower, name, static_cast<std::size_t>(a.st_size)));
-    KILN_TRY(auto y, link_text(upper, name, static_cast<std::size_t>(b.st_size)));
+    KILN_TRY(auto x, link_target(lower, name, static_cast<std::size_t>(a.st_size)));
+    KILN_TRY(auto y, link_target(upper, name, static_cast<std::size_t>(b.st_size)));
     return x == y;
   }
   if (!S_ISREG(a.st_mode)) return true;

@@ -12,8 +12,6 @@
 
 namespace kiln::store {
 
-namespace {
-
 result<std::string> link_target(int directory, const std::string& name, std::size_t size) {
   std::string text(size + 1, '\0');
   auto count = ::readlinkat(directory, name.c_str(), text.data(), text.size());
@@ -44,6 +42,8 @@ result<bool> same_content(int a, int b, const std::string& name) {
     if (m == 0) return true;
   }
 }
+
+namespace {
 
 result<bool> same_entry(int a, int b, const std::string& name, struct stat& x) {
   struct stat y {};

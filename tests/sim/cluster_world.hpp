@@ -22,7 +22,6 @@ struct sim_node {
   int serial = 0;
   // Running.
   bool up = false;
-  bool frozen = false;
   std::shared_ptr<worker_script> script;
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   worker_actor worker;
