@@ -11,6 +11,7 @@
 #include <spdlog/spdlog.h>
 
 #include "apps/daemon.hpp"
+#include "apps/idle_memory.hpp"
 #include "apps/log_setup.hpp"
 #include "configs/daemon.hpp"
 #include "configs/daemon_flags.hpp"
@@ -57,7 +58,10 @@ int main(int argc, char** argv) {
   sd_notify(0, "READY=1");
 
   pollfd waits[2] = {{signals, POLLIN, 0}, {(*daemon)->failure_fd(), POLLIN, 0}};
-  while (poll(waits, 2, -1) < 0) {
+  kiln::apps::idle_memory memory;
+  for (int ready = 0; ready <= 0;) {
+    ready = poll(waits, 2, static_cast<int>(kiln::configs::idle_check_interval.count()));
+    if (ready == 0) memory.check();
   }
   sd_notify(0, "STOPPING=1");
   bool failed = waits[1].revents != 0;

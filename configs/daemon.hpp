@@ -8,6 +8,13 @@ namespace kiln::configs {
 /// How long running builds may go on after SIGTERM before they are cancelled.
 inline constexpr std::chrono::milliseconds shutdown_grace{5'000};
 
+/// How often the daemon looks whether it is idle.
+inline constexpr std::chrono::milliseconds idle_check_interval{1'000};
+/// CPU time between two looks below which it is.
+inline constexpr std::chrono::milliseconds idle_cpu_time{10};
+/// CPU time after which memory is worth giving back again.
+inline constexpr std::chrono::milliseconds idle_work_before{20};
+
 /// Threads of the actor scheduler: actors only pass messages, so few are enough. Range 1–16.
 inline constexpr unsigned scheduler_threads = 2;
 
