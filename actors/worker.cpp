@@ -276,18 +276,28 @@ class worker_state {
 
   caf::result<run_reply> run(run_request& r, const progress_actor& progress) {
     bool slot = r.op.op.has_source() || r.op.op.has_exec() || r.op.op.has_file();
-    return start<run_reply, std::vector<store::ref>>(
+    struct ran {
+      std::vector<store::ref> outputs;
+      std::vector<std::int64_t> bytes;
+    };
+    return start<run_reply, ran>(
         *ops_, slot,
-        [o = o_, r, progress](std::stop_token stop) -> result<std::vector<store::ref>> {
+        [o = o_, r, progress](std::stop_token stop) -> result<ran> {
           KILN_TRY(auto handler, o->handler(r.op.op));
           progress_sender sink(progress, r.op.vertex);
           auto job = context(*o, stop, r.sessions, sink);
           KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
-          return handler->run(request_of(r.op), inputs, job);
+          ran out;
+          KILN_TRY(out.outputs, handler->run(request_of(r.op), inputs, job));
+          // A walk over what was written: only where there are nodes it could have to move to.
+          if (o->fetch)
+            for (const auto& output : out.outputs) out.bytes.push_back(o->store->own_size(output).value_or(-1));
+          return out;
         },
-        [](std::vector<store::ref> outputs, client& c) -> result<run_reply> {
+        [](ran done, client& c) -> result<run_reply> {
           run_reply out;
-          for (const auto& output : outputs) {
+          out.bytes = std::move(done.bytes);
+          for (const auto& output : done.outputs) {
             out.outputs.push_back(output ? output.id() : "");
             if (output) keep(c, output);
           }

@@ -6,6 +6,8 @@
 
 #include <grp.h>
 
+#include <future>
+
 #include <caf/all.hpp>
 #include <spdlog/spdlog.h>
 
@@ -318,21 +320,31 @@ struct daemon::parts {
                                           {inputs.network_host, inputs.security_insecure}, std::move(job));
   }
 
+  /// How long a stop waits for work under way.
+  std::chrono::nanoseconds stop_grace() const {
+    return cluster ? std::chrono::nanoseconds{config.cluster.drain_grace_ns} : configs::stop_grace;
+  }
+
   /// Other nodes place no new work here from now on.
   void drain_node() {
     if (auto handle = registry->get<cluster_actor>(actors::peers::cluster_name)) caf::anon_send(handle, drain_atom::value);
   }
 
-  /// Waits until what other nodes have here is done; false when it is not in time.
-  bool wait_drained(std::chrono::steady_clock::time_point until) {
+  /// Becomes ready when what other nodes have here is done: true, or false when it could not wait for all of it.
+  std::future<bool> node_drained() {
+    auto answer = std::make_shared<std::promise<bool>>();
+    auto drained = answer->get_future();
     auto handle = registry->get<cluster_actor>(actors::peers::cluster_name);
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(until - std::chrono::steady_clock::now());
-    if (!handle || left.count() <= 0) return true;
-    bool clean = false;
-    caf::scoped_actor self{*system};
-    self->request(handle, left, drain_atom::value, done_atom::value)
-        .receive([&](bool done) { clean = done; }, [](const caf::error&) {});
-    return clean;
+    if (!handle) {
+      answer->set_value(true);
+      return drained;
+    }
+    system->spawn<caf::hidden>([answer, handle](caf::event_based_actor* self) {
+      self->request(handle, caf::infinite, drain_atom::value, done_atom::value)
+          .then([answer](bool clean) { answer->set_value(clean); },
+                [answer](const caf::error&) { answer->set_value(false); });
+    });
+    return drained;
   }
 
   /// Root's end while nobody is stopping it is the daemon's failure.
@@ -382,7 +394,7 @@ struct daemon::parts {
 daemon::daemon(std::unique_ptr<parts> p) : parts_(std::move(p)) {}
 
 daemon::~daemon() {
-  if (parts_ && !parts_->stopping) stop(std::chrono::milliseconds{0});
+  if (parts_ && !parts_->stopping) stop([] { return true; });
 }
 
 result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& config) {
@@ -399,18 +411,32 @@ result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& conf
 
 int daemon::failure_fd() const { return parts_->failure.get(); }
 
-void daemon::stop(std::chrono::milliseconds grace) {
+void daemon::stop(const std::function<bool()>& hurry) {
+  using clock = std::chrono::steady_clock;
   auto& p = *parts_;
-  auto until = std::chrono::steady_clock::now() + grace;
+  auto until = clock::now() + p.stop_grace();
+  // True when `done`, which waits as long as it is told, is so before our patience ends.
+  auto in_time = [&](auto&& done) {
+    while (!done(configs::stop_poll_interval))
+      if (hurry() || clock::now() >= until) return false;
+    return true;
+  };
   if (p.cluster && p.system) p.drain_node();
+  bool patient = true;
   if (p.server) {
-    if (!p.server->drain(grace))
-      spdlog::warn("builds were still running after {} ms and are cancelled", grace.count());
+    if (int running = *p.running_builds; running > 0)
+      spdlog::info("stopping when {} running build{} done; a second signal cancels", running,
+                   running == 1 ? " is" : "s are");
+    patient = in_time([&](auto slice) { return p.server->drain(slice); });
+    if (!patient) spdlog::warn("builds that still run are cancelled");
     p.server->shutdown();
     p.server.reset();
   }
-  if (p.cluster && p.system && !p.wait_drained(until))
-    spdlog::warn("other nodes still had work here and place it again");
+  if (p.cluster && p.system) {
+    auto drained = p.node_drained();
+    bool over = patient && in_time([&](auto slice) { return drained.wait_for(slice) == std::future_status::ready; });
+    if (!over || !drained.get()) spdlog::warn("other nodes still had work here and place it again");
+  }
   if (p.data) p.data->stop();
   p.stopping = true;
   if (p.root) {

@@ -1,7 +1,7 @@
 // Puts a daemon together from its configuration: state, worker, actors, gateway; and takes it apart again.
 #pragma once
 
-#include <chrono>
+#include <functional>
 #include <memory>
 
 #include "configs/daemon_config.hpp"
@@ -17,8 +17,10 @@ class daemon {
 
   /// Becomes readable when the root supervisor gave up: the process should end and be started anew.
   int failure_fd() const;
-  /// Lets running builds finish for `grace`, cancels the rest, stops everything in order.
-  void stop(std::chrono::milliseconds grace);
+  /// Takes no new builds and waits for those that run, and for what other nodes have here: as long as the
+  /// configuration gives them, and until `hurry`, asked ten times a second, says true. Cancels the rest and
+  /// stops everything in order.
+  void stop(const std::function<bool()>& hurry);
 
  private:
   struct parts;

@@ -29,7 +29,13 @@ int open_signals() {
   for (int s : {SIGTERM, SIGINT}) sigaddset(&set, s);
   sigprocmask(SIG_BLOCK, &set, nullptr);
   signal(SIGPIPE, SIG_IGN);
-  return signalfd(-1, &set, SFD_CLOEXEC);
+  return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/// Whether a signal was waiting; it no longer is.
+bool take_signal(int signals) {
+  signalfd_siginfo info;
+  return read(signals, &info, sizeof info) == sizeof info;
 }
 
 int fail(const kiln::error& e) {
@@ -65,6 +71,7 @@ int main(int argc, char** argv) {
   }
   sd_notify(0, "STOPPING=1");
   bool failed = waits[1].revents != 0;
-  (*daemon)->stop(failed ? std::chrono::milliseconds{0} : kiln::configs::shutdown_grace);
+  if (!failed) take_signal(signals);
+  (*daemon)->stop([&] { return failed || take_signal(signals); });
   return failed ? exit_failed : 0;
 }

@@ -5,8 +5,11 @@
 
 namespace kiln::configs {
 
-/// How long running builds may go on after SIGTERM before they are cancelled.
-inline constexpr std::chrono::milliseconds shutdown_grace{5'000};
+/// How long running builds may go on after SIGTERM before they are cancelled; a node of a cluster waits for its
+/// drainGrace instead.
+inline constexpr std::chrono::nanoseconds stop_grace = std::chrono::minutes{10};
+/// How often a daemon that waits for them looks for a second signal.
+inline constexpr std::chrono::milliseconds stop_poll_interval{100};
 
 /// How often the daemon looks whether it is idle.
 inline constexpr std::chrono::milliseconds idle_check_interval{1'000};

@@ -209,7 +209,7 @@ void add_cluster_flags(flag_set& flags) {
 /// An option CLI11 must know but nobody uses here: accepted so that scripts keep working.
 void accept(CLI::App& app, const std::string& names, bool takes_value) {
   if (takes_value) {
-    app.add_option(names, *new std::string)->group("");  // lives as long as the process
+    app.add_option_function<std::string>(names, [](const std::string&) {})->group("");
   } else {
     app.add_flag(names)->group("");
   }

@@ -29,11 +29,6 @@ inline constexpr int health_failures_max = 2;
 /// Floor of a client's own health time-out.
 inline constexpr std::chrono::milliseconds health_custom_min{1'000};
 
-/// How long a graph of builds may run on after SIGTERM. 0 – 1 h.
-inline constexpr std::chrono::milliseconds drain_grace{10'000};
-/// How long gRPC may take to end calls that were already cancelled. 100 ms – 10 s.
-inline constexpr std::chrono::milliseconds shutdown_grace{500};
-
 /// Threads that read blobs and do other blocking work for the gateway. 1 – 16.
 inline constexpr std::size_t blocking_threads = 2;
 /// One message of Content.Read. Source: containerd's content service sends 1 MiB buffers. 64 KiB – 4 MiB.

@@ -137,7 +137,7 @@ auto inspect(Inspector& f, run_request& x) {
 
 struct run_reply {
   std::vector<std::string> outputs;  // record ids, pinned for the requester
-  std::vector<std::int64_t> bytes = {};  // of each output with its parents, as far as known: for placing work
+  std::vector<std::int64_t> bytes = {};  // of each output without its parents, -1: unknown; for placing work
 };
 
 template <class Inspector>

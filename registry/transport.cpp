@@ -95,8 +95,7 @@ struct transfer {
       }
       return *got;
     }
-    std::size_t count = std::min(size * n, t.body_left.size());
-    std::memcpy(buffer, t.body_left.data(), count);
+    std::size_t count = t.body_left.copy(buffer, size * n);
     t.body_left.remove_prefix(count);
     return count;
   }

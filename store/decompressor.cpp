@@ -67,8 +67,7 @@ class plain_reader : public byte_source {
   explicit plain_reader(std::shared_ptr<input> in) : in_(std::move(in)) {}
   result<std::size_t> read(std::span<char> buffer) override {
     KILN_CHECK(in_->fill(1));
-    std::size_t n = std::min(buffer.size(), in_->pending().size());
-    std::memcpy(buffer.data(), in_->pending().data(), n);
+    std::size_t n = in_->pending().copy(buffer.data(), buffer.size());
     in_->consume(n);
     return n;
   }

@@ -116,6 +116,7 @@ class core_ref_store final : public ref_store {
     auto s = core_->database().read([&](const transaction& t) { count = t.count(table::records); });
     return s.ok() ? count : 0;
   }
+  std::optional<std::int64_t> own_size(const ref& r) override { return core_->own_size(r.get()); }
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) override {
     return core_->disk_usage(filters);
   }

@@ -219,6 +219,8 @@ class ref_store {
   virtual std::size_t record_count() = 0;
 
   // Space.
+  /// Bytes in allocated blocks of the record without its parents; measured once. Nothing of a lazy one.
+  virtual std::optional<std::int64_t> own_size(const ref& r) = 0;
   virtual result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) = 0;
   /// Removes unused records by policy, telling each; also drops cache keys whose results went.
   virtual status prune(const prune_options& options,

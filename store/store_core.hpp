@@ -118,6 +118,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   record_options options_of(const record_ptr& r);
 
   // Space (store_space.cpp).
+  std::optional<std::int64_t> own_size(const record_ptr& r);
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters);
   status prune(const prune_options& options, const std::function<void(const usage_record&)>& removed);
 

@@ -116,6 +116,18 @@ std::int64_t store_core::measure(const stored::Record& r) {
   return bytes;
 }
 
+std::optional<std::int64_t> store_core::own_size(const record_ptr& r) {
+  if (!r) return 0;
+  auto data = r->copy();
+  if (data.snapshot() == 0) return std::nullopt;
+  if (data.size() == 0) {
+    data.set_size(measure(data) + 1);
+    std::lock_guard lock(r->mutex);
+    if (r->data.snapshot() == data.snapshot() && r->data.blobs_size() == data.blobs_size()) r->data.set_size(data.size());
+  }
+  return data.size() - 1;
+}
+
 /// All records with their sizes; those not yet known are measured and remembered.
 result<std::vector<usage_record>> store_core::all_usage() {
   KILN_CHECK(flush_records());

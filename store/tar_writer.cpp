@@ -20,7 +20,7 @@ constexpr field f_name{0, 100}, f_mode{100, 8}, f_uid{108, 8}, f_gid{116, 8}, f_
     f_minor{337, 8}, f_prefix{345, 155};
 
 void put_text(block& b, field f, std::string_view text) {
-  std::memcpy(b.data() + f.offset, text.data(), std::min(text.size(), f.width));
+  text.copy(b.data() + f.offset, f.width);
 }
 
 /// Whether the number fits as octal digits with a terminating NUL.

@@ -45,6 +45,7 @@ TEST_CASE("Usage tells size, use, type, parents and whether somebody has it") {
   auto store = open_store(root);
   auto base = layer_of(*store, {}, {{"f", filled(100'000).c_str()}}, {.description = "base"});
   auto top_id = layer_of(*store, base, {{"g", "x"}}, {.description = "top"}).id();
+  auto own = store->own_size(base);
   auto all = must(store->disk_usage({}));
   REQUIRE(all.size() == 2);
   for (const auto& u : all) {
@@ -52,6 +53,7 @@ TEST_CASE("Usage tells size, use, type, parents and whether somebody has it") {
       CHECK(u.in_use);
       CHECK(u.size >= 100'000);
       CHECK(u.size < 200'000);
+      CHECK(own == u.size);
       CHECK(u.parents.empty());
     } else {
       CHECK(u.id == top_id);
