@@ -4,10 +4,12 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <fstream>
 #include <string>
+#include <thread>
 
 #include "configs/daemon.hpp"
 
@@ -43,6 +45,8 @@ void drop_file_pages() {
 }
 
 }  // namespace
+
+void limit_heaps() { mallopt(M_ARENA_MAX, static_cast<int>(std::max(2u, std::thread::hardware_concurrency()))); }
 
 void release_unused_memory() {
   malloc_trim(0);

@@ -19,6 +19,10 @@ class idle_memory {
   std::chrono::nanoseconds released_{0};  // CPU time when memory was given back last
 };
 
+/// One heap a core instead of glibc's eight: threads come and go here, and each heap keeps what the busiest of
+/// them left behind. Measured after 100 builds: 28 MB instead of 64, no slower. Call before threads start.
+void limit_heaps();
+
 /// Gives back what is not in use at this moment. Safe at any time; what is touched again comes back.
 void release_unused_memory();
 

@@ -52,6 +52,7 @@ int main(int argc, char** argv) {
     std::fputs(line->print_and_exit->c_str(), stdout);
     return 0;
   }
+  kiln::apps::limit_heaps();
   umask(0);  // modes in builds are exact
   kiln::apps::set_up_logging(line->config);
   for (const auto& key : line->unknown_keys) spdlog::warn("{}: unknown key {}", line->config_file, key);
