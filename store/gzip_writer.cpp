@@ -1,5 +1,6 @@
-// Parallel gzip: fixed blocks of input, each compressed on its own by libdeflate, joined by empty stored
-// blocks into one member. The bytes depend on input and level only. One caller thread; workers are private.
+// Parallel gzip: fixed blocks of input, each a gzip member of its own (RFC 1952 section 2.2 joins members by
+// putting one behind the other; every eStargz layer is made so). The bytes depend on input and level only.
+// One caller thread; workers are private.
 #include <libdeflate.h>
 
 #include <algorithm>
@@ -25,9 +26,8 @@ struct deflater {
 
 struct piece {
   std::string input;
-  std::vector<unsigned char> output;
+  std::vector<char> output;
   std::size_t size = 0;
-  bool last = false;
   bool done = false;
   status outcome;
 };
@@ -37,16 +37,9 @@ void compress_piece(deflater& d, piece& p) {
     p.outcome = make_error(errc::resource_exhausted, "gzip: cannot allocate a compressor");
     return;
   }
-  p.output.resize(libdeflate_deflate_compress_bound(d.handle, p.input.size()) + deflate_slack);
-  p.size = libdeflate_deflate_compress(d.handle, p.input.data(), p.input.size(), p.output.data(),
-                                       p.output.size() - deflate_slack);
-  if (p.size == 0) {
-    p.outcome = make_error(errc::internal, "gzip: compression failed");
-  } else if (!p.last) {
-    auto joined = reopen_deflate(p.output, p.size);
-    if (joined.ok()) p.size = *joined;
-    else p.outcome = std::move(joined).error();
-  }
+  p.output.resize(libdeflate_gzip_compress_bound(d.handle, p.input.size()));
+  p.size = libdeflate_gzip_compress(d.handle, p.input.data(), p.input.size(), p.output.data(), p.output.size());
+  if (p.size == 0) p.outcome = make_error(errc::internal, "gzip: compression failed");
 }
 
 class gzip_writer : public byte_sink {
@@ -64,8 +57,6 @@ class gzip_writer : public byte_sink {
 
   status write(std::string_view bytes) override {
     if (!failure_.ok()) return failure_;
-    crc_ = libdeflate_crc32(crc_, bytes.data(), bytes.size());
-    length_ += bytes.size();
     while (!bytes.empty()) {
       if (current_ == nullptr) current_ = fresh_piece();
       if (current_->input.size() == configs::gzip_block_size) {
@@ -81,16 +72,11 @@ class gzip_writer : public byte_sink {
 
   status finish() override {
     if (!failure_.ok()) return failure_;
-    if (current_ == nullptr) current_ = fresh_piece();
-    current_->last = true;
+    finishing_ = true;
+    if (current_ == nullptr) current_ = fresh_piece();  // there was no input: one empty member
     KILN_CHECK(submit());
     while (!order_.empty()) KILN_CHECK(drain_front());
-    std::string trailer(8, '\0');
-    for (int i = 0; i < 4; ++i) {
-      trailer[i] = static_cast<char>(crc_ >> (8 * i));
-      trailer[4 + i] = static_cast<char>(length_ >> (8 * i));
-    }
-    return emit(trailer);
+    return {};
   }
 
  private:
@@ -100,13 +86,13 @@ class gzip_writer : public byte_sink {
     spare_.pop_back();
     p->input.clear();
     p->size = 0;
-    p->last = p->done = false;
+    p->done = false;
     return p;
   }
 
   /// Hands the current piece to the workers, or compresses it here when there is nothing to gain.
   status submit() {
-    bool alone = threads_ <= 1 || (current_->last && order_.empty());
+    bool alone = threads_ <= 1 || (finishing_ && order_.empty());
     if (alone) {
       if (!own_) own_ = std::make_unique<deflater>(level_);
       compress_piece(*own_, *current_);
@@ -132,20 +118,9 @@ class gzip_writer : public byte_sink {
       ready_.wait(lock, [&] { return p.done; });
     }
     if (!p.outcome.ok()) return failure_ = p.outcome;
-    KILN_CHECK(emit({reinterpret_cast<const char*>(p.output.data()), p.size}));
+    if (auto s = out_.write({p.output.data(), p.size}); !s.ok()) return failure_ = s;
     spare_.push_back(std::move(order_.front()));
     order_.pop_front();
-    return {};
-  }
-
-  status emit(std::string_view bytes) {
-    if (!header_written_) {
-      header_written_ = true;
-      // Deflate, no name, no time, unknown system: nothing of this machine gets into the bytes.
-      static constexpr char header[10] = {'\x1f', '\x8b', 8, 0, 0, 0, 0, 0, 0, '\xff'};
-      if (auto s = out_.write({header, sizeof header}); !s.ok()) return failure_ = s;
-    }
-    if (auto s = out_.write(bytes); !s.ok()) return failure_ = s;
     return {};
   }
 
@@ -169,9 +144,7 @@ class gzip_writer : public byte_sink {
   byte_sink& out_;
   const std::size_t threads_;
   status failure_;
-  std::uint32_t crc_ = 0;
-  std::uint64_t length_ = 0;
-  bool header_written_ = false;
+  bool finishing_ = false;
   std::unique_ptr<deflater> own_;
   std::unique_ptr<piece> current_;
   std::deque<std::unique_ptr<piece>> order_;  // submitted, in output order; touched by the caller only

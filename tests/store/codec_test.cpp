@@ -113,7 +113,7 @@ TEST_CASE("every gzip level gives a stream that can be read back") {
     CHECK((expanded(compressed(compression::gzip, data, level, 2)).value() == data));
 }
 
-TEST_CASE("gzip output is one member that other programs can read") {
+TEST_CASE("gzip output of several members can be read by other programs") {
   auto data = sample(3'300'000, 4);
   auto packed = compressed(compression::gzip, data, {}, 2);
   char path[] = "/tmp/kiln_codec_XXXXXX";
