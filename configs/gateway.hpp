@@ -29,6 +29,9 @@ inline constexpr int health_failures_max = 2;
 /// Floor of a client's own health time-out.
 inline constexpr std::chrono::milliseconds health_custom_min{1'000};
 
+/// How long clients may take to hear that their build has ended before a daemon that stops hangs up. 100 ms – 10 s.
+inline constexpr std::chrono::milliseconds last_calls{2'000};
+
 /// Threads that read blobs and do other blocking work for the gateway. 1 – 16.
 inline constexpr std::size_t blocking_threads = 2;
 /// One message of Content.Read. Source: containerd's content service sends 1 MiB buffers. 64 KiB – 4 MiB.

@@ -130,15 +130,18 @@ class server_impl final : public server {
 
   bool drain(std::chrono::milliseconds grace) override {
     acceptor_->stop();
+    waited_for_builds_ |= solves_.inside() > 0;
     return solves_.close(grace);
   }
 
   void shutdown() override {
     if (!grpc_) return;
     if (acceptor_) acceptor_->stop();
-    solves_.close(std::chrono::milliseconds{0});
-    // Past the deadline gRPC cancels every call; each reactor answers its OnCancel with Finish.
-    grpc_->Shutdown(std::chrono::system_clock::now());
+    bool ended = solves_.close(std::chrono::milliseconds{0});
+    // Past the deadline gRPC cancels every call; each reactor answers its OnCancel with Finish. Clients whose builds
+    // were waited for still have to hear of it.
+    grpc_->Shutdown(std::chrono::system_clock::now() +
+                    (ended && waited_for_builds_ ? cfg::last_calls : std::chrono::milliseconds{0}));
     grpc_->Wait();
     grpc_.reset();
   }
@@ -160,6 +163,7 @@ class server_impl final : public server {
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> remote_;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<acceptor> acceptor_;
+  bool waited_for_builds_ = false;
 };
 
 }  // namespace

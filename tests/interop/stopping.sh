@@ -15,6 +15,7 @@ DOCKER
 
 # start_build ROUND: one build in the background, in the middle of its RUN when this returns; sets $client.
 start_build() {
+  : >"$scratch/client.log"
   kilnctl build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" \
     --opt build-arg:ROUND="$1" >"$scratch/client.log" 2>&1 &
   client=$!
@@ -30,7 +31,7 @@ build "$dir" --opt build-arg:ROUND=other
 check "a new build is refused" [ $status -ne 0 ]
 check "the daemon still waits" kill -0 "$kilnd_pid"
 kill -USR1 $(step_pid)
-check "the running build ends well" wait "$client"
+wait "$client" || fail "the running build ends badly: $(cat "$scratch/client.log")"
 check_contains "its step went on" "$(cat "$scratch/client.log")" "let-go"
 check "the daemon ends well" wait "$kilnd_pid"
 
