@@ -146,7 +146,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   /// made on hides only what it hid there, so one with opaque directories is replaced by its plain form.
   result<std::vector<record_ptr>> mount_layers(const record_ptr& r, const job_context& job);
 
-  void forget(record& r) noexcept;  // from ~record
+  void forget(record& r) noexcept;  // from ~record (store_records.cpp)
 
  private:
   explicit store_core(ref_store_options options) : root_(std::move(options.root)) {}
@@ -154,29 +154,33 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status lock_root();
   status sweep();
   status drop_torn_records();
-  status sweep_blobs();
 
-  // Records.
+  // Records (store_records.cpp).
   record_ptr find_live(const std::string& id);
   result<record_ptr> load(const std::string& id, int depth = 0);
   record_ptr admit(stored::Record stored_record, std::vector<record_ptr> parents);
   stored::Record fresh(record_kind kind, const record_options& options);
-  result<ref> derived(record_kind kind, std::vector<record_ptr> parents, const record_options& options);
-  result<record_ptr> find_chain(const std::string& chain);
-  result<ref> new_layer(const ref& parent, stored::Record record_data, std::shared_ptr<blob_provider> provider,
-                        record_ptr& existing);
-  static void add_blob(stored::Record& r, const stored::Blob& blob);
-  result<shipped_layer> ship_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
-                                   const job_context& job);
-  result<layer_blob> shipping_form(const record_ptr& r, blob_form form, const job_context& job);
   void store_record(const record_ptr& r, bool unsynced);
   void modify(const record_ptr& r, const std::function<void(stored::Record&)>& change);
-  bool is_available(const record_ptr& r);
   static status put_record(transaction& t, const stored::Record& r);
   static status erase_record(transaction& t, const stored::Record& r,
                              std::vector<std::string>& orphaned_blobs);
   status remove_records(const std::vector<std::string>& ids, bool alone = false);
   void finish_blobs(const std::vector<std::string>& digests);
+  status sweep_blobs();
+
+  // Handles (store_handles.cpp).
+  bool is_available(const record_ptr& r);
+  result<ref> derived(record_kind kind, std::vector<record_ptr> parents, const record_options& options);
+  result<record_ptr> find_chain(const std::string& chain);
+  result<ref> new_layer(const ref& parent, stored::Record record_data, std::shared_ptr<blob_provider> provider,
+                        record_ptr& existing);
+
+  // Other nodes (store_shipping.cpp).
+  static void add_blob(stored::Record& r, const stored::Blob& blob);
+  result<shipped_layer> ship_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
+                                   const job_context& job);
+  result<layer_blob> shipping_form(const record_ptr& r, blob_form form, const job_context& job);
 
   // Layers (store_layers.cpp).
   status collect_mount_layers(const record_ptr& r, const record_ptr& merge, std::vector<record_ptr>& out,
