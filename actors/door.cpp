@@ -2,10 +2,13 @@
 
 #include <algorithm>
 #include <map>
+#include <optional>
+#include <type_traits>
 
 #include <spdlog/spdlog.h>
 
 #include "actors/peers.hpp"
+#include "actors/worker_face.hpp"
 #include "configs/cluster.hpp"
 
 namespace kiln::actors {
@@ -20,8 +23,8 @@ bool fits(const cache_facts& facts) {
   return facts.links.size() <= cfg::answer_links_max && facts.results.size() <= cfg::answer_results_max &&
          std::all_of(facts.links.begin(), facts.links.end(),
                      [&](const auto& s) {
-                       return short_enough(s.child) && short_enough(s.link.parent) && short_enough(s.link.digest) &&
-                              short_enough(s.link.selector);
+                       return short_enough(s.child) && short_enough(s.link.parent) &&
+                              short_enough(s.link.digest) && short_enough(s.link.selector);
                      }) &&
          std::all_of(facts.results.begin(), facts.results.end(),
                      [&](const auto& r) { return short_enough(r.key) && short_enough(r.id); });
@@ -39,60 +42,26 @@ class door_state {
 
   door_impl::behavior_type behavior() {
     self_->set_down_handler([this](caf::down_msg& m) { clients_.erase(m.source); });
-    return {
-        [this](describe_atom a) { return pass<types::WorkerRecord>(a); },
-        [this](key_request& r, const progress_actor& progress) { return pass<key_reply>(std::move(r), progress); },
-        [this](run_request& r, const progress_actor& progress) -> caf::result<run_reply> {
-          if (auto refused = refusal()) return to_caf(*refused);
-          if (o_.draining) return to_caf(make_error(errc::unavailable, "node " + o_.node + " is draining"));
-          return pass<run_reply>(std::move(r), progress);
+    return worker_face<door_impl>(
+        [this]<class Reply, class First, class... Parts>(First&& first,
+                                                         Parts&&... parts) -> caf::result<Reply> {
+          if (auto refused = refusal(first)) return to_caf(*refused);
+          return pass<Reply>(std::forward<First>(first), std::forward<Parts>(parts)...);
         },
-        [this](checksum_request& r, const progress_actor& progress) -> caf::result<digest> {
-          if (auto refused = refusal()) return to_caf(*refused);
-          return pass<digest>(std::move(r), progress);
-        },
-        [this](pin_atom a, const std::string& id) { return pass<bool>(a, id); },
-        [this](release_atom a, const std::string& id) { tell(a, id); },
-        [this](ref_scope& s, gw::ReadFileRequest& r) {
-          return pass<gw::ReadFileResponse>(std::move(s), std::move(r));
-        },
-        [this](ref_scope& s, gw::ReadDirRequest& r) { return pass<gw::ReadDirResponse>(std::move(s), std::move(r)); },
-        [this](ref_scope& s, gw::StatFileRequest& r) {
-          return pass<gw::StatFileResponse>(std::move(s), std::move(r));
-        },
-        [this](session_group& sessions, gw::ResolveSourceMetaRequest& r, const progress_actor& progress) {
-          return pass<gw::ResolveSourceMetaResponse>(std::move(sessions), std::move(r), progress);
-        },
-        [this](check_atom a, const export_spec& spec) { return pass<std::string>(a, spec); },
-        [this](export_request& r, const progress_actor& progress) {
-          return pass<export_reply>(std::move(r), progress);
-        },
-        [this](finalize_atom a, std::uint64_t id, export_request& r, const progress_actor& progress) {
-          return pass<export_reply>(a, id, std::move(r), progress);
-        },
-        [this](prune_caches& r) { return pass<bool>(std::move(r)); },
-        [this](check_atom a, cache_entry& e) { return pass<cache_export_kind>(a, std::move(e)); },
-        [this](cache_import& r, const progress_actor& progress) { return pass<bool>(std::move(r), progress); },
-        [this](import_load& r, const progress_actor& progress) { return pass<run_reply>(std::move(r), progress); },
-        [this](cache_export& r, const progress_actor& progress) {
-          return pass<export_reply>(std::move(r), progress);
-        },
-        [this](load_count_atom a) { return pass<worker_load>(a); },
-        [this](remember_atom a, const cache_facts& facts) {
-          if (fits(facts)) return tell(a, facts);
-          spdlog::warn("another node wants too much remembered: {} links, {} results", facts.links.size(),
-                       facts.results.size());
-        },
-        [this](leave_atom, const caf::strong_actor_ptr& who) { leave(who); },
-        [this](drain_atom) { o_.draining = true; },
-        [this](list_atom) { return static_cast<std::uint64_t>(clients_.size()); },
-    };
+        [this](auto atom, const auto& part) { take(atom, part); }, [this](drain_atom) { o_.draining = true; },
+        [this](list_atom) { return static_cast<std::uint64_t>(clients_.size()); });
   }
 
  private:
-  std::optional<error> refusal() const {
-    if (o_.role != node_role::coordinator) return std::nullopt;
-    return make_error(errc::failed_precondition, "node " + o_.node + " coordinates only");
+  /// Why nobody gets an answer to a question that begins so.
+  template <class First>
+  std::optional<error> refusal(const First&) const {
+    constexpr bool is_run = std::is_same_v<First, run_request>;
+    constexpr bool is_work = is_run || std::is_same_v<First, checksum_request>;
+    if (is_work && o_.role == node_role::coordinator)
+      return make_error(errc::failed_precondition, "node " + o_.node + " coordinates only");
+    if (is_run && o_.draining) return make_error(errc::unavailable, "node " + o_.node + " is draining");
+    return std::nullopt;
   }
 
   /// Notes the present sender; false when there are too many.
@@ -116,19 +85,28 @@ class door_state {
     return self_->delegate(worker, std::forward<Args>(args)...);
   }
 
-  template <class... Args>
-  void tell(Args&&... args) {
-    auto worker = o_.worker();
-    if (worker && let_in()) self_->delegate(worker, std::forward<Args>(args)...);
+  /// What has no answer.
+  void take(release_atom a, const std::string& id) { tell(a, id); }
+
+  void take(remember_atom a, const cache_facts& facts) {
+    if (fits(facts)) return tell(a, facts);
+    spdlog::warn("another node wants too much remembered: {} links, {} results", facts.links.size(),
+                 facts.results.size());
   }
 
   /// Only for those who came through here.
-  void leave(const caf::strong_actor_ptr& who) {
+  void take(leave_atom, const caf::strong_actor_ptr& who) {
     auto found = clients_.find(caf::actor_cast<caf::actor_addr>(who));
     if (found == clients_.end()) return;
     self_->demonitor(found->first);
     clients_.erase(found);
     if (auto worker = o_.worker()) self_->send(worker, leave_atom::value, who);
+  }
+
+  template <class... Args>
+  void tell(Args&&... args) {
+    auto worker = o_.worker();
+    if (worker && let_in()) self_->delegate(worker, std::forward<Args>(args)...);
   }
 
   door_impl::pointer self_;

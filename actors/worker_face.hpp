@@ -9,9 +9,10 @@
 namespace kiln::actors {
 
 /// `ask.template operator()<Reply>(message parts…)` answers a question; `tell(message parts…)` passes on
-/// what has no answer. Both get the parts as they came.
-template <class Ask, class Tell>
-worker_actor::behavior_type worker_face(Ask ask, Tell tell) {
+/// what has no answer. Both get the parts as they came. `more` handles what `Face` adds to worker_actor, in
+/// its order.
+template <class Face = worker_actor, class Ask, class Tell, class... More>
+typename Face::behavior_type worker_face(Ask ask, Tell tell, More... more) {
   return {
       [=](describe_atom a) { return ask.template operator()<types::WorkerRecord>(a); },
       [=](key_request& r, const progress_actor& p) { return ask.template operator()<key_reply>(std::move(r), p); },
@@ -44,6 +45,7 @@ worker_actor::behavior_type worker_face(Ask ask, Tell tell) {
       [=](load_count_atom a) { return ask.template operator()<worker_load>(a); },
       [=](remember_atom a, const cache_facts& f) { tell(a, f); },
       [=](leave_atom a, const caf::strong_actor_ptr& who) { tell(a, who); },
+      std::move(more)...,
   };
 }
 

@@ -101,7 +101,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<ref> merge(std::span<const ref> refs, const record_options& options);
   result<ref> diff(const ref& lower, const ref& upper, const record_options& options);
 
-  // Bytes (store_bytes.cpp).
+  // Bytes (store_bytes.cpp; unlazy is in store_making.cpp).
   status unlazy(const record_ptr& r, const job_context& job);
   result<std::vector<mount_spec>> mounts(const record_ptr& r, const job_context& job);
   result<std::vector<mount_spec>> mounts(const mutable_ref& m);
@@ -136,6 +136,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   snapshots& disk() { return *snapshots_; }
   metadata_db& database() { return *database_; }
 
+  // Layers (store_layers.cpp).
   /// The layers a record's state is made of, bottom first; those that occur twice are there twice.
   /// A record that must be computed (a real difference) stands for itself.
   static std::vector<record_ptr> flatten(const record_ptr& r);
@@ -145,7 +146,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   /// made on hides only what it hid there, so one with opaque directories is replaced by its plain form.
   result<std::vector<record_ptr>> mount_layers(const record_ptr& r, const job_context& job);
 
-  void forget(record& r) noexcept;  // from ~record
+  void forget(record& r) noexcept;  // from ~record (store_records.cpp)
 
  private:
   explicit store_core(ref_store_options options) : root_(std::move(options.root)) {}
@@ -153,38 +154,44 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status lock_root();
   status sweep();
   status drop_torn_records();
-  status sweep_blobs();
 
-  // Records.
+  // Records (store_records.cpp).
   record_ptr find_live(const std::string& id);
   result<record_ptr> load(const std::string& id, int depth = 0);
   record_ptr admit(stored::Record stored_record, std::vector<record_ptr> parents);
   stored::Record fresh(record_kind kind, const record_options& options);
-  result<ref> derived(record_kind kind, std::vector<record_ptr> parents, const record_options& options);
-  result<record_ptr> find_chain(const std::string& chain);
-  result<ref> new_layer(const ref& parent, stored::Record record_data, std::shared_ptr<blob_provider> provider,
-                        record_ptr& existing);
-  static void add_blob(stored::Record& r, const stored::Blob& blob);
-  result<shipped_layer> ship_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
-                                   const job_context& job);
-  result<layer_blob> shipping_form(const record_ptr& r, blob_form form, const job_context& job);
-  result<layer_blob> bring(const record_ptr& r, std::vector<layer_blob> forms, const job_context& job);
   void store_record(const record_ptr& r, bool unsynced);
   void modify(const record_ptr& r, const std::function<void(stored::Record&)>& change);
-  bool is_available(const record_ptr& r);
   static status put_record(transaction& t, const stored::Record& r);
   static status erase_record(transaction& t, const stored::Record& r,
                              std::vector<std::string>& orphaned_blobs);
   status remove_records(const std::vector<std::string>& ids, bool alone = false);
   void finish_blobs(const std::vector<std::string>& digests);
+  status sweep_blobs();
 
-  // Snapshots (store_bytes.cpp).
-  struct making;
-  status ensure_layers(const std::vector<record_ptr>& layers, const job_context& job);
+  // Handles (store_handles.cpp).
+  bool is_available(const record_ptr& r);
+  result<ref> derived(record_kind kind, std::vector<record_ptr> parents, const record_options& options);
+  result<record_ptr> find_chain(const std::string& chain);
+  result<ref> new_layer(const ref& parent, stored::Record record_data, std::shared_ptr<blob_provider> provider,
+                        record_ptr& existing);
+
+  // Other nodes (store_shipping.cpp).
+  static void add_blob(stored::Record& r, const stored::Blob& blob);
+  result<shipped_layer> ship_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
+                                   const job_context& job);
+  result<layer_blob> shipping_form(const record_ptr& r, blob_form form, const job_context& job);
+
+  // Layers (store_layers.cpp).
   status collect_mount_layers(const record_ptr& r, const record_ptr& merge, std::vector<record_ptr>& out,
                               const job_context& job);
   result<record_ptr> plain_form(const record_ptr& layer, const record_ptr& merge, const job_context& job);
   result<bool> has_opaque(const record_ptr& layer);
+  std::vector<std::uint64_t> numbers_of(const std::vector<record_ptr>& layers);
+
+  // Snapshots (store_making.cpp).
+  struct making;
+  status ensure_layers(const std::vector<record_ptr>& layers, const job_context& job);
   status make_one(making& m, const job_context& job);
   status make_from_blob(making& m, const job_context& job);
   status unpack_blob(making& m, const std::filesystem::path& target, bool onto_parents, bool& needs_parents,
@@ -193,10 +200,12 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status make_native(const record_ptr& r, const job_context& job);
   status place_on_parents(making& m, const job_context& job);
   result<layer_blob> fetch_blob(const record_ptr& r, const job_context& job);
+  result<layer_blob> bring(const record_ptr& r, std::vector<layer_blob> forms, const job_context& job);
+
+  /// Where a record's whole state is: its own directory, or a mount (store_bytes.cpp).
   result<std::filesystem::path> state_directory(const record_ptr& r,
                                                 std::optional<class scoped_mount>& mounted,
                                                 const job_context& job);
-  std::vector<std::uint64_t> numbers_of(const std::vector<record_ptr>& layers);
 
   // Space (store_space.cpp).
   std::int64_t measure(const stored::Record& r);

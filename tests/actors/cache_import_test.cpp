@@ -5,6 +5,7 @@
 #include "fakes.hpp"
 #include "solver/cache_key.hpp"
 #include "solver/cache_map.hpp"
+#include "solver/graph.hpp"
 #include "solver/remote_cache/chains.hpp"
 
 using namespace kiln;

@@ -1,6 +1,8 @@
 #include "fakes.hpp"
 
+#include "actors/graph_spec.hpp"
 #include "solver/cache_map.hpp"
+#include "solver/graph.hpp"
 
 namespace kiln::test {
 
@@ -91,6 +93,29 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
       [=](remember_atom, const cache_facts& facts) { script->remembered.push_back(facts); },
       [=](leave_atom, const caf::strong_actor_ptr& who) { script->forget(caf::actor_cast<caf::actor_addr>(who)); },
   };
+}
+
+graph_client ask_graph(caf::actor_system& system, const build_graph_actor& graph, const pb::Definition& def,
+                       std::vector<std::string> import_ids) {
+  auto g = solver::load(def, {});
+  if (!g.ok()) throw std::runtime_error(g.error().message);
+  graph_client c;
+  c.holder = system.spawn(collector, c.log);
+  auto answers = c.answers;
+  auto index = g->root.index;
+  auto spec = actors::to_spec(*g, "");
+  spec.imports = std::move(import_ids);
+  system.spawn([=, holder = c.holder](caf::event_based_actor* self) {
+    self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
+        .then(
+            [=](const vertex_actor& root) {
+              self->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
+                  .then([=](vertex_result& r) { answers->push_back(r); },
+                        [=](caf::error& e) { answers->push_back(from_caf(e)); });
+            },
+            [=](caf::error& e) { answers->push_back(from_caf(e)); });
+  });
+  return c;
 }
 
 }  // namespace kiln::test

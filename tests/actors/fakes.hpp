@@ -15,10 +15,8 @@
 #include <caf/scheduler/test_coordinator.hpp>
 
 #include "actors/build_graph.hpp"
-#include "actors/graph_spec.hpp"
 #include "actors/handles.hpp"
 #include "messages/actor_interfaces.hpp"
-#include "solver/graph.hpp"
 #include "store/cache_keys.hpp"
 
 namespace kiln::test {
@@ -246,6 +244,21 @@ struct definition {
   }
 };
 
+/// One client that wants the result of a definition.
+struct graph_client {
+  std::shared_ptr<progress_log> log = std::make_shared<progress_log>();
+  progress_actor holder;
+  std::shared_ptr<std::vector<result<vertex_result>>> answers =
+      std::make_shared<std::vector<result<vertex_result>>>();
+  bool ok() const { return answers->size() == 1 && answers->front().ok(); }
+  std::string ref() const { return ok() ? answers->front().value().ref : "none"; }
+  const error& failure() const { return answers->front().error(); }
+};
+
+/// A client whose question is on its way to `graph`.
+graph_client ask_graph(caf::actor_system& system, const build_graph_actor& graph, const pb::Definition& def,
+                       std::vector<std::string> import_ids = {});
+
 /// A graph directory over fakes, on a scheduler that runs one message at a time.
 struct graph_fixture {
   test_config config;
@@ -277,37 +290,10 @@ struct graph_fixture {
     script->held.clear();
   }
 
-  /// One client that wants the result of a definition.
-  struct client {
-    std::shared_ptr<progress_log> log = std::make_shared<progress_log>();
-    progress_actor holder;
-    std::shared_ptr<std::vector<result<vertex_result>>> answers =
-        std::make_shared<std::vector<result<vertex_result>>>();
-    bool ok() const { return answers->size() == 1 && answers->front().ok(); }
-    std::string ref() const { return ok() ? answers->front().value().ref : "none"; }
-    const error& failure() const { return answers->front().error(); }
-  };
+  using client = graph_client;
 
   client ask(const pb::Definition& def, std::vector<std::string> import_ids = {}) {
-    auto g = solver::load(def, {});
-    if (!g.ok()) throw std::runtime_error(g.error().message);
-    client c;
-    c.holder = system.spawn(collector, c.log);
-    auto answers = c.answers;
-    auto index = g->root.index;
-    auto spec = actors::to_spec(*g, "");
-    spec.imports = std::move(import_ids);
-    system.spawn([=, graph = graph, holder = c.holder](caf::event_based_actor* self) {
-      self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
-          .then(
-              [=](const vertex_actor& root) {
-                self->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
-                    .then([=](vertex_result& r) { answers->push_back(r); },
-                          [=](caf::error& e) { answers->push_back(from_caf(e)); });
-              },
-              [=](caf::error& e) { answers->push_back(from_caf(e)); });
-    });
-    return c;
+    return ask_graph(system, graph, def, std::move(import_ids));
   }
   /// The client's build ends.
   void leave(client& c) {

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "actors/graph_spec.hpp"
 #include "fakes.hpp"
 #include "solver/error_details.hpp"
 

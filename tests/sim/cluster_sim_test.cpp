@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "cluster_world.hpp"
+#include "solver/graph.hpp"
 
 using namespace kiln;
 using namespace kiln::test;

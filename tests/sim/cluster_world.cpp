@@ -168,26 +168,6 @@ void cluster_world::run_all() {
   }
 }
 
-cluster_world::client cluster_world::ask(sim_node& at, const pb::Definition& def) {
-  auto g = solver::load(def, {});
-  if (!g.ok()) throw std::runtime_error(g.error().message);
-  client c;
-  c.holder = system.spawn(collector, c.log);
-  auto index = g->root.index;
-  system.spawn([=, answers = c.answers, spec = actors::to_spec(*g, ""), graph = at.graph,
-                holder = c.holder](caf::event_based_actor* self) {
-    self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
-        .then(
-            [=](const vertex_actor& root) {
-              self->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
-                  .then([=](vertex_result& r) { answers->push_back(r); },
-                        [=](caf::error& e) { answers->push_back(from_caf(e)); });
-            },
-            [=](caf::error& e) { answers->push_back(from_caf(e)); });
-  });
-  return c;
-}
-
 bool cluster_world::finish_one(bool bad) {
   auto total = held();
   if (total == 0) return false;

@@ -54,12 +54,8 @@ class cluster_world {
   sim_node& named(const std::string& name);
   bool reaches(const std::string& a, const std::string& b) const;
 
-  struct client {
-    std::shared_ptr<progress_log> log = std::make_shared<progress_log>();
-    progress_actor holder;
-    std::shared_ptr<std::vector<result<vertex_result>>> answers = std::make_shared<std::vector<result<vertex_result>>>();
-  };
-  client ask(sim_node& at, const pb::Definition& def);
+  using client = graph_client;
+  client ask(sim_node& at, const pb::Definition& def) { return ask_graph(system, at.graph, def); }
 
   /// One held run of some node ends.
   bool finish_one(bool bad);

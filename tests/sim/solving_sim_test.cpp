@@ -11,6 +11,7 @@
 #include <random>
 
 #include "../actors/fakes.hpp"
+#include "solver/graph.hpp"
 
 using namespace kiln;
 using namespace kiln::test;

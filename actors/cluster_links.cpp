@@ -1,0 +1,204 @@
+// Links with other nodes: who may have one, the hello of who dials us, beats, and how a link ends.
+#include <algorithm>
+
+#include <spdlog/spdlog.h>
+
+#include "actors/cluster_state.hpp"
+#include "actors/progress.hpp"
+
+namespace kiln::actors {
+
+namespace cfg = configs::cluster;
+
+cluster_state::link* cluster_state::link_named(const std::string& n, std::uint64_t id) {
+  auto found = links_.find(n);
+  return found == links_.end() || found->second.id != id ? nullptr : &found->second;
+}
+
+cluster_state::link* cluster_state::link_of_sender(std::uint64_t id) {
+  auto sender = caf::actor_cast<caf::actor_addr>(self_->current_sender());
+  for (auto& [n, l] : links_)
+    if (l.id == id && l.handle.address() == sender) return &l;
+  return nullptr;
+}
+
+door_impl cluster_state::make_door() {
+  return self_->spawn(door, door_options{o_.worker, name(), o_.self.role, draining_});
+}
+
+std::optional<error> cluster_state::objection(const node_info& info) {
+  if (auto fault = fault_of(info); !fault.empty())
+    return make_error(errc::invalid_argument, "not a node of a cluster: " + fault);
+  std::optional<error> why;
+  if (info.version != o_.self.version) {
+    why = make_error(errc::failed_precondition, "node " + info.name + " runs Kiln " + info.version +
+                                                    ", node " + name() + " runs " + o_.self.version +
+                                                    ": all nodes of a cluster must run the same version");
+  } else if (info.name == name()) {
+    why = make_error(errc::failed_precondition, "two nodes are called " + name() + ": the one at " +
+                                                    o_.self.control_address + " and the one at " +
+                                                    info.control_address);
+  } else if (auto found = links_.find(info.name); found != links_.end()) {
+    const auto& l = found->second;
+    if (l.info.instance != info.instance && now() - l.heard <= o_.dead_after)
+      why = make_error(errc::failed_precondition,
+                       "two nodes are called " + info.name + ": the one at " + l.info.control_address +
+                           ", which is up, and the one at " + info.control_address);
+  } else if (links_.size() >= cfg::peers_max) {
+    why = make_error(errc::resource_exhausted, "node " + name() + " has all the links it can have");
+  }
+  if (why) note_refusal(info, why->message);
+  return why;
+}
+
+void cluster_state::note_refusal(const node_info& info, const std::string& reason) {
+  auto [at, fresh] = refusals_.try_emplace({info.name, info.control_address});
+  auto& r = at->second;
+  if (fresh && refusals_.size() > cfg::refusals_max) {
+    refusals_.erase(at);
+    return;
+  }
+  if (r.reason != reason) {
+    spdlog::warn("cluster: node {} at {} is refused: {}", info.name, info.control_address, reason);
+    r.since_ns = unix_now_ns();
+  }
+  r = {info, true, reason, r.since_ns, now()};
+  r.info.record.Clear();
+}
+
+caf::result<link_hello, worker_actor> cluster_state::greeted(link_hello& hello,
+                                                             const caf::strong_actor_ptr& who,
+                                                             const worker_actor& remote_door) {
+  if (hello.from.instance == o_.self.instance)
+    return to_caf(make_error(errc::already_exists, "node " + name() + " has dialled itself"));
+  if (left_) return to_caf(make_error(errc::unavailable, "node " + name() + " was drained and has left"));
+  if (!who || who != self_->current_sender() || !remote_door || remote_door.node() != who->node())
+    return to_caf(make_error(errc::invalid_argument, "a hello must come from whom it speaks of"));
+  if (auto why = objection(hello.from)) return to_caf(*why);
+  // Both greet each other at once: the link of the smaller name is the one that stays.
+  auto own = routes_.find(hello.from.control_address);
+  if (own != routes_.end() && own->second.now == route::phase::greeting && name() < hello.from.name)
+    return to_caf(make_error(errc::aborted, "node " + name() + " is saying hello itself"));
+  auto handle = caf::actor_cast<cluster_actor>(who);
+  auto door = make_door();
+  auto& l = open(hello, handle, remote_door, door, false);
+  auto id = l.id;
+  learn(hello.neighbours);
+  return {link_hello{o_.self, id, neighbours()}, handle_cast(door)};
+}
+
+cluster_state::link& cluster_state::open(const link_hello& hello, const cluster_actor& handle,
+                                         const worker_actor& remote_door, const door_impl& own_door,
+                                         bool dialled) {
+  if (auto old = links_.find(hello.from.name); old != links_.end())
+    end(old->second, "a new link took its place");
+  auto n = hello.from.name;
+  auto& l = links_[n];
+  l.id = hello.link;
+  l.opened = ++events_;
+  l.dialled = dialled;
+  l.info = hello.from;
+  l.handle = handle;
+  l.remote_door = remote_door;
+  l.own_door = own_door;
+  l.heard = now();
+  l.since_ns = unix_now_ns();
+  self_->monitor(handle);
+  absent_.erase(n);
+  refusals_.erase({n, l.info.control_address});
+  if (auto* r = add_route(l.info.control_address, true)) {
+    r->node = n;
+    r->failures = 0;
+    r->reason.clear();
+    r->refused = false;
+  }
+  spdlog::info("cluster: node {} at {} is up", n, l.info.control_address);
+  for (const auto& [address, listener] : listeners_)
+    self_->send(listener, join_atom::value, l.info, l.remote_door);
+  return l;
+}
+
+void cluster_state::end(link& ended, const std::string& reason) {
+  auto l = std::move(ended);
+  links_.erase(l.info.name);
+  spdlog::warn("cluster: node {} is down: {}", l.info.name, reason);
+  self_->demonitor(l.handle.address());
+  self_->send_exit(l.own_door, caf::exit_reason::user_shutdown);
+  for (const auto& [address, listener] : listeners_) self_->send(listener, leave_atom::value, l.info.name);
+  // The smaller address dials first, so that two do not dial each other.
+  auto first = o_.self.control_address < l.info.control_address;
+  for (auto& [address, r] : routes_)
+    if (r.node == l.info.name) {
+      r.next = now() + (address == l.info.control_address && first ? cfg::redial : 2 * cfg::redial);
+      r.failures = 0;
+      r.touched = now();
+    }
+  auto n = l.info.name;
+  absent_[n] = {std::move(l.info), false, reason, unix_now_ns(), now()};
+}
+
+void cluster_state::down(const caf::down_msg& m) {
+  if (listeners_.erase(m.source) > 0) return;
+  for (auto& [n, l] : links_)
+    if (l.handle.address() == m.source) {
+      auto why =
+          m.reason == caf::exit_reason::remote_link_unreachable ? "the connection broke" : "it shut down";
+      return end(l, why);
+    }
+}
+
+// Beats.
+
+std::vector<std::string> cluster_state::neighbours() const {
+  std::vector<std::string> out;
+  for (const auto& [n, l] : links_) out.push_back(l.info.control_address);
+  return out;
+}
+
+node_load cluster_state::own_load() const {
+  auto out = load_;
+  out.draining = draining_;
+  return out;
+}
+
+link_beat cluster_state::beat_of(std::uint64_t id) const { return {id, own_load(), neighbours()}; }
+
+void cluster_state::beat(link& l) {
+  if (l.beating) return;
+  l.beating = true;
+  auto sent = now();
+  self_->request(l.handle, o_.dead_after, beat_of(l.id))
+      .then(
+          [this, n = l.info.name, id = l.id, sent](link_beat& answer) {
+            auto* l = link_named(n, id);
+            if (!l) return;
+            l->beating = false;
+            l->round_trip_ns = std::chrono::nanoseconds(now() - sent).count();
+            if (l->round_trip_ns <= o_.peer_answer_time.count()) l->slow = false;
+            hear(*l, answer);
+          },
+          [this, n = l.info.name, id = l.id](const caf::error& e) {
+            auto* l = link_named(n, id);
+            if (!l) return;
+            l->beating = false;
+            if (from_caf(e).code == errc::not_found) end(*l, "it closed the link");
+          });
+}
+
+caf::result<link_beat> cluster_state::take_beat(link_beat& beat) {
+  auto* l = link_of_sender(beat.link);
+  if (!l) return to_caf(make_error(errc::not_found, "that link is not open"));
+  hear(*l, beat);
+  return beat_of(beat.link);
+}
+
+void cluster_state::hear(link& l, link_beat& beat) {
+  l.heard = now();
+  l.load = beat.load;
+  l.load.running = std::max(l.load.running, 0);
+  l.load.waiting = std::max(l.load.waiting, 0);
+  learn(beat.neighbours);
+  for (const auto& [address, listener] : listeners_) self_->send(listener, l.load, l.info.name);
+}
+
+}  // namespace kiln::actors
