@@ -102,13 +102,16 @@ class session_tunnel final : public session_reactor,
     {
       std::lock_guard lock(mutex_);
       written_ = 0;
+      sending_ = true;
     }
     flush();
   }
 
   void flush() {
     std::unique_lock lock(mutex_);
-    if (finished_) return;
+    // The socket may be reported writable once more than we asked, after the last piece went and while the next is
+    // still being read.
+    if (finished_ || !sending_) return;
     waiting_ &= ~static_cast<std::uint32_t>(EPOLLOUT);
     const auto& data = in_.data();
     while (written_ < data.size()) {
@@ -122,6 +125,7 @@ class session_tunnel final : public session_reactor,
         return end({});  // the inner connection ended
       }
     }
+    sending_ = false;
     StartRead(&in_);
   }
 
@@ -198,6 +202,7 @@ class session_tunnel final : public session_reactor,
   std::size_t written_ = 0;
   std::uint32_t waiting_ = 0;
   int fd_ = -1;
+  bool sending_ = false;  // in_ holds what the socket has not taken yet
   bool writing_ = false;
   bool finished_ = false;
 };
