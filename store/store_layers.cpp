@@ -9,16 +9,32 @@
 
 namespace kiln::store {
 
+namespace {
+
+/// Plain layers one on the other, top first, and what the lowest stands on: null, a merge or a difference.
+struct stack {
+  std::vector<record_ptr> top_down;
+  record_ptr ground;
+};
+
+stack stacked(const record_ptr& top) {
+  stack s{{}, top};
+  while (s.ground && s.ground->kind() == record_kind::layer) {
+    s.top_down.push_back(s.ground);
+    s.ground = s.ground->parents.empty() ? nullptr : s.ground->parents[0];
+  }
+  return s;
+}
+
+}  // namespace
+
 std::vector<record_ptr> store_core::flatten(const record_ptr& r) {
   std::vector<record_ptr> layers;
   if (!r) return layers;
   switch (r->kind()) {
     case record_kind::layer: {
-      std::vector<record_ptr> top_down;
-      auto at = r;
-      for (; at && at->kind() == record_kind::layer; at = at->parents.empty() ? nullptr : at->parents[0])
-        top_down.push_back(at);
-      layers = flatten(at);
+      auto [top_down, ground] = stacked(r);
+      layers = flatten(ground);
       layers.insert(layers.end(), top_down.rbegin(), top_down.rend());
       break;
     }
@@ -83,11 +99,8 @@ status store_core::collect_mount_layers(const record_ptr& r, const record_ptr& m
   };
   switch (r->kind()) {
     case record_kind::layer: {
-      std::vector<record_ptr> top_down;
-      auto at = r;
-      for (; at && at->kind() == record_kind::layer; at = at->parents.empty() ? nullptr : at->parents[0])
-        top_down.push_back(at);
-      KILN_CHECK(collect_mount_layers(at, merge, out, job));
+      auto [top_down, ground] = stacked(r);
+      KILN_CHECK(collect_mount_layers(ground, merge, out, job));
       for (auto layer = top_down.rbegin(); layer != top_down.rend(); ++layer) KILN_CHECK(put(*layer));
       return {};
     }
