@@ -59,9 +59,11 @@ result<child> spawn(const std::vector<std::string>& argv, const streams& fds, bo
   sigset_t before;
   pthread_sigmask(SIG_SETMASK, &all, &before);
   volatile int failed = 0;
+  pid_t parent = ::getpid();
   pid_t pid = ::vfork();  // NOLINT: deliberate
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (::getppid() != parent) ::_exit(127);  // it died before that was asked for
     ::setpgid(0, 0);
     ::umask(022);
     ::dup2(fds.in, 0);
