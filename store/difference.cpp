@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <map>
+#include <optional>
 #include <vector>
 
 #include "configs/store.hpp"
@@ -50,15 +51,43 @@ result<bool> same(int lower, const struct stat& a, int upper, const struct stat&
   return same_content(lower, upper, name);
 }
 
+bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info.st_rdev == ::makedev(0, 0); }
+
+result<struct stat> look(int directory, const std::string& name) {
+  struct stat info {};
+  if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno_error(errno, "stat " + name);
+  return info;
+}
+
+/// As look(), or nothing where there is no such entry.
+result<std::optional<struct stat>> look_for(int directory, const std::string& name) {
+  struct stat info {};
+  if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) return std::optional(info);
+  if (errno == ENOENT) return std::optional<struct stat>();
+  return errno_error(errno, "stat " + name);
+}
+
+bool is_opaque(int directory, const std::string& name, const std::string& attribute) {
+  auto value = get_xattr(directory, name, attribute);
+  return value.ok() && *value == "y";
+}
+
 struct walker {
   const job_context& job;
   const std::function<status(const changed_entry&)>& visit;
+  /// The attribute of opaque directories, where the upper tree is the upper directory of an overlay.
+  std::string opaque;
 
-  static result<struct stat> look(int directory, const std::string& name) {
-    struct stat info {};
-    if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
-      return errno_error(errno, "stat " + name);
-    return info;
+  /// Names without whiteouts.
+  result<std::vector<std::string>> upper_names(int directory) const {
+    KILN_TRY(auto names, list_names(directory));
+    if (!opaque.empty())
+      std::erase_if(names, [&](const std::string& name) {
+        auto info = look(directory, name);
+        return info.ok() && is_whiteout(*info);
+      });
+    return names;
   }
 
   status tell(change kind, const std::string& prefix, const std::string& name, int directory,
@@ -79,7 +108,7 @@ struct walker {
     if (depth > limits::tree_depth)
       return make_error(errc::out_of_range, "directories are nested too deeply");
     KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-    KILN_TRY(auto names, list_names(child.get()));
+    KILN_TRY(auto names, upper_names(child.get()));
     for (const auto& n : names) {
       KILN_TRY(auto i, look(child.get(), n));
       KILN_CHECK(added(child.get(), n, prefix + name + "/", i, depth + 1));
@@ -92,7 +121,7 @@ struct walker {
       return make_error(errc::out_of_range, "directories are nested too deeply");
     KILN_CHECK(job.check());
     KILN_TRY(auto left, list_names(lower));
-    KILN_TRY(auto right, list_names(upper));
+    KILN_TRY(auto right, upper_names(upper));
     auto a = left.begin();
     auto b = right.begin();
     while (a != left.end() || b != right.end()) {
@@ -121,6 +150,80 @@ struct walker {
       }
     }
     return {};
+  }
+
+  /// As both(), where the lower tree shows through the upper one.
+  status over(int lower, int upper, const std::string& prefix, int depth) {
+    if (depth > limits::tree_depth)
+      return make_error(errc::out_of_range, "directories are nested too deeply");
+    KILN_CHECK(job.check());
+    KILN_TRY(auto names, list_names(upper));
+    for (const auto& name : names) {
+      KILN_TRY(auto y, look(upper, name));
+      KILN_TRY(auto x, look_for(lower, name));
+      if (is_whiteout(y)) {
+        if (x) KILN_CHECK(tell(change::removed, prefix, name, lower, *x));
+        continue;
+      }
+      if (!x) {
+        KILN_CHECK(added(upper, name, prefix, y, depth));
+        continue;
+      }
+      KILN_TRY(auto equal, same(lower, *x, upper, y, name));
+      if (!S_ISDIR(x->st_mode) || !S_ISDIR(y.st_mode)) {
+        if (!equal) KILN_CHECK(added(upper, name, prefix, y, depth, change::modified));
+        continue;
+      }
+      if (!equal) KILN_CHECK(tell(change::modified, prefix, name, upper, y));
+      KILN_TRY(auto l, open_at(lower, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      KILN_TRY(auto u, open_at(upper, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+      auto inside = prefix + name + "/";
+      if (is_opaque(upper, name, opaque)) KILN_CHECK(both(l.get(), u.get(), inside, depth + 1));
+      else KILN_CHECK(over(l.get(), u.get(), inside, depth + 1));
+    }
+    return {};
+  }
+};
+
+/// Looks for what an upper directory holds besides changes.
+struct plain_check {
+  const job_context& job;
+  std::string opaque;
+
+  /// Whether all in a directory is changes; sets `changed` when it has any. `lower` is -1 where nothing is.
+  result<bool> holds(int lower, int upper, int depth, bool& changed) const {
+    if (depth > limits::tree_depth)
+      return make_error(errc::out_of_range, "directories are nested too deeply");
+    KILN_CHECK(job.check());
+    KILN_TRY(auto names, list_names(upper));
+    for (const auto& name : names) {
+      KILN_TRY(auto y, look(upper, name));
+      std::optional<struct stat> x;
+      if (lower >= 0) {
+        KILN_TRY(x, look_for(lower, name));
+      }
+      bool differs = !x;
+      if (is_whiteout(y)) {
+        if (!x) return false;
+        differs = true;
+      } else if (x) {
+        KILN_TRY(auto equal, same(lower, *x, upper, y, name));
+        differs = !equal;
+      }
+      if (S_ISDIR(y.st_mode)) {
+        if (is_opaque(upper, name, opaque)) return false;
+        KILN_TRY(auto u, open_at(upper, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+        unique_fd l;
+        if (x && S_ISDIR(x->st_mode)) {
+          KILN_TRY(l, open_at(lower, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+        }
+        KILN_TRY(auto inside, holds(l.get(), u.get(), depth + 1, differs));
+        if (!inside) return false;
+      }
+      if (!differs) return false;
+      changed = true;
+    }
+    return true;
   }
 };
 
@@ -174,6 +277,10 @@ struct change_writer {
         return {};
       }
     }
+    // Layers never change again, so they may share files.
+    if (as_overlay && S_ISREG(c.info.st_mode) &&
+        ::linkat(c.directory, c.name.c_str(), parent.get(), c.name.c_str(), 0) == 0)
+      return {};
     KILN_CHECK(copy_entry(c.directory, c.name, c.info, parent.get(), c.name));
     if (is_directory) directories.emplace_back(c.path, c.name);
     // A directory where the lower tree has something else replaces it whole by itself; a directory over
@@ -195,12 +302,14 @@ struct change_writer {
   }
 };
 
-status write_changes(const fs::path& lower, const fs::path& upper, const fs::path& target, bool as_overlay,
-                     bool user_namespace, const job_context& job) {
+using walk = std::function<status(const std::function<status(const changed_entry&)>&)>;
+
+status write_changes(const walk& changes, const fs::path& upper, const fs::path& target, bool as_overlay,
+                     bool user_namespace) {
   KILN_TRY(auto upper_root, open_file(upper, O_RDONLY | O_DIRECTORY));
   KILN_TRY(auto target_root, open_file(target, O_RDONLY | O_DIRECTORY));
   change_writer writer{upper_root.get(), target_root.get(), as_overlay, user_namespace, {}, {}};
-  KILN_CHECK(for_each_change(lower, upper, job, [&](const changed_entry& c) { return writer.apply(c); }));
+  KILN_CHECK(changes([&](const changed_entry& c) { return writer.apply(c); }));
   KILN_CHECK(writer.finish());
   struct stat info {};
   if (::fstat(upper_root.get(), &info) != 0) return errno_error(errno, "stat " + upper.string());
@@ -213,17 +322,42 @@ status for_each_change(const fs::path& lower, const fs::path& upper, const job_c
                        const std::function<status(const changed_entry&)>& visit) {
   KILN_TRY(auto a, open_file(lower, O_RDONLY | O_DIRECTORY));
   KILN_TRY(auto b, open_file(upper, O_RDONLY | O_DIRECTORY));
-  return walker{job, visit}.both(a.get(), b.get(), "", 0);
+  return walker{job, visit, {}}.both(a.get(), b.get(), "", 0);
+}
+
+status for_each_layer_change(const fs::path& lower, const fs::path& upper, bool user_namespace,
+                             const job_context& job, const std::function<status(const changed_entry&)>& visit) {
+  KILN_TRY(auto a, open_file(lower, O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto b, open_file(upper, O_RDONLY | O_DIRECTORY));
+  return walker{job, visit, overlay_xattr(user_namespace, "opaque")}.over(a.get(), b.get(), "", 0);
+}
+
+result<bool> holds_only_changes(const fs::path& lower, const fs::path& upper, bool user_namespace,
+                                const job_context& job) {
+  KILN_TRY(auto a, open_file(lower, O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto b, open_file(upper, O_RDONLY | O_DIRECTORY));
+  bool ignored = false;
+  return plain_check{job, overlay_xattr(user_namespace, "opaque")}.holds(a.get(), b.get(), 0, ignored);
 }
 
 status make_upper(const fs::path& lower, const fs::path& upper, const fs::path& target, bool user_namespace,
                   const job_context& job) {
-  return write_changes(lower, upper, target, true, user_namespace, job);
+  auto changes = [&](const auto& visit) { return for_each_change(lower, upper, job, visit); };
+  return write_changes(changes, upper, target, true, user_namespace);
+}
+
+status make_plain_upper(const fs::path& lower, const fs::path& upper, const fs::path& target,
+                        bool user_namespace, const job_context& job) {
+  auto changes = [&](const auto& visit) {
+    return for_each_layer_change(lower, upper, user_namespace, job, visit);
+  };
+  return write_changes(changes, upper, target, true, user_namespace);
 }
 
 status apply_changes(const fs::path& lower, const fs::path& upper, const fs::path& target,
                      const job_context& job) {
-  return write_changes(lower, upper, target, false, false, job);
+  auto changes = [&](const auto& visit) { return for_each_change(lower, upper, job, visit); };
+  return write_changes(changes, upper, target, false, false);
 }
 
 }  // namespace kiln::store
