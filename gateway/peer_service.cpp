@@ -150,6 +150,7 @@ api::RefLayer to_proto(const store::shipped_layer& layer) {
   if (layer.archive) *out.mutable_archive() = to_proto(*layer.archive);
   out.set_description(valid_utf8(layer.description));
   out.set_created_at_ns(layer.created_at_ns);
+  out.set_rebased(layer.rebased);
   return out;
 }
 
@@ -158,6 +159,7 @@ result<store::shipped_layer> from_proto(const api::RefLayer& layer) {
   out.origin = layer.origin();
   out.description = layer.description();
   out.created_at_ns = layer.created_at_ns();
+  out.rebased = layer.rebased();
   for (const auto& blob : layer.blobs()) {
     KILN_TRY(auto b, from_proto(blob));
     out.blobs.push_back(std::move(b));

@@ -10,8 +10,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <map>
 #include <memory>
-#include <set>
 #include <vector>
 
 #include "configs/store.hpp"
@@ -153,28 +153,41 @@ struct remover {
   }
 };
 
-status add_allocated(int directory, int depth, std::set<std::pair<dev_t, ino_t>>& seen, std::int64_t& sum) {
-  if (depth > limits::tree_depth) return make_error(errc::out_of_range, "directories are nested too deeply");
-  KILN_TRY(auto names, list_names(directory));
-  for (const auto& name : names) {
-    struct stat info {};
-    if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
-      if (errno == ENOENT) continue;
-      return errno_error(errno, "stat " + name);
+struct allocation {
+  bool own_only;
+  std::int64_t sum = 0;
+  std::map<std::pair<dev_t, ino_t>, nlink_t> seen;  // files with several links
+
+  void add(const struct stat& info) {
+    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1) {
+      auto links = ++seen[{info.st_dev, info.st_ino}];
+      if (links != (own_only ? info.st_nlink : 1)) return;
     }
-    if (!S_ISDIR(info.st_mode) && info.st_nlink > 1 && !seen.emplace(info.st_dev, info.st_ino).second)
-      continue;
     sum += static_cast<std::int64_t>(info.st_blocks) * 512;
-    if (!S_ISDIR(info.st_mode)) continue;
-    auto child = open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-    if (!child) {
-      if (child.error().code == errc::not_found) continue;
-      return std::move(child).error();
-    }
-    KILN_CHECK(add_allocated(child->get(), depth + 1, seen, sum));
   }
-  return {};
-}
+
+  status walk(int directory, int depth) {
+    if (depth > limits::tree_depth)
+      return make_error(errc::out_of_range, "directories are nested too deeply");
+    KILN_TRY(auto names, list_names(directory));
+    for (const auto& name : names) {
+      struct stat info {};
+      if (::fstatat(directory, name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
+        if (errno == ENOENT) continue;
+        return errno_error(errno, "stat " + name);
+      }
+      add(info);
+      if (!S_ISDIR(info.st_mode)) continue;
+      auto child = open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+      if (!child) {
+        if (child.error().code == errc::not_found) continue;
+        return std::move(child).error();
+      }
+      KILN_CHECK(walk(child->get(), depth + 1));
+    }
+    return {};
+  }
+};
 
 }  // namespace
 
@@ -206,15 +219,14 @@ status remove_tree(const fs::path& path) {
   return {};
 }
 
-result<std::int64_t> allocated_bytes(const fs::path& path) {
+result<std::int64_t> allocated_bytes(const fs::path& path, bool own_only) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0) return errno_error(errno, "stat " + path.string());
-  std::int64_t sum = static_cast<std::int64_t>(info.st_blocks) * 512;
-  if (!S_ISDIR(info.st_mode)) return sum;
+  allocation all{own_only, static_cast<std::int64_t>(info.st_blocks) * 512, {}};
+  if (!S_ISDIR(info.st_mode)) return all.sum;
   KILN_TRY(auto fd, open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-  std::set<std::pair<dev_t, ino_t>> seen;
-  KILN_CHECK(add_allocated(fd.get(), 0, seen, sum));
-  return sum;
+  KILN_CHECK(all.walk(fd.get(), 0));
+  return all.sum;
 }
 
 status copy_file_data(int from, int to) {

@@ -36,8 +36,9 @@ status make_directories(const std::filesystem::path& path, mode_t mode = 0711);
 status remove_tree(const std::filesystem::path& path);
 /// Removes everything inside a directory.
 status empty_directory(const std::filesystem::path& path);
-/// Bytes in allocated blocks of a tree; files with several links count once.
-result<std::int64_t> allocated_bytes(const std::filesystem::path& path);
+/// Bytes in allocated blocks of a tree; files with several links count once, with `own_only` only where all
+/// their links are in the tree.
+result<std::int64_t> allocated_bytes(const std::filesystem::path& path, bool own_only = false);
 
 /// Copies all bytes of one open file into another: reflink, else copy_file_range, else read and write.
 status copy_file_data(int from, int to);

@@ -4,6 +4,7 @@
 #include <sys/sysmacros.h>
 
 #include <cerrno>
+#include <functional>
 #include <map>
 #include <set>
 
@@ -135,8 +136,10 @@ status layer_writer::whiteout(const std::string& path, const struct timespec& mt
   auto cut = slash == std::string::npos ? 0 : slash + 1;
   tar_entry e;
   e.name = path.substr(0, cut) + std::string(whiteout_prefix) + path.substr(cut);
-  e.mtime = mtime.tv_sec;
-  if (exact_) e.mtime_ns = static_cast<std::uint32_t>(mtime.tv_nsec);
+  if (exact_) {
+    e.mtime = mtime.tv_sec;
+    e.mtime_ns = static_cast<std::uint32_t>(mtime.tv_nsec);
+  }
   return tar_.header(e);
 }
 
@@ -168,20 +171,11 @@ struct upper_walker {
   }
 };
 
-}  // namespace
+using walk = std::function<status(const std::function<status(const changed_entry&)>&)>;
 
-status write_upper_tar(const fs::path& upper, bool user_namespace, byte_sink& out, const job_context& job,
-                       tar_detail detail) {
-  KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
-  layer_writer writer(out, job, detail);
-  KILN_CHECK(writer.root(root.get()));
-  upper_walker walker{writer, overlay_xattr(user_namespace, "opaque")};
-  KILN_CHECK(walker.walk(root.get(), "", 0));
-  return writer.finish();
-}
-
-status write_difference_tar(const fs::path& lower, const fs::path& upper, byte_sink& out,
-                            const job_context& job, tar_detail detail) {
+/// The changes in the tree `upper` that a walk tells of.
+status write_changes(const fs::path& upper, const walk& changes, byte_sink& out, const job_context& job,
+                     tar_detail detail) {
   KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
   layer_writer writer(out, job, detail);
   KILN_CHECK(writer.root(root.get()));
@@ -197,7 +191,7 @@ status write_difference_tar(const fs::path& lower, const fs::path& upper, byte_s
     }
     return {};
   };
-  KILN_CHECK(for_each_change(lower, upper, job, [&](const changed_entry& c) -> status {
+  KILN_CHECK(changes([&](const changed_entry& c) -> status {
     KILN_CHECK(parents(c.path));
     if (c.kind == change::removed) return writer.whiteout(c.path, {});
     KILN_CHECK(writer.entry(c.directory, c.name, c.path, c.info));
@@ -205,6 +199,32 @@ status write_difference_tar(const fs::path& lower, const fs::path& upper, byte_s
     return {};
   }));
   return writer.finish();
+}
+
+}  // namespace
+
+status write_upper_tar(const fs::path& upper, bool user_namespace, byte_sink& out, const job_context& job,
+                       tar_detail detail) {
+  KILN_TRY(auto root, open_file(upper, O_RDONLY | O_DIRECTORY));
+  layer_writer writer(out, job, detail);
+  KILN_CHECK(writer.root(root.get()));
+  upper_walker walker{writer, overlay_xattr(user_namespace, "opaque")};
+  KILN_CHECK(walker.walk(root.get(), "", 0));
+  return writer.finish();
+}
+
+status write_difference_tar(const fs::path& lower, const fs::path& upper, byte_sink& out,
+                            const job_context& job, tar_detail detail) {
+  return write_changes(
+      upper, [&](const auto& visit) { return for_each_change(lower, upper, job, visit); }, out, job, detail);
+}
+
+status write_layer_change_tar(const fs::path& lower, const fs::path& upper, bool user_namespace, byte_sink& out,
+                              const job_context& job) {
+  return write_changes(
+      upper,
+      [&](const auto& visit) { return for_each_layer_change(lower, upper, user_namespace, job, visit); }, out,
+      job, tar_detail::image);
 }
 
 }  // namespace kiln::store

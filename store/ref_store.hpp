@@ -108,6 +108,7 @@ struct shipped_layer {
   std::vector<layer_blob> blobs;        // its own forms, best first
   std::optional<layer_blob> transport;  // what to unpack instead; never exported
   std::optional<layer_blob> archive;    // what write_layer_tar() gives, where `transport` is another change
+  bool rebased = false;                 // it was made on other layers than those below it
   std::string description;
   std::int64_t created_at_ns = 0;
 };

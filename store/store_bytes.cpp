@@ -78,16 +78,24 @@ status store_core::write_layer_tar(std::string_view layer_id, byte_sink& out, co
     if (!moved.ok()) return std::move(moved).error().with_context("archive of layer " + r->id);
     return {};
   }
+  return write_image_tar(r, out, job);
+}
+
+/// What the record changed, whatever its directory holds besides. Source: cache/blobs_linux.go.
+status store_core::write_image_tar(const record_ptr& r, byte_sink& out, const job_context& job) {
+  std::optional<scoped_mount> lower_mount, upper_mount;
   if (snapshots_->layered()) {
     KILN_CHECK(ensure_layers({r}, job));
-    return write_upper_tar(snapshots_->fs_of(r->snapshot()), snapshots_->user_namespace(), out, job);
+    auto upper = snapshots_->fs_of(r->snapshot());
+    if (!has_own_ground(r)) return write_upper_tar(upper, snapshots_->user_namespace(), out, job);
+    KILN_TRY(auto lower, state_directory(r->parents[0], lower_mount, job));
+    return write_layer_change_tar(lower, upper, snapshots_->user_namespace(), out, job);
   }
   bool is_diff = r->kind() == record_kind::diff;
   auto below = is_diff ? r->parents[0] : r->parents.empty() ? nullptr : r->parents[0];
   auto above = is_diff ? r->parents[1] : r;
-  std::optional<scoped_mount> ignored;
-  KILN_TRY(auto lower, state_directory(below, ignored, job));
-  KILN_TRY(auto upper, state_directory(above, ignored, job));
+  KILN_TRY(auto lower, state_directory(below, lower_mount, job));
+  KILN_TRY(auto upper, state_directory(above, upper_mount, job));
   return write_difference_tar(lower, upper, out, job);
 }
 

@@ -70,9 +70,9 @@ struct record {
   std::int64_t uses = 0;   // how often a caller was given it, and when last
   std::int64_t last_used_ns = 0;
 
-  std::optional<bool> opaque;   // whether its upper directory has opaque directories, once known
-  std::weak_ptr<record> plain;  // the same change without opaque directories
-  std::vector<std::shared_ptr<record>> pins;  // of a merge: what its mounts need besides its inputs
+  std::optional<bool> is_plain;  // whether its upper directory is as its plain form would be, once known
+  std::weak_ptr<record> plain;   // the plain form, where it is another
+  std::vector<std::shared_ptr<record>> pins;  // plain forms that its mounts need besides its parents
 
   // One job at a time makes the snapshot.
   std::condition_variable_any made;
@@ -107,6 +107,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<std::vector<mount_spec>> mounts(const mutable_ref& m);
   result<std::vector<layer_info>> layers(const record_ptr& r, const job_context& job);
   status write_layer_tar(std::string_view layer_id, byte_sink& out, const job_context& job);
+  status write_image_tar(const record_ptr& r, byte_sink& out, const job_context& job);
   status add_layer_blob(std::string_view layer_id, const layer_blob& blob);
 
   // Other nodes (store_shipping.cpp).
@@ -142,8 +143,8 @@ class store_core : public std::enable_shared_from_this<store_core> {
   static std::vector<record_ptr> flatten(const record_ptr& r);
   /// Each layer at its topmost place only: one that comes again covers all that its earlier place shows.
   static std::vector<record_ptr> once(const std::vector<record_ptr>& layers);
-  /// The layers of an overlay mount, bottom first, all on disk. A layer merged on top of others than it was
-  /// made on hides only what it hid there, so one with opaque directories is replaced by its plain form.
+  /// The layers of an overlay mount, bottom first, all on disk. A layer on top of others than it was made on
+  /// changes only what it changed there, so one that is not plain (difference.hpp) is replaced by its plain form.
   result<std::vector<record_ptr>> mount_layers(const record_ptr& r, const job_context& job);
 
   void forget(record& r) noexcept;  // from ~record (store_records.cpp)
@@ -183,15 +184,22 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<layer_blob> shipping_form(const record_ptr& r, blob_form form, const job_context& job);
 
   // Layers (store_layers.cpp).
-  status collect_mount_layers(const record_ptr& r, const record_ptr& merge, std::vector<record_ptr>& out,
-                              const job_context& job);
-  result<record_ptr> plain_form(const record_ptr& layer, const record_ptr& merge, const job_context& job);
-  result<bool> has_opaque(const record_ptr& layer);
+  struct placed_layer {
+    record_ptr layer;
+    record_ptr on_foreign_ground;  // the record that put it there; null: it lies where it was made
+  };
+  static void place_layers(const record_ptr& r, const record_ptr& by, std::vector<placed_layer>& out);
+  /// Whether it is a layer that was made on its parent, so that what it changed is known by comparing the two.
+  static bool has_own_ground(const record_ptr& r);
+  result<bool> is_plain(const record_ptr& layer, const job_context& job);
+  /// What the layer changed over its own parent and no more, with every removal a whiteout of its own.
+  result<record_ptr> plain_form(const record_ptr& layer, const record_ptr& user, const job_context& job);
   std::vector<std::uint64_t> numbers_of(const std::vector<record_ptr>& layers);
 
   // Snapshots (store_making.cpp).
   struct making;
   status ensure_layers(const std::vector<record_ptr>& layers, const job_context& job);
+  status prepare_mount(const record_ptr& r, const job_context& job);
   status make_one(making& m, const job_context& job);
   status make_from_blob(making& m, const job_context& job);
   status unpack_blob(making& m, const std::filesystem::path& target, bool onto_parents, bool& needs_parents,

@@ -1,11 +1,11 @@
 // Which layers a record is made of, and which an overlay of it mounts.
 #include <algorithm>
+#include <optional>
 
 #include <spdlog/spdlog.h>
 
-#include "configs/store.hpp"
+#include "store/difference.hpp"
 #include "store/store_core.hpp"
-#include "store/xattr.hpp"
 
 namespace kiln::store {
 
@@ -74,92 +74,72 @@ std::vector<std::uint64_t> store_core::numbers_of(const std::vector<record_ptr>&
 
 result<std::vector<record_ptr>> store_core::mount_layers(const record_ptr& r, const job_context& job) {
   KILN_CHECK(ensure_layers(once(flatten(r)), job));
+  std::vector<placed_layer> placed;
+  place_layers(r, nullptr, placed);
   std::vector<record_ptr> all;
-  KILN_CHECK(collect_mount_layers(r, nullptr, all, job));
+  for (auto& p : placed) {
+    if (p.on_foreign_ground) {
+      KILN_TRY(auto plain, is_plain(p.layer, job));
+      if (!plain) {
+        KILN_TRY(p.layer, plain_form(p.layer, p.on_foreign_ground, job));
+      }
+    }
+    all.push_back(std::move(p.layer));
+  }
   all = once(all);
   KILN_CHECK(ensure_layers(all, job));
   return all;
 }
 
-/// As flatten(), layer by layer, with those that `merge` puts on foreign ground in their plain form.
-status store_core::collect_mount_layers(const record_ptr& r, const record_ptr& merge,
-                                        std::vector<record_ptr>& out, const job_context& job) {
-  if (!r) return {};
-  auto put = [&](const record_ptr& layer) -> status {
-    if (merge) {
-      KILN_TRY(auto opaque, has_opaque(layer));
-      if (opaque) {
-        KILN_TRY(auto plain, plain_form(layer, merge, job));
-        out.push_back(std::move(plain));
-        return {};
-      }
-    }
-    out.push_back(layer);
-    return {};
-  };
+/// As flatten(), with who puts them on foreign ground: a merge its later inputs, a difference what it reuses.
+void store_core::place_layers(const record_ptr& r, const record_ptr& by, std::vector<placed_layer>& out) {
+  if (!r) return;
   switch (r->kind()) {
     case record_kind::layer: {
       auto [top_down, ground] = stacked(r);
-      KILN_CHECK(collect_mount_layers(ground, merge, out, job));
-      for (auto layer = top_down.rbegin(); layer != top_down.rend(); ++layer) KILN_CHECK(put(*layer));
-      return {};
+      place_layers(ground, by, out);
+      for (auto layer = top_down.rbegin(); layer != top_down.rend(); ++layer) out.push_back({*layer, by});
+      return;
     }
     case record_kind::merge:
       for (std::size_t i = 0; i < r->parents.size(); ++i)
-        KILN_CHECK(collect_mount_layers(r->parents[i], i == 0 || merge ? merge : r, out, job));
-      return {};
+        place_layers(r->parents[i], i == 0 || by ? by : r, out);
+      return;
     case record_kind::diff: {
       auto own = flatten(r);
       if (own.size() == 1 && own[0] == r) {
-        out.push_back(r);
-        return {};
+        out.push_back({r, nullptr});
+        return;
       }
-      std::vector<record_ptr> upper;  // as long as flatten() of it
-      KILN_CHECK(collect_mount_layers(r->parents[1], merge, upper, job));
+      std::vector<placed_layer> upper;  // as long as flatten() of it
+      place_layers(r->parents[1], by ? by : r, upper);
       out.insert(out.end(), upper.end() - static_cast<std::ptrdiff_t>(own.size()), upper.end());
-      return {};
+      return;
     }
   }
-  return {};
 }
 
-namespace {
-
-result<bool> find_opaque(int directory, const std::string& attribute, int depth) {
-  if (depth > limits::tree_depth) return make_error(errc::out_of_range, "directories are nested too deeply");
-  KILN_TRY(auto names, list_names(directory));
-  for (const auto& name : names) {
-    auto child = open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_NONBLOCK);
-    if (!child.ok()) continue;  // no directory
-    auto value = get_xattr(directory, name, attribute);
-    if (value.ok() && *value == "y") return true;
-    KILN_TRY(auto inside, find_opaque(child->get(), attribute, depth + 1));
-    if (inside) return true;
-  }
-  return false;
+bool store_core::has_own_ground(const record_ptr& r) {
+  return r->kind() == record_kind::layer && !r->parents.empty() && !r->copy().rebased();
 }
 
-}  // namespace
-
-result<bool> store_core::has_opaque(const record_ptr& layer) {
-  if (layer->kind() != record_kind::layer || layer->parents.empty()) return false;  // nothing below to hide
-  std::uint64_t number = 0;
+result<bool> store_core::is_plain(const record_ptr& layer, const job_context& job) {
+  if (!has_own_ground(layer)) return true;
   {
     std::lock_guard lock(layer->mutex);
-    if (layer->opaque) return *layer->opaque;
-    number = layer->data.snapshot();
+    if (layer->is_plain) return *layer->is_plain;
   }
-  if (number == 0) return false;
-  KILN_TRY(auto directory, open_file(snapshots_->fs_of(number), O_RDONLY | O_DIRECTORY));
-  KILN_TRY(auto found,
-           find_opaque(directory.get(), overlay_xattr(snapshots_->user_namespace(), "opaque"), 0));
+  KILN_CHECK(ensure_layers({layer}, job));
+  std::optional<scoped_mount> mount;
+  KILN_TRY(auto lower, state_directory(layer->parents[0], mount, job));
+  KILN_TRY(auto plain, holds_only_changes(lower, snapshots_->fs_of(layer->snapshot()),
+                                          snapshots_->user_namespace(), job));
   std::lock_guard lock(layer->mutex);
-  layer->opaque = found;
-  return found;
+  layer->is_plain = plain;
+  return plain;
 }
 
-/// What the layer changed over its own parent, with every removal a whiteout of its own.
-result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_ptr& merge,
+result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_ptr& user,
                                           const job_context& job) {
   constexpr std::string_view key = "store.plain";
   record_ptr plain;
@@ -183,9 +163,9 @@ result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_
     layer->plain = plain;
   }
   {
-    std::lock_guard lock(merge->mutex);
-    if (std::find(merge->pins.begin(), merge->pins.end(), plain) == merge->pins.end())
-      merge->pins.push_back(plain);
+    std::lock_guard lock(user->mutex);
+    if (std::find(user->pins.begin(), user->pins.end(), plain) == user->pins.end())
+      user->pins.push_back(plain);
   }
   KILN_CHECK(ensure_layers({plain}, job));
   return plain;

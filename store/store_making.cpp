@@ -52,6 +52,12 @@ status store_core::unlazy(const record_ptr& r, const job_context& job) {
   return ensure_layers(once(flatten(r)), job);
 }
 
+/// Everything that mounts of the record need: none of it is made any more while a right is held.
+status store_core::prepare_mount(const record_ptr& r, const job_context& job) {
+  auto layers = mount_layers(r, job);
+  return layers.ok() ? status{} : status(std::move(layers).error());
+}
+
 /// Makes the snapshots that are missing, several at once: an upper directory needs nothing of those below.
 /// Rights are taken in the order of ids, all at once, and none is asked for while holding others.
 status store_core::ensure_layers(const std::vector<record_ptr>& layers, const job_context& job) {
@@ -61,7 +67,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
   if (missing.empty()) return {};
   for (const auto& layer : missing)
     if (layer->kind() == record_kind::diff)
-      for (const auto& side : layer->parents) KILN_CHECK(unlazy(side, job));
+      for (const auto& side : layer->parents) KILN_CHECK(prepare_mount(side, job));
 
   std::vector<record_ptr> again;  // cannot be placed without their parents
   {
@@ -127,7 +133,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
     }
   }
   for (const auto& r : again) {
-    KILN_CHECK(unlazy(r->parents[0], job));
+    KILN_CHECK(prepare_mount(r->parents[0], job));
     making m;
     m.r = r;
     KILN_TRY(auto right, making_right::acquire(r, job));
@@ -289,10 +295,17 @@ status store_core::place_on_parents(making& m, const job_context& job) {
 
 status store_core::make_difference(making& m, const job_context& job) {
   std::optional<scoped_mount> lower_mount, upper_mount;
+  const auto& above = m.r->parents[1];
+  bool is_plain_form = m.r->computed && above && has_own_ground(above) && above->parents[0] == m.r->parents[0];
   KILN_TRY(auto lower, state_directory(m.r->parents[0], lower_mount, job));
-  KILN_TRY(auto upper, state_directory(m.r->parents[1], upper_mount, job));
+  fs::path upper;
+  if (is_plain_form) upper = snapshots_->fs_of(above->snapshot());
+  else {
+    KILN_TRY(upper, state_directory(above, upper_mount, job));
+  }
   KILN_TRY(auto number, snapshots_->create());
-  auto done = make_upper(lower, upper, snapshots_->fs_of(number), snapshots_->user_namespace(), job);
+  auto make = is_plain_form ? make_plain_upper : make_upper;
+  auto done = make(lower, upper, snapshots_->fs_of(number), snapshots_->user_namespace(), job);
   if (done.ok()) {
     m.number = number;
     m.saw_root = true;

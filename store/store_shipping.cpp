@@ -78,7 +78,8 @@ result<std::vector<shipped_layer>> store_core::ship(const record_ptr& r, const j
     std::vector<record_ptr> made_on;
     if (layers[i]->kind() == record_kind::layer && !layers[i]->parents.empty())
       made_on = flatten(layers[i]->parents[0]);
-    bool grounded = made_on.size() == i && std::equal(made_on.begin(), made_on.end(), layers.begin());
+    bool grounded = layers[i]->kind() == record_kind::layer && !layers[i]->copy().rebased() &&
+                    made_on.size() == i && std::equal(made_on.begin(), made_on.end(), layers.begin());
     KILN_TRY(auto shipped, ship_layer(layers[i], grounded, r, job));
     out.push_back(std::move(shipped));
   }
@@ -105,12 +106,12 @@ result<shipped_layer> store_core::ship_layer(const record_ptr& layer, bool groun
   if (as_blob && grounded) return out;
 
   out.origin = data.origin().empty() ? data.id() : data.origin();
+  out.rebased = !grounded;
   auto source = layer;
-  if (is_layer && !grounded && !layer->parents.empty() && snapshots_->layered()) {
-    // On other ground it may hide only what it hid on its own: mounts take its plain form, images do not.
-    KILN_CHECK(ensure_layers({layer}, job));
-    KILN_TRY(auto opaque, has_opaque(layer));
-    if (opaque) {
+  if (!grounded && snapshots_->layered()) {
+    // On other ground it may change only what it changed on its own.
+    KILN_TRY(auto plain, is_plain(layer, job));
+    if (!plain) {
       KILN_TRY(source, plain_form(layer, whole, job));
       out.origin = source->id;
       KILN_TRY(out.archive, shipping_form(layer, blob_form::archive, job));
@@ -162,10 +163,10 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
   gathering_sink gathered(hashed, limits::transport_buffer);
   telling_sink checked(gathered, name, job);
   auto fill = [&]() -> status {
-    auto detail = form == blob_form::transport ? tar_detail::exact : tar_detail::image;
-    if (snapshots_->layered())
+    if (form == blob_form::archive) KILN_CHECK(write_image_tar(r, checked, job));
+    else if (snapshots_->layered())
       KILN_CHECK(write_upper_tar(snapshots_->fs_of(r->snapshot()), snapshots_->user_namespace(), checked, job,
-                                 detail));
+                                 tar_detail::exact));
     else {
       bool is_diff = r->kind() == record_kind::diff;
       auto below = is_diff ? r->parents[0] : r->parents.empty() ? nullptr : r->parents[0];
@@ -173,7 +174,7 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
       std::optional<scoped_mount> ignored;
       KILN_TRY(auto lower, state_directory(below, ignored, job));
       KILN_TRY(auto upper, state_directory(above, ignored, job));
-      KILN_CHECK(write_difference_tar(lower, upper, checked, job, detail));
+      KILN_CHECK(write_difference_tar(lower, upper, checked, job, tar_detail::exact));
     }
     KILN_CHECK(gathered.finish());
     return compressor->finish();
@@ -219,6 +220,7 @@ result<ref> store_core::receive(const ref& parent, const shipped_layer& shipped,
     if (!out) {
       auto record_data = fresh(record_kind::layer, options);
       record_data.set_origin(shipped.origin);
+      record_data.set_rebased(shipped.rebased);
       record_data.set_chain_id(sha256("origin " + shipped.origin + " on " + parent.id()).str());
       *record_data.add_blobs() = to_stored(*shipped.transport, blob_form::transport);
       if (shipped.archive) *record_data.add_blobs() = to_stored(*shipped.archive, blob_form::archive);

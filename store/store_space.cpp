@@ -109,7 +109,10 @@ usage_record usage_of(const stored::Record& r) {
 std::int64_t store_core::measure(const stored::Record& r) {
   std::int64_t bytes = 0;
   if (r.snapshot() != 0)
-    if (auto size = allocated_bytes(snapshots_->fs_of(r.snapshot())); size.ok()) bytes += *size;
+    if (auto size = allocated_bytes(snapshots_->fs_of(r.snapshot()),
+                                    r.kind() == static_cast<int>(record_kind::diff));  // shares those of layers
+        size.ok())
+      bytes += *size;
   for (const auto& blob : r.blobs())
     if (auto size = allocated_bytes(blobs_->path_of(digest::trusted(blob.digest()))); size.ok())
       bytes += *size;
