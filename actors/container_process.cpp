@@ -55,7 +55,16 @@ struct process_core {
     changed.notify_all();
   }
 
-  void report_end(result<workers::exit_state> end) {
+  static status verdict_of(const result<workers::exit_state>& end) {
+    if (!end.ok()) return end.error();
+    if (end->code == 0) return {};
+    auto code = std::to_string(end->code);
+    auto why = make_error(errc::unknown, end->out_of_memory ? "cannot allocate memory" : "exit code: " + code);
+    why.details.push_back({exit_detail_type, "{\"Code\":" + code + "}"});
+    return why;
+  }
+
+  void report_end(std::uint32_t code, const status& verdict) {
     for (auto fd : fds) {
       if (fd == 0) continue;
       gw::ExecMessage eof;
@@ -65,24 +74,15 @@ struct process_core {
     }
     gw::ExecMessage exit;
     auto& out = *exit.mutable_exit();
-    if (!end.ok()) {
-      out.set_code(unknown_exit);
-      to_rpc_status(end.error(), *out.mutable_error());
-    } else if (end->code != 0) {
-      auto code = std::to_string(end->code);
-      out.set_code(static_cast<std::uint32_t>(end->code));
-      auto why =
-          make_error(errc::unknown, end->out_of_memory ? "cannot allocate memory" : "exit code: " + code);
-      why.details.push_back({exit_detail_type, "{\"Code\":" + code + "}"});
-      to_rpc_status(why, *out.mutable_error());
-    }
+    out.set_code(code);
+    if (!verdict.ok()) to_rpc_status(verdict.error(), *out.mutable_error());
     tell(std::move(exit));
     gw::ExecMessage done;
     done.mutable_done();
     tell(std::move(done));
   }
 
-  void run() {
+  status run() {
     // The container's end is this process' end too.
     std::stop_callback released(options.released, [this] { stop.request_stop(); });
     bool told = false;
@@ -102,7 +102,9 @@ struct process_core {
     };
     auto end = options.container->run(options.init.init(), io, stop.get_token());
     start(false);
-    report_end(std::move(end));
+    auto verdict = verdict_of(end);
+    report_end(end.ok() ? static_cast<std::uint32_t>(end->code) : unknown_exit, verdict);
+    return verdict;
   }
 
   process_options options;
@@ -152,9 +154,9 @@ class process_state {
     jobs_.run<bool>(
         self, *core_->options.pool,
         [core = core_]() -> result<bool> {
-          core->run();
+          auto verdict = core->run();
           core->options.container.reset();  // here, where unmounting may block
-          core->options.ended();
+          core->options.ended(std::move(verdict));
           return true;
         },
         [self, listener](result<bool>) {

@@ -21,7 +21,7 @@ struct process_options {
   std::shared_ptr<workers::client_container> container;
   std::shared_ptr<job_pool> pool;
   std::stop_token released;     // the container's end
-  std::function<void()> ended;  // called on a pool thread when nothing of the process is left
+  std::function<void(status)> ended;  // called on a pool thread when nothing of the process is left: how it went
 };
 
 using process_impl = process_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;

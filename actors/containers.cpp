@@ -31,19 +31,22 @@ class held_container {
     std::lock_guard lock(mutex_);
     ++inside_;
   }
-  void leave() {
+  void leave(status how) {
     std::lock_guard lock(mutex_);
+    if (failure_.ok()) failure_ = std::move(how);
     --inside_;
     empty_.notify_all();
   }
   void kill() { stop_.request_stop(); }
-  /// Kills what runs and waits for its end, then unmounts. Blocking.
-  void release() {
+  /// Kills what runs and waits for its end, then unmounts. Blocking. Tells what the first process failed with
+  /// that did, killed ones too. Source: frontend/gateway/container, Release.
+  status release() {
     kill();
     std::shared_ptr<workers::client_container> last;
     std::unique_lock lock(mutex_);
     empty_.wait(lock, [&] { return inside_ == 0; });
     last.swap(container_);
+    return failure_;
   }
 
  private:
@@ -52,6 +55,7 @@ class held_container {
   std::stop_source stop_;
   std::shared_ptr<workers::client_container> container_;
   int inside_ = 0;
+  status failure_;
 };
 
 using held_pointer = std::shared_ptr<held_container>;
@@ -85,7 +89,7 @@ class containers_state {
     for (auto& [build, containers] : builds_)
       for (auto& [id, held] : containers) {
         held->kill();
-        o_.io->submit([held = held] { held->release(); });
+        o_.io->submit([held = held] { (void)held->release(); });
       }
   }
 
@@ -169,7 +173,7 @@ class containers_state {
           }
           held->set(*std::move(made));
           if (!builds_.contains(owner) || held->released().stop_requested()) {  // released meanwhile
-            o_.io->submit([held] { held->release(); });
+            o_.io->submit([held] { (void)held->release(); });
             promise.deliver(to_caf(make_error(errc::cancelled, "context canceled")));
             return;
           }
@@ -189,7 +193,7 @@ class containers_state {
     jobs_.run<bool>(
         self_, *o_.io,
         [held]() -> result<bool> {
-          held->release();
+          KILN_CHECK(held->release());
           return true;
         },
         std::move(done));
@@ -200,7 +204,10 @@ class containers_state {
     if (!held) return to_caf(make_error(errc::unknown, "container details for " + id + " not found"));
     forget(build.address(), id, held);
     auto promise = self_->make_response_promise<gw::ReleaseContainerResponse>();
-    release(held, [promise](result<bool>) mutable { promise.deliver(gw::ReleaseContainerResponse()); });
+    release(held, [promise](result<bool> done) mutable {
+      if (done.ok()) promise.deliver(gw::ReleaseContainerResponse());
+      else promise.deliver(to_caf(std::move(done).error()));
+    });
     return promise;
   }
 
@@ -242,9 +249,9 @@ class containers_state {
     p.container = std::move(container);
     p.pool = o_.processes;
     p.released = held->released();
-    p.ended = [held, slots = slots_] {
+    p.ended = [held, slots = slots_](status how) {
       slots->give_back();
-      held->leave();
+      held->leave(std::move(how));
     };
     return caf::actor_cast<process_actor>(self_->spawn(container_process, std::move(p)));
   }

@@ -4,12 +4,19 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <string_view>
 
 namespace kiln::configs {
 
 inline constexpr std::size_t max_user_file_size = 10 * 1024 * 1024;  // bytes of /etc/passwd, /etc/group
 inline constexpr const char* default_hostname = "buildkitsandbox";
 inline constexpr const char* default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+inline constexpr const char* default_windows_path =
+    "c:\\Windows\\System32;c:\\Windows;C:\\Windows\\System32\\WindowsPowerShell\\v1.0";
+/// By the name of the system. Source: util/system/path.go.
+constexpr const char* default_path_of(std::string_view os) {
+  return os == "windows" ? default_windows_path : default_path;
+}
 
 // Log limits of a step: BUILDKIT_STEP_LOG_MAX_SIZE and _MAX_SPEED override, -1 = none.
 inline constexpr std::int64_t step_log_max_size = 2 * 1024 * 1024;  // bytes a stream

@@ -119,7 +119,8 @@ class container final : public client_container {
     process.cwd = meta.cwd().empty() ? "/" : meta.cwd();
     process.user = meta.user();
     process.tty = init.tty();
-    if (!defines(process.env, "PATH")) process.env.push_back(std::string("PATH=") + configs::default_path);
+    if (!defines(process.env, "PATH"))
+      process.env.push_back(std::string("PATH=") + configs::default_path_of(request_.platform().os()));
     if (process.tty && !defines(process.env, "TERM")) process.env.emplace_back("TERM=xterm");
     for (const auto& secret : init.secretenv()) {
       if (secret.id().empty())

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "configs/executor.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/directives.hpp"
@@ -139,7 +140,7 @@ status converter::begin_stage(stage_state& s) {
   s.dispatched = true;
   if (!s.platform) s.platform = target_platform_;
   if (!s.image.get_env("PATH") && s.platform->os != "windows")
-    s.image.env.push_back("PATH=" + default_path_env(s.platform->os));
+    s.image.env.push_back(std::string("PATH=") + configs::default_path_of(s.platform->os));
   for (const auto& entry : s.image.env) {
     auto [key, value] = split_env(entry);
     s.state.env.set(key, value);

@@ -1,5 +1,6 @@
 #include "frontends/dockerfile/image_config.hpp"
 
+#include "configs/executor.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/go_json.hpp"
 
@@ -272,18 +273,12 @@ std::string to_json(const image_config& image) {
   return frontends::go_json(out);
 }
 
-std::string default_path_env(std::string_view os) {
-  if (os == "windows")
-    return "c:\\Windows\\System32;c:\\Windows;C:\\Windows\\System32\\WindowsPowerShell\\v1.0";
-  return "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-}
-
 image_config empty_image(const kiln::platform& platform) {
   image_config out;
   out.platform = platform;
   out.rootfs_type = "layers";
   out.working_dir = "/";
-  if (platform.os != "windows") out.env = {"PATH=" + default_path_env(platform.os)};
+  if (platform.os != "windows") out.env = {std::string("PATH=") + configs::default_path_of(platform.os)};
   return out;
 }
 

@@ -65,9 +65,6 @@ std::string to_json(const image_config& image);
 /// The configuration of `FROM scratch`. Source: dockerfile2llb/image.go emptyImage.
 image_config empty_image(const kiln::platform& platform);
 
-/// "/usr/local/sbin:…", or Windows' list. Source: util/system/path.go.
-std::string default_path_env(std::string_view os);
-
 /// "KEY=value" in two.
 std::pair<std::string, std::string> split_env(std::string_view entry);
 
