@@ -2,16 +2,24 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/build_state.hpp"
+#include "actors/failure_stack.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"
 
 namespace kiln::actors {
 
-void build_state::end(result<ctl::SolveResponse> outcome) {
+void build_state::end(result<ctl::SolveResponse> outcome, std::source_location where) {
   if (phase_ == build_phase::finished || phase_ == build_phase::recording) return;
+  if (!outcome.ok()) {
+    auto failure = std::move(outcome).error();
+    add_stack(failure, where);
+    outcome = std::move(failure);
+  }
   set_phase(build_phase::recording);
   channel_->close();
   if (auto graph = o_.peers.build_graph()) self_->send(graph, release_atom::value, progress_handle());
+  if (auto worker = o_.peers.worker())
+    for (const auto& id : std::exchange(left_, {})) self_->send(worker, release_atom::value, id);
   auto gone = outcome.ok() ? make_error(errc::cancelled, "the build has ended") : outcome.error();
   for (auto& [id, r] : refs_)
     for (auto& w : std::exchange(r.waiters, {})) w(gone);

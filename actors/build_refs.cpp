@@ -42,6 +42,7 @@ result<std::vector<solver::source_policy>> build_state::policies_with(
 
 void build_state::evaluate(const std::string& id, continuation<vertex_result> done) {
   if (id.empty()) return done(vertex_result{});
+  if (left_.contains(id)) return done(vertex_result{id, {}});
   auto found = refs_.find(id);
   if (found == refs_.end()) return done(make_error(errc::unknown, "no such ref: " + id));
   auto& ref = found->second;
@@ -54,9 +55,19 @@ void build_state::evaluate(const std::string& id, continuation<vertex_result> do
 void build_state::settle(const std::string& id, result<vertex_result> value) {
   auto& ref = refs_[id];
   if (ref.value) return;
+  if (!value.ok()) keep_left(value.error());
   ref.value = std::move(value);
   auto settled = *ref.value;
   for (auto& w : std::exchange(ref.waiters, {})) w(settled);
+}
+
+void build_state::keep_left(const error& e) {
+  auto worker = o_.peers.worker();
+  for (auto& id : solver::refs_of(e)) {
+    if (!left_.insert(id).second || !worker) continue;
+    // Whoever failed may have been another build's.
+    self_->request(worker, caf::infinite, pin_atom::value, id).then([](bool) {}, [](caf::error&) {});
+  }
 }
 
 pb::Platform build_state::default_platform() const {

@@ -7,6 +7,8 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
+#include <source_location>
 #include <string>
 #include <utility>
 #include <vector>
@@ -110,6 +112,8 @@ class build_state : public bridge_face {
   /// The result behind a ref of this build; "" is scratch.
   void evaluate(const std::string& id, continuation<vertex_result> done);
   void settle(const std::string& id, result<vertex_result> value);
+  /// Keeps the records an error tells of while this build lives: clients open containers on them.
+  void keep_left(const error& e);
 
   /// Platforms of sources that name none.
   pb::Platform default_platform() const;
@@ -200,7 +204,7 @@ class build_state : public bridge_face {
   void succeed();
 
   /// The build is over, well or badly: stops what still runs, tells watchers, keeps the record.
-  void end(result<ctl::SolveResponse> outcome);
+  void end(result<ctl::SolveResponse> outcome, std::source_location where = std::source_location::current());
   void publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,
                const std::vector<ctl::Descriptor>& documents);
 
@@ -223,6 +227,7 @@ class build_state : public bridge_face {
   types::WorkerRecord worker_record_;
   std::vector<platform> platforms_;  // the worker's, default first
   std::map<std::string, build_ref> refs_;
+  std::set<std::string> left_;  // records that failed steps left behind, for the client to look into
   final_result final_;
   std::map<std::string, build_import> imports_;  // by what cache_import_id() calls them
   std::vector<std::string> own_imports_;         // of the request itself: for every definition

@@ -318,6 +318,9 @@ class placer_state {
       if (is_remote(ref)) return fail(id, solver::lost_ref(ref, e.message));
       return again(id, std::move(e));
     }
+    solver::rename_refs(e, [this, &node](const std::string& ref) {
+      return is_remote(ref) ? as_seen_by(o_.self.name, ref) : at_node(node, ref);
+    });
     fail(id, std::move(e));
   }
 

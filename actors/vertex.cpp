@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "actors/failure_stack.hpp"
 #include "actors/vertex_state.hpp"
 #include "solver/error_details.hpp"
 
@@ -229,12 +230,18 @@ error vertex_state::input_error(const caf::error& e) const {
   return std::move(failure).with_context("an input of " + o_.spec.name + " failed");
 }
 
-error vertex_state::wrap(error e, int content_input) {
+error vertex_state::wrap(error e, int content_input, std::source_location where) {
   if (solver::has_detail(e, solver::vertex_detail_type)) return e;
   e.details.push_back(solver::vertex_detail(digest::trusted(o_.spec.op.vertex)));
   if (!solver::has_detail(e, solver::source_detail_type))
     e.details.insert(e.details.end(), o_.spec.locations.begin(), o_.spec.locations.end());
-  e.details.push_back(solver::solve_detail(o_.spec.op.op, o_.spec.op.metadata, {}, {}, content_input));
+  if (!solver::has_detail(e, solver::solve_detail_type)) {
+    std::vector<std::string> refs;
+    if (content_input >= 0) refs.push_back(inputs_[static_cast<std::size_t>(content_input)].value.ref);
+    e.details.push_back(
+        solver::solve_detail(o_.spec.op.op, o_.spec.op.metadata, refs, {}, {.content_input = content_input}));
+  }
+  add_stack(e, where);
   own_failure_ = true;
   return e;
 }

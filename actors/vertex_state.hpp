@@ -9,6 +9,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <source_location>
 #include <string>
 #include <vector>
 
@@ -150,7 +151,7 @@ class vertex_state {
   // Failures.
   /// An input's failure is its own story; only a dead input needs words.
   error input_error(const caf::error& e) const;
-  error wrap(error e, int content_input = -1);
+  error wrap(error e, int content_input = -1, std::source_location where = std::source_location::current());
   void fail(error e, bool shown = false);
   void refuse_waiters(const error& e);
   progress_actor progress_handle() const { return handle_of<progress_actor>(self_); }

@@ -26,6 +26,12 @@ workers::op_request request_of(const op_spec& spec) {
   return {spec.vertex, spec.op, spec.metadata, spec.platform, spec.cache_mount_namespace};
 }
 
+std::vector<std::string> ids_of(const std::vector<store::ref>& refs) {
+  std::vector<std::string> out;
+  for (const auto& r : refs) out.push_back(r ? r.id() : "");
+  return out;
+}
+
 /// Everything one requester has here.
 struct client {
   std::map<std::string, std::pair<store::ref, int>> pins;
@@ -279,6 +285,8 @@ class worker_state {
     struct ran {
       std::vector<store::ref> outputs;
       std::vector<std::int64_t> bytes;
+      std::optional<error> failure;
+      workers::left_behind left;
     };
     return start<run_reply, ran>(
         *ops_, slot,
@@ -288,13 +296,30 @@ class worker_state {
           auto job = context(*o, stop, r.sessions, sink);
           KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
           ran out;
-          KILN_TRY(out.outputs, handler->run(request_of(r.op), inputs, job));
+          auto request = request_of(r.op);
+          request.left = &out.left;
+          auto outputs = handler->run(request, inputs, job);
+          if (!outputs.ok()) {
+            if (!out.left.any) return std::move(outputs).error();
+            out.failure = std::move(outputs).error();
+            out.failure->details.push_back(solver::solve_detail(r.op.op, r.op.metadata, ids_of(out.left.inputs),
+                                                                ids_of(out.left.mounts), {.action = out.left.action}));
+            return out;
+          }
+          out.outputs = *std::move(outputs);
           // A walk over what was written: only where there are nodes it could have to move to.
           if (o->fetch)
             for (const auto& output : out.outputs) out.bytes.push_back(o->store->own_size(output).value_or(-1));
           return out;
         },
         [](ran done, client& c) -> result<run_reply> {
+          if (done.failure) {
+            // Kept for whoever asked, as results are.
+            for (const auto* refs : {&done.left.inputs, &done.left.mounts})
+              for (const auto& r : *refs)
+                if (r) keep(c, r);
+            return *std::move(done.failure);
+          }
           run_reply out;
           out.bytes = std::move(done.bytes);
           for (const auto& output : done.outputs) {

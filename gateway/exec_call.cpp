@@ -2,6 +2,7 @@
 
 #include <deque>
 #include <map>
+#include <set>
 
 #include "messages/actor_error.hpp"
 
@@ -138,6 +139,7 @@ struct exec_state {
   build_actor build;
   std::map<std::string, process_actor> processes;             // null while starting
   std::map<std::string, std::vector<gw::ExecMessage>> early;  // input that came before the process was up
+  std::set<std::string> ended;                                // processes that were here
   bool input_ended = false;
   static inline const char* name = "exec-call";
   // However the actor ends, the call does; processes see their listener go.
@@ -182,6 +184,8 @@ void start_process(exec_pointer self, gw::ExecMessage message) {
 void to_process(exec_pointer self, gw::ExecMessage message) {
   auto& st = self->state;
   auto it = st.processes.find(message.processid());
+  // The client may not know yet that it has ended.
+  if (it == st.processes.end() && st.ended.contains(message.processid())) return st.call->read_next();
   if (it == st.processes.end())
     return give_up(self,
                    make_error(errc::not_found, "IO for process \"" + message.processid() + "\" not found"));
@@ -229,6 +233,7 @@ exec_actor::behavior_type exec_behavior(exec_pointer self, std::shared_ptr<exec_
         st.call->send(std::move(message));
         if (!done) return;
         st.processes.erase(id);
+        st.ended.insert(id);
         end_if_idle(self);
       },
       [self](input_atom, gw::ExecMessage& message) {

@@ -9,6 +9,17 @@
 
 namespace kiln::solver {
 
+namespace {
+
+std::string json_of(const ::errdefs::Solve& solve) {
+  std::string json;
+  google::protobuf::util::JsonPrintOptions options;
+  options.preserve_proto_field_names = false;
+  return google::protobuf::util::MessageToJsonString(solve, &json, options).ok() ? json : "{}";
+}
+
+}  // namespace
+
 error_detail vertex_detail(const kiln::digest& vertex) {
   return {std::string(vertex_detail_type), "{\"digest\":" + go_json_string(vertex.str()) + "}"};
 }
@@ -23,18 +34,42 @@ error_detail source_detail(const pb::SourceInfo& info, const pb::Location& locat
 
 error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
                           std::span<const std::string> input_ids, std::span<const std::string> mount_ids,
-                          int content_input) {
+                          solve_subject subject) {
   ::errdefs::Solve solve;
   for (const auto& id : input_ids) solve.add_inputids(id);
   for (const auto& id : mount_ids) solve.add_mountids(id);
   *solve.mutable_op() = op;
   *solve.mutable_description() = metadata.description();
-  if (content_input >= 0) solve.mutable_cache()->set_index(content_input);
-  std::string json;
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = false;
-  if (!google::protobuf::util::MessageToJsonString(solve, &json, options).ok()) json = "{}";
-  return {std::string(solve_detail_type), json};
+  if (subject.content_input >= 0) solve.mutable_cache()->set_index(subject.content_input);
+  if (subject.action >= 0) solve.mutable_file()->set_index(subject.action);
+  return {std::string(solve_detail_type), json_of(solve)};
+}
+
+void rename_refs(error& e, const std::function<std::string(const std::string&)>& rename) {
+  for (auto& detail : e.details) {
+    ::errdefs::Solve solve;
+    if (detail.type_url != solve_detail_type ||
+        !google::protobuf::util::JsonStringToMessage(detail.value, &solve).ok())
+      continue;
+    for (auto* ids : {solve.mutable_inputids(), solve.mutable_mountids()})
+      for (auto& id : *ids)
+        if (!id.empty()) id = rename(id);
+    detail.value = json_of(solve);
+  }
+}
+
+std::vector<std::string> refs_of(const error& e) {
+  std::vector<std::string> out;
+  for (const auto& detail : e.details) {
+    ::errdefs::Solve solve;
+    if (detail.type_url != solve_detail_type ||
+        !google::protobuf::util::JsonStringToMessage(detail.value, &solve).ok())
+      continue;
+    for (const auto* ids : {&solve.inputids(), &solve.mountids()})
+      for (const auto& id : *ids)
+        if (!id.empty()) out.push_back(id);
+  }
+  return out;
 }
 
 error lost_ref(const std::string& ref, std::string_view why) {

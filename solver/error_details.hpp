@@ -2,6 +2,7 @@
 // Source: wire.md section 12, solver/errdefs.
 #pragma once
 
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -15,10 +16,21 @@ namespace kiln::solver {
 error_detail vertex_detail(const kiln::digest& vertex);
 error_detail source_detail(const pb::SourceInfo& info, const pb::Location& location);
 
-/// Which input's content could not be keyed; -1 when the op itself failed.
+/// What of an op failed, where it was not the whole of it: the input whose content could not be keyed, or the
+/// action of a file op.
+struct solve_subject {
+  int content_input = -1;
+  int action = -1;
+};
+
 error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
                           std::span<const std::string> input_ids, std::span<const std::string> mount_ids,
-                          int content_input = -1);
+                          solve_subject subject = {});
+
+/// The refs an error tells of (ids of inputs and mounts in a Solve detail): renamed by `rename`, which is not
+/// asked about empty ones.
+void rename_refs(error& e, const std::function<std::string(const std::string&)>& rename);
+std::vector<std::string> refs_of(const error& e);
 
 /// data_loss: nobody has that ref any more; whoever made it can make it again.
 error lost_ref(const std::string& ref, std::string_view why);

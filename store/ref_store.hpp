@@ -171,6 +171,9 @@ class ref_store {
                                             const record_options& options, const job_context& job) = 0;
   /// Makes an immutable record of the snapshot. An unchanged snapshot may commit to its parent.
   virtual result<ref> commit(mutable_ref m) = 0;
+  /// What was written so far, to be looked at and not kept: an immutable ref that goes with its last handle
+  /// and is in no cache.
+  virtual result<ref> freeze(mutable_ref m) = 0;
   /// An immutable copy of a retained mutable record's present state; the name keeps its own.
   virtual result<ref> commit_copy(const mutable_ref& m, const record_options& options,
                                   const job_context& job) = 0;

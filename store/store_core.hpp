@@ -67,6 +67,7 @@ struct record {
   std::shared_ptr<blob_provider> provider;
   std::shared_ptr<blob_provider> peer;  // the node it came from last
   bool is_stored = false;  // the database has it, or will have
+  bool is_frozen = false;  // the database never will: its snapshot goes with it
   std::int64_t uses = 0;   // how often a caller was given it, and when last
   std::int64_t last_used_ns = 0;
 
@@ -94,6 +95,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<mutable_ref> acquire_named(std::string_view name, const ref& parent, const record_options& options,
                                     const job_context& job);
   result<ref> commit(mutable_ref m);
+  result<ref> freeze(mutable_ref m);
   status drop_untouched(const record_ptr& r);
   result<ref> commit_copy(const mutable_ref& m, const record_options& options, const job_context& job);
   result<ref> layer(const ref& parent, layer_blob blob, std::shared_ptr<blob_provider> provider,

@@ -105,6 +105,8 @@ result<mutable_ref> store_core::create(const ref& parent, const record_options& 
 result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& parent,
                                               const record_options& options, const job_context& job) {
   std::string key(name);
+  if (parent && parent.get()->is_frozen)
+    return make_error(errc::failed_precondition, "\"" + key + "\" cannot be kept on top of what is not kept");
   auto in_use = [&] {
     return make_error(errc::failed_precondition, "mutable record \"" + key + "\" is in use");
   };
@@ -198,6 +200,17 @@ result<ref> store_core::commit(mutable_ref m) {
   }
   store_record(r, true);
   return ref(std::move(r));
+}
+
+result<ref> store_core::freeze(mutable_ref m) {
+  auto r = m.release();
+  if (!r) return make_error(errc::invalid_argument, "freezing an empty reference");
+  if (!r->name.empty()) return make_error(errc::invalid_argument, "freezing retained record " + r->id);
+  KILN_CHECK(snapshots_->seal(r->snapshot()));
+  std::lock_guard lock(r->mutex);
+  r->is_frozen = true;
+  r->data.set_is_mutable(false);
+  return ref(r);
 }
 
 result<ref> store_core::commit_copy(const mutable_ref& m, const record_options& options,

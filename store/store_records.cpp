@@ -300,7 +300,7 @@ status store_core::sweep_blobs() {
 // The last handle went. Locks nothing of the record: nobody else can see it.
 void store_core::forget(record& r) noexcept {
   bool named = r.data.is_mutable() && !r.data.name().empty();
-  bool abandoned = r.data.is_mutable() && !named;
+  bool abandoned = r.is_frozen || (r.data.is_mutable() && !named);
   {
     std::lock_guard lock(mutex_);
     auto drop_expired = [](auto& map, const std::string& key) {

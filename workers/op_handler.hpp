@@ -17,6 +17,15 @@
 
 namespace kiln::workers {
 
+/// What an exec or file op leaves behind when it fails, for clients that want to look into it. Source:
+/// BuildKit solver/llbsolver/errdefs.
+struct left_behind {
+  bool any = false;                // the op came that far
+  std::vector<store::ref> inputs;  // exec: one a mount; file: one an input
+  std::vector<store::ref> mounts;  // exec: one a mount, with what was written; file: one an action, where known
+  int action = -1;                 // of a file op: which one failed
+};
+
 /// One op of a loaded graph, ready to be keyed or run.
 struct op_request {
   std::string vertex;  // digest of the vertex, for progress and temporary names
@@ -24,6 +33,7 @@ struct op_request {
   pb::OpMetadata metadata;
   kiln::platform platform;  // never empty: defaulted when the graph was loaded
   std::string cache_mount_namespace;
+  left_behind* left = nullptr;  // filled in by a failing run; null: nobody wants it
 };
 
 /// Everything handlers share; owned by the worker.

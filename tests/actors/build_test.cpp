@@ -9,6 +9,7 @@
 #include "actors/history_filter.hpp"
 #include "fakes.hpp"
 #include "rpc_status.pb.h"
+#include "actors/failure_stack.hpp"
 #include "solver/error_details.hpp"
 
 using namespace kiln;
@@ -239,7 +240,9 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and detail
   auto s = begin(r);
   run_until([&] { return s.done(); });
   CHECK(s.message() == "dockerfile parse error on line 3");
-  CHECK(s.answers->front().error().details.size() == 1);
+  CHECK(solver::has_detail(s.answers->front().error(), solver::source_detail_type));
+  CHECK(solver::has_detail(s.answers->front().error(), actors::stack_detail_type));
+  CHECK(s.answers->front().error().details.size() == 2);
 }
 
 TEST_CASE_METHOD(builds_fixture, "frontends that call each other for ever are stopped") {

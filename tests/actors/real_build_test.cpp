@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <optional>
+#include <thread>
 
 #include <unistd.h>
 
@@ -18,6 +19,7 @@
 #include "actors/history.hpp"
 #include "actors/worker.hpp"
 #include "actors/workers.hpp"
+#include "messages/actor_containers.hpp"
 #include "solver/error_details.hpp"
 #include "store/content_hash.hpp"
 #include "store/ref_store.hpp"
@@ -62,6 +64,7 @@ class busybox_source : public workers::source_handler {
 struct real_config : caf::actor_system_config {
   real_config() {
     add_message_types<caf::id_block::kiln>();
+    add_message_types<caf::id_block::kiln_containers>();
     set("scheduler.policy", caf::atom("sharing"));
   }
 };
@@ -369,6 +372,49 @@ TEST_CASE_METHOD(node, "a failing command fails its build with BuildKit's words 
   CHECK(solver::has_detail(s.outcome->error(), solver::vertex_detail_type));
   CHECK(solver::has_detail(s.outcome->error(), solver::solve_detail_type));
   CHECK(s.progress.logs().find("before") != std::string::npos);
+}
+
+TEST_CASE_METHOD(node, "a gateway client gets hold of what a failed step left, as long as its build lives") {
+  llb d;
+  d.finish(d.run(d.busybox(), "echo half > /done; exit 3"));
+  caf::scoped_actor self{*system};
+  ctl::SolveRequest request;
+  request.set_ref(new_id());
+  auto whole = self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request);
+  build_actor build;
+  self->request(peers.builds(), std::chrono::seconds(10), find_atom::value, request.ref())
+      .receive([&](build_actor& b) { build = b; }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+  gw::SolveRequest s;
+  *s.mutable_definition() = d.def;
+  s.set_evaluate(true);
+  std::vector<std::string> left;
+  self->request(build, std::chrono::seconds(60), s)
+      .receive([&](gw::SolveResponse&) { FAIL("it succeeded"); },
+               [&](caf::error& e) { left = solver::refs_of(from_caf(e)); });
+  REQUIRE(left.size() == 2);  // the root as it was given, and as it was left
+  CHECK(left[0] != left[1]);
+  container_inputs lent;
+  self->request(caf::actor_cast<container_lender>(build), std::chrono::seconds(10), container_inputs{{left[1], ""}, {}})
+      .receive([&](container_inputs& i) { lent = std::move(i); }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+  CHECK(lent.refs == std::vector<std::string>{left[1], ""});
+  gw::ReadFileRequest r;
+  r.set_ref(left[1]);
+  r.set_filepath("/done");
+  self->request(build, std::chrono::seconds(60), r)
+      .receive([&](gw::ReadFileResponse& f) { CHECK(f.data() == "half\n"); },
+               [&](caf::error& e) { FAIL(from_caf(e).message); });
+  gw::ReturnRequest end;
+  end.mutable_result()->mutable_ref();
+  self->request(build, std::chrono::seconds(10), end)
+      .receive([](gw::ReturnResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
+  whole.receive([](ctl::SolveResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
+  build = nullptr;
+  bool gone = false;
+  for (int n = 0; n < 500 && !gone; ++n) {
+    gone = !refs->get(left[1]).ok();
+    if (!gone) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  }
+  CHECK(gone);
 }
 
 TEST_CASE_METHOD(node, "a cancelled build leaves no process behind and its work can be done again") {

@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "actors/failure_stack.hpp"
 #include "actors/graph_spec.hpp"
 #include "fakes.hpp"
 #include "solver/error_details.hpp"
@@ -181,7 +182,8 @@ TEST_CASE_METHOD(graph_fixture, "a failure names its vertex and reaches everyone
   CHECK(c.failure().message == "process \"configure\" did not complete successfully: exit code: 1");
   CHECK(solver::has_detail(c.failure(), solver::vertex_detail_type));
   CHECK(solver::has_detail(c.failure(), solver::solve_detail_type));
-  CHECK(c.failure().details.size() == 2);
+  CHECK(solver::has_detail(c.failure(), actors::stack_detail_type));
+  CHECK(c.failure().details.size() == 3);
   CHECK_FALSE(contains(script->ran, "make"));
   CHECK(c.log->completed().back().starts_with("configure error: process"));
   leave(c);
@@ -206,6 +208,20 @@ TEST_CASE_METHOD(graph_fixture, "a missing path in a copy is told with its input
   CHECK(c.failure().message ==
         "failed to compute cache key: failed to calculate checksum of ref 1: \"/src\": not found");
   CHECK(c.failure().code == errc::unknown);
+  // So that clients can look into it.
+  CHECK(solver::refs_of(c.failure()) == names{script->ref_of["local://a"]});
+}
+
+TEST_CASE_METHOD(graph_fixture, "what a worker tells of a failed step's refs is told on, once") {
+  auto failure = make_error(errc::unknown, "exit code: 1");
+  names inputs{"image#1"}, mounts{"left#1"};
+  failure.details.push_back(solver::solve_detail({}, {}, inputs, mounts));
+  script->failures["make"] = failure;
+  auto c = build(chain());
+  REQUIRE_FALSE(c.ok());
+  CHECK(solver::refs_of(c.failure()) == names{"image#1", "left#1"});
+  CHECK(std::count_if(c.failure().details.begin(), c.failure().details.end(),
+                      [](const auto& d) { return d.type_url == solver::solve_detail_type; }) == 1);
 }
 
 TEST_CASE_METHOD(graph_fixture, "no-cache steps run every time and feed the cache of others") {

@@ -189,6 +189,24 @@ TEST_CASE("releasing a container in which all went well is no error") {
   CHECK(f.release("c").ok());
 }
 
+TEST_CASE("input for a process that has just ended is dropped, and the stream serves the next one") {
+  exec_fixture f;
+  REQUIRE(f.make("c").ok());
+  exec_stream s(f);
+  s.init("p", "c", {"echo"});
+  CHECK(s.until_done().ends_with("p:done"));
+  gw::ExecMessage late;
+  late.set_processid("p");
+  late.mutable_file()->set_fd(0);
+  late.mutable_file()->set_eof(true);
+  s.stream->Write(late);
+  s.init("q", "c", {"echo"});
+  CHECK(s.until_done().ends_with("q:done"));
+  s.stream->WritesDone();
+  CHECK(s.until_done() == "end");
+  CHECK(s.stream->Finish().ok());
+}
+
 TEST_CASE("a flood of output is produced no faster than its client takes it, and arrives whole") {
   exec_fixture f;
   REQUIRE(f.make("c").ok());

@@ -343,13 +343,26 @@ TEST_CASE("source locations become details with Go's field names") {
 TEST_CASE("solve details are protojson") {
   auto op = exec_op("sha256:00");
   std::vector<std::string> inputs{"a"}, mounts{"b"};
-  auto detail = solve_detail(op, {}, inputs, mounts, 1);
+  auto detail = solve_detail(op, {}, inputs, mounts, {.content_input = 1});
   auto json = nlohmann::json::parse(detail.value);
   CHECK(json["inputIDs"] == nlohmann::json::array({"a"}));
   CHECK(json["mountIDs"] == nlohmann::json::array({"b"}));
   CHECK(json["op"]["exec"]["meta"]["args"][0] == "make");
   CHECK(json["cache"]["index"] == "1");
   CHECK(vertex_detail(digest::trusted("sha256:ab")).value == R"({"digest":"sha256:ab"})");
+}
+
+TEST_CASE("refs in solve details are found and renamed, empty ones stay") {
+  std::vector<std::string> inputs{"a", ""}, mounts{"b"};
+  error e{errc::unknown, "failed", {solve_detail(exec_op("sha256:00"), {}, inputs, mounts, {.action = 2})}};
+  CHECK(refs_of(e) == std::vector<std::string>{"a", "b"});
+  rename_refs(e, [](const std::string& id) { return "node/" + id; });
+  auto json = nlohmann::json::parse(e.details[0].value);
+  CHECK(json["inputIDs"] == nlohmann::json::array({"node/a", ""}));
+  CHECK(json["mountIDs"] == nlohmann::json::array({"node/b"}));
+  CHECK(json["file"]["index"] == "2");
+  CHECK(json["op"]["exec"]["meta"]["args"][0] == "make");
+  CHECK(refs_of(make_error(errc::unknown, "no details")).empty());
 }
 
 TEST_CASE("random bytes never crash the loader") {

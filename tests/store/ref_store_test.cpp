@@ -48,6 +48,30 @@ TEST_CASE("An uncommitted snapshot leaves nothing behind") {
   CHECK(snapshots == 0);
 }
 
+TEST_CASE("A frozen snapshot can be looked at and written over, and goes with its last handle") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto base = layer_of(*store, {}, {{"below", "1"}});
+  {
+    auto s = begin(*store, base);
+    write(s.path() / "f", "half done");
+    must(s.mount.unmount());
+    auto frozen = must(store->freeze(std::move(s.ref)));
+    CHECK(listing(*store, frozen) == std::map<std::string, std::string>{{"below", "1"}, {"f", "half done"}});
+    CHECK(must(store->get(frozen.id())).id() == frozen.id());
+    auto top = begin(*store, frozen);
+    write(top.path() / "g", "scratchpad");
+    CHECK(read(top.path() / "f") == "half done");
+    // A name would outlive it.
+    CHECK(!store->acquire_named("n", frozen, {}, {}).ok());
+  }
+  CHECK(must(store->disk_usage({})).size() == 1);
+  int snapshots = 0;
+  for (const auto& e : fs::directory_iterator(root.path() / "snapshots"))
+    snapshots += e.path().filename() != "empty";
+  CHECK(snapshots == 1);
+}
+
 TEST_CASE("Only one daemon may use a root") {
   temporary_root root;
   auto store = open_store(root);

@@ -74,6 +74,99 @@ TEST_CASE_METHOD(worker_fixture, "a failing step tells its exit code in words an
   }
 }
 
+TEST_CASE_METHOD(worker_fixture, "a failing step leaves one ref a mount, with what it wrote") {
+  store::ref root = busybox();
+  store::ref given = make_ref([](const fs::path& p) { write_file(p / "foo", "given"); });
+  auto r = shell("echo 1 > /data; echo 2 > /rw/data; echo 3 > /scratch/data; exit 1");
+  add_mount(r, pb::BIND, "/rw")->set_input(1);
+  add_mount(r, pb::BIND, "/scratch")->set_output(1);
+  auto* fixed = add_mount(r, pb::BIND, "/fixed");
+  fixed->set_input(1);
+  fixed->set_readonly(true);
+  add_mount(r, pb::TMPFS, "/tmpfs");
+  {
+    workers::left_behind left;
+    r.left = &left;
+    REQUIRE(!run(r, {root, given}).ok());
+    CHECK(mounts_left() == 0);
+    REQUIRE(left.any);
+    REQUIRE(left.inputs.size() == 5);
+    REQUIRE(left.mounts.size() == 5);
+    CHECK(left.inputs[0].id() == root.id());
+    CHECK(left.inputs[1].id() == given.id());
+    CHECK(!left.inputs[2]);
+    in_ref(left.mounts[0], [](const fs::path& p) { CHECK(read_file(p / "data") == "1\n"); });
+    in_ref(left.mounts[1], [](const fs::path& p) {
+      CHECK(read_file(p / "data") == "2\n");
+      CHECK(read_file(p / "foo") == "given");
+    });
+    in_ref(left.mounts[2], [](const fs::path& p) { CHECK(read_file(p / "data") == "3\n"); });
+    CHECK(left.mounts[3].id() == given.id());
+    CHECK(!left.mounts[4]);
+  }
+  // Nothing of it stays.
+  auto usage = refs->disk_usage({});
+  REQUIRE(usage.ok());
+  CHECK(usage->size() == 2);
+  SECTION("a step that succeeds leaves nothing of the kind") {
+    workers::left_behind left;
+    auto good = shell("true");
+    good.left = &left;
+    CHECK(run(good, {root}).ok());
+    CHECK(!left.any);
+  }
+}
+
+TEST_CASE_METHOD(worker_fixture, "a failing file op leaves what its actions made until then") {
+  store::ref base = make_ref([](const fs::path& p) { write_file(p / "base", "b"); });
+  workers::op_request r;
+  r.vertex = "sha256:test";
+  auto add = [&](std::int64_t input, std::int64_t secondary, std::int64_t output) {
+    auto* a = r.op.mutable_file()->add_actions();
+    a->set_input(input);
+    a->set_secondaryinput(secondary);
+    a->set_output(output);
+    return a;
+  };
+  auto made = [](pb::FileAction* a, const std::string& path) {
+    a->mutable_mkfile()->set_path(path);
+    a->mutable_mkfile()->set_data("data");
+    a->mutable_mkfile()->set_mode(0644);
+    a->mutable_mkfile()->set_timestamp(-1);
+  };
+  workers::left_behind left;
+  r.left = &left;
+  SECTION("in the snapshot they share") {
+    made(add(0, -1, -1), "/found");
+    made(add(1, -1, 0), "/notfound/foo");
+    REQUIRE(!run(r, {base}).ok());
+    REQUIRE(left.any);
+    CHECK(left.action == 1);
+    REQUIRE(left.inputs.size() == 1);
+    CHECK(left.inputs[0].id() == base.id());
+    REQUIRE(left.mounts.size() == 2);
+    CHECK(!left.mounts[0]);
+    in_ref(left.mounts[1], [](const fs::path& p) {
+      CHECK(read_file(p / "base") == "b");
+      CHECK(read_file(p / "found") == "data");
+    });
+  }
+  SECTION("and in the snapshot they copied from") {
+    made(add(-1, -1, -1), "/from");
+    auto* copy = add(0, 1, 0)->mutable_copy();
+    copy->set_src("/from");
+    copy->set_dest("/notfound/to");
+    copy->set_mode(-1);
+    copy->set_timestamp(-1);
+    REQUIRE(!run(r, {base}).ok());
+    REQUIRE(left.any);
+    CHECK(left.action == 1);
+    REQUIRE(left.mounts.size() == 2);
+    in_ref(left.mounts[0], [](const fs::path& p) { CHECK(read_file(p / "from") == "data"); });
+    in_ref(left.mounts[1], [](const fs::path& p) { CHECK(read_file(p / "base") == "b"); });
+  }
+}
+
 TEST_CASE_METHOD(worker_fixture, "user, groups, directory, environment and host name are as asked") {
   store::ref root = busybox();
   auto r = shell(

@@ -134,9 +134,22 @@ class exec_handler final : public op_handler {
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref> inputs,
                                       const job_context& job) override {
     const pb::ExecOp& op = request.op.exec();
-    const pb::Meta& meta = op.meta();
-    if (meta.args().empty()) return make_error(errc::invalid_argument, "exec has no arguments");
+    if (op.meta().args().empty()) return make_error(errc::invalid_argument, "exec has no arguments");
     exec_mounts mounts(resources_, job);
+    auto done = run_in(mounts, request, inputs, job);
+    if (!done) {
+      if (request.left && !job.stop.stop_requested())
+        *request.left = {true, inputs_of_mounts(op, inputs), mounts.abandon(op, inputs)};
+      return std::move(done).error();
+    }
+    return mounts.commit();
+  }
+
+ private:
+  status run_in(exec_mounts& mounts, const op_request& request, std::span<const store::ref> inputs,
+                const job_context& job) {
+    const pb::ExecOp& op = request.op.exec();
+    const pb::Meta& meta = op.meta();
     KILN_CHECK(mounts.prepare(op, inputs));
 
     container_spec spec;
@@ -161,14 +174,10 @@ class exec_handler final : public op_handler {
     io.output = [&](int stream, std::string_view bytes) { log.write(stream, bytes); };
     auto end = resources_.executor->run(spec, io, job.stop);
     status verdict = end ? judge(op, *end) : status(std::move(end).error());
-    if (!verdict) {
-      log.flush();
-      return std::move(verdict).error();
-    }
-    return mounts.commit();
+    if (!verdict) log.flush();
+    return verdict;
   }
 
- private:
   static status judge(const pb::ExecOp& op, const exit_state& end) {
     const auto& valid = op.meta().validexitcodes();
     if (valid.empty() ? end.code == 0 : std::find(valid.begin(), valid.end(), end.code) != valid.end())

@@ -7,6 +7,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <spdlog/spdlog.h>
+
 #include "messages/pattern.hpp"
 #include "workers/executor/rooted.hpp"
 
@@ -20,6 +22,15 @@ constexpr std::int64_t no_output = -1;
 bool whole(const std::string& selector) { return clean_absolute(selector) == "/"; }
 
 }  // namespace
+
+std::vector<store::ref> inputs_of_mounts(const pb::ExecOp& op, std::span<const store::ref> inputs) {
+  std::vector<store::ref> out;
+  for (const auto& m : op.mounts()) {
+    bool known = m.input() >= 0 && static_cast<std::size_t>(m.input()) < inputs.size();
+    out.push_back(known ? inputs[static_cast<std::size_t>(m.input())] : store::ref{});
+  }
+  return out;
+}
 
 result<std::filesystem::path> exec_mounts::fresh_directory() {
   return resources_.refs->temporary_directory("exec");
@@ -49,9 +60,9 @@ result<exec_mounts::source> exec_mounts::mount_mutable(const store::mutable_ref&
 
 status exec_mounts::prepare(const pb::ExecOp& op, std::span<const store::ref> inputs) {
   for (const auto& arg : op.meta().args()) command_ += (command_.empty() ? "" : " ") + arg;
-  for (const auto& m : op.mounts()) {
+  for (int i = 0; i < op.mounts_size(); ++i) {
     KILN_CHECK(job_.check());
-    KILN_CHECK(prepare_one(op, m, inputs));
+    KILN_CHECK(prepare_one(op, i, inputs));
   }
   if (root_.path().empty()) return make_error(errc::invalid_argument, "exec has no root mount");
   // Parents before what lies in them.
@@ -61,8 +72,16 @@ status exec_mounts::prepare(const pb::ExecOp& op, std::span<const store::ref> in
   return {};
 }
 
-status exec_mounts::prepare_one(const pb::ExecOp& op, const pb::Mount& m,
-                                std::span<const store::ref> inputs) {
+void exec_mounts::keep(int mount, std::int64_t output, store::mutable_ref snapshot) {
+  if (output != no_output) {
+    outputs_.push_back({mount, output, {}, std::move(snapshot)});
+  } else {
+    thrown_away_.emplace_back(mount, std::move(snapshot));
+  }
+}
+
+status exec_mounts::prepare_one(const pb::ExecOp& op, int index, std::span<const store::ref> inputs) {
+  const pb::Mount& m = op.mounts(index);
   bool is_root = m.dest() == "/";
   std::string destination =
       m.dest().starts_with('/') ? clean_absolute(m.dest()) : clean_absolute(op.meta().cwd() + "/" + m.dest());
@@ -90,7 +109,7 @@ status exec_mounts::prepare_one(const pb::ExecOp& op, const pb::Mount& m,
                            key, m.cacheopt().sharing(), base,
                            "cached " + description + " with id \"" + m.cacheopt().id() + "\"", job_));
       }
-      if (m.output() != no_output && base) outputs_.push_back({m.output(), base, {}});
+      if (m.output() != no_output && base) outputs_.push_back({index, m.output(), base, {}});
       return add_bind(m, destination, {held->path().string(), false, false});
     }
     case pb::TMPFS: {
@@ -112,25 +131,17 @@ status exec_mounts::prepare_one(const pb::ExecOp& op, const pb::Mount& m,
     KILN_TRY(auto specs, resources_.refs->mounts(snapshot));
     KILN_TRY(root_, store::mounted::make(*resources_.refs, specs));
     readonly_root_ = m.readonly();
-    if (m.output() != no_output) {
-      outputs_.push_back({m.output(), {}, std::move(snapshot)});
-    } else {
-      thrown_away_.push_back(std::move(snapshot));
-    }
+    keep(index, m.output(), std::move(snapshot));
     return {};
   }
   if (m.readonly() && base) {
-    if (m.output() != no_output) outputs_.push_back({m.output(), base, {}});
+    if (m.output() != no_output) outputs_.push_back({index, m.output(), base, {}});
     KILN_TRY(source s, mount_ref(base));
     return add_bind(m, destination, s);
   }
   KILN_TRY(auto snapshot, make_mutable(base, description));
   KILN_TRY(source s, mount_mutable(snapshot));
-  if (m.output() != no_output) {
-    outputs_.push_back({m.output(), {}, std::move(snapshot)});
-  } else {
-    thrown_away_.push_back(std::move(snapshot));
-  }
+  keep(index, m.output(), std::move(snapshot));
   return add_bind(m, destination, s);
 }
 
@@ -206,6 +217,22 @@ void exec_mounts::unmount_all() {
   mounted_.clear();
   root_ = {};
   caches_.clear();
+}
+
+std::vector<store::ref> exec_mounts::abandon(const pb::ExecOp& op, std::span<const store::ref> inputs) {
+  unmount_all();
+  auto refs = inputs_of_mounts(op, inputs);
+  auto freeze = [&](int mount, store::mutable_ref snapshot) {
+    auto frozen = resources_.refs->freeze(std::move(snapshot));
+    if (frozen) refs[static_cast<std::size_t>(mount)] = *std::move(frozen);
+    else spdlog::warn("state of failed exec {}: {}", command_, frozen.error().message);
+  };
+  for (auto& o : outputs_)
+    if (o.snapshot) freeze(o.mount, std::move(o.snapshot));
+  for (auto& [mount, snapshot] : thrown_away_) freeze(mount, std::move(snapshot));
+  outputs_.clear();
+  thrown_away_.clear();
+  return refs;
 }
 
 result<std::vector<store::ref>> exec_mounts::commit() {

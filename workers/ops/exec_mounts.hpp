@@ -17,6 +17,9 @@
 
 namespace kiln::workers {
 
+/// The input of each mount; empty where there is none.
+std::vector<store::ref> inputs_of_mounts(const pb::ExecOp& op, std::span<const store::ref> inputs);
+
 class exec_mounts {
  public:
   exec_mounts(worker_resources& resources, const job_context& job) : resources_(resources), job_(job) {}
@@ -29,11 +32,16 @@ class exec_mounts {
   bool readonly_rootfs() const { return readonly_root_; }
   const std::vector<container_mount>& mounts() const { return mounts_; }
 
+  /// Instead of commit(), after a failure: unmounts everything. One ref a mount: what was written there, or
+  /// the input; empty for other kinds of mounts.
+  std::vector<store::ref> abandon(const pb::ExecOp& op, std::span<const store::ref> inputs);
+
   /// Unmounts everything and commits what was written; one ref an output, in the op's order.
   result<std::vector<store::ref>> commit();
 
  private:
   struct output {
+    int mount = 0;
     std::int64_t index = 0;
     store::ref same;              // passed through, or
     store::mutable_ref snapshot;  // to be committed
@@ -46,7 +54,8 @@ class exec_mounts {
     bool readonly = false;   // mounted so already
   };
 
-  status prepare_one(const pb::ExecOp& op, const pb::Mount& m, std::span<const store::ref> inputs);
+  status prepare_one(const pb::ExecOp& op, int index, std::span<const store::ref> inputs);
+  void keep(int mount, std::int64_t output, store::mutable_ref snapshot);
   status add_bind(const pb::Mount& m, const std::string& destination, const source& s);
   status add_secret(const pb::Mount& m, const std::string& destination);
   status add_ssh(const pb::Mount& m, const std::string& destination);
@@ -63,7 +72,7 @@ class exec_mounts {
   store::mounted root_;
   bool readonly_root_ = false;
   std::vector<output> outputs_;
-  std::vector<store::mutable_ref> thrown_away_;
+  std::vector<std::pair<int, store::mutable_ref>> thrown_away_;  // by mount
   std::vector<store::mounted> mounted_;
   std::vector<std::unique_ptr<ssh_socket>> sockets_;
   std::map<std::string, std::shared_ptr<cache_mount>> caches_;  // by key: the same one twice in a step

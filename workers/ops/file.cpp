@@ -6,6 +6,8 @@
 #include <map>
 #include <set>
 
+#include <spdlog/spdlog.h>
+
 #include "store/unique_fd.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/executor/users.hpp"
@@ -128,7 +130,10 @@ class file_solver {
 
     KILN_TRY(auto target, open_for(action.input()));
     auto done = run(action, *target);
-    if (!done.ok()) return std::move(done).error();
+    if (!done.ok()) {
+      leave(static_cast<int>(index - count()), std::move(target));
+      return std::move(done).error();
+    }
     if (s.commit) {
       target->root.reset();
       KILN_CHECK(target->mount.unmount());
@@ -137,6 +142,29 @@ class file_solver {
       s.open = std::move(target);
     }
     s.done = true;
+    return {};
+  }
+
+  /// An action has failed: shows what it was given and what it made of it.
+  void leave(int failed, std::unique_ptr<open_state> target) {
+    if (!request_.left || job_.stop.stop_requested()) return;
+    auto& left = *request_.left;
+    left.any = true;
+    left.action = failed;
+    left.inputs.assign(inputs_.begin(), inputs_.end());
+    left.mounts.assign(static_cast<std::size_t>(op_.actions_size()), {});
+    left.mounts[static_cast<std::size_t>(failed)] = freeze(std::move(target));
+    auto secondary = op_.actions(failed).secondaryinput();
+    if (secondary < count()) return;
+    auto& s = states_[secondary];
+    left.mounts[static_cast<std::size_t>(secondary - count())] = s.open ? freeze(std::move(s.open)) : s.ref;
+  }
+
+  store::ref freeze(std::unique_ptr<open_state> open) {
+    open->root.reset();
+    auto frozen = open->mount.unmount() ? refs_.freeze(std::move(open->snapshot)) : store::ref{};
+    if (frozen) return *std::move(frozen);
+    spdlog::warn("state of failed file op {}: {}", request_.vertex, frozen.error().message);
     return {};
   }
 

@@ -1,0 +1,16 @@
+// Where in which daemon an error came about, as BuildKit's clients show it with --debug: a Stack detail.
+#pragma once
+
+#include <source_location>
+
+#include "messages/result.hpp"
+
+namespace kiln::actors {
+
+constexpr std::string_view stack_detail_type = "github.com/moby/buildkit/stack.Stack+json";
+
+/// Adds the detail unless the error has one already: the first to know is nearest to the cause.
+/// Source: BuildKit util/stack/stack.go.
+void add_stack(error& e, std::source_location where = std::source_location::current());
+
+}  // namespace kiln::actors
