@@ -26,6 +26,7 @@ status build_attestations::begin(const ctl::SolveRequest& request, std::int64_t 
   KILN_TRY(auto wanted, exporters::parse_attestations(options));
   if (auto found = wanted.find("provenance"); found != wanted.end()) {
     KILN_TRY(provenance_, exporters::parse_provenance_options(found->second));
+    history_.builder_id = provenance_->builder_id;
   }
   return {};
 }
@@ -42,7 +43,6 @@ void build_attestations::looked_at(int frame, const gw::ResolveSourceMetaRequest
 }
 
 void build_attestations::loaded(const std::string& ref, const pb::Definition&, const graph_spec& spec) {
-  if (!provenance_) return;
   auto& entry = loaded_[ref];
   for (const auto& v : spec.vertices) {
     entry.vertices[v.op.vertex] = v.digest;
@@ -62,7 +62,7 @@ void build_attestations::handed_on(const gw::Result& result,
 }
 
 std::optional<exporters::capture> build_attestations::captured(
-    const std::string& ref, const std::map<std::string, const cache_step*>& sources) const {
+    const std::string& ref, const sources_by_vertex& sources) const {
   auto found = loaded_.find(ref);
   if (found == loaded_.end()) return std::nullopt;
   auto out = found->second.ops;
@@ -72,48 +72,65 @@ std::optional<exporters::capture> build_attestations::captured(
   return out;
 }
 
-result<std::vector<std::vector<attestation>>> build_attestations::make(
-    const std::vector<attested_part>& parts, const std::vector<cache_step>& steps, const build_view& view) {
-  std::vector<std::vector<attestation>> out(parts.size());
-  if (!provenance_) return out;
-  std::map<std::string, const cache_step*> sources;
-  std::map<std::pair<std::string, std::int32_t>, std::string> records;
-  for (const auto& s : steps) {
-    if (!s.pin.empty() || !s.origin.empty()) sources[s.vertex] = &s;
-    // A step that nobody needed the result of may be in the cache all the same.
-    auto record = s.ref.empty() && provenance_->max ? view.record_of(s.keys) : s.ref;
-    if (!record.empty()) records[{s.vertex, s.index}] = std::move(record);
-  }
+build_attestations::sources_by_vertex build_attestations::sources_of(const std::vector<cache_step>& steps) {
+  sources_by_vertex out;
+  for (const auto& s : steps)
+    if (!s.pin.empty() || !s.origin.empty()) out[s.vertex] = &s;
+  return out;
+}
+
+exporters::build_facts build_attestations::facts(const platform& builder) const {
+  exporters::build_facts out;
+  out.invocation_id = invocation_;
+  out.started_ns = created_ns_;
+  out.finished_ns = unix_now_ns();
+  out.builder_platform = format_platform(normalize(builder));
+  out.dockerfile_version = configs::dockerfile_version;
+  out.compatibility_version = compatibility_version_;
+  if (!settings_.environment.empty())
+    out.environment = nlohmann::ordered_json::parse(settings_.environment, nullptr, false);
+  return out;
+}
+
+result<std::optional<exporters::provenance_predicate>> build_attestations::predicate_of(
+    const exporters::provenance_options& options, const attested_part& part, const std::vector<attested_part>& parts,
+    const sources_by_vertex& sources, const build_view& view) const {
+  std::optional<exporters::provenance_predicate> out;
+  const auto* d = part.ref.empty() ? nullptr : view.definition(part.ref);
+  if (!d) return out;
   std::set<std::string> refs;
   std::vector<exporters::listed_platform> platforms;
   for (const auto& p : parts) {
     refs.insert(p.ref);
     platforms.push_back({p.id, p.platform});
   }
-  exporters::build_facts facts;
-  facts.invocation_id = invocation_;
-  facts.started_ns = created_ns_;
-  facts.finished_ns = unix_now_ns();
-  facts.builder_platform = format_platform(normalize(view.builder));
-  facts.dockerfile_version = configs::dockerfile_version;
-  facts.compatibility_version = compatibility_version_;
-  if (!settings_.environment.empty())
-    facts.environment = nlohmann::ordered_json::parse(settings_.environment, nullptr, false);
+  auto provenance = log_.provenance(part.ref, part.id, platforms, refs,
+                                    [&](const std::string& id) { return captured(id, sources); });
+  KILN_TRY(out, exporters::make_predicate(options, provenance, *d, facts(view.builder)));
+  return out;
+}
+
+result<std::vector<std::vector<attestation>>> build_attestations::make(
+    const std::vector<attested_part>& parts, const std::vector<cache_step>& steps, const build_view& view) {
+  std::vector<std::vector<attestation>> out(parts.size());
+  if (!provenance_) return out;
+  auto sources = sources_of(steps);
+  std::map<std::pair<std::string, std::int32_t>, std::string> records;
+  for (const auto& s : steps) {
+    // A step that nobody needed the result of may be in the cache all the same.
+    auto record = s.ref.empty() && provenance_->max ? view.record_of(s.keys) : s.ref;
+    if (!record.empty()) records[{s.vertex, s.index}] = std::move(record);
+  }
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    const auto& part = parts[i];
-    if (part.ref.empty()) continue;
-    const auto* d = view.definition(part.ref);
-    if (!d) continue;
-    auto provenance = log_.provenance(part.ref, part.id, platforms, refs,
-                                      [&](const std::string& id) { return captured(id, sources); });
-    KILN_TRY(auto predicate, exporters::make_predicate(*provenance_, provenance, *d, facts));
+    KILN_TRY(auto predicate, predicate_of(*provenance_, parts[i], parts, sources, view));
+    if (!predicate) continue;
     attestation a;
     a.metadata = {{"reason", "provenance"}, {"inline-only", provenance_->inline_only ? "true" : "false"}};
     a.path = provenance_->filename;
     a.predicate_type = provenance_->predicate_type();
-    a.content = std::move(predicate.text);
-    const auto& vertices = loaded_[part.ref].vertices;
-    for (const auto& [digest, step] : predicate.steps) {
+    a.content = std::move(predicate->text);
+    const auto& vertices = loaded_[parts[i].ref].vertices;
+    for (const auto& [digest, step] : predicate->steps) {
       auto vertex = vertices.find(digest);
       if (vertex == vertices.end()) continue;
       for (auto at = records.lower_bound({vertex->second, 0}); at != records.end() && at->first.first == vertex->second;
@@ -121,6 +138,18 @@ result<std::vector<std::vector<attestation>>> build_attestations::make(
         a.layer_records[step + ":" + std::to_string(at->first.second)] = at->second;
     }
     out[i].push_back(std::move(a));
+  }
+  return out;
+}
+
+result<std::vector<std::string>> build_attestations::describe(const std::vector<attested_part>& parts,
+                                                              const std::vector<cache_step>& steps,
+                                                              const build_view& view) const {
+  std::vector<std::string> out;
+  auto sources = sources_of(steps);
+  for (const auto& part : parts) {
+    KILN_TRY(auto predicate, predicate_of(history_, part, parts, sources, view));
+    out.push_back(predicate ? std::move(predicate->text) : "");
   }
   return out;
 }

@@ -62,6 +62,10 @@ class build_attestations {
   /// The daemon's own attestations, one list a part.
   result<std::vector<std::vector<attestation>>> make(const std::vector<attested_part>& parts,
                                                      const std::vector<cache_step>& steps, const build_view& view);
+  /// What the history keeps of a build, whatever was asked for: whole provenance (SLSA 1), one predicate a part;
+  /// empty where there is nothing to tell of. Source: BuildKit solver/llbsolver/history.go.
+  result<std::vector<std::string>> describe(const std::vector<attested_part>& parts,
+                                            const std::vector<cache_step>& steps, const build_view& view) const;
 
  private:
   struct loaded_ref {
@@ -69,12 +73,20 @@ class build_attestations {
     std::vector<std::string> sources;            // digests of their vertices
     std::map<std::string, std::string> vertices;  // digest in the definition → digest of the vertex
   };
+  using sources_by_vertex = std::map<std::string, const cache_step*>;
+  static sources_by_vertex sources_of(const std::vector<cache_step>& steps);
+  exporters::build_facts facts(const platform& builder) const;
+  /// Of one part; nothing for scratch.
+  result<std::optional<exporters::provenance_predicate>> predicate_of(
+      const exporters::provenance_options& options, const attested_part& part, const std::vector<attested_part>& parts,
+      const sources_by_vertex& sources, const build_view& view) const;
   std::optional<exporters::capture> captured(const std::string& ref,
-                                             const std::map<std::string, const cache_step*>& sources) const;
+                                             const sources_by_vertex& sources) const;
 
   provenance_settings settings_;
   exporters::request_log log_;
   std::optional<exporters::provenance_options> provenance_;
+  exporters::provenance_options history_;
   std::string invocation_;
   std::int64_t created_ns_ = 0;
   int compatibility_version_ = 0;

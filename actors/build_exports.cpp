@@ -64,7 +64,7 @@ void build_state::solved(gw::Result r) {
     auto rest = all->begin() + static_cast<std::ptrdiff_t>(final_.refs.size());
     for (auto& [key, list] : final_.attestations)
       for (auto& [a, id] : list) a.ref = (rest++)->ref;
-    if (cache_exports_.empty() && !attestations_.wants_provenance()) return attest(std::move(values));
+    if (cache_exports_.empty() && !attestations_.wants_provenance() && !recorded_) return attest(std::move(values));
     gather_trail(std::move(values));
   });
 }
@@ -80,8 +80,7 @@ std::vector<attested_part> build_state::attested_parts() const {
   return out;
 }
 
-void build_state::attest(std::vector<vertex_result> values) {
-  auto parts = attested_parts();
+build_attestations::build_view build_state::own_view() const {
   build_attestations::build_view view;
   view.definition = definitions();
   view.record_of = [this](const std::vector<std::string>& keys) -> std::string {
@@ -91,7 +90,12 @@ void build_state::attest(std::vector<vertex_result> values) {
     return {};
   };
   view.builder = platforms_.empty() ? host_platform() : platforms_.front();
-  auto own = attestations_.make(parts, trail_.steps, view);
+  return view;
+}
+
+void build_state::attest(std::vector<vertex_result> values) {
+  auto parts = attested_parts();
+  auto own = attestations_.make(parts, trail_.steps, own_view());
   if (!own.ok()) return end(std::move(own).error());
   for (std::size_t i = 0; i < parts.size(); ++i) {
     auto& ready = final_.ready.emplace_back();

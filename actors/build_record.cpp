@@ -34,39 +34,61 @@ void build_state::end(result<ctl::SolveResponse> outcome, std::source_location w
     if (recorded_) publish(ctl::COMPLETE, outcome, {});
     return deliver();
   }
-  // The log, and what clients may want to know of a failure beyond its text.
-  std::vector<std::pair<std::string, std::string>> documents{
-      {"application/vnd.buildkit.status.v0", log_.encode()}};
-  if (!outcome.ok() && !outcome.error().details.empty()) {
-    google::rpc::Status whole;
-    to_rpc_status(outcome.error(), whole);
-    documents.emplace_back("application/vnd.googeapis.google.rpc.status+proto", whole.SerializeAsString());
-  }
-  using descriptors = std::vector<ctl::Descriptor>;
-  jobs_.run<descriptors>(
+  using documents = std::vector<document>;
+  jobs_.run<documents>(
       self_, *o_.io,
-      [store = o_.store, ref = o_.request.ref(), documents = std::move(documents)]() -> result<descriptors> {
-        descriptors out;
-        for (const auto& [type, bytes] : documents) {
-          KILN_TRY(auto blob, store->blobs().put(bytes));
+      [store = o_.store, ref = o_.request.ref(), all = documents_of(outcome)]() mutable -> result<documents> {
+        for (auto& d : all) {
+          KILN_TRY(auto blob, store->blobs().put(d.bytes));
           // Not a record's blob: the label keeps `prune --all` from taking it.
           KILN_CHECK(store->blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
-          auto& d = out.emplace_back();
-          d.set_media_type(type);
-          d.set_digest(blob.str());
-          d.set_size(static_cast<std::int64_t>(bytes.size()));
+          d.descriptor.set_digest(blob.str());
+          d.descriptor.set_size(static_cast<std::int64_t>(d.bytes.size()));
         }
-        return out;
+        return std::move(all);
       },
-      [this, outcome, deliver](result<descriptors> kept) {
+      [this, outcome, deliver](result<documents> kept) {
         if (!kept.ok()) spdlog::warn("log of build {} not kept: {}", o_.request.ref(), kept.error().message);
-        publish(ctl::COMPLETE, outcome, kept.ok() ? *kept : descriptors{});
+        publish(ctl::COMPLETE, outcome, kept.ok() ? *kept : documents{});
         deliver();
       });
 }
 
+/// The log; what clients may want to know of a failure beyond its text; what a result was made from.
+std::vector<build_state::document> build_state::documents_of(const result<ctl::SolveResponse>& outcome) const {
+  std::vector<document> out;
+  auto add = [&](auto kind, const char* type, std::string bytes) -> document& {
+    auto& d = out.emplace_back();
+    d.kind = kind;
+    d.bytes = std::move(bytes);
+    d.descriptor.set_media_type(type);
+    return d;
+  };
+  add(document::log, "application/vnd.buildkit.status.v0", log_.encode());
+  if (!outcome.ok()) {
+    if (outcome.error().details.empty()) return out;
+    google::rpc::Status whole;
+    to_rpc_status(outcome.error(), whole);
+    add(document::failure, "application/vnd.googeapis.google.rpc.status+proto", whole.SerializeAsString());
+    return out;
+  }
+  auto predicates = attestations_.describe(attested_parts(), trail_.steps, own_view());
+  if (!predicates.ok()) {
+    spdlog::warn("provenance of build {} not kept: {}", o_.request.ref(), predicates.error().message);
+    return out;
+  }
+  for (std::size_t i = 0; i < predicates->size(); ++i) {
+    if ((*predicates)[i].empty()) continue;
+    auto& d = add(document::provenance, "application/vnd.in-toto+json", std::move((*predicates)[i]));
+    d.part = final_.multi ? final_.refs[i].first : "";
+    (*d.descriptor.mutable_annotations())["in-toto.io/predicate-type"] =
+        exporters::provenance_options{}.predicate_type();
+  }
+  return out;
+}
+
 void build_state::publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,
-             const std::vector<ctl::Descriptor>& documents) {
+                          const std::vector<document>& documents) {
   if (!recorded_) return;
   auto history = o_.peers.history();
   if (!history) return;
@@ -101,10 +123,19 @@ void build_state::publish(ctl::BuildHistoryEventType type, const std::optional<r
         (*record.mutable_result()->mutable_results())[n++] = d;
       }
   }
-  if (!documents.empty()) *record.mutable_logs() = documents.front();
-  if (documents.size() > 1) {
-    *record.mutable_externalerror() = documents[1];
-    record.mutable_error()->clear_details();
+  for (const auto& d : documents) {
+    switch (d.kind) {
+      case document::log: *record.mutable_logs() = d.descriptor; break;
+      case document::failure:
+        *record.mutable_externalerror() = d.descriptor;
+        record.mutable_error()->clear_details();
+        break;
+      case document::provenance: {
+        auto& info = final_.multi ? (*record.mutable_results())[d.part] : *record.mutable_result();
+        *info.add_attestations() = d.descriptor;
+        break;
+      }
+    }
   }
   self_->send(history, std::move(event));
 }

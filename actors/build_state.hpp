@@ -176,6 +176,7 @@ class build_state : public bridge_face {
 
   /// The parts of the result as attestations know them.
   std::vector<attested_part> attested_parts() const;
+  build_attestations::build_view own_view() const;
 
   /// Gathers what the frontend and the daemon have to say about each part.
   void attest(std::vector<vertex_result> values);
@@ -205,8 +206,16 @@ class build_state : public bridge_face {
 
   /// The build is over, well or badly: stops what still runs, tells watchers, keeps the record.
   void end(result<ctl::SolveResponse> outcome, std::source_location where = std::source_location::current());
+  /// What the history keeps beside the record: a blob, and what to name it in the record.
+  struct document {
+    enum { log, failure, provenance } kind = log;
+    std::string part;  // platform id, of provenance; empty when single
+    std::string bytes;
+    ctl::Descriptor descriptor;
+  };
+  std::vector<document> documents_of(const result<ctl::SolveResponse>& outcome) const;
   void publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,
-               const std::vector<ctl::Descriptor>& documents);
+               const std::vector<document>& documents);
 
   // Progress of the build's own work.
   std::string task_digest(const std::string& name) const;

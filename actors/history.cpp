@@ -20,6 +20,16 @@ namespace {
 
 constexpr const char* bucket = "history";
 
+/// What is kept for a record and goes with it.
+std::set<std::string> blobs_of(const ctl::BuildHistoryRecord& record) {
+  std::set<std::string> out{record.logs().digest(), record.externalerror().digest()};
+  for (const auto& a : record.result().attestations()) out.insert(a.digest());
+  for (const auto& [part, info] : record.results())
+    for (const auto& a : info.attestations()) out.insert(a.digest());
+  out.erase("");
+  return out;
+}
+
 std::int64_t ns_of(const google::protobuf::Timestamp& t) { return t.seconds() * 1'000'000'000 + t.nanos(); }
 
 struct listening {
@@ -178,13 +188,9 @@ struct history_state {
     if (found == finished.end()) return then({});
     auto record = std::move(found->second);
     finished.erase(found);
-    std::vector<std::string> blobs;
-    for (const auto& blob : {record.logs().digest(), record.externalerror().digest()}) {
-      bool shared = std::any_of(finished.begin(), finished.end(), [&](const auto& other) {
-        return other.second.logs().digest() == blob || other.second.externalerror().digest() == blob;
-      });
-      if (!blob.empty() && !shared) blobs.push_back(blob);
-    }
+    auto blobs = blobs_of(record);
+    for (const auto& [other, its] : finished)
+      for (const auto& shared : blobs_of(its)) blobs.erase(shared);
     write(
         [store = o.store, ref, blobs = std::move(blobs)]() -> status {
           KILN_CHECK(store->erase_value(bucket, ref));

@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include <caf/all.hpp>
+#include <nlohmann/json.hpp>
 
 #include "actors/build_graph.hpp"
 #include "actors/builds.hpp"
@@ -478,6 +479,23 @@ TEST_CASE_METHOD(node, "the history keeps finished builds and replays them after
   self->send(peers.builds(), watch_atom::value, record.ref(), watcher);
   self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no replay"); });
   CHECK(w->logs().find("kept") != std::string::npos);
+
+  // What it was made from, though nobody asked for an attestation; it goes with the record.
+  REQUIRE(record.result().attestations_size() == 1);
+  const auto& provenance = record.result().attestations(0);
+  CHECK(provenance.annotations().at("in-toto.io/predicate-type") == "https://slsa.dev/provenance/v1");
+  auto blob = digest::trusted(provenance.digest());
+  auto text = refs->blobs().read_all(blob, 1 << 20);
+  REQUIRE(text.ok());
+  auto predicate = nlohmann::json::parse(*text);
+  CHECK(predicate["buildDefinition"]["internalParameters"].contains("buildConfig"));
+  CHECK(predicate["runDetails"]["metadata"]["invocationId"].is_string());
+  ctl::UpdateBuildHistoryRequest forget;
+  forget.set_ref(record.ref());
+  forget.set_delete_(true);
+  self->request(peers.history(), std::chrono::seconds(20), forget)
+      .receive([](ctl::UpdateBuildHistoryResponse&) {}, [](caf::error& e) { FAIL(from_caf(e).message); });
+  CHECK(!refs->blobs().has(blob));
 }
 
 TEST_CASE_METHOD(node, "pruned results are built again") {
