@@ -128,8 +128,8 @@ void vertex_state::load_imported(int index, candidate next, std::vector<candidat
       .then(
           [this, index, created = next.result.created_at_ns, matches](run_reply& reply) mutable {
             auto ref = reply.outputs.empty() ? std::string() : reply.outputs.front();
-            keep_imported(index, ref, created, matches);
-            loaded(index, ref, std::move(matches));
+            keep_imported(index, ref, created, matches,
+                          [this, index, ref, matches] { loaded(index, ref, matches); });
           },
           [this, index, others, matches](caf::error& e) mutable {
             spdlog::warn("imported cache of {} not usable: {}", o_.spec.name, from_caf(e).message);
@@ -138,7 +138,7 @@ void vertex_state::load_imported(int index, candidate next, std::vector<candidat
 }
 
 void vertex_state::keep_imported(int index, const std::string& ref, std::int64_t created,
-                                 const std::vector<std::string>& keys) {
+                                 const std::vector<std::string>& keys, std::function<void()> then) {
   auto& search = search_of(index, outputs_[index]);
   store::cache_keys::batch batch;
   for (const auto& key : keys) {
@@ -146,7 +146,7 @@ void vertex_state::keep_imported(int index, const std::string& ref, std::int64_t
     if (!is_root()) append_links(batch, search.links_to(key));
     batch.results.push_back({key, {ref.empty() ? scratch_result : ref, created}});
   }
-  save(std::move(batch));
+  save(std::move(batch), std::move(then));
 }
 
 void vertex_state::loaded(int index, const std::string& ref, std::vector<std::string> matches) {

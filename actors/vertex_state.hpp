@@ -119,9 +119,9 @@ class vertex_state {
   void load_next(int index, std::vector<candidate> candidates, std::vector<std::string> matches);
   void load_imported(int index, candidate next, std::vector<candidate> others,
                      std::vector<std::string> matches);
-  /// What an import gave is known here from now on.
+  /// What an import gave is known here from now on; `then` runs once it is, for exports of the cache look there.
   void keep_imported(int index, const std::string& ref, std::int64_t created,
-                     const std::vector<std::string>& keys);
+                     const std::vector<std::string>& keys, std::function<void()> then);
   void loaded(int index, const std::string& ref, std::vector<std::string> matches);
   /// Whoever uses this output could not get it: it is not to be had any more.
   void lose(int index, const std::string& ref);

@@ -1,7 +1,6 @@
 #include "exporters/cache/collect.hpp"
 
 #include <algorithm>
-#include <chrono>
 #include <set>
 #include <unordered_map>
 
@@ -19,10 +18,10 @@ namespace {
 
 namespace rc = solver::remote_cache;
 
-/// A step's result with the time it was made at.
+/// A step's result with the time it was made at; without one, its top layer's counts.
 struct found_result {
   store::ref ref;
-  std::int64_t created_at_ns = 0;
+  std::int64_t created_at_ns = no_time;
 };
 
 class collector {
@@ -122,7 +121,7 @@ class collector {
   void take(std::size_t s, const found_result& found, std::vector<exported_layer> layers) {
     if (layers.empty()) return;
     rc::layer_chain chain;
-    chain.created_at_ns = found.created_at_ns;
+    chain.created_at_ns = found.created_at_ns == no_time ? layers.back().created_at_ns : found.created_at_ns;
     for (auto& l : layers) {
       descriptor d = l.blob.blob;
       d.platform.reset();
@@ -156,7 +155,7 @@ class collector {
     });
     if (!s.ref.empty() && (candidates.empty() || candidates.front().id != s.ref)) {
       auto own = store_.get(s.ref);
-      if (own.ok()) return std::optional(found_result{*std::move(own), unix_now_ns()});
+      if (own.ok()) return std::optional(found_result{*std::move(own)});
     }
     for (const auto& c : candidates) {
       KILN_CHECK(job_.check());
@@ -167,12 +166,6 @@ class collector {
                       ref.error().message);
     }
     return std::optional<found_result>();
-  }
-
-  static std::int64_t unix_now_ns() {
-    return std::chrono::duration_cast<std::chrono::nanoseconds>(
-               std::chrono::system_clock::now().time_since_epoch())
-        .count();
   }
 
   // Which keys lead there.

@@ -66,3 +66,22 @@ done
 wait "$b1" && wait "$b2" && wait "$b3" || fail "a concurrent build failed: $(cat "$scratch"/both?.log)"
 check_same "runs of the shared step" "$(cat "$scratch/both1/runs")" x
 cmp -s "$scratch/both1/runs" "$scratch/both2/runs" || fail "the concurrent builds differ"
+
+say "what an inline cache brings back makes the same image again, to the byte"
+cat >"$scratch/twice/Dockerfile" <<'DOCKER'
+FROM busybox AS made
+RUN cat /proc/sys/kernel/random/uuid > /unique
+FROM scratch
+COPY --from=made /unique /
+DOCKER
+inline() {  # inline TAG [FLAGS…]: builds, pushes, forgets everything; the image's digest in $digest
+  local tag=$1; shift
+  must_build "$scratch/twice" --export-cache type=inline \
+    --output type=image,name="$registry/inline:$tag",push=true,registry.insecure=true "$@"
+  digest=$(skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker://$registry/inline:$tag")
+  kilnctl prune --all >/dev/null
+}
+inline first
+first=$digest
+inline second --import-cache "type=registry,registry.insecure=true,ref=$registry/inline:first"
+check_same "digest" "$digest" "$first"
