@@ -42,6 +42,15 @@ TEST_CASE("the cache key says how the commit is checked out") {
             ->cache_key(sha, "refs/heads/x") == sha + ".git#refs/heads/x:sub(skip-submodules)(mtime=commit)");
 }
 
+TEST_CASE("a signature that is to be checked needs keys") {
+  CHECK_FALSE(parse("git://h/r", {{"git.sig.rejectexpired", "true"}}).ok());
+  auto r = parse("git://h/r", {{"git.sig.pubkey", "k"}, {"git.sig.requiresignedtag", "true"}});
+  REQUIRE(r.ok());
+  CHECK(r->signature->keys == "k");
+  CHECK(r->signature->require_signed_tag);
+  CHECK_FALSE(parse("git://h/r")->signature);
+}
+
 TEST_CASE("passwords do not get into messages") {
   CHECK(redact_credentials("https://user:secret@host/x") == "https://user:xxxxx@host/x");
   CHECK(redact_credentials("https://host/x") == "https://host/x");

@@ -13,6 +13,7 @@
 #include "secrets.pb.h"
 #include "workers/sources/git_command.hpp"
 #include "workers/sources/git_reference.hpp"
+#include "workers/sources/signatures.hpp"
 
 namespace kiln::workers {
 
@@ -108,6 +109,8 @@ class git_source final : public source_handler {
   result<solver::cache_map> cache_map(const op_request& request, int, const job_context& job) override {
     KILN_TRY(auto r, parse_git_source(request.op.source()));
     KILN_TRY(auto info, resolve(r, job));
+    gw::ResolveSourceGitResponse objects;
+    if (r.signature) KILN_CHECK(look_at_objects(r, info, objects, job));
     remember(request.vertex, info);
     auto map = solver::source_cache_map(key_of(r, info));
     map.origin = r.remote + (r.ref.empty() ? "" : "#" + r.ref);
@@ -143,11 +146,10 @@ class git_source final : public source_handler {
     gw::ResolveSourceMetaResponse response;
     *response.mutable_source() = request.source();
     auto& out = *response.mutable_git();
-    if (request.git().returnobject()) {
-      KILN_CHECK(with_repository(r, job, [&](git_command& git) -> result<int> {
-                   KILN_CHECK(fetch(git, r, info, job));
-                   return read_objects(git, info, out, job);
-                 }));
+    if (request.git().returnobject() || r.signature) KILN_CHECK(look_at_objects(r, info, out, job));
+    if (!request.git().returnobject()) {
+      out.clear_tagobject();
+      out.clear_commitobject();
     }
     out.set_ref(info.ref);
     out.set_checksum(info.sha);
@@ -390,6 +392,32 @@ class git_source final : public source_handler {
   status point(git_command& git, const commit_info& info, const job_context& job) {
     auto updated = git.run({"update-ref", "--no-deref", local_ref(info), info.sha}, job.stop);
     return updated.ok() ? status{} : status{std::move(updated).error()};
+  }
+
+  /// Fetches what `info` names and reads the objects; checks the signature that is asked for.
+  status look_at_objects(const git_reference& r, commit_info& info, gw::ResolveSourceGitResponse& out,
+                         const job_context& job) {
+    auto read = with_repository(r, job, [&](git_command& git) -> result<int> {
+      KILN_CHECK(fetch(git, r, info, job));
+      return read_objects(git, info, out, job);
+    });
+    if (!read.ok()) return std::move(read).error();
+    return r.signature ? check_signature(*r.signature, out, job) : status{};
+  }
+
+  status check_signature(const wanted_signature& wanted, const gw::ResolveSourceGitResponse& objects,
+                         const job_context& job) {
+    auto check = [&](const std::string& object) -> status {
+      KILN_TRY(auto scratch, refs_.temporary_directory("signature"));
+      return verify_git_object(object, {wanted.keys, wanted.reject_expired_keys}, scratch, job.stop);
+    };
+    if (!wanted.ignore_signed_tag && !objects.tagobject().empty()) {
+      auto tag = check(objects.tagobject());
+      if (tag.ok() || wanted.require_signed_tag) return tag;
+    }
+    if (wanted.require_signed_tag)
+      return make_error(errc::permission_denied, "signed tag required but no signed tag found");
+    return check(objects.commitobject());
   }
 
   static result<int> read_objects(git_command& git, commit_info& info, gw::ResolveSourceGitResponse& out,

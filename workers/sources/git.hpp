@@ -1,5 +1,5 @@
 // The git:// source: a commit checked out by git's own program, through one bare repository per remote that
-// is kept between builds. Bundles and signatures are not supported yet (parse_git_source says so).
+// is kept between builds. Bundles are not supported yet (parse_git_source says so).
 #pragma once
 
 #include <memory>

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "messages/result.hpp"
+#include "workers/sources/program.hpp"
 
 namespace kiln::workers {
 
@@ -22,12 +22,7 @@ class git_command {
   result<std::string> run(std::vector<std::string> arguments, std::stop_token stop) const;
 
  private:
-  struct outcome {
-    int exit_code = 0;
-    std::string out;
-    std::string err;
-  };
-  result<outcome> run_once(const std::vector<std::string>& arguments, std::stop_token stop) const;
+  result<program_outcome> run_once(const std::vector<std::string>& arguments, std::stop_token stop) const;
 };
 
 }  // namespace kiln::workers

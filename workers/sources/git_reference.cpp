@@ -77,7 +77,13 @@ status apply_attribute(git_reference& r, const std::string& key, const std::stri
     if (value != "commit" && value != "checkout" && !value.empty())
       return invalid("invalid git.mtime \"" + value + "\": expected checkout or commit");
     r.commit_mtime = value == "commit";
-  } else if (key.starts_with("git.sig.") || key == "git.bundle" || key == "git.checkoutbundle") {
+  } else if (key.starts_with("git.sig.")) {
+    if (!r.signature) r.signature.emplace();
+    if (key == "git.sig.pubkey") r.signature->keys = value;
+    else if (key == "git.sig.rejectexpired") r.signature->reject_expired_keys = value == "true";
+    else if (key == "git.sig.requiresignedtag") r.signature->require_signed_tag = value == "true";
+    else if (key == "git.sig.ignoresignedtag") r.signature->ignore_signed_tag = value == "true";
+  } else if (key == "git.bundle" || key == "git.checkoutbundle") {
     return make_error(errc::unimplemented, "git source attribute " + key + " is not supported yet");
   }
   return {};
@@ -135,6 +141,8 @@ result<git_reference> parse_git_source(const pb::SourceOp& op) {
   if (r.remote[0] == '-') return invalid("invalid git remote \"" + r.remote + "\"");
   if (!r.checksum.empty() && !is_hex(r.checksum))
     return invalid("invalid checksum " + r.checksum + " for Git URL, expected hex commit hash");
+  if (r.signature && r.signature->keys.empty())
+    return invalid("git signature verification needs git.sig.pubkey");
   if (r.fetch_by_commit && !is_commit_sha(r.ref)) {
     if (r.checksum.empty()) return invalid("fetch-by-commit requires a checksum or a commit SHA ref");
     if (!is_commit_sha(r.checksum))

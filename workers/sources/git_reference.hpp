@@ -2,6 +2,7 @@
 // Source: BuildKit source/git/{identifier,source}.go, util/gitutil/git_url.go; features.md D5.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -9,6 +10,14 @@
 #include "ops.pb.h"
 
 namespace kiln::workers {
+
+/// That the annotated tag, or else the commit, be signed with one of the keys.
+struct wanted_signature {
+  std::string keys;
+  bool reject_expired_keys = false;
+  bool require_signed_tag = false;  // a signed commit will not do
+  bool ignore_signed_tag = false;   // only the commit counts
+};
 
 struct git_reference {
   std::string remote;  // URL for git's own program
@@ -23,6 +32,7 @@ struct git_reference {
   bool skip_submodules = false;
   bool fetch_by_commit = false;
   bool commit_mtime = false;  // files get the commit's time
+  std::optional<wanted_signature> signature;
 
   /// What names the content besides the commit: suffixes of the cache key.
   std::string cache_key(std::string_view sha, std::string_view used_ref) const;

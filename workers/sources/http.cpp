@@ -18,6 +18,7 @@
 #include "secrets.pb.h"
 #include "upload.pb.h"
 #include "workers/sources/resolved_memory.hpp"
+#include "workers/sources/signatures.hpp"
 #include "workers/sources/single_file.hpp"
 
 namespace kiln::workers {
@@ -35,6 +36,8 @@ struct wanted_file {
   kiln::digest checksum;
   std::string auth_secret;
   std::vector<std::pair<std::string, std::string>> headers;  // canonical name, value; sorted
+  std::string signature;                                     // armored; empty: none is asked for
+  std::string signer_keys;
 
   ordered_json header_json() const {
     ordered_json out = ordered_json::array();
@@ -56,7 +59,6 @@ result<wanted_file> parse_source(const pb::SourceOp& source) {
   if (!out.url.starts_with("http://") && !out.url.starts_with("https://"))
     return make_error(errc::invalid_argument, "source \"" + out.url + "\" is no http source");
   KILN_TRY(out.look, parse_file_attributes(source));
-  bool key = false, signature = false;
   for (const auto& [name, value] : source.attrs()) {
     if (name == "http.checksum") {
       KILN_TRY(out.checksum, digest::parse(value));
@@ -67,19 +69,18 @@ result<wanted_file> parse_source(const pb::SourceOp& source) {
     } else if (name == "http.header.user-agent") {
       out.headers.emplace_back("User-Agent", value);
     } else if (name == "http.sig.pubkey") {
-      key = !value.empty();
+      out.signer_keys = value;
     } else if (name == "http.sig.signature") {
-      signature = !value.empty();
+      out.signature = value;
     }
   }
   std::sort(out.headers.begin(), out.headers.end());
   for (const auto& [name, value] : out.headers)
     if (value.find_first_of("\r\n") != value.npos)
       return make_error(errc::invalid_argument, "invalid value of http header " + name);
-  if (key != signature)
+  if (out.signer_keys.empty() != out.signature.empty())
     return make_error(errc::invalid_argument,
                       "http signature verification requires both pubkey and signature");
-  if (key) return make_error(errc::unimplemented, "http signature verification is not supported");
   return out;
 }
 
@@ -136,6 +137,7 @@ class http_source : public source_handler {
   result<solver::cache_map> cache_map(const op_request& request, int index, const job_context& job) override {
     KILN_TRY(wanted_file w, parse_source(request.op.source()));
     KILN_TRY(download d, resolve(request.vertex, w, index == 0, job));
+    KILN_CHECK(check_signature(w, d, job));
     auto map = solver::source_cache_map(cache_key(w, d));
     map.origin = w.url;
     map.pin = d.checksum.str();
@@ -159,6 +161,7 @@ class http_source : public source_handler {
       return make_error(errc::invalid_argument, "http checksum request suffix exceeds max size " +
                                                     std::to_string(configs::max_checksum_suffix));
     KILN_TRY(download d, resolve("", w, true, job));
+    KILN_CHECK(check_signature(w, d, job));
     gw::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();
     out.mutable_http()->set_checksum(d.checksum.str());
@@ -202,6 +205,22 @@ class http_source : public source_handler {
                                                        fresh.checksum.str() +
                                                        " (expected: " + d.checksum.str() + ")");
     return store_.get(fresh.ref);
+  }
+
+  /// The mount of a download; the file is at its path by its name.
+  result<store::mounted> mount(const store::ref& r, const job_context& job) {
+    KILN_TRY(auto specs, store_.mounts(r, job));
+    return store::mounted::make(store_, specs);
+  }
+
+  status check_signature(const wanted_file& w, const download& d, const job_context& job) {
+    if (w.signature.empty()) return {};
+    KILN_TRY(store::ref r, content(w, d, job));
+    KILN_TRY(auto mounted, mount(r, job));
+    KILN_TRY(auto scratch, store_.temporary_directory("signature"));
+    auto checked = verify_pgp(mounted.path() / d.filename, w.signature, {w.signer_keys}, scratch, job.stop);
+    if (!checked) return std::move(checked).error().with_context("failed to verify pgp signature");
+    return {};
   }
 
   std::vector<download> remembered(const wanted_file& w) {
@@ -435,9 +454,8 @@ class http_source : public source_handler {
         return make_error(errc::invalid_argument,
                           "unsupported checksum algorithm " + std::to_string(question.algo()));
     }
-    KILN_TRY(auto specs, store_.mounts(r, job));
-    KILN_TRY(auto mount, store::mounted::make(store_, specs));
-    std::ifstream in(mount.path() / name, std::ios::binary);
+    KILN_TRY(auto mounted, mount(r, job));
+    std::ifstream in(mounted.path() / name, std::ios::binary);
     if (!in) return make_error(errc::internal, "failed to open http source payload " + name);
     std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
     EVP_DigestInit_ex(context.get(), algorithm, nullptr);

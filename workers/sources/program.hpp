@@ -1,0 +1,29 @@
+// Runs a helper program (git, gpg, ssh-keygen) to its end. Blocking.
+#pragma once
+
+#include <stop_token>
+#include <string>
+#include <vector>
+
+#include "messages/result.hpp"
+
+namespace kiln::workers {
+
+struct program_call {
+  std::vector<std::string> argv;         // the first is looked for on PATH
+  std::vector<std::string> environment;  // "NAME=value"; nothing is inherited
+  std::string directory = "/";
+  std::string input = "/dev/null";  // a file's path
+};
+
+struct program_outcome {
+  int exit_code = 0;  // 128 + the signal's number of one that was killed
+  std::string out;    // each at most 64 MiB; the rest is dropped
+  std::string err;
+};
+
+/// Kills the program, and what it started, when asked to stop. Errors: failed_precondition if the program is
+/// not installed; unavailable if it cannot be started.
+result<program_outcome> run_program(program_call call, std::stop_token stop);
+
+}  // namespace kiln::workers
