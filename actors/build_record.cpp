@@ -3,6 +3,7 @@
 
 #include "actors/build_state.hpp"
 #include "actors/failure_stack.hpp"
+#include "actors/history.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"
 
@@ -40,8 +41,7 @@ void build_state::end(result<ctl::SolveResponse> outcome, std::source_location w
       [store = o_.store, ref = o_.request.ref(), all = documents_of(outcome)]() mutable -> result<documents> {
         for (auto& d : all) {
           KILN_TRY(auto blob, store->blobs().put(d.bytes));
-          // Not a record's blob: the label keeps `prune --all` from taking it.
-          KILN_CHECK(store->blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
+          KILN_CHECK(store->blobs().set_labels(blob, {{history_blob_label, ref}}));
           d.descriptor.set_digest(blob.str());
           d.descriptor.set_size(static_cast<std::int64_t>(d.bytes.size()));
         }

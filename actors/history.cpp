@@ -10,6 +10,7 @@
 
 #include "actors/build_log.hpp"
 #include "actors/history_filter.hpp"
+#include "actors/history_trace.hpp"
 #include "actors/progress.hpp"
 #include "rpc_status.pb.h"
 #include "store/ref_store.hpp"
@@ -22,7 +23,7 @@ constexpr const char* bucket = "history";
 
 /// What is kept for a record and goes with it.
 std::set<std::string> blobs_of(const ctl::BuildHistoryRecord& record) {
-  std::set<std::string> out{record.logs().digest(), record.externalerror().digest()};
+  std::set<std::string> out{record.logs().digest(), record.externalerror().digest(), record.trace().digest()};
   for (const auto& a : record.result().attestations()) out.insert(a.digest());
   for (const auto& [part, info] : record.results())
     for (const auto& a : info.attestations()) out.insert(a.digest());
@@ -172,15 +173,46 @@ struct history_state {
     if (request.delete_()) {
       remove(request.ref(), then);
     } else if (request.finalize()) {
-      then({});  // traces are not kept: nothing to wait for
+      finalize(found->second, then);
     } else {
-      auto& record = found->second;
-      record.set_pinned(request.pinned());
-      record.set_generation(record.generation() + 1);
-      publish(event_of(ctl::COMPLETE, record));
-      save(record, then);
+      found->second.set_pinned(request.pinned());
+      changed(found->second, then);
     }
     return promise;
+  }
+
+  void changed(ctl::BuildHistoryRecord& record, std::function<void(status)> then) {
+    record.set_generation(record.generation() + 1);
+    publish(event_of(ctl::COMPLETE, record));
+    save(record, std::move(then));
+  }
+
+  /// Makes the trace, which few ask for, of the log that is kept anyway.
+  void finalize(const ctl::BuildHistoryRecord& record, std::function<void(status)> then) {
+    auto log = digest::parse(record.logs().digest());
+    if (record.has_trace() || !log.ok()) return then({});
+    jobs.run<ctl::Descriptor>(
+        self, *o.io,
+        [store = o.store, record, log = *log]() -> result<ctl::Descriptor> {
+          KILN_TRY(auto bytes, store->blobs().read_all(log, configs::solving::history_log_bytes_max));
+          auto text = trace_of(record, build_log::decode(bytes));
+          KILN_TRY(auto blob, store->blobs().put(text));
+          KILN_CHECK(store->blobs().set_labels(blob, {{history_blob_label, record.ref()}}));
+          ctl::Descriptor out;
+          out.set_media_type(trace_media_type);
+          out.set_digest(blob.str());
+          out.set_size(static_cast<std::int64_t>(text.size()));
+          return out;
+        },
+        [this, ref = record.ref(), then](result<ctl::Descriptor> trace) {
+          if (!trace.ok()) return then(std::move(trace).error().with_context("trace of build " + ref));
+          auto found = finished.find(ref);
+          if (found == finished.end())  // deleted meanwhile
+            return write([store = o.store, blob = digest::trusted(trace->digest())] { return store->blobs().remove(blob); },
+                         then);
+          *found->second.mutable_trace() = *std::move(trace);
+          changed(found->second, then);
+        });
   }
 
   void remove(const std::string& ref, std::function<void(status)> then) {

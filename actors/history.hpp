@@ -18,6 +18,9 @@ class ref_store;
 
 namespace kiln::actors {
 
+/// Label of the blobs that records name: keeps `prune --all` from taking them. Its value is a build's ref.
+inline constexpr const char* history_blob_label = "kiln.keep.history";
+
 struct history_options {
   store::ref_store* store = nullptr;
   std::shared_ptr<job_pool> io;
