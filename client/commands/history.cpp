@@ -85,21 +85,35 @@ std::string monitor_text(const control::BuildHistoryEvent& e) {
   return out;
 }
 
-status show_trace(const daemon_connection& connection, const std::string& ref, interrupt_handler& interrupts) {
-  auto stub = control::Control::NewStub(connection.channel);
+result<control::BuildHistoryRecord> find_record(control::Control::Stub& stub, const std::string& ref,
+                                                interrupt_handler& interrupts) {
   control::BuildHistoryRequest request;
   request.set_ref(ref);
   request.set_earlyexit(true);
   std::optional<control::BuildHistoryRecord> record;
   KILN_CHECK(read_stream<control::BuildHistoryEvent>(
-      interrupts, "failed to list history", [&](auto& c) { return stub->ListenBuildHistory(&c, request); },
+      interrupts, "failed to list history", [&](auto& c) { return stub.ListenBuildHistory(&c, request); },
       [&](const control::BuildHistoryEvent& e) -> status {
         if (!record && e.has_record()) record = e.record();
         return {};
       }));
   if (!record) return make_error(errc::not_found, fmt::format("ref {} not found", ref));
-  if (!record->has_trace()) return make_error(errc::not_found, fmt::format("ref {} does not have trace", ref));
-  return copy_blob(connection.channel, record->trace().digest(), interrupts);
+  return *std::move(record);
+}
+
+status show_trace(const daemon_connection& connection, const std::string& ref, interrupt_handler& interrupts) {
+  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto record, find_record(*stub, ref, interrupts));
+  if (!record.has_trace()) {
+    // Daemons may wait until somebody wants it.
+    control::UpdateBuildHistoryRequest finalize;
+    finalize.set_ref(ref);
+    finalize.set_finalize(true);
+    KILN_CHECK(update_history(*stub, finalize, interrupts));
+    KILN_TRY(record, find_record(*stub, ref, interrupts));
+  }
+  if (!record.has_trace()) return make_error(errc::not_found, fmt::format("ref {} does not have trace", ref));
+  return copy_blob(connection.channel, record.trace().digest(), interrupts);
 }
 
 }  // namespace
