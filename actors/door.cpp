@@ -64,7 +64,7 @@ class door_state {
     return std::nullopt;
   }
 
-  /// Notes the present sender; false when there are too many.
+  /// Notes the present sender as one who may have something here; false when there are too many.
   bool let_in() {
     auto sender = self_->current_sender();
     if (!sender) return true;
@@ -80,12 +80,14 @@ class door_state {
   caf::result<Reply> pass(Args&&... args) {
     auto worker = o_.worker();
     if (!worker) return peer_down("the worker of node");
-    if (!let_in())
+    // Who prunes has nothing here afterwards.
+    constexpr bool leaves_nothing = (std::is_same_v<std::decay_t<Args>, prune_caches> || ...);
+    if (!leaves_nothing && !let_in())
       return to_caf(make_error(errc::resource_exhausted, "too many requesters at node " + o_.node));
     return self_->delegate(worker, std::forward<Args>(args)...);
   }
 
-  /// What has no answer.
+  /// What has no answer, and leaves nothing here that belonged to its sender.
   void take(release_atom a, const std::string& id) { tell(a, id); }
 
   void take(remember_atom a, const cache_facts& facts) {
@@ -105,8 +107,7 @@ class door_state {
 
   template <class... Args>
   void tell(Args&&... args) {
-    auto worker = o_.worker();
-    if (worker && let_in()) self_->delegate(worker, std::forward<Args>(args)...);
+    if (auto worker = o_.worker()) self_->delegate(worker, std::forward<Args>(args)...);
   }
 
   door_impl::pointer self_;

@@ -3,8 +3,11 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 
 #include <fmt/format.h>
@@ -25,6 +28,8 @@ namespace kiln::client {
 namespace {
 
 namespace fs = std::filesystem;
+
+constexpr std::chrono::milliseconds drain_poll{250};
 
 go_value node_value(const v1::Node& n) {
   return go_value::object{{{"name", n.name()},
@@ -98,6 +103,28 @@ result<wanted_node> parse_node(const std::string& text) {
   return out;
 }
 
+result<v1::NodesResponse> list_nodes(v1::Cluster::Stub& stub, interrupt_handler& interrupts) {
+  v1::NodesResponse out;
+  KILN_CHECK(unary_call(interrupts, "failed to list nodes", [&](auto& c) { return stub.Nodes(&c, {}, &out); }));
+  return out;
+}
+
+/// A node says of itself that it is drained; to the others it is gone.
+bool has_left(const v1::NodesResponse& nodes, const std::string& name) {
+  for (const auto& n : nodes.nodes())
+    if (n.name() == name) return n.state() == "self" ? n.reason() == "drained" : n.state() == "down";
+  return true;
+}
+
+/// False when interrupted.
+bool pause(std::chrono::milliseconds time, const interrupt_handler& interrupts) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  never.wait_for(lock, interrupts.token(), time, [] { return false; });
+  return !interrupts.token().stop_requested();
+}
+
 }  // namespace
 
 status run_cluster(const global_flags& global, const cluster_flags& flags, interrupt_handler& interrupts) {
@@ -107,8 +134,7 @@ status run_cluster(const global_flags& global, const cluster_flags& flags, inter
   }
   KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
   auto stub = v1::Cluster::NewStub(connection.channel);
-  v1::NodesResponse response;
-  KILN_CHECK(unary_call(interrupts, "failed to list nodes", [&](auto& c) { return stub->Nodes(&c, {}, &response); }));
+  KILN_TRY(auto response, list_nodes(*stub, interrupts));
   if (format) {
     go_value::array list;
     for (const auto& n : response.nodes()) list.push_back(node_value(n));
@@ -127,7 +153,13 @@ status run_cluster_drain(const global_flags& global, const cluster_drain_flags& 
   v1::DrainRequest request;
   request.set_name(flags.node);
   v1::DrainResponse response;
-  return unary_call(interrupts, "failed to drain", [&](auto& c) { return stub->Drain(&c, request, &response); });
+  KILN_CHECK(unary_call(interrupts, "failed to drain", [&](auto& c) { return stub->Drain(&c, request, &response); }));
+  while (flags.wait) {
+    KILN_TRY(auto nodes, list_nodes(*stub, interrupts));
+    if (has_left(nodes, flags.node)) break;
+    if (!pause(drain_poll, interrupts)) return make_error(errc::cancelled, "interrupted; the node still drains");
+  }
+  return {};
 }
 
 status run_cluster_certs(const cluster_certs_flags& flags) {

@@ -327,6 +327,7 @@ result<command_line> parse_command_line(const std::string& program, const std::v
   add_format(cluster, cluster_list.format);
   c = cluster->add_subcommand("drain", "let a node take no new work, finish what it has, and leave");
   c->add_option("node", cluster_drain.node, "name of the node")->required();
+  c->add_flag("--wait", cluster_drain.wait, "return when the node has left, not at once");
   c = cluster->add_subcommand("certs", "make a CA, if there is none, and a certificate for each node. This command does not require the daemon to be running.");
   c->add_option("directory", cluster_certs.directory, "where to: ca.pem, ca.key, and NODE.pem, NODE.key for each node")->required();
   c->add_option("nodes", cluster_certs.nodes, "names of nodes, each with the hosts it is reached by if these are others: name=host,host")->required();

@@ -133,6 +133,7 @@ struct cluster_flags {
 };
 struct cluster_drain_flags {
   std::string node;
+  bool wait = false;  // until it has left
 };
 struct cluster_certs_flags {
   std::string directory;

@@ -377,6 +377,10 @@ TEST_CASE("a drained node takes no new work, keeps what it has, and leaves when 
   auto client = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](bool) {}}; });
   b.script->refs.insert("kept");
   caf::send_as(client, door, pin_atom::value, std::string("kept"));
+  // Who only passes on what it knows has nothing here, and is not waited for.
+  auto gossip = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](bool) {}}; });
+  caf::send_as(gossip, door, remember_atom::value, cache_facts{});
+  caf::send_as(gossip, door, prune_caches{});
   f.sched.run();
 
   CHECK(f.ask<bool>(a.actor, drain_atom::value, std::string("b")).ok());
@@ -401,6 +405,7 @@ TEST_CASE("a drained node takes no new work, keeps what it has, and leaves when 
   f.pass(20s);
   CHECK(f.states("a") == "b down");
   CHECK_FALSE(f.ask<bool>(a.actor, drain_atom::value, std::string("nobody")).ok());
+  caf::anon_send_exit(gossip, caf::exit_reason::user_shutdown);
   caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
 }
 
