@@ -76,13 +76,15 @@ peers_of() { ctl "$1" cluster 2>/dev/null | awk '$2 == "up"' | wc -l; }
 sees() { [ "$(peers_of "$1")" = "$2" ]; }
 wait_mesh() { local n; for n in "${nodes[@]}"; do wait_for "${1:-20}" sees "$n" $((${#nodes[@]} - 1)) || fail "node $n sees $(peers_of "$n") others: $(ctl "$n" cluster)"; done; }
 
-stop_node() { kill -CONT "${node_pid[$1]}" 2>/dev/null; stop_pid "${node_pid[$1]}" "${2:-30}" || true; wait "${node_pid[$1]}" 2>/dev/null || true; unset "node_pid[$1]"; }
+stop_node() { kill -CONT "${node_pid[$1]}" 2>/dev/null; stop_pid "${node_pid[$1]}" "${2:-30}" || fail "node $1 did not stop in time"; wait "${node_pid[$1]}" 2>/dev/null || true; unset "node_pid[$1]"; }
 kill_node() { kill -KILL "${node_pid[$1]}"; wait "${node_pid[$1]}" 2>/dev/null || true; unset "node_pid[$1]"; }
 
 faults_exit() {
   local status=$? n pid
   for n in "${!node_pid[@]}"; do kill -CONT "${node_pid[$n]}" 2>/dev/null || true; kill -TERM "${node_pid[$n]}" 2>/dev/null || true; done
-  for n in "${!node_pid[@]}"; do stop_pid "${node_pid[$n]}" 20 || true; done
+  for n in "${!node_pid[@]}"; do
+    stop_pid "${node_pid[$n]}" 20 || { echo "FAILED: node $n did not stop in time"; [ $status -ne 0 ] || status=1; }
+  done
   if [ $status -ne 0 ]; then
     for n in "${nodes[@]}"; do echo "--- end of $n.log"; grep -v 'No match found' "$scratch/$n/log" | tail -n 25; done >&2
   fi
