@@ -109,7 +109,7 @@ result<spec> parse_spec(std::string_view text) {
     KILN_CHECK(check_spec(out));
     return out;
   } catch (const YAML::Exception& e) {  // the library's way to say that it is no YAML
-    return make_error(errc::invalid_argument, e.what());
+    return make_error(errc::invalid_argument, "line " + std::to_string(e.mark.line + 1) + ": " + e.msg);
   }
 }
 
