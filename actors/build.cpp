@@ -1,5 +1,6 @@
 #include "actors/build_state.hpp"
 
+#include "actors/worker_devices.hpp"
 #include "configs/solving.hpp"
 #include "messages/rpc_status.hpp"
 #include "solver/caps.hpp"
@@ -307,6 +308,7 @@ void build_state::check() {
       .then(
           [this](types::WorkerRecord& record) {
             worker_record_ = std::move(record);
+            devices_ = devices_of(worker_record_);
             for (const auto& p : worker_record_.platforms()) platforms_.push_back(from_proto(p));
             // Type and attributes of every exporter, before anything runs.
             name_exporters([this] { check_cache_exports(0); });

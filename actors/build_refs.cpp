@@ -144,6 +144,7 @@ void build_state::load_with(const std::string& id, std::function<status(pb::Op&)
   auto& ref = refs_[id];
   solver::load_options options;
   options.granted = &granted_;
+  options.devices = devices_;
   if (!platforms_.empty()) options.default_platform = platforms_.front();
   options.mutate = std::move(mutate);
   auto g = solver::load(ref.definition, options);

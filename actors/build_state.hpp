@@ -234,6 +234,7 @@ class build_state : public bridge_face {
   std::vector<std::function<void()>> early_;
   solver::entitlements granted_;
   types::WorkerRecord worker_record_;
+  std::vector<solver::device> devices_;  // those there were when the build began
   std::vector<platform> platforms_;  // the worker's, default first
   std::map<std::string, build_ref> refs_;
   std::set<std::string> left_;  // records that failed steps left behind, for the client to look into

@@ -14,6 +14,12 @@ int placement::node::free() const {
   return info.slots - std::max(static_cast<int>(given.size()), load.running + load.waiting);
 }
 
+void keep_on(work_item& item, const std::string& worker_id) {
+  // Each of the filters is enough: each must have it.
+  if (item.constraints.empty()) item.constraints.emplace_back();
+  for (auto& c : item.constraints) c += (c.empty() ? "id==" : ",id==") + worker_id;
+}
+
 placement::placement(std::string here) : here_(std::move(here)), typical_(limits::typical_at_first) {}
 
 void placement::put_node(const node_info& info) { nodes_[info.name].info = info; }

@@ -35,6 +35,9 @@ struct work_item {
   std::set<std::string> avoid = {};           // nodes that failed it; used again when nobody else is left
 };
 
+/// Besides what constrains it, the step must run on the worker of that id.
+void keep_on(work_item& item, const std::string& worker_id);
+
 struct assignment {
   std::uint64_t id = 0;
   std::string node;

@@ -222,6 +222,8 @@ class placer_state {
     s.item.takes_credit = r.op.op.has_exec();
     s.item.platform = r.op.platform;
     for (const auto& filter : r.op.op.constraints().filter()) s.item.constraints.push_back(filter);
+    // Devices are named as this node has them; another one's may be others, or not there.
+    if (r.op.op.exec().cdidevices_size() > 0) keep_on(s.item, o_.self.record.id());
     for (const auto& mount : r.op.op.exec().mounts())
       if (mount.mounttype() == pb::CACHE)
         s.item.inputs.push_back("cache:" + r.op.cache_mount_namespace + "/" + mount.cacheopt().id());

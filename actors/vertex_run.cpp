@@ -6,6 +6,7 @@
 #include "actors/graph_spec.hpp"
 #include "actors/step_memory.hpp"
 #include "actors/vertex_state.hpp"
+#include "actors/worker_devices.hpp"
 #include "solver/graph.hpp"
 
 namespace kiln::actors {
@@ -46,10 +47,19 @@ void vertex_state::solve_nested(const std::string& bytes) {
   pb::Definition definition;
   if (!definition.ParseFromString(bytes))
     return fail(wrap(make_error(errc::invalid_argument, "failed to parse the LLB definition of a build op")));
+  // Devices that every build may have need no entitlement.
+  self_->request(o_.worker, caf::infinite, describe_atom::value)
+      .then([this, definition = std::move(definition)](
+                const types::WorkerRecord& record) { load_nested(definition, devices_of(record)); },
+            [this](caf::error& e) { fail(wrap(from_caf(e))); });
+}
+
+void vertex_state::load_nested(const pb::Definition& definition, const std::vector<solver::device>& devices) {
   auto none = solver::entitlements::grant({}, {});
   solver::load_options options;
   options.default_platform = o_.spec.op.platform;
   options.granted = &*none;
+  options.devices = devices;
   auto g = solver::load(definition, options);
   if (!g.ok()) return fail(wrap(std::move(g).error().with_context("failed to load LLB")));
   auto group = progress_->sessions();

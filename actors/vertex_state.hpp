@@ -18,6 +18,7 @@
 #include "actors/vertex.hpp"
 #include "actors/vertex_progress.hpp"
 #include "solver/cache_key.hpp"
+#include "solver/devices.hpp"
 #include "solver/reason.hpp"
 
 namespace kiln::actors {
@@ -142,6 +143,7 @@ class vertex_state {
   /// The op is LLB in a file of its input: solves that, on behalf of everyone who holds this vertex.
   void run_build();
   void solve_nested(const std::string& bytes);
+  void load_nested(const pb::Definition& definition, const std::vector<solver::device>& devices);
   solver::step_record step_now();
   void explain();
   void ran(std::vector<std::string> refs);

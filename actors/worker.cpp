@@ -108,7 +108,7 @@ class worker_state {
   worker_impl::behavior_type behavior() {
     self_->set_down_handler([this](caf::down_msg& m) { forget(m.source); });
     return {
-        [this](describe_atom) { return o_->record; },
+        [this](describe_atom) { return describe(); },
         [this](key_request& r, const progress_actor& progress) { return key(r, progress); },
         [this](run_request& r, const progress_actor& progress) { return run(r, progress); },
         [this](checksum_request& r, const progress_actor& progress) { return checksum(r, progress); },
@@ -255,6 +255,18 @@ class worker_state {
   }
 
   // Requests.
+
+  caf::result<types::WorkerRecord> describe() {
+    if (!o_->devices) return o_->record;
+    using devices = std::vector<types::CDIDevice>;
+    return start<types::WorkerRecord, devices>(
+        *io_, false, [o = o_](std::stop_token) -> result<devices> { return o->devices(); },
+        [o = o_](devices there, client&) -> result<types::WorkerRecord> {
+          auto record = o->record;
+          record.mutable_cdidevices()->Assign(there.begin(), there.end());
+          return record;
+        });
+  }
 
   caf::result<key_reply> key(key_request& r, const progress_actor& progress) {
     auto to_reply = [](solver::cache_map map, client&) -> result<key_reply> {

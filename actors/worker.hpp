@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "actors/handles.hpp"
 #include "actors/job_pool.hpp"
@@ -38,6 +39,8 @@ struct worker_options {
   /// data_loss with a lost-ref detail (solver/error_details.hpp) when nobody has it any more.
   std::function<result<store::ref>(const std::string& located, const job_context&)> fetch;
   types::WorkerRecord record;
+  /// The devices there are now, for the record; blocking. Null: none.
+  std::function<std::vector<types::CDIDevice>()> devices;
   int parallelism_max = 0;  // 0: as many as there are threads
   std::shared_ptr<job_pool> ops, io;
 };

@@ -11,6 +11,7 @@
 #include <caf/all.hpp>
 #include <spdlog/spdlog.h>
 
+#include "actors/worker_devices.hpp"
 #include "apps/cluster_setup.hpp"
 #include "apps/data_plane.hpp"
 #include "configs/daemon.hpp"
@@ -131,6 +132,8 @@ struct daemon::parts {
     workers::worker_options worker;
     worker.refs = refs.get();
     worker.executor = executor_options(config);
+    if (!config.cdi_disabled)
+      worker.devices = workers::cdi::registry_options{config.cdi_spec_dirs, config.cdi_auto_allowed};
     KILN_TRY(resources, workers::open_worker(std::move(worker)));
     ops = std::make_unique<workers::op_registry>(*resources);
     for (auto& source : workers::make_remote_sources(*refs, *hosts)) ops->add(std::move(source));
@@ -176,7 +179,13 @@ struct daemon::parts {
     version.set_version(configs::buildkit_version);
     version.set_revision(configs::version);
     version.set_dockerfileversion(configs::dockerfile_version);
+    for (auto& device : devices()) *record.add_cdidevices() = std::move(device);
     return record;
+  }
+
+  std::vector<types::CDIDevice> devices() const {
+    if (!resources->devices) return {};
+    return actors::to_proto(resources->devices->devices());
   }
 
   static std::vector<ctl::PruneRequest> gc_policy(const types::WorkerRecord& record) {
@@ -221,6 +230,7 @@ struct daemon::parts {
       return store::content_checksum(*refs, r, selectors, job);
     };
     tree.worker.record = record;
+    if (resources->devices) tree.worker.devices = [this] { return devices(); };
     tree.worker.parallelism_max = config.oci.max_parallelism;
     tree.worker.ops = op_pool;
     tree.worker.io = io_pool;

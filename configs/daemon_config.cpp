@@ -306,9 +306,11 @@ status read_all(table_reader& t, daemon_config& c) {
   KILN_CHECK(t.table("grpc", [&](table_reader& grpc) { return read_grpc(grpc, c); }));
   KILN_CHECK(t.table("otel", [&](table_reader& otel) { return otel.read("socketPath", c.otel_socket_path); }));
   KILN_CHECK(t.table("cdi", [&](table_reader& cdi) -> status {
-    cdi.ignore("autoAllowed");
+    KILN_CHECK(cdi.read("autoAllowed", c.cdi_auto_allowed));
     KILN_CHECK(cdi.read("disabled", c.cdi_disabled));
-    return cdi.read("specDirs", c.cdi_spec_dirs);
+    KILN_CHECK(cdi.read("specDirs", c.cdi_spec_dirs));
+    if (c.cdi_spec_dirs.empty()) c.cdi_spec_dirs = daemon_config{}.cdi_spec_dirs;
+    return {};
   }));
   KILN_CHECK(t.table("worker", [&](table_reader& workers) -> status {
     KILN_CHECK(workers.table("oci", [&](table_reader& w) { return read_worker(w, c.oci); }));

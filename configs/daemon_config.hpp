@@ -129,6 +129,7 @@ struct daemon_config {
   std::string otel_socket_path = "/run/buildkit/otel-grpc.sock";
   bool cdi_disabled = false;
   std::vector<std::string> cdi_spec_dirs{"/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"};
+  std::vector<std::string> cdi_auto_allowed;  // devices and kinds every build may have
 };
 
 /// What was read, and what in the file nobody knows ("worker.oci.snapshoter (line 4)").

@@ -209,18 +209,25 @@ result<graph> load(const pb::Definition& definition, const load_options& options
         entry.mutated = true;
       }
     }
-    if (entry.mutated) entry.digest = sha256(deterministic_bytes(entry.op));
     if (output_count(entry.op) > limits::outputs_max) return invalid("invalid op with too many outputs");
 
     vertex v;
-    v.digest = entry.digest;
     v.original = entry.original;
     if (auto m = definition.metadata().find(entry.original.str()); m != definition.metadata().end())
       v.metadata = m->second;
     if (options.ignore_cache) v.metadata.set_ignore_cache(true);
     if (options.check_capabilities)
       for (const auto& [cap, wanted] : v.metadata.caps()) KILN_CHECK(check_llb_capability(cap));
-    if (options.granted) KILN_CHECK(options.granted->check(entry.op));
+    if (options.granted) {
+      KILN_CHECK(options.granted->check(entry.op));
+      // Two builds may mean different devices by the same words: then these are different steps.
+      if (entry.op.exec().cdidevices_size() > 0) {
+        KILN_CHECK(options.granted->admit_devices(*entry.op.mutable_exec(), options.devices));
+        entry.mutated = true;
+      }
+    }
+    if (entry.mutated) entry.digest = sha256(deterministic_bytes(entry.op));
+    v.digest = entry.digest;
     v.platform = entry.op.has_platform() && !entry.op.platform().os().empty()
                      ? normalize(from_proto(entry.op.platform()))
                      : options.default_platform;

@@ -44,6 +44,7 @@ struct load_options {
   kiln::platform default_platform = host_platform();
   bool ignore_cache = false;  // for every vertex
   const entitlements* granted = nullptr;  // null: not checked
+  std::span<const device> devices;        // what there is to grant; looked at with `granted`
   bool check_capabilities = true;
   /// May change an op (source policies) before digests are final; an error refuses the definition.
   std::function<status(pb::Op&)> mutate;

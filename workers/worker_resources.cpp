@@ -8,6 +8,7 @@ result<std::unique_ptr<worker_resources>> open_worker(worker_options options) {
   resources->refs = options.refs;
   KILN_TRY(resources->executor, executor::open(std::move(options.executor)));
   resources->cache_mounts = std::make_unique<workers::cache_mounts>(*options.refs);
+  if (options.devices) resources->devices = std::make_unique<cdi::registry>(*std::move(options.devices));
   return resources;
 }
 

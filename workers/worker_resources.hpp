@@ -2,10 +2,12 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "store/ref_store.hpp"
 #include "workers/cache_mounts.hpp"
+#include "workers/cdi/registry.hpp"
 #include "workers/executor/executor.hpp"
 #include "workers/op_handler.hpp"
 
@@ -15,11 +17,13 @@ struct worker_resources {
   store::ref_store* refs = nullptr;
   std::unique_ptr<workers::executor> executor;
   std::unique_ptr<workers::cache_mounts> cache_mounts;
+  std::unique_ptr<cdi::registry> devices;  // null: CDI is off
 };
 
 struct worker_options {
   store::ref_store* refs = nullptr;
   executor_options executor;
+  std::optional<cdi::registry_options> devices;  // none: CDI is off
 };
 
 /// Opens the executor (sweeping leftovers) and the rest.

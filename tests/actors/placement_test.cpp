@@ -156,6 +156,28 @@ TEST_CASE("Coordinators and draining nodes are given nothing, and nobody at all 
   CHECK(p.assign({}).at(0).node == "b");
 }
 
+TEST_CASE("A step that must stay where it was understood does, whatever else is free") {
+  placement p("a");
+  for (const char* name : {"a", "b"}) {
+    auto n = node(name, 1);
+    n.record.set_id(std::string("worker-") + name);
+    (*n.record.mutable_labels())["disk"] = name;
+    p.put_node(n);
+  }
+  auto item = [](std::uint64_t id, const std::vector<std::string>& constraints) {
+    work_item out{id, "x", {}, true, host_platform(), constraints};
+    keep_on(out, "worker-b");
+    return out;
+  };
+  REQUIRE(p.submit(item(1, {}), {}).ok());
+  CHECK(p.assign({}).at(0).node == "b");
+  REQUIRE(p.submit(item(2, {"labels.disk==a", "labels.disk==b"}), {}).ok());
+  CHECK(p.assign({}).empty());  // b is busy, a is not asked
+  p.finish(1, {});
+  CHECK(p.assign({}).at(0).node == "b");
+  CHECK_FALSE(p.submit(item(3, {"labels.disk==a"}), {}).ok());
+}
+
 TEST_CASE("Platforms and constraints are honoured") {
   placement p("a");
   auto arm = node("arm", 1);

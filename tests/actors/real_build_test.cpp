@@ -19,6 +19,7 @@
 #include "actors/garbage_collector.hpp"
 #include "actors/history.hpp"
 #include "actors/worker.hpp"
+#include "actors/worker_devices.hpp"
 #include "actors/workers.hpp"
 #include "messages/actor_containers.hpp"
 #include "solver/error_details.hpp"
@@ -129,6 +130,7 @@ struct node {
     workers::worker_options wo;
     wo.refs = refs.get();
     wo.executor.root = root / "executor";
+    wo.devices.emplace().spec_dirs = {(root / "cdi").string()};
     auto made = workers::open_worker(std::move(wo));
     REQUIRE(made.ok());
     resources = *std::move(made);
@@ -151,6 +153,7 @@ struct node {
     };
     w.record.set_id(*actors::worker_id(*refs));
     to_proto(host_platform(), *w.record.add_platforms());
+    w.devices = [this] { return actors::to_proto(resources->devices->devices()); };
     w.ops = op_pool;
     w.io = io_pool;
     start(actors::peers::worker_name, actors::worker, std::move(w));
@@ -173,6 +176,7 @@ struct node {
     b.peers = peers;
     b.store = refs.get();
     b.frontend_threads = frontend_pool;
+    b.allowed_entitlements = {"device"};
     b.io = io_pool;
     start(actors::peers::builds_name, actors::builds, actors::builds_options{std::move(b)});
   }
@@ -207,9 +211,10 @@ struct node {
     std::string message() const { return !outcome ? "unanswered" : outcome->ok() ? "" : outcome->error().message; }
   };
 
-  built solve(const pb::Definition& def) {
+  built solve(const pb::Definition& def, const std::vector<std::string>& entitlements = {}) {
     built out;
     ctl::SolveRequest request;
+    request.mutable_entitlements()->Assign(entitlements.begin(), entitlements.end());
     request.set_ref(new_id());
     *request.mutable_definition() = def;
     caf::scoped_actor self{*system};
@@ -302,8 +307,9 @@ struct llb {
     a.mutable_copy()->set_timestamp(-1);
     return add(op);
   }
-  std::string run(const std::string& base, const std::string& script) {
+  std::string run(const std::string& base, const std::string& script, const std::string& device = "") {
     pb::Op op;
+    if (!device.empty()) op.mutable_exec()->add_cdidevices()->set_name(device);
     op.add_inputs()->set_digest(base);
     auto& meta = *op.mutable_exec()->mutable_meta();
     for (auto arg : {"/bin/sh", "-c", script.c_str()}) meta.add_args(arg);
@@ -311,6 +317,15 @@ struct llb {
     op.mutable_exec()->set_network(pb::NONE);
     auto& m = *op.mutable_exec()->add_mounts();
     m.set_dest("/");
+    return add(op);
+  }
+  /// What the definition in a file of `input` makes.
+  std::string nested(const std::string& input, const std::string& file) {
+    pb::Op op;
+    op.add_inputs()->set_digest(input);
+    op.mutable_build()->set_builder(-1);
+    (*op.mutable_build()->mutable_attrs())["llbbuild.filename"] = file;
+    (*op.mutable_build()->mutable_inputs())["buildkit.llb.definition"].set_input(0);
     return add(op);
   }
   const pb::Definition& finish(const std::string& root) {
@@ -363,6 +378,56 @@ TEST_CASE_METHOD(node, "commands run in containers; only what changed runs again
   CHECK(read(script("two"), "/out.txt") == "two");
   // Back to what was built before: nothing runs.
   CHECK(solve(script("one")).progress.logs().empty());
+}
+
+TEST_CASE_METHOD(node, "steps get the CDI devices their worker has and their build may have") {
+  fs::create_directories(root / "cdi");
+  std::ofstream(root / "cdi/d.yaml") << R"(
+cdiVersion: 0.6.0
+kind: test.dev/thing
+devices:
+- name: open
+  annotations: {org.mobyproject.buildkit.device.autoallow: true}
+  containerEdits: {env: [OPEN=yes]}
+- name: closed
+  containerEdits: {env: [CLOSED=yes]}
+)";
+  auto with = [](const std::string& device) {
+    llb d;
+    d.finish(d.run(d.busybox(), "echo ${OPEN}${CLOSED} > /out.txt; echo made; cat /out.txt", device));
+    return d.def;
+  };
+  caf::scoped_actor self{*system};
+  self->request(peers.worker(), std::chrono::seconds(10), describe_atom::value)
+      .receive(
+          [](const types::WorkerRecord& record) {
+            REQUIRE(record.cdidevices_size() == 2);
+            CHECK(record.cdidevices(0).name() == "test.dev/thing=closed");
+            CHECK_FALSE(record.cdidevices(0).autoallow());
+            CHECK(record.cdidevices(1).autoallow());
+          },
+          [](caf::error& e) { FAIL(from_caf(e).message); });
+  CHECK(read(with("test.dev/thing=open"), "/out.txt") == "yes\n");
+  CHECK(solve(with("test.dev/thing=closed")).message() ==
+        "failed to load LLB: device test.dev/thing=closed is requested by the build but not allowed");
+  CHECK(solve(with("test.dev/other")).message() ==
+        "failed to load LLB: required device \"test.dev/other\" is not registered");
+  auto granted = solve(with("test.dev/thing=closed"), {"device=test.dev/thing=closed"});
+  REQUIRE(granted.message() == "");
+  CHECK(granted.progress.logs() == "made\nyes\n");
+  CHECK(solve(with("test.dev/thing=closed"), {"device"}).progress.logs().empty());  // the same step, from the cache
+  auto all = solve(with("test.dev/thing=*"), {"device"});
+  REQUIRE(all.message() == "");
+  CHECK(all.progress.logs() == "made\nyesyes\n");
+
+  llb outer;
+  auto inner = outer.file("", "/llb", with("test.dev/thing=open").SerializeAsString());
+  outer.finish(outer.nested(inner, "/llb"));
+  CHECK(read(outer.def, "/out.txt") == "yes\n");
+  llb refused;
+  inner = refused.file("", "/llb", with("test.dev/thing=closed").SerializeAsString());
+  refused.finish(refused.nested(inner, "/llb"));
+  CHECK(solve(refused.def).message().find("is requested by the build but not allowed") != std::string::npos);
 }
 
 TEST_CASE_METHOD(node, "a failing command fails its build with BuildKit's words and details") {

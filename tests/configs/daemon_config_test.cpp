@@ -62,6 +62,9 @@ maxAge = "1h"
 maxEntries = 3
 [frontend."gateway.v0"]
 enabled = false
+[cdi]
+specDirs = ["/specs"]
+autoAllowed = ["vendor.com/gpu", "vendor.com/nic=1"]
 )",
                              "kiln.toml");
   REQUIRE(loaded.ok());
@@ -77,6 +80,9 @@ enabled = false
   CHECK(c.registries.at("docker.io").key_pairs.front().cert == "a.cert");
   CHECK(c.history.max_age_ns == 3'600'000'000'000);
   CHECK_FALSE(c.frontends.gateway_enabled);
+  CHECK_FALSE(c.cdi_disabled);
+  CHECK(c.cdi_spec_dirs == std::vector<std::string>{"/specs"});
+  CHECK(c.cdi_auto_allowed == std::vector<std::string>{"vendor.com/gpu", "vendor.com/nic=1"});
   CHECK(loaded->unknown_keys == std::vector<std::string>{"worker.oci.snapshoter (line 13)"});
   auto rules = gc_rules(c.oci, 1LL << 40);
   REQUIRE(rules.ok());

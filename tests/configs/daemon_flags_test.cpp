@@ -33,6 +33,18 @@ TEST_CASE("flags override the config file, which overrides the defaults") {
   CHECK(line->config.log_level == "debug");
 }
 
+TEST_CASE("devices may be asked for unless CDI is off") {
+  auto line = parse({"--config", "/nonexistent", "--cdi-spec-dir", "/a", "--cdi-spec-dir", "/b"});
+  REQUIRE(line.ok());
+  CHECK(line->config.cdi_spec_dirs == std::vector<std::string>{"/a", "/b"});
+  CHECK(line->config.insecure_entitlements == std::vector<std::string>{"device"});
+  auto off = parse({"--config", "/nonexistent", "--cdi-disabled"});
+  REQUIRE(off.ok());
+  CHECK(off->config.cdi_disabled);
+  CHECK(off->config.insecure_entitlements.empty());
+  CHECK(off->config.cdi_spec_dirs.size() == 3);
+}
+
 TEST_CASE("keep storage is given in megabytes") {
   auto line = parse({"--config", "/nonexistent", "--oci-worker-gc-keepstorage", "100,200,300"});
   REQUIRE(line.ok());

@@ -260,17 +260,6 @@ TEST_CASE("host network and insecure mode need what the daemon allows and the cl
   CHECK(entitlements::grant(odd, odd).error().message == "unknown entitlement fly");
 }
 
-TEST_CASE("devices are granted by name") {
-  pb::Op op;
-  op.mutable_exec()->add_cdidevices()->set_name("vendor.com/gpu=0");
-  std::vector<std::string> allowed{"device"};
-  std::vector<std::string> one{"device=vendor.com/gpu=0"}, all{"device"};
-  CHECK(entitlements::grant({}, allowed)->check(op).error().message ==
-        "device vendor.com/gpu=0 is requested by the build but not allowed");
-  CHECK(entitlements::grant(one, allowed)->check(op).ok());
-  CHECK(entitlements::grant(all, allowed)->check(op).ok());
-}
-
 TEST_CASE("a changed source gives every user a new digest and keeps the original") {
   definition_builder b;
   auto image = b.source("docker-image://old");

@@ -16,6 +16,7 @@
 #include "messages/result.hpp"
 #include "ops.pb.h"
 #include "store/unique_fd.hpp"
+#include "workers/cdi/spec.hpp"
 
 namespace kiln::workers {
 
@@ -49,6 +50,7 @@ struct container_spec {
   std::string cgroup_parent;  // empty = the worker's
   std::optional<pb::LinuxResources> resources;
   bool remove_mount_stubs_recursive = false;
+  cdi::container_edits edits;  // of the devices it gets; device nodes complete
 };
 
 /// How a process ended. A runtime that could not start it counts as the process' own failure, with

@@ -290,6 +290,10 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
     std::error_code ignored;
     points.push_back({m.destination, m.type != "bind" || fs::is_directory(m.source, ignored)});
   }
+  for (const auto& m : spec.edits.mounts) {
+    std::error_code ignored;
+    points.push_back({m.container_path, fs::is_directory(m.host_path, ignored)});
+  }
   mount_stubs stubs(root.get(), points, spec.remove_mount_stubs_recursive);
 
   std::string cwd = spec.process.cwd.empty() ? "/" : spec.process.cwd;

@@ -16,6 +16,7 @@
 #include "messages/pattern.hpp"
 #include "messages/platform.hpp"
 #include "solver/go_json.hpp"
+#include "workers/cdi/apply.hpp"
 #include "workers/executor/seccomp.hpp"
 
 namespace kiln::workers {
@@ -283,13 +284,15 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
     }
   }
 
-  return json{{"ociVersion", "1.0.2"},
-              {"process", std::move(process)},
-              {"root", {{"path", container.rootfs.string()}, {"readonly", container.readonly_rootfs}}},
-              {"hostname", container.hostname.empty() ? configs::default_hostname : container.hostname},
-              {"mounts", std::move(mounts)},
-              {"annotations", std::move(annotations)},
-              {"linux", std::move(lin)}};
+  json out{{"ociVersion", "1.0.2"},
+           {"process", std::move(process)},
+           {"root", {{"path", container.rootfs.string()}, {"readonly", container.readonly_rootfs}}},
+           {"hostname", container.hostname.empty() ? configs::default_hostname : container.hostname},
+           {"mounts", std::move(mounts)},
+           {"annotations", std::move(annotations)},
+           {"linux", std::move(lin)}};
+  cdi::apply_edits(container.edits, out);
+  return out;
 }
 
 json make_exec_process(const json& container_process, const process_spec& process,

@@ -167,6 +167,7 @@ class exec_handler final : public op_handler {
     spec.ulimits.assign(meta.ulimit().begin(), meta.ulimit().end());
     spec.cgroup_parent = meta.cgroupparent();
     if (request.metadata.has_linux_resources()) spec.resources = request.metadata.linux_resources();
+    KILN_TRY(spec.edits, device_edits(op));
     spec.remove_mount_stubs_recursive = meta.removemountstubsrecursive();
 
     step_log log(*job.progress);
@@ -176,6 +177,21 @@ class exec_handler final : public op_handler {
     status verdict = end ? judge(op, *end) : status(std::move(end).error());
     if (!verdict) log.flush();
     return verdict;
+  }
+
+  // A step that may have any device still says what it wants in its own words; others name what they were
+  // granted.
+  result<cdi::container_edits> device_edits(const pb::ExecOp& op) const {
+    if (op.cdidevices().empty()) return cdi::container_edits{};
+    std::vector<pb::CDIDevice> wanted(op.cdidevices().begin(), op.cdidevices().end());
+    if (!resources_.devices) {
+      // Only what is optional goes without.
+      KILN_TRY(auto none, solver::find_devices({}, wanted));
+      return cdi::container_edits{};
+    }
+    auto edits = resources_.devices->edits_of(wanted);
+    if (!edits.ok()) return std::move(edits).error().with_context("CDI device injection failed");
+    return edits;
   }
 
   static status judge(const pb::ExecOp& op, const exit_state& end) {
