@@ -23,7 +23,8 @@ status build_attestations::begin(const ctl::SolveRequest& request, std::int64_t 
   compatibility_version_ = request.compatibilityversion() != 0 ? request.compatibilityversion() : current_version;
   std::map<std::string, std::string> options(request.frontendattrs().begin(), request.frontendattrs().end());
   log_.begin({request.frontend(), options, {request.frontendinputs().begin(), request.frontendinputs().end()}});
-  KILN_TRY(auto wanted, exporters::parse_attestations(options));
+  KILN_TRY(auto wanted, frontends::parse_attestations(options));
+  KILN_TRY(sbom_, frontends::sbom_wanted(wanted));
   if (auto found = wanted.find("provenance"); found != wanted.end()) {
     KILN_TRY(provenance_, exporters::parse_provenance_options(found->second));
     history_.builder_id = provenance_->builder_id;
@@ -154,21 +155,30 @@ result<std::vector<std::string>> build_attestations::describe(const std::vector<
   return out;
 }
 
+attestation attestation_of(const gw::Attestation& from) {
+  attestation a;
+  a.kind = from.kind() == gw::Bundle ? attestation_kind::bundle : attestation_kind::in_toto;
+  a.metadata = {from.metadata().begin(), from.metadata().end()};
+  a.path = from.path();
+  a.predicate_type = from.intotopredicatetype();
+  for (const auto& s : from.intotosubjects())
+    a.subjects.push_back({s.kind() == gw::Raw ? subject_kind::raw : subject_kind::self, s.name(),
+                          {s.digest().begin(), s.digest().end()}});
+  return a;
+}
+
 frontend_attestations attestations_of(const gw::Result& result) {
   frontend_attestations out;
   for (const auto& [key, list] : result.attestations())
-    for (const auto& from : list.attestation()) {
-      attestation a;
-      a.kind = from.kind() == gw::Bundle ? attestation_kind::bundle : attestation_kind::in_toto;
-      a.metadata = {from.metadata().begin(), from.metadata().end()};
-      a.path = from.path();
-      a.predicate_type = from.intotopredicatetype();
-      for (const auto& s : from.intotosubjects())
-        a.subjects.push_back({s.kind() == gw::Raw ? subject_kind::raw : subject_kind::self, s.name(),
-                              {s.digest().begin(), s.digest().end()}});
-      out[key].emplace_back(std::move(a), from.ref().id());
-    }
+    for (const auto& a : list.attestation()) out[key].emplace_back(attestation_of(a), a.ref().id());
   return out;
+}
+
+bool has_sbom(const frontend_attestations& all) {
+  for (const auto& [key, list] : all)
+    for (const auto& [a, ref] : list)
+      if (a.predicate_type == spdx_predicate) return true;
+  return false;
 }
 
 }  // namespace kiln::actors

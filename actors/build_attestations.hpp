@@ -15,6 +15,7 @@
 
 #include "exporters/provenance/predicate.hpp"
 #include "exporters/provenance/request_log.hpp"
+#include "frontends/attestations.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "messages/solve_types.hpp"
 
@@ -42,6 +43,9 @@ class build_attestations {
   status begin(const ctl::SolveRequest& request, std::int64_t created_ns);
   /// Whether the result needs to know its steps.
   bool wants_provenance() const { return provenance_.has_value(); }
+
+  /// The scanner to run over a result that comes without an SBOM.
+  const std::optional<frontends::sbom_options>& wanted_sbom() const { return sbom_; }
 
   // Requests: frame 0 is the build's own.
   exporters::request_log& requests() { return log_; }
@@ -86,6 +90,7 @@ class build_attestations {
   provenance_settings settings_;
   exporters::request_log log_;
   std::optional<exporters::provenance_options> provenance_;
+  std::optional<frontends::sbom_options> sbom_;
   exporters::provenance_options history_;
   std::string invocation_;
   std::int64_t created_ns_ = 0;
@@ -95,6 +100,8 @@ class build_attestations {
 
 /// Attestations of a frontend's result: platform id → attestation and the ref of the build it is in.
 using frontend_attestations = std::map<std::string, std::vector<std::pair<attestation, std::string>>>;
+attestation attestation_of(const gw::Attestation& from);
 frontend_attestations attestations_of(const gw::Result& result);
+bool has_sbom(const frontend_attestations& all);
 
 }  // namespace kiln::actors

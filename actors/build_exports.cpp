@@ -56,14 +56,21 @@ void build_state::solved(gw::Result r) {
   final_.attestations = attestations_of(r);
   std::vector<std::string> ids;
   for (const auto& [key, id] : final_.refs) ids.push_back(id);
-  for (const auto& [key, list] : final_.attestations)
-    for (const auto& [a, id] : list) ids.push_back(id);
   evaluate_refs(std::move(ids), [this](result<std::vector<vertex_result>> all) {
     if (!all.ok()) return end(std::move(all).error());
-    std::vector<vertex_result> values(all->begin(), all->begin() + static_cast<std::ptrdiff_t>(final_.refs.size()));
-    auto rest = all->begin() + static_cast<std::ptrdiff_t>(final_.refs.size());
+    scan([this, values = *std::move(all)] { evaluate_attestations(values); });
+  });
+}
+
+void build_state::evaluate_attestations(std::vector<vertex_result> values) {
+  std::vector<std::string> ids;
+  for (const auto& [key, list] : final_.attestations)
+    for (const auto& [a, id] : list) ids.push_back(id);
+  evaluate_refs(std::move(ids), [this, values = std::move(values)](result<std::vector<vertex_result>> all) mutable {
+    if (!all.ok()) return end(std::move(all).error());
+    auto next = all->begin();
     for (auto& [key, list] : final_.attestations)
-      for (auto& [a, id] : list) a.ref = (rest++)->ref;
+      for (auto& [a, id] : list) a.ref = (next++)->ref;
     if (cache_exports_.empty() && !attestations_.wants_provenance() && !recorded_) return attest(std::move(values));
     gather_trail(std::move(values));
   });

@@ -1,5 +1,5 @@
 // The state of a build actor (build.hpp), shared by the files that make it up: build.cpp (its door and its way),
-// build_refs.cpp (results), build_exports.cpp (what leaves), build_record.cpp (progress, history, the end).
+// build_refs.cpp (results), build_scan.cpp (SBOMs), build_exports.cpp (what leaves), build_record.cpp (progress, history, the end).
 // Included by these only. Everything runs on the build's actor.
 #pragma once
 
@@ -19,6 +19,7 @@
 #include "actors/frontend_bridge.hpp"
 #include "actors/policy_review.hpp"
 #include "actors/progress.hpp"
+#include "frontends/sbom.hpp"
 #include "solver/entitlements.hpp"
 #include "solver/source_policy.hpp"
 #include "store/ref_store.hpp"
@@ -173,6 +174,11 @@ class build_state : public bridge_face {
   void begin();
   caf::result<gw::ReturnResponse> take_return(gw::ReturnRequest& r);
   void solved(gw::Result r);
+  /// Runs the scanner over a result that is to have an SBOM and has none. Source: llbsolver/proc/sbom.go.
+  void scan(std::function<void()> then);
+  status add_scans(const std::vector<attested_part>& parts, const frontends::sbom_scanner& scanner, int frame);
+  /// Then everything that goes with the result is there.
+  void evaluate_attestations(std::vector<vertex_result> values);
 
   /// The parts of the result as attestations know them.
   std::vector<attested_part> attested_parts() const;

@@ -29,14 +29,24 @@ inline constexpr std::chrono::milliseconds session_content_timeout{60'000};
 /// Blobs written at a time by one cache export.
 inline constexpr unsigned cache_upload_parallelism = 4;
 
-/// Attempts of one request to S3, and the pause before the second; it doubles.
-inline constexpr int s3_attempts = 3;
-inline constexpr std::chrono::milliseconds s3_backoff{250};
+/// Attempts of one request to an object store (s3, azblob), and the pause before the second; it doubles.
+inline constexpr int object_store_attempts = 3;
+inline constexpr std::chrono::milliseconds object_store_backoff{250};
 /// Bytes of one upload request; larger blobs go in parts. 5 MiB – 5 GiB.
 inline constexpr std::int64_t s3_part_size = 512LL << 20;
 /// Bytes from which an object cannot be copied in one request.
 inline constexpr std::int64_t s3_copy_size_max = 5LL << 30;
 /// Age from which a cached blob that is still used is written anew. Source: s3.go, touchRefresh.
 inline constexpr std::chrono::hours s3_touch_after{24};
+
+/// Version of the Blob service we speak.
+inline constexpr const char* azure_storage_version = "2020-10-02";
+/// Bytes of one upload request; larger blobs go in blocks, at most 50,000. 1 B – 4,000 MiB.
+inline constexpr std::int64_t azblob_block_size = 32LL << 20;
+/// Who gives out tokens, unless AZURE_AUTHORITY_HOST says otherwise, and what they are for.
+inline constexpr const char* azure_authority = "https://login.microsoftonline.com";
+inline constexpr const char* azure_storage_scope = "https://storage.azure.com/.default";
+/// A token is not used any more when so little of its life is left.
+inline constexpr std::chrono::minutes azure_token_margin{5};
 
 }  // namespace kiln::configs

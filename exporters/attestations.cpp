@@ -150,6 +150,14 @@ bool is_core(const attestation& a) {
   return name != a.metadata.end() && a.path.substr(0, a.path.find('.')) == name->second;
 }
 
+/// By the name alone, wherever the file was. Source: exporter/containerimage/attestations.go, supplementSBOM.
+bool is_core_sbom(const attestation& a) {
+  auto name = a.metadata.find("sbom-core");
+  auto base = a.path.substr(a.path.rfind('/') + 1);
+  return a.predicate_type == spdx_predicate && name != a.metadata.end() &&
+         base.substr(0, base.find('.')) == name->second;
+}
+
 json digests_json(const std::vector<std::string>& digests) {
   json out = json::object();
   for (const auto& d : digests)
@@ -259,7 +267,7 @@ result<std::vector<statement>> make_statements(store::ref_store& store, const st
   }
   std::stable_partition(plain.begin(), plain.end(), [](const auto& l) { return is_core(l.what); });
   std::vector<statement> out;
-  for (auto& l : plain) out.push_back({l.what.path, l.what.predicate_type, statement_of(l, subjects)});
+  for (auto& l : plain) out.push_back({l.what.path, l.what.predicate_type, statement_of(l, subjects), is_core_sbom(l.what)});
   return out;
 }
 

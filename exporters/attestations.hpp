@@ -26,6 +26,7 @@ struct statement {
   std::string path;  // of the attestation, for names of files
   std::string predicate_type;
   nlohmann::ordered_json document;  // the statement
+  bool core_sbom = false;           // its predicate is the SBOM of the result itself
 };
 
 /// Reads, takes bundles apart and checks; those `inline_only` are left out unless `with_inline`.

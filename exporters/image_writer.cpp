@@ -6,6 +6,7 @@
 #include "exporters/attestations.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
+#include "exporters/sbom_layers.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/transport.hpp"
@@ -122,7 +123,7 @@ class writer {
       if (options_.rewrite_timestamp) KILN_CHECK(rewrite(parts_[i], layers));
       KILN_TRY(descriptor m, write_manifest(i, layers, out.config));
       if (parts_[i].known_platform) m.platform = parts_[i].platform;
-      KILN_CHECK(attest(i, m, attestations));
+      KILN_CHECK(attest(i, m, layers, attestations));
       manifests.push_back(std::move(m));
       std::move(layers.begin(), layers.end(), std::back_inserter(out.layers));
     }
@@ -152,7 +153,8 @@ class writer {
   }
 
   /// The attestation manifest of one image, after it.
-  status attest(std::size_t index, const descriptor& image, std::vector<descriptor>& out) {
+  status attest(std::size_t index, const descriptor& image, const std::vector<exported_layer>& layers,
+                std::vector<descriptor>& out) {
     const auto& given = input_.refs[index].attestations;
     if (!index_ || given.empty()) return {};
     if (!options_.oci())
@@ -167,6 +169,12 @@ class writer {
       at = end + 1;
     }
     KILN_TRY(auto statements, make_statements(*resources_.store, given, true, subjects, job_));
+    layer_files files(layers_, layers);
+    for (auto& s : statements) {
+      if (!s.core_sbom || !input_.refs[index].ref) continue;
+      KILN_CHECK(add_layers(s.document["predicate"],
+                            [&](const std::string& path) { return files.find(path, job_); }));
+    }
     KILN_TRY(auto manifest, write_attestations(blobs(), statements, image, options_.oci(),
                                                options_.oci_artifact.value_or(options_.oci()), job_));
     out.push_back(std::move(manifest));

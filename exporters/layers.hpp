@@ -37,6 +37,7 @@ class layer_exporter {
                        std::int64_t epoch, const job_context& job);
   /// Brings a blob into the store if it is not there.
   status ensure(const exported_layer& layer, const job_context& job);
+  store::blob_store& blobs() { return store_.blobs(); }
 
  private:
   result<exported_layer> make(const store::layer_info& info, const job_context& job);

@@ -8,6 +8,9 @@
 
 namespace kiln {
 
+/// The predicate type of SBOMs. Source: in-toto-golang, PredicateSPDX.
+inline constexpr const char* spdx_predicate = "https://spdx.dev/Document";
+
 enum class attestation_kind { in_toto, bundle };
 enum class subject_kind { self, raw };  // self: whatever is exported
 

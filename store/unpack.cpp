@@ -7,6 +7,7 @@
 #include <sys/sysmacros.h>
 
 #include <cerrno>
+#include <functional>
 #include <unordered_set>
 #include <vector>
 
@@ -410,14 +411,11 @@ status unpacker::finish() {
   return {};
 }
 
-}  // namespace
-
-result<unpack_outcome> unpack_tar(byte_source& in, const fs::path& root, const unpack_options& options,
-                                  const job_context& job) {
-  KILN_TRY(auto root_fd, open_file(root, O_RDONLY | O_DIRECTORY));
-  unpacker work(std::move(root_fd), options, job);
+/// Calls `use` with each header until it says that it is enough.
+status for_each_entry(byte_source& in, bool detect_compression, const job_context& job,
+                      const std::function<result<bool>(archive*, archive_entry*)>& use) {
   reader_state state{in};
-  auto a = new_reader(options.detect_compression);
+  auto a = new_reader(detect_compression);
   auto archive_failure = [&]() -> error {
     if (!state.failure.ok()) return state.failure.error();
     auto* text = archive_error_string(a.get());
@@ -425,27 +423,49 @@ result<unpack_outcome> unpack_tar(byte_source& in, const fs::path& root, const u
   };
   if (archive_read_open(a.get(), &state, nullptr, read_callback, nullptr) != ARCHIVE_OK) {
     // An empty stream is an empty archive.
-    if (state.failure.ok() && !state.any) return work.outcome;
+    if (state.failure.ok() && !state.any) return {};
     return archive_failure();
   }
   archive_entry* entry = nullptr;
-  while (true) {
+  for (std::int64_t count = 0;;) {
     int code = archive_read_next_header(a.get(), &entry);
-    if (code == ARCHIVE_EOF) break;
+    if (code == ARCHIVE_EOF) return {};
     if (code == ARCHIVE_RETRY) continue;
     if (code != ARCHIVE_OK && code != ARCHIVE_WARN) {
-      if (state.failure.ok() && !state.any) break;
+      if (state.failure.ok() && !state.any) return {};
       return archive_failure();
     }
-    if (++work.outcome.entries > limits::archive_entries)
+    if (++count > limits::archive_entries)
       return make_error(errc::resource_exhausted,
                         "archive has more than " + std::to_string(limits::archive_entries) + " entries");
     KILN_CHECK(job.check());
-    KILN_CHECK(work.apply(a.get(), entry));
-    if (work.outcome.needs_parents) return work.outcome;
+    KILN_TRY(bool more, use(a.get(), entry));
+    if (!more) return {};
   }
-  KILN_CHECK(work.finish());
+}
+
+}  // namespace
+
+result<unpack_outcome> unpack_tar(byte_source& in, const fs::path& root, const unpack_options& options,
+                                  const job_context& job) {
+  KILN_TRY(auto root_fd, open_file(root, O_RDONLY | O_DIRECTORY));
+  unpacker work(std::move(root_fd), options, job);
+  KILN_CHECK(for_each_entry(in, options.detect_compression, job,
+                            [&](archive* a, archive_entry* entry) -> result<bool> {
+                              ++work.outcome.entries;
+                              KILN_CHECK(work.apply(a, entry));
+                              return !work.outcome.needs_parents;
+                            }));
+  if (!work.outcome.needs_parents) KILN_CHECK(work.finish());
   return work.outcome;
+}
+
+status list_tar(byte_source& in, const std::function<void(const std::string&)>& visit,
+                const job_context& job) {
+  return for_each_entry(in, false, job, [&](archive*, archive_entry* e) -> result<bool> {
+    visit(text_of(archive_entry_pathname(e), archive_entry_pathname_utf8(e)));
+    return true;
+  });
 }
 
 namespace {

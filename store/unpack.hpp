@@ -8,6 +8,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -51,6 +52,10 @@ struct unpack_outcome {
 /// Source: containerd's archive.Apply, moby's archive.Unpack.
 result<unpack_outcome> unpack_tar(byte_source& in, const std::filesystem::path& root,
                                   const unpack_options& options, const job_context& job);
+
+/// The name of every entry, as it is written in the archive.
+status list_tar(byte_source& in, const std::function<void(const std::string& name)>& visit,
+                const job_context& job);
 
 /// Whether the file begins with a tar header once decompressed: what ADD unpacks.
 bool is_archive(int fd);

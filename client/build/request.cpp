@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "client/flags/csv.hpp"
+#include "messages/csv.hpp"
 
 namespace kiln::client {
 namespace {

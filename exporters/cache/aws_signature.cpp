@@ -3,22 +3,11 @@
 #include <array>
 #include <ctime>
 
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
-
+#include "exporters/cache/request_text.hpp"
 #include "messages/digest.hpp"
-#include "registry/transport.hpp"
 
 namespace kiln::exporters {
 namespace {
-
-std::string hmac(std::string_view key, std::string_view text) {
-  std::array<unsigned char, EVP_MAX_MD_SIZE> out{};
-  unsigned size = 0;
-  HMAC(EVP_sha256(), key.data(), static_cast<int>(key.size()),
-       reinterpret_cast<const unsigned char*>(text.data()), text.size(), out.data(), &size);
-  return {reinterpret_cast<const char*>(out.data()), size};
-}
 
 std::string hex(std::string_view bytes) {
   constexpr char digits[] = "0123456789abcdef";
@@ -37,24 +26,6 @@ std::string trimmed(const std::string& value) {
 }
 
 }  // namespace
-
-std::string aws_path(std::string_view path) {
-  std::string out;
-  for (std::size_t at = 0; at <= path.size();) {
-    auto end = std::min(path.find('/', at), path.size());
-    out += registry::url_escape(path.substr(at, end - at));
-    if (end < path.size()) out += '/';
-    at = end + 1;
-  }
-  return out;
-}
-
-std::string aws_query(const std::map<std::string, std::string>& query) {
-  std::string out;
-  for (const auto& [name, value] : query)
-    out += (out.empty() ? "" : "&") + registry::url_escape(name) + "=" + registry::url_escape(value);
-  return out;
-}
 
 std::map<std::string, std::string> aws_signed_headers(const aws_request& request, const aws_credentials& who,
                                                       const std::string& region, const std::string& service,
@@ -78,13 +49,14 @@ std::map<std::string, std::string> aws_signed_headers(const aws_request& request
     listed += name + ":" + trimmed(value) + "\n";
     names += (names.empty() ? "" : ";") + name;
   }
-  auto canonical = request.method + "\n" + request.path + "\n" + aws_query(request.query) + "\n" + listed +
-                   "\n" + names + "\n" + request.payload_sha256;
+  auto canonical = request.method + "\n" + request.path + "\n" + encoded_query(request.query) + "\n" +
+                   listed + "\n" + names + "\n" + request.payload_sha256;
   auto scope = day + "/" + region + "/" + service + "/aws4_request";
   auto to_sign = "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + std::string(sha256(canonical).hex());
-  auto key = hmac(hmac(hmac(hmac("AWS4" + who.secret, day), region), service), "aws4_request");
+  auto key = hmac_sha256(hmac_sha256(hmac_sha256(hmac_sha256("AWS4" + who.secret, day), region), service),
+                         "aws4_request");
   headers["authorization"] = "AWS4-HMAC-SHA256 Credential=" + who.key_id + "/" + scope +
-                             ",SignedHeaders=" + names + ",Signature=" + hex(hmac(key, to_sign));
+                             ",SignedHeaders=" + names + ",Signature=" + hex(hmac_sha256(key, to_sign));
   return headers;
 }
 

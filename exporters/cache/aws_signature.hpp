@@ -4,7 +4,6 @@
 
 #include <map>
 #include <string>
-#include <string_view>
 
 namespace kiln::exporters {
 
@@ -26,10 +25,5 @@ struct aws_request {
 std::map<std::string, std::string> aws_signed_headers(const aws_request& request, const aws_credentials& who,
                                                       const std::string& region, const std::string& service,
                                                       std::int64_t now);
-
-/// "a=1&b=" with both sides encoded, sorted.
-std::string aws_query(const std::map<std::string, std::string>& query);
-/// Percent-encodes a path, slashes kept.
-std::string aws_path(std::string_view path);
 
 }  // namespace kiln::exporters

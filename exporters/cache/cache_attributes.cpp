@@ -1,6 +1,7 @@
 #include "exporters/cache/cache_attributes.hpp"
 
 #include <charconv>
+#include <cstdlib>
 
 namespace kiln::exporters {
 namespace {
@@ -22,6 +23,28 @@ std::string syntax_error(const std::string& value) {
 std::string cache_text(const attributes& attrs, const char* name) {
   auto it = attrs.find(name);
   return it == attrs.end() ? std::string() : it->second;
+}
+
+std::optional<std::string> cache_setting(const attributes& attrs, const char* name, const char* variable) {
+  if (auto it = attrs.find(name); it != attrs.end()) return it->second;
+  if (const char* value = std::getenv(variable)) return value;
+  return {};
+}
+
+std::string environment(const char* variable, const std::string& otherwise) {
+  const char* value = std::getenv(variable);
+  return value != nullptr && *value != '\0' ? value : otherwise;
+}
+
+result<int> cache_positive(const attributes& attrs, const char* name, int when_absent) {
+  auto it = attrs.find(name);
+  if (it == attrs.end()) return when_absent;
+  int value = 0;
+  const auto& v = it->second;
+  auto [end, failure] = std::from_chars(v.data(), v.data() + v.size(), value);
+  if (failure != std::errc() || end != v.data() + v.size() || value <= 0)
+    return make_error(errc::invalid_argument, std::string(name) + " must be a positive integer");
+  return value;
 }
 
 result<bool> cache_bool(const attributes& attrs, const char* name, bool when_absent) {

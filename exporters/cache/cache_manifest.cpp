@@ -5,6 +5,7 @@
 #include "configs/registry.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_importer.hpp"
+#include "exporters/cache/request_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 
@@ -17,31 +18,6 @@ using json = nlohmann::json;
 std::string text_of(const json& j, const char* name) {
   auto it = j.find(name);
   return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
-
-/// Standard base64, as Go reads []byte; nothing when it is none.
-std::optional<std::string> decode_base64(std::string_view text) {
-  std::string out;
-  std::uint32_t bits = 0;
-  int count = 0;
-  std::size_t padding = 0;
-  for (char c : text) {
-    int v = c >= 'A' && c <= 'Z'   ? c - 'A'
-            : c >= 'a' && c <= 'z' ? c - 'a' + 26
-            : c >= '0' && c <= '9' ? c - '0' + 52
-            : c == '+'             ? 62
-            : c == '/'             ? 63
-                                   : -1;
-    if (c == '=') {
-      ++padding;
-      continue;
-    }
-    if (v < 0 || padding > 0) return {};
-    bits = bits << 6 | static_cast<std::uint32_t>(v);
-    if ((count += 6) >= 8) out += static_cast<char>(bits >> (count -= 8) & 0xff);
-  }
-  if (text.size() % 4 != 0 || padding > 2) return {};
-  return out;
 }
 
 /// "created" and "created_by" of the history entries that made layers, in order.

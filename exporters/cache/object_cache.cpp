@@ -4,6 +4,7 @@
 
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
+#include "exporters/cache/http_object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
 #include "messages/time_text.hpp"
@@ -12,20 +13,6 @@ namespace kiln::exporters {
 namespace {
 
 namespace rc = solver::remote_cache;
-
-class text_source final : public store::byte_source {
- public:
-  explicit text_source(std::string text) : text_(std::move(text)) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    auto n = text_.copy(buffer.data(), buffer.size(), at_);
-    at_ += n;
-    return n;
-  }
-
- private:
-  std::string text_;
-  std::size_t at_ = 0;
-};
 
 class object_exporter final : public cache_exporter {
  public:
@@ -57,11 +44,7 @@ class object_exporter final : public cache_exporter {
         a.created_at_ns = parse_rfc3339(created->second).value_or(no_time);
       layer.annotations = std::move(a);
     }
-    auto text = rc::to_json(config);
-    object_body body{static_cast<std::int64_t>(text.size()), sha256(text),
-                     [&]() -> result<std::unique_ptr<store::byte_source>> {
-                       return std::unique_ptr<store::byte_source>(new text_source(text));
-                     }};
+    auto body = text_body(rc::to_json(config));
     for (const auto& name : settings_.names) {
       auto written = objects->put(settings_.manifest_key(name), body);
       if (!written.ok()) return std::move(written).error().with_context("error writing manifest: " + name);
@@ -85,7 +68,9 @@ class object_exporter final : public cache_exporter {
     }
     step writing(job, "writing layer " + blob.digest.str());
     KILN_CHECK(content.ensure(blob, job));
-    object_body body{blob.size, blob.digest, [&] { return resources_.store->blobs().read(blob.digest); }};
+    object_body body{blob.size, blob.digest, [&](std::int64_t offset) {
+                       return resources_.store->blobs().read(blob.digest, offset);
+                     }};
     auto written = objects.put(key, body);
     return written.ok() ? status()
                         : status(std::move(written).error().with_context("error writing layer blob"));
@@ -133,42 +118,46 @@ class object_importer final : public cache_importer {
 
   result<std::shared_ptr<imported_cache>> load(const job_context& job) override {
     KILN_TRY(auto objects, settings_.open(job));
-    std::string text;
-    auto got = objects->get(
-        settings_.manifest_key(settings_.names.front()), 0, [&](std::string_view bytes) -> status {
-          if (static_cast<std::int64_t>(text.size() + bytes.size()) > configs::max_cache_object_size)
-            return make_error(
-                errc::resource_exhausted,
-                "cache config is larger than " + std::to_string(configs::max_cache_object_size) + " bytes");
-          text += bytes;
-          return {};
-        });
     rc::imported_graph graph;
-    // A cache that nobody has written yet is an empty one.
-    if (!got.ok() && got.error().code != errc::not_found) return std::move(got).error();
-    if (got.ok()) {
-      KILN_TRY(auto config, rc::parse_config(text));
-      std::map<digest, descriptor> layers;
-      for (const auto& l : config.layers) {
-        if (!l.annotations) return make_error(errc::invalid_argument, "cache layer with missing annotations");
-        if (l.annotations->diff_id.empty())
-          return make_error(errc::invalid_argument, "cache layer with missing diffid");
-        descriptor d;
-        d.media_type = l.annotations->media_type;
-        d.digest = l.blob;
-        d.size = l.annotations->size;
-        d.annotations[rc::annotation_diff_id] = l.annotations->diff_id.str();
-        if (l.annotations->created_at_ns != no_time)
-          d.annotations[rc::annotation_created_at] = format_rfc3339(l.annotations->created_at_ns);
-        layers[l.blob] = std::move(d);
-      }
-      KILN_CHECK(graph.add(config, layers));
+    for (const auto& name : settings_.names) {
+      KILN_CHECK(add(name, *objects, graph));
+      if (!settings_.import_every_name) break;
     }
     return std::make_shared<imported_cache>(id_, std::move(graph),
                                             std::make_shared<object_provider>(settings_), true);
   }
 
  private:
+  status add(const std::string& name, object_store& objects, rc::imported_graph& graph) {
+    std::string text;
+    auto got = objects.get(settings_.manifest_key(name), 0, [&](std::string_view bytes) -> status {
+      if (static_cast<std::int64_t>(text.size() + bytes.size()) > configs::max_cache_object_size)
+        return make_error(
+            errc::resource_exhausted,
+            "cache config is larger than " + std::to_string(configs::max_cache_object_size) + " bytes");
+      text += bytes;
+      return {};
+    });
+    // A cache that nobody has written yet is an empty one.
+    if (!got.ok()) return got.error().code == errc::not_found ? status() : got;
+    KILN_TRY(auto config, rc::parse_config(text));
+    std::map<digest, descriptor> layers;
+    for (const auto& l : config.layers) {
+      if (!l.annotations) return make_error(errc::invalid_argument, "cache layer with missing annotations");
+      if (l.annotations->diff_id.empty())
+        return make_error(errc::invalid_argument, "cache layer with missing diffid");
+      descriptor d;
+      d.media_type = l.annotations->media_type;
+      d.digest = l.blob;
+      d.size = l.annotations->size;
+      d.annotations[rc::annotation_diff_id] = l.annotations->diff_id.str();
+      if (l.annotations->created_at_ns != no_time)
+        d.annotations[rc::annotation_created_at] = format_rfc3339(l.annotations->created_at_ns);
+      layers[l.blob] = std::move(d);
+    }
+    return graph.add(config, layers);
+  }
+
   std::string id_;
   object_cache_settings settings_;
 };

@@ -21,11 +21,11 @@ struct object_info {
   std::optional<std::int64_t> modified_s;  // Unix epoch
 };
 
-/// What is put: `open` may be called again when a request is repeated.
+/// What is put. `open` gives the bytes from an offset on; it is called again when a request is repeated.
 struct object_body {
   std::int64_t size = 0;
   kiln::digest sha256;
-  std::function<result<std::unique_ptr<store::byte_source>>()> open;
+  std::function<result<std::unique_ptr<store::byte_source>>(std::int64_t offset)> open;
 };
 
 /// One bucket or container, for one job. Blocking; serves several threads.
@@ -38,13 +38,14 @@ class object_store {
   virtual status get(const std::string& key, std::int64_t offset,
                      const std::function<status(std::string_view)>& use) = 0;
   virtual status put(const std::string& key, const object_body& body) = 0;
-  /// Makes the object young again, for stores that expire what nobody wrote lately.
-  virtual status touch(const std::string& key, const object_info& info) = 0;
+  /// Makes the object young again, for stores that expire what nobody wrote lately: see touch_after.
+  virtual status touch(const std::string&, const object_info&) { return {}; }
 };
 
 struct object_cache_settings {
   std::string vertex_name;  // of the export
   std::vector<std::string> names = {"buildkit"};
+  bool import_every_name = false;  // or the first alone
   unsigned parallelism = 4;
   std::optional<std::chrono::nanoseconds> touch_after;  // unset: never touched
   std::function<std::string(const std::string& name)> manifest_key;
@@ -60,7 +61,9 @@ std::unique_ptr<cache_importer> make_object_importer(std::string id, object_cach
 /// "a;b" of the attribute `name`, or {"buildkit"}.
 std::vector<std::string> object_cache_names(const attributes& attrs);
 
-/// The back ends: settings from attributes and environment; errors in upstream's words.
+/// The back ends: settings from attributes and environment. Errors: invalid_argument names the attribute,
+/// unauthenticated what credentials may be.
 result<object_cache_settings> s3_settings(const attributes& attrs, exporter_resources resources);
+result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_resources resources);
 
 }  // namespace kiln::exporters

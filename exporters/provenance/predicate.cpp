@@ -239,31 +239,6 @@ result<provenance_options> parse_provenance_options(const std::map<std::string, 
   return out;
 }
 
-result<std::map<std::string, std::map<std::string, std::string>>> parse_attestations(
-    const std::map<std::string, std::string>& frontend_options) {
-  std::map<std::string, std::map<std::string, std::string>> out;
-  for (const auto& [key, value] : frontend_options) {
-    constexpr std::string_view plain = "attest:", argument = "build-arg:BUILDKIT_ATTEST_";
-    std::string type;
-    if (key.starts_with(plain)) type = key.substr(plain.size());
-    else if (key.starts_with(argument)) type = key.substr(argument.size());
-    else continue;
-    std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return std::tolower(c); });
-    if (type != "sbom" && type != "provenance") return invalid("unknown attestation type \"" + type + "\"");
-    std::map<std::string, std::string> attributes;
-    for (std::size_t at = 0; at < value.size();) {
-      auto end = std::min(value.find(',', at), value.size());
-      auto field = value.substr(at, end - at);
-      at = end + 1;
-      if (field.size() > 1 && field.front() == '"' && field.back() == '"') field = field.substr(1, field.size() - 2);
-      auto equals = field.find('=');
-      attributes[field.substr(0, equals)] = equals == std::string::npos ? "" : field.substr(equals + 1);
-    }
-    out[type] = std::move(attributes);
-  }
-  return out;
-}
-
 result<provenance_predicate> make_predicate(const provenance_options& options,
                                             const request_log::provenance_of_ref& provenance,
                                             const pb::Definition& definition, const build_facts& facts) {

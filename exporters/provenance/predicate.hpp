@@ -32,11 +32,6 @@ struct provenance_options {
 /// invalid_argument for an unknown mode or version, or a flag that is none.
 result<provenance_options> parse_provenance_options(const std::map<std::string, std::string>& attributes);
 
-/// "attest:<type>" and "build-arg:BUILDKIT_ATTEST_<TYPE>" of frontend options: type → its attributes.
-/// Source: frontend/attestations/parse.go.
-result<std::map<std::string, std::map<std::string, std::string>>> parse_attestations(
-    const std::map<std::string, std::string>& frontend_options);
-
 struct build_facts {
   std::string invocation_id;
   std::int64_t started_ns = 0;

@@ -150,6 +150,11 @@ int request_log::open(int parent, logged_request request) {
   return static_cast<int>(frames_.size()) - 1;
 }
 
+int request_log::open_aside() {
+  frames_.push_back({-1, 0, {}, {}, {}});
+  return static_cast<int>(frames_.size()) - 1;
+}
+
 int request_log::depth(int frame) const {
   int n = 0;
   for (auto at = frame; at > 0; at = frames_.at(static_cast<std::size_t>(at)).parent) ++n;

@@ -64,6 +64,8 @@ class request_log {
   void begin(logged_request request);
   /// A frontend called from `parent`; the new frame.
   int open(int parent, logged_request request);
+  /// A frame for what the daemon does on its own account: no ref's provenance tells of it.
+  int open_aside();
   int depth(int frame) const;  // of the build's own request 0
   void add_ref(int frame, const std::string& id);
   void add_image(int frame, captured_image image);

@@ -8,7 +8,6 @@
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/convert.hpp"
 #include "frontends/dockerfile/directives.hpp"
-#include "frontends/dockerfile/sbom.hpp"
 #include "frontends/dockerfile/source_details.hpp"
 #include "frontends/dockerfile/subrequests.hpp"
 #include "frontends/dockerfile/text.hpp"
@@ -16,6 +15,7 @@
 #include "frontends/go_json.hpp"
 #include "frontends/image_reference.hpp"
 #include "frontends/parallel.hpp"
+#include "frontends/sbom.hpp"
 
 namespace kiln::dockerfile {
 
@@ -199,9 +199,11 @@ class build {
   }
 
   result<gw::Result> build_all() {
-    std::optional<sbom_scanner> scanner;
+    std::optional<frontends::sbom_scanner> scanner;
     if (options_.sbom) {
-      KILN_TRY(scanner, load_scanner(sources_));
+      auto platform = sources_.default_platform();
+      KILN_TRY(auto image, sources_.resolve_image(options_.sbom->generator, platform, ""));
+      KILN_TRY(scanner, frontends::make_scanner(*options_.sbom, image.reference, image.config, platform));
     }
     std::vector<std::optional<kiln::platform>> wanted(options_.platforms.begin(), options_.platforms.end());
     if (wanted.empty()) wanted.emplace_back();
@@ -225,7 +227,7 @@ class build {
     return out;
   }
 
-  status add(const built_platform& p, gw::Result& out, const std::optional<sbom_scanner>& scanner) {
+  status add(const built_platform& p, gw::Result& out, const std::optional<frontends::sbom_scanner>& scanner) {
     auto suffix = options_.multi_platform ? "/" + p.id : std::string();
     if (options_.multi_platform) (*out.mutable_refs()->mutable_refs())[p.id].set_id(p.ref);
     else out.mutable_ref()->set_id(p.ref);
@@ -235,8 +237,12 @@ class build {
       metadata["containerimage.base.config" + suffix] = to_json(*p.converted->base_image);
     if (p.converted->epoch) metadata["source.date.epoch" + suffix] = std::to_string(*p.converted->epoch);
     if (!scanner) return {};
-    KILN_TRY(auto attestation, scan(sources_, *scanner, p.id, *p.converted));
-    *(*out.mutable_attestations())[p.id].add_attestation() = std::move(attestation);
+    frontends::scan_target target{p.id, p.converted->state.out, {}, p.converted->ignore_cache};
+    for (const auto& [name, state] : p.converted->scan_extras) target.extras[name] = state.out;
+    KILN_TRY(auto found, frontends::scan(graph_, *scanner, target));
+    KILN_TRY(auto definition, sources_.marshal(found));
+    KILN_TRY(auto ref, sources_.solve(definition));
+    *(*out.mutable_attestations())[p.id].add_attestation() = frontends::scan_attestation(ref);
     return {};
   }
 

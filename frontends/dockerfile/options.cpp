@@ -6,7 +6,7 @@
 
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/image_reference.hpp"
+#include "messages/csv.hpp"
 
 namespace kiln::dockerfile {
 
@@ -46,7 +46,7 @@ std::optional<std::string> canonical_address(const std::string& text) {
 result<std::vector<std::pair<std::string, std::string>>> read_hosts(const std::string& text) {
   std::vector<std::pair<std::string, std::string>> out;
   if (text.empty()) return out;
-  KILN_TRY(auto fields, csv_fields(text));
+  KILN_TRY(auto fields, split_csv(text));
   for (const auto& field : fields) {
     auto [host, address, found] = cut(to_lower(field), "=");
     if (!found) return invalid("invalid key-value pair " + field);
@@ -176,40 +176,6 @@ status read_cache_imports(build_options& out) {
   return {};
 }
 
-// Attestation options: "attest:<type>" and "build-arg:BUILDKIT_ATTEST_<TYPE>".
-status read_attestations(build_options& out) {
-  option_map requests;
-  for (const auto& [key, value] : out.all) {
-    constexpr std::string_view plain = "attest:", arg = "build-arg:BUILDKIT_ATTEST_";
-    if (key.starts_with(plain)) requests[to_lower(key.substr(plain.size()))] = value;
-    else if (key.starts_with(arg)) requests[to_lower(key.substr(arg.size()))] = value;
-  }
-  for (const auto& [type, text] : requests) {
-    if (type != "sbom" && type != "provenance") return invalid("unknown attestation type " + quote(type));
-    option_map attributes;
-    if (!text.empty()) {
-      auto fields = csv_fields(text);
-      if (!fields) return std::move(fields).error().with_context("failed to parse " + type);
-      for (const auto& field : *fields) {
-        auto [key, value, found] = cut(field, "=");
-        attributes[key] = value;
-      }
-    }
-    if (type != "sbom") continue;
-    sbom_options sbom;
-    std::string generator = "docker/buildkit-syft-scanner:stable-1";
-    for (const auto& [key, value] : attributes) {
-      if (key == "generator") generator = value;
-      else sbom.parameters[key] = value;
-    }
-    auto ref = frontends::parse_image_reference(generator);
-    if (!ref) return std::move(ref).error().with_context("failed to parse sbom scanner " + generator);
-    sbom.generator = ref->with_default_tag().str();
-    out.sbom = std::move(sbom);
-  }
-  return {};
-}
-
 status refuse_removed(const option_map& options) {
   if (!value_of(options, "override-copy-image").empty())
     return invalid("support for \"override-copy-image\" was removed in BuildKit 0.11");
@@ -268,7 +234,7 @@ result<build_options> parse_build_options(const option_map& options) {
     out.shm_size = *size;
   }
   if (auto text = value_of(options, "ulimit"); !text.empty()) {
-    auto fields = csv_fields(text);
+    auto fields = split_csv(text);
     if (!fields) return std::move(fields).error().with_context("failed to parse ulimit");
     for (const auto& field : *fields) {
       auto limit = read_ulimit(field);
@@ -284,7 +250,8 @@ result<build_options> parse_build_options(const option_map& options) {
     out.no_cache = at->second.empty() ? std::vector<std::string>{} : split(at->second, ',');
   KILN_CHECK(read_multi_platform(out));
   KILN_CHECK(read_cache_imports(out));
-  KILN_CHECK(read_attestations(out));
+  KILN_TRY(auto attestations, frontends::parse_attestations(out.all));
+  KILN_TRY(out.sbom, frontends::sbom_wanted(attestations));
   out.build_args = with_prefix(options, "build-arg:");
   out.labels = with_prefix(options, "label:");
   out.cache_namespace = value_of(options, "build-arg:BUILDKIT_CACHE_MOUNT_NS");

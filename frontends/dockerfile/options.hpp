@@ -8,6 +8,7 @@
 #include <utility>
 #include <vector>
 
+#include "frontends/attestations.hpp"
 #include "frontends/dockerfile/linter.hpp"
 #include "gateway.pb.h"
 #include "messages/platform.hpp"
@@ -17,11 +18,6 @@
 namespace kiln::dockerfile {
 
 using option_map = std::map<std::string, std::string>;
-
-struct sbom_options {
-  std::string generator;  // normalized image
-  option_map parameters;
-};
 
 struct build_options {
   option_map all;  // as given, with aliases applied
@@ -42,7 +38,7 @@ struct build_options {
   std::string hostname;
   std::string cache_namespace;
   std::vector<moby::buildkit::v1::frontend::CacheOptionsEntry> cache_imports;
-  std::optional<sbom_options> sbom;
+  std::optional<frontends::sbom_options> sbom;
   std::optional<lint_config> check;  // BUILDKIT_DOCKERFILE_CHECK
 
   std::optional<std::string> get(const std::string& key) const {

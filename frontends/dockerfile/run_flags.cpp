@@ -2,6 +2,7 @@
 #include "frontends/dockerfile/instructions.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
+#include "messages/csv.hpp"
 
 namespace kiln::dockerfile {
 
@@ -139,7 +140,7 @@ struct mount_reader {
 std::string_view to_string(mount_type type) { return type_names[static_cast<std::size_t>(type)]; }
 
 result<run_mount> parse_run_mount(const std::string& text, const word_expander& expand) {
-  auto fields = csv_fields(text);
+  auto fields = split_csv(text);
   if (!fields) return std::move(fields).error().with_context("failed to parse csv mounts");
   mount_reader reader;
   for (const auto& field : *fields) {
@@ -164,7 +165,7 @@ result<run_mount> parse_run_mount(const std::string& text, const word_expander& 
 }
 
 result<run_device> parse_run_device(const std::string& text) {
-  auto fields = csv_fields(text);
+  auto fields = split_csv(text);
   if (!fields) return std::move(fields).error().with_context("failed to parse csv devices");
   run_device device;
   for (const auto& field : *fields) {

@@ -244,48 +244,6 @@ std::string format_duration(std::int64_t ns) {
   return sign + text;
 }
 
-result<std::vector<std::string>> csv_fields(std::string_view line) {
-  auto fail = [](std::size_t column, std::string_view what) {
-    return make_error(errc::invalid_argument, "parse error on line 1, column " + std::to_string(column + 1) +
-                                                  ": " + std::string(what));
-  };
-  constexpr std::string_view bare = "bare \" in non-quoted-field";
-  constexpr std::string_view extraneous = "extraneous or missing \" in quoted-field";
-  if (line.ends_with('\n')) line.remove_suffix(line.ends_with("\r\n") ? 2 : 1);
-  if (line.empty()) return make_error(errc::invalid_argument, "EOF");
-  std::vector<std::string> fields;
-  std::size_t pos = 0;
-  for (;;) {
-    if (pos >= line.size() || line[pos] != '"') {
-      auto comma = line.find(',', pos);
-      auto field = line.substr(pos, comma == std::string_view::npos ? comma : comma - pos);
-      if (auto at = field.find('"'); at != std::string_view::npos) return fail(pos + at, bare);
-      fields.emplace_back(field);
-      if (comma == std::string_view::npos) return fields;
-      pos = comma + 1;
-      continue;
-    }
-    ++pos;
-    std::string field;
-    for (;;) {
-      auto at = line.find('"', pos);
-      if (at == std::string_view::npos) return fail(line.size(), extraneous);
-      field += line.substr(pos, at - pos);
-      pos = at + 1;
-      if (pos < line.size() && line[pos] == '"') {
-        field += '"';
-        ++pos;
-        continue;
-      }
-      break;
-    }
-    fields.push_back(std::move(field));
-    if (pos == line.size()) return fields;
-    if (line[pos] != ',') return fail(pos - 1, extraneous);
-    ++pos;
-  }
-}
-
 result<std::int64_t> ram_in_bytes(std::string_view text) {
   auto invalid = [&] {
     return make_error(errc::invalid_argument, "invalid size: '" + std::string(text) + "'");

@@ -58,9 +58,6 @@ result<std::int64_t> parse_duration(std::string_view text);
 /// Go's Duration.String().
 std::string format_duration(std::int64_t nanoseconds);
 
-/// The fields of one line of comma-separated values (quotes as RFC 4180).
-result<std::vector<std::string>> csv_fields(std::string_view line);
-
 /// "64m", "1.5GiB", "10" in bytes. Source: docker/go-units RAMInBytes.
 result<std::int64_t> ram_in_bytes(std::string_view text);
 

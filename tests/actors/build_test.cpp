@@ -131,6 +131,50 @@ pb::Definition simple(const std::string& command = "make") {
 
 }  // namespace
 
+TEST_CASE_METHOD(builds_fixture, "a result without an SBOM is scanned by the daemon when one is asked for") {
+  script->images["docker-image://docker.io/library/scanner:latest"] =
+      R"({"os":"linux","architecture":"amd64","config":{"Cmd":["scan"]}})";
+  auto r = request("ref1", simple());
+  (*r.mutable_frontendattrs())["attest:sbom"] = "generator=scanner";
+  auto s = begin(r);
+  CHECK(s.message() == "");
+  CHECK(script->ran == std::vector<std::string>{"image", "make", "docker-image://docker.io/library/scanner:latest",
+                                                "scan"});
+
+  // Who cannot scan says so; who has nothing to scan does not ask.
+  (*r.mutable_frontendattrs())["attest:sbom"] = "generator=stranger";
+  r.set_ref("ref2");
+  CHECK(begin(r).message().find("not part of this test") != std::string::npos);
+  r.mutable_definition()->Clear();
+  r.set_ref("ref3");
+  CHECK(begin(r).message() == "");
+  (*r.mutable_frontendattrs())["attest:sbom"] = "generator=";
+  r.set_ref("ref4");
+  CHECK(begin(r).message().find("failed to parse sbom scanner") != std::string::npos);
+}
+
+TEST_CASE_METHOD(builds_fixture, "a frontend's own SBOM is enough") {
+  frontends["own"] = [](frontends::frontend_host& host, const frontends::frontend_request&) -> result<gw::Result> {
+    gw::SolveRequest question;
+    *question.mutable_definition() = simple();
+    question.set_allowresultreturn(true);
+    KILN_TRY(auto solved, host.solve(question));
+    auto out = solved.result();
+    auto& sbom = *(*out.mutable_attestations())["linux/amd64"].add_attestation();
+    sbom.set_intotopredicatetype("https://spdx.dev/Document");
+    sbom.mutable_ref()->set_id(out.ref().id());
+    return out;
+  };
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  r.set_frontend("own");
+  (*r.mutable_frontendattrs())["attest:sbom"] = "generator=scanner";
+  auto s = begin(r);
+  run_until([&] { return s.done(); });
+  CHECK(s.message() == "");
+  CHECK(script->ran == std::vector<std::string>{"image", "make"});
+}
+
 TEST_CASE_METHOD(builds_fixture, "a definition is built and its watcher sees everything, then the end") {
   auto w = std::make_shared<watched>();
   auto listener = system.spawn(watcher, w);

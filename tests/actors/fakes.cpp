@@ -46,7 +46,11 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         auto ref = script->finish(what);
         if (script->evaluate) script->evaluate(r, ref);
         script->pin(requester, ref);
-        return run_reply{{ref}};
+        run_reply out{{ref}};
+        for (const auto& m : r.op.op.exec().mounts())
+          if (m.output() >= static_cast<std::int64_t>(out.outputs.size()))
+            out.outputs.resize(static_cast<std::size_t>(m.output()) + 1, ref);
+        return out;
       },
       [=](checksum_request& r, const progress_actor&) -> caf::result<digest> {
         script->hashed.push_back(r.ref);
@@ -73,8 +77,16 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
       [=](ref_scope&, gw::ReadFileRequest&) -> caf::result<gw::ReadFileResponse> { return unimplemented(); },
       [=](ref_scope&, gw::ReadDirRequest&) -> caf::result<gw::ReadDirResponse> { return unimplemented(); },
       [=](ref_scope&, gw::StatFileRequest&) -> caf::result<gw::StatFileResponse> { return unimplemented(); },
-      [=](session_group&, gw::ResolveSourceMetaRequest&, const progress_actor&)
-          -> caf::result<gw::ResolveSourceMetaResponse> { return unimplemented(); },
+      [=](session_group&, gw::ResolveSourceMetaRequest& r,
+          const progress_actor&) -> caf::result<gw::ResolveSourceMetaResponse> {
+        auto image = script->images.find(r.source().identifier());
+        if (image == script->images.end()) return unimplemented();
+        gw::ResolveSourceMetaResponse out;
+        *out.mutable_source() = r.source();
+        out.mutable_image()->set_digest(sha256(image->second).str());
+        out.mutable_image()->set_config(image->second);
+        return out;
+      },
       [=](check_atom, export_spec&) -> caf::result<std::string> { return unimplemented(); },
       [=](export_request&, const progress_actor&) -> caf::result<export_reply> { return unimplemented(); },
       [=](finalize_atom, std::uint64_t, export_request&, const progress_actor&) -> caf::result<export_reply> {

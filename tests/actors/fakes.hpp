@@ -80,6 +80,7 @@ struct worker_script {
   std::map<std::string, std::string> source_keys;  // identifier → key text; default: the identifier
   std::map<std::string, digest> contents;          // ref → content digest; default: of the ref's name
   std::map<std::string, error> failures;           // vertex name text (first arg or path) → error
+  std::map<std::string, std::string> images;       // identifier → config; others cannot be resolved
   std::set<std::string> refs;                      // what can be pinned
   bool hold = false;                               // runs wait until released
   // Meaning, for simulations: content of refs, and the work that is going on.

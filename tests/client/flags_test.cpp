@@ -1,7 +1,6 @@
 #include <catch2/catch.hpp>
 
 #include "client/build/request.hpp"
-#include "client/flags/csv.hpp"
 #include "client/flags/flags.hpp"
 
 using namespace kiln;
@@ -111,15 +110,6 @@ TEST_CASE("Durations are Go's") {
   CHECK_FALSE(parse_go_duration("5").ok());
   CHECK_FALSE(parse_go_duration("5 s").ok());
   CHECK_FALSE(parse_go_duration("").ok());
-}
-
-TEST_CASE("CSV fields may be quoted and stray quotes are refused") {
-  CHECK(*split_csv("a=b,\"c=d,e\",\"q\"\"q\"") == std::vector<std::string>{"a=b", "c=d,e", "q\"q"});
-  CHECK(*split_csv("a,,") == std::vector<std::string>{"a", "", ""});
-  CHECK_FALSE(split_csv("a\"b").ok());
-  CHECK_FALSE(split_csv("\"ab").ok());
-  CHECK_FALSE(split_csv("\"a\"b").ok());
-  CHECK_FALSE(split_csv("").ok());
 }
 
 TEST_CASE("Outputs know where they go and which attributes the daemon gets") {

@@ -5,6 +5,7 @@
 
 #include "exporters/cache/aws_signature.hpp"
 #include "exporters/cache/object_store.hpp"
+#include "exporters/cache/request_text.hpp"
 #include "tests/exporters/cache_fixture.hpp"
 #include "tests/support/http_server.hpp"
 
@@ -98,7 +99,7 @@ TEST_CASE("requests are signed as AWS's examples are") {
   CHECK(signature(get) == "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41");
   aws_request put{"PUT",
                   "examplebucket.s3.amazonaws.com",
-                  aws_path("/test$file.text"),
+                  encoded_path("/test$file.text"),
                   {},
                   {{"date", "Fri, 24 May 2013 00:00:00 GMT"}, {"x-amz-storage-class", "REDUCED_REDUNDANCY"}},
                   "44ce7dd67c959e0d3524ffac1771dfbba87d2b6b4b4e99e42034a8b803f8b072"};

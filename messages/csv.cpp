@@ -1,15 +1,16 @@
-#include "client/flags/csv.hpp"
+#include "messages/csv.hpp"
 
-#include <fmt/format.h>
+#include <algorithm>
 
-namespace kiln::client {
+namespace kiln {
 
 result<std::vector<std::string>> split_csv(std::string_view line, char comma) {
   if (line.ends_with('\n')) line.remove_suffix(1);
   if (line.ends_with('\r')) line.remove_suffix(1);
   if (line.empty()) return make_error(errc::invalid_argument, "EOF");
   auto stray = [](std::size_t column, std::string_view what) {
-    return make_error(errc::invalid_argument, fmt::format("parse error on line 1, column {}: {}", column + 1, what));
+    return make_error(errc::invalid_argument, "parse error on line 1, column " + std::to_string(column + 1) +
+                                                  ": " + std::string(what));
   };
   std::vector<std::string> fields;
   std::size_t i = 0;
@@ -27,7 +28,8 @@ result<std::vector<std::string>> split_csv(std::string_view line, char comma) {
         field += '"';
         ++i;
       }
-      if (i < line.size() && line[i] != comma) return stray(i - 1, "extraneous or missing \" in quoted-field");
+      if (i < line.size() && line[i] != comma)
+        return stray(i - 1, "extraneous or missing \" in quoted-field");
     } else {
       auto end = std::min(line.find(comma, i), line.size());
       field = line.substr(i, end - i);
@@ -45,4 +47,4 @@ result<std::vector<std::string>> split_csv(std::string_view line, char comma) {
   }
 }
 
-}  // namespace kiln::client
+}  // namespace kiln

@@ -1,0 +1,198 @@
+// Caches in Azure Blob Storage. Source: cache/remotecache/azblob.
+#include <algorithm>
+#include <atomic>
+#include <ctime>
+#include <filesystem>
+#include <vector>
+
+#include <spdlog/fmt/fmt.h>
+
+#include "configs/remote_cache.hpp"
+#include "exporters/cache/azure_identity.hpp"
+#include "exporters/cache/azure_signature.hpp"
+#include "exporters/cache/cache_attributes.hpp"
+#include "exporters/cache/http_object_store.hpp"
+#include "exporters/cache/request_text.hpp"
+#include "registry/client.hpp"
+#include "registry/hosts.hpp"
+
+namespace kiln::exporters {
+namespace {
+
+/// A container and how to get at it; shared by all jobs of one import or export.
+struct azure_container {
+  std::string base;  // "https://account.blob.core.windows.net" or "http://host/account"
+  std::string account, name;
+  std::string key;                           // decoded
+  std::shared_ptr<azure_identity> identity;  // when there is no key
+  std::atomic<bool> known_to_exist = false;
+};
+
+error bad(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
+
+std::string http_date(std::time_t t) {
+  std::tm parts{};
+  ::gmtime_r(&t, &parts);
+  static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  return fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} GMT", days[parts.tm_wday], parts.tm_mday,
+                     months[parts.tm_mon], parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
+}
+
+/// What the service calls its refusal: answers to HEAD have no body.
+std::string code_of(const registry::response& r) {
+  auto code = registry::header_of(r.headers, "x-ms-error-code");
+  return code.empty() ? xml_text(r.body, "Code") : code;
+}
+
+class azblob_store final : public http_object_store {
+ public:
+  azblob_store(std::shared_ptr<azure_container> place, registry::transport& transport, const job_context& job)
+      : http_object_store(transport, job, configs::object_store_attempts), place_(std::move(place)) {}
+
+  /// Makes the container unless it is there.
+  status prepare() {
+    if (place_->known_to_exist) return {};
+    object_call look{"HEAD", "", {{"restype", "container"}}};
+    KILN_TRY(auto r, send(look));
+    if (r.status == 404) {
+      object_call make{"PUT", "", {{"restype", "container"}}};
+      KILN_TRY(auto made, send(make));
+      if (made.status != 201 && code_of(made) != "ContainerAlreadyExists") return refusal(make, made);
+    } else if (r.status != 200) {
+      return refusal(look, r);
+    }
+    place_->known_to_exist = true;
+    return {};
+  }
+
+  status put(const std::string& key, const object_body& body) override {
+    if (body.size > configs::azblob_block_size) return put_blocks(key, body);
+    return tell({"PUT", key, {}, {{"x-ms-blob-type", "BlockBlob"}}, body});
+  }
+
+ private:
+  status put_blocks(const std::string& key, const object_body& body) {
+    std::string list = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>";
+    std::int64_t at = 0;
+    for (int n = 0; at < body.size; ++n) {
+      auto size = std::min(configs::azblob_block_size, body.size - at);
+      auto id = registry::base64(fmt::format("{:06}", n));  // all of a blob's have one length
+      KILN_CHECK(tell({"PUT", key, {{"blockid", id}, {"comp", "block"}}, {}, part_of(body, at, size)}));
+      list += "<Latest>" + id + "</Latest>";
+      at += size;
+    }
+    auto done = tell({"PUT", key, {{"comp", "blocklist"}}, {}, text_body(list + "</BlockList>")});
+    if (done.ok()) return {};
+    // Whoever commits first takes the blocks of others with him; the blob is there all the same.
+    auto there = find(key);
+    return there.ok() && *there && (*there)->size == body.size ? status() : done;
+  }
+
+  result<registry::request> signed_request(const object_call& c) override {
+    registry::request q;
+    q.method = c.method;
+    q.url = place_->base + "/" + encoded_path(place_->name);
+    if (!c.key.empty()) q.url += "/" + encoded_path(c.key);
+    azure_request a{c.method, path_of_url(q.url), c.query, c.headers};
+    if (!c.query.empty()) q.url += "?" + encoded_query(c.query);
+    a.headers["x-ms-date"] = http_date(std::time(nullptr));
+    a.headers["x-ms-version"] = configs::azure_storage_version;
+    for (const auto& [name, value] : a.headers) q.headers.push_back(name + ": " + value);
+    if (!place_->key.empty()) {
+      if (c.body) a.headers["content-length"] = std::to_string(c.body->size);
+      q.headers.push_back("authorization: " + azure_authorization(a, place_->account, place_->key));
+    } else {
+      KILN_TRY(auto token, place_->identity->token(transport_, job_));
+      q.headers.push_back("authorization: Bearer " + token);
+    }
+    return q;
+  }
+
+  error refusal(const object_call& c, const registry::response& r) const override {
+    auto what = c.key.empty() ? "" : " " + c.key;
+    auto where = "azblob: " + c.method + what + " in container " + place_->name + " of account " +
+                 place_->account + ": ";
+    auto failure = registry::status_error(c.method, r.url, r);
+    // Absent blobs do not come here: something that must be there is not.
+    if (failure.code == errc::not_found) failure.code = errc::failed_precondition;
+    auto code = code_of(r), message = xml_text(r.body, "Message");
+    message = message.substr(0, message.find('\n'));  // the rest is ids of the request
+    failure.message =
+        where + (code.empty() ? failure.message : code) + (message.empty() ? "" : ": " + message);
+    return failure;
+  }
+
+  /// A container that is gone is no absent blob.
+  bool absent(const registry::response& r) const override {
+    return r.status == 404 && code_of(r) != "ContainerNotFound";
+  }
+
+  std::shared_ptr<azure_container> place_;
+};
+
+/// Where blobs of one kind are, without empty and superfluous parts.
+std::string joined(const std::vector<std::string>& parts) {
+  std::string all;
+  for (const auto& part : parts)
+    if (!part.empty()) all += (all.empty() ? "" : "/") + part;
+  auto out = std::filesystem::path(all).lexically_normal().string();
+  while (out.size() > 1 && out.ends_with('/')) out.pop_back();
+  return out;
+}
+
+}  // namespace
+
+result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_resources resources) {
+  auto place = std::make_shared<azure_container>();
+  auto url = cache_setting(attrs, "account_url", "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL");
+  if (!url) return bad("account_url ($BUILDKIT_AZURE_STORAGE_ACCOUNT_URL) not set for azblob cache");
+  auto host = registry::host_of_url(*url);
+  if (host.empty() || url->find_first_of("?#") != url->npos)
+    return bad("account_url \"" + *url + "\" is no URL of a storage account");
+  place->base = *url;
+  while (place->base.ends_with('/')) place->base.pop_back();
+  place->account = cache_setting(attrs, "account_name", "BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME")
+                       .value_or(host.substr(0, host.find_first_of(".:")));
+  if (place->account.empty())
+    return bad(
+        "account_name ($BUILDKIT_AZURE_STORAGE_ACCOUNT_NAME) not set for azblob cache, and account_url \"" +
+        *url + "\" begins with none");
+  place->name =
+      cache_setting(attrs, "container", "BUILDKIT_AZURE_STORAGE_CONTAINER").value_or("buildkit-cache");
+  if (auto text = cache_text(attrs, "secret_access_key"); !text.empty()) {
+    auto key = decode_base64(text);
+    if (!key || key->empty()) return bad("secret_access_key for azblob cache is no base64");
+    place->key = *std::move(key);
+  } else if (place->identity = azure_identity::of_environment(); !place->identity) {
+    return make_error(errc::unauthenticated,
+                      "no credentials for azblob cache in account " + place->account +
+                          ": set secret_access_key, or AZURE_TENANT_ID and AZURE_CLIENT_ID with "
+                          "AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE");
+  }
+
+  object_cache_settings out;
+  out.vertex_name = "exporting cache to Azure Blob Storage";
+  out.names = object_cache_names(attrs);
+  out.import_every_name = true;
+  KILN_TRY(int parallelism, cache_positive(attrs, "upload_parallelism", configs::cache_upload_parallelism));
+  out.parallelism = static_cast<unsigned>(parallelism);
+  auto folder = [&, prefix = cache_setting(attrs, "prefix", "BUILDKIT_AZURE_STORAGE_PREFIX").value_or("")](
+                    const char* name, const char* otherwise) {
+    return joined({prefix, attrs.contains(name) ? attrs.at(name) : otherwise});
+  };
+  out.manifest_key = [in = folder("manifests_prefix", "manifests")](const std::string& name) {
+    return joined({in, name});
+  };
+  out.blob_key = [in = folder("blobs_prefix", "blobs")](const digest& d) { return joined({in, d.str()}); };
+  out.open = [place,
+              hosts = resources.hosts](const job_context& job) -> result<std::unique_ptr<object_store>> {
+    auto opened = std::make_unique<azblob_store>(place, hosts->transport(), job);
+    KILN_CHECK(opened->prepare());
+    return std::unique_ptr<object_store>(std::move(opened));
+  };
+  return out;
+}
+
+}  // namespace kiln::exporters

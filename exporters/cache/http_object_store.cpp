@@ -1,0 +1,147 @@
+#include "exporters/cache/http_object_store.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <condition_variable>
+#include <ctime>
+#include <mutex>
+
+#include "configs/remote_cache.hpp"
+
+namespace kiln::exporters {
+namespace {
+
+/// The first `size` bytes of a source.
+class limited_source final : public store::byte_source {
+ public:
+  limited_source(std::unique_ptr<store::byte_source> in, std::int64_t size)
+      : in_(std::move(in)), left_(size) {}
+  result<std::size_t> read(std::span<char> buffer) override {
+    auto n = std::min<std::int64_t>(left_, static_cast<std::int64_t>(buffer.size()));
+    KILN_TRY(std::size_t got, in_->read(buffer.first(static_cast<std::size_t>(n))));
+    left_ -= static_cast<std::int64_t>(got);
+    return got;
+  }
+
+ private:
+  std::unique_ptr<store::byte_source> in_;
+  std::int64_t left_;
+};
+
+class text_source final : public store::byte_source {
+ public:
+  text_source(std::string text, std::int64_t at)
+      : text_(std::move(text)), at_(static_cast<std::size_t>(at)) {}
+  result<std::size_t> read(std::span<char> buffer) override {
+    auto n = text_.copy(buffer.data(), buffer.size(), at_);
+    at_ += n;
+    return n;
+  }
+
+ private:
+  std::string text_;
+  std::size_t at_;
+};
+
+}  // namespace
+
+result<std::optional<object_info>> http_object_store::find(const std::string& key) {
+  object_call c{"HEAD", key};
+  KILN_TRY(auto r, send(c));
+  if (absent(r)) return std::optional<object_info>();
+  if (r.status < 200 || r.status >= 300) return refusal(c, r);
+  object_info out;
+  auto length = registry::header_of(r.headers, "content-length");
+  std::from_chars(length.data(), length.data() + length.size(), out.size);
+  std::tm t{};
+  if (::strptime(registry::header_of(r.headers, "last-modified").c_str(), "%a, %d %b %Y %H:%M:%S", &t) !=
+      nullptr)
+    out.modified_s = ::timegm(&t);
+  return std::optional(out);
+}
+
+status http_object_store::get(const std::string& key, std::int64_t offset,
+                              const std::function<status(std::string_view)>& use) {
+  std::int64_t at = offset;
+  for (int n = 1;; ++n) {
+    object_call c{"GET", key};
+    if (at > 0) c.headers["range"] = "bytes=" + std::to_string(at) + "-";
+    std::int64_t skip = 0;
+    bool begun = false;
+    c.on_body = [&](const registry::response& r, std::string_view bytes) -> status {
+      if (!std::exchange(begun, true) && r.status == 200) skip = at;  // the range was not obeyed
+      auto drop = std::min<std::int64_t>(skip, static_cast<std::int64_t>(bytes.size()));
+      skip -= drop;
+      bytes.remove_prefix(static_cast<std::size_t>(drop));
+      at += static_cast<std::int64_t>(bytes.size());
+      return bytes.empty() ? status() : use(bytes);
+    };
+    auto r = send(c);
+    if (r.ok()) {
+      if (absent(*r)) return make_error(errc::not_found, key + ": not found");
+      if (r->status == 416 && at > 0) return {};  // nothing is left to read
+      if (r->status < 200 || r->status >= 300) return refusal(c, *r);
+      return {};
+    }
+    // What was given to `use` stays given: go on behind it.
+    bool broken = r.error().code == errc::unavailable || r.error().code == errc::data_loss;
+    if (!begun || !broken || n >= attempts_) return std::move(r).error();
+  }
+}
+
+/// Repeated while the failure is temporary and nothing of the answer was used.
+result<registry::response> http_object_store::send(const object_call& c) {
+  auto pause = configs::object_store_backoff;
+  for (int n = 1;; ++n, pause *= 2) {
+    bool used = false;
+    KILN_TRY(auto q, signed_request(c));
+    q.stop = job_.stop;
+    q.follow_redirects = false;
+    if (c.body) {
+      q.open_body = [&] { return c.body->open(0); };
+      q.body_size = c.body->size;
+    }
+    if (c.on_body)
+      q.on_body = [&](const registry::response& r, std::string_view bytes) {
+        used = true;
+        return c.on_body(r, bytes);
+      };
+    auto r = transport_.perform(q);
+    bool temporary = r.ok() ? r->status == 429 || r->status >= 500 : r.error().code == errc::unavailable;
+    if (!temporary || used || n >= attempts_) return r;
+    std::mutex mutex;
+    std::condition_variable_any waiting;
+    std::unique_lock lock(mutex);
+    waiting.wait_for(lock, job_.stop, pause, [] { return false; });
+    KILN_CHECK(job_.check());
+  }
+}
+
+result<registry::response> http_object_store::ask(const object_call& c) {
+  KILN_TRY(auto r, send(c));
+  if (r.status < 200 || r.status >= 300) return refusal(c, r);
+  return r;
+}
+
+status http_object_store::tell(const object_call& c) {
+  auto r = ask(c);
+  return r.ok() ? status() : status(std::move(r).error());
+}
+
+object_body text_body(std::string text) {
+  object_body out{static_cast<std::int64_t>(text.size()), sha256(text), {}};
+  out.open = [text = std::move(text)](std::int64_t offset) -> result<std::unique_ptr<store::byte_source>> {
+    return std::unique_ptr<store::byte_source>(new text_source(text, offset));
+  };
+  return out;
+}
+
+object_body part_of(const object_body& whole, std::int64_t begin, std::int64_t size) {
+  return {
+      size, {}, [&whole, begin, size](std::int64_t offset) -> result<std::unique_ptr<store::byte_source>> {
+        KILN_TRY(auto rest, whole.open(begin + offset));
+        return std::unique_ptr<store::byte_source>(new limited_source(std::move(rest), size - offset));
+      }};
+}
+
+}  // namespace kiln::exporters

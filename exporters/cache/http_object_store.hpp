@@ -1,0 +1,60 @@
+// What object stores behind HTTP have in common: requests repeated while a failure is temporary, downloads
+// that go on where they broke off, bodies in parts. How requests are signed and refusals read is each
+// service's own.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "exporters/cache/object_store.hpp"
+#include "registry/transport.hpp"
+
+namespace kiln::exporters {
+
+/// One request, before it is signed.
+struct object_call {
+  std::string method, key;
+  std::map<std::string, std::string> query = {};    // decoded
+  std::map<std::string, std::string> headers = {};  // names in lower case
+  std::optional<object_body> body = {};
+  std::function<status(const registry::response&, std::string_view)> on_body = {};  // of a 2xx answer
+};
+
+class http_object_store : public object_store {
+ public:
+  http_object_store(registry::transport& transport, job_context job, int attempts)
+      : transport_(transport), job_(std::move(job)), attempts_(attempts) {}
+
+  result<std::optional<object_info>> find(const std::string& key) override;
+  status get(const std::string& key, std::int64_t offset,
+             const std::function<status(std::string_view)>& use) override;
+
+ protected:
+  /// Method, address and headers; the rest of the request is filled in by send().
+  virtual result<registry::request> signed_request(const object_call& c) = 0;
+  /// The error an answer other than 2xx stands for.
+  virtual error refusal(const object_call& c, const registry::response& r) const = 0;
+  /// Whether an answer says that there is no such object, rather than that something is wrong.
+  virtual bool absent(const registry::response& r) const { return r.status == 404; }
+
+  /// The answer, whatever its status.
+  result<registry::response> send(const object_call& c);
+  /// A 2xx answer, or the refusal.
+  result<registry::response> ask(const object_call& c);
+  status tell(const object_call& c);
+
+  registry::transport& transport_;
+  const job_context job_;
+
+ private:
+  const int attempts_;
+};
+
+object_body text_body(std::string text);
+/// Bytes [begin, begin + size) of a body. `whole` must outlive it.
+object_body part_of(const object_body& whole, std::int64_t begin, std::int64_t size);
+
+}  // namespace kiln::exporters
