@@ -41,7 +41,7 @@ void translate_legacy(ctl::SolveRequest& r) {
 }
 
 status check_cache_exports(ctl::CacheOptions& cache) {
-  static const std::set<std::string> known{"inline", "registry", "local", "gha", "s3", "azblob"};
+  static const std::set<std::string> known{"inline", "registry", "local", "s3", "azblob"};
   using identity = std::pair<std::string, std::map<std::string, std::string>>;
   std::set<identity> seen;
   std::vector<std::string> duplicates;
