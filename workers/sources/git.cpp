@@ -131,7 +131,7 @@ class git_source final : public source_handler {
     if (auto id = refs_.value(snapshot_bucket, snapshot_key))
       if (auto kept = refs_.get(*id); kept.ok()) return std::vector{*std::move(kept)};
 
-    KILN_TRY(auto done, with_repository(r, job, [&](git_command& git) -> result<store::ref> {
+    KILN_TRY(auto done, with_repository(r, info, job, [&](git_command& git) -> result<store::ref> {
                KILN_CHECK(fetch(git, r, info, job));
                return checkout(git, r, info, job);
              }));
@@ -303,7 +303,7 @@ class git_source final : public source_handler {
 
   /// Runs `use` with git on the bare repository of the remote; one job a remote at a time.
   template <class F>
-  auto with_repository(const git_reference& r, const job_context& job, F use)
+  auto with_repository(const git_reference& r, const commit_info& info, const job_context& job, F use)
       -> decltype(use(std::declval<git_command&>())) {
     auto turn = mutex_of(r.remote);
     std::unique_lock lock{*turn};
@@ -313,19 +313,19 @@ class git_source final : public source_handler {
     git.git_dir = repository.mount.path();
     temporary_file known_hosts;
     KILN_CHECK(authorize(git, r, known_hosts, job));
-    if (!fs::exists(repository.mount.path() / "HEAD")) {
+    auto begin = [&]() -> status {
       std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init", "--bare"};
-      auto sha = is_commit_sha(r.ref) ? r.ref : r.checksum;
-      if (sha.size() == 64) init.push_back("--object-format=sha256");
+      if (info.sha.size() == 64) init.push_back("--object-format=sha256");
       KILN_CHECK(git.run(init, job.stop));
       KILN_CHECK(git.run({"remote", "add", "origin", r.remote}, job.stop));
-    }
+      return {};
+    };
+    if (!fs::exists(repository.mount.path() / "HEAD")) KILN_CHECK(begin());
     auto outcome = use(git);
     if (!outcome.ok() && is_stale_repository(outcome.error().message)) {
       // A tag moved, or a branch became a directory: only a fresh repository helps.
       for (const auto& entry : fs::directory_iterator(repository.mount.path())) fs::remove_all(entry.path());
-      KILN_CHECK(git.run({"-c", "init.defaultBranch=master", "init", "--bare"}, job.stop));
-      KILN_CHECK(git.run({"remote", "add", "origin", r.remote}, job.stop));
+      KILN_CHECK(begin());
       outcome = use(git);
     }
     return outcome;
@@ -397,7 +397,7 @@ class git_source final : public source_handler {
   /// Fetches what `info` names and reads the objects; checks the signature that is asked for.
   status look_at_objects(const git_reference& r, commit_info& info, gw::ResolveSourceGitResponse& out,
                          const job_context& job) {
-    auto read = with_repository(r, job, [&](git_command& git) -> result<int> {
+    auto read = with_repository(r, info, job, [&](git_command& git) -> result<int> {
       KILN_CHECK(fetch(git, r, info, job));
       return read_objects(git, info, out, job);
     });
