@@ -39,12 +39,7 @@ void build_state::end(result<ctl::SolveResponse> outcome, std::source_location w
   jobs_.run<documents>(
       self_, *o_.io,
       [store = o_.store, ref = o_.request.ref(), all = documents_of(outcome)]() mutable -> result<documents> {
-        for (auto& d : all) {
-          KILN_TRY(auto blob, store->blobs().put(d.bytes));
-          KILN_CHECK(store->blobs().set_labels(blob, {{history_blob_label, ref}}));
-          d.descriptor.set_digest(blob.str());
-          d.descriptor.set_size(static_cast<std::int64_t>(d.bytes.size()));
-        }
+        for (auto& d : all) KILN_CHECK(keep_document(*store, ref, d.bytes, d.descriptor));
         return std::move(all);
       },
       [this, outcome, deliver](result<documents> kept) {

@@ -195,13 +195,9 @@ struct history_state {
         self, *o.io,
         [store = o.store, record, log = *log]() -> result<ctl::Descriptor> {
           KILN_TRY(auto bytes, store->blobs().read_all(log, configs::solving::history_log_bytes_max));
-          auto text = trace_of(record, build_log::decode(bytes));
-          KILN_TRY(auto blob, store->blobs().put(text));
-          KILN_CHECK(store->blobs().set_labels(blob, {{history_blob_label, record.ref()}}));
           ctl::Descriptor out;
           out.set_media_type(trace_media_type);
-          out.set_digest(blob.str());
-          out.set_size(static_cast<std::int64_t>(text.size()));
+          KILN_CHECK(keep_document(*store, record.ref(), trace_of(record, build_log::decode(bytes)), out));
           return out;
         },
         [this, ref = record.ref(), then](result<ctl::Descriptor> trace) {
@@ -269,6 +265,15 @@ struct history_state {
 };
 
 }  // namespace
+
+status keep_document(store::ref_store& store, const std::string& ref, std::string_view bytes, ctl::Descriptor& out) {
+  KILN_TRY(auto blob, store.blobs().put(bytes));
+  // Not a record's blob: the label keeps `prune --all` from taking it.
+  KILN_CHECK(store.blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
+  out.set_digest(blob.str());
+  out.set_size(static_cast<std::int64_t>(bytes.size()));
+  return {};
+}
 
 std::vector<std::string> expired_records(const std::vector<ctl::BuildHistoryRecord>& records, int entries_max,
                                          std::int64_t age_max_ns, std::int64_t now_ns) {

@@ -18,9 +18,6 @@ class ref_store;
 
 namespace kiln::actors {
 
-/// Label of the blobs that records name: keeps `prune --all` from taking them. Its value is a build's ref.
-inline constexpr const char* history_blob_label = "kiln.keep.history";
-
 struct history_options {
   store::ref_store* store = nullptr;
   std::shared_ptr<job_pool> io;
@@ -31,6 +28,9 @@ struct history_options {
 using history_impl = history_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
 
 history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> self, history_options options);
+
+/// Keeps a document for the record of a build, safe from `prune --all`; sets digest and size. Blocking.
+status keep_document(store::ref_store& store, const std::string& ref, std::string_view bytes, ctl::Descriptor& out);
 
 /// Which finished records may go: unpinned, beyond the newest `entries_max`, and older than the age. Refs.
 std::vector<std::string> expired_records(const std::vector<ctl::BuildHistoryRecord>& records, int entries_max,

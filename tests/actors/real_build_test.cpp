@@ -2,12 +2,14 @@
 // and an OCI runtime, as CI has.
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <optional>
-#include <thread>
 
+#include <poll.h>
+#include <sys/inotify.h>
 #include <unistd.h>
 
 #include <caf/all.hpp>
@@ -25,6 +27,7 @@
 #include "solver/error_details.hpp"
 #include "store/content_hash.hpp"
 #include "store/ref_store.hpp"
+#include "store/unique_fd.hpp"
 #include "workers/op_registry.hpp"
 #include "workers/worker_resources.hpp"
 
@@ -68,6 +71,20 @@ struct real_config : caf::actor_system_config {
     add_message_types<caf::id_block::kiln>();
     add_message_types<caf::id_block::kiln_containers>();
     set("scheduler.policy", caf::atom("sharing"));
+  }
+};
+
+/// Waits for entries of a directory to go.
+struct deletions {
+  unique_fd events{::inotify_init1(IN_CLOEXEC)};
+  explicit deletions(const fs::path& directory) {
+    REQUIRE(::inotify_add_watch(events.get(), directory.c_str(), IN_DELETE | IN_MOVED_FROM) >= 0);
+  }
+  /// False when none has gone for a minute.
+  bool next() {
+    pollfd wait{events.get(), POLLIN, 0};
+    std::array<char, 4096> buffer{};
+    return ::poll(&wait, 1, 60'000) > 0 && ::read(events.get(), buffer.data(), buffer.size()) > 0;
   }
 };
 
@@ -469,17 +486,17 @@ TEST_CASE_METHOD(node, "a gateway client gets hold of what a failed step left, a
   self->request(build, std::chrono::seconds(60), r)
       .receive([&](gw::ReadFileResponse& f) { CHECK(f.data() == "half\n"); },
                [&](caf::error& e) { FAIL(from_caf(e).message); });
+  deletions snapshots(root / "snapshots");
   gw::ReturnRequest end;
   end.mutable_result()->mutable_ref();
   self->request(build, std::chrono::seconds(10), end)
       .receive([](gw::ReturnResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
   whole.receive([](ctl::SolveResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
   build = nullptr;
+  // A record is gone before its snapshot is.
   bool gone = false;
-  for (int n = 0; n < 500 && !gone; ++n) {
-    gone = !refs->get(left[1]).ok();
-    if (!gone) std::this_thread::sleep_for(std::chrono::milliseconds(10));
-  }
+  do gone = !refs->get(left[1]).ok();
+  while (!gone && snapshots.next());
   CHECK(gone);
 }
 
