@@ -35,8 +35,8 @@ using dir_handle = std::unique_ptr<DIR, dir_closer>;
 dir_handle open_dir(int parent, const char* name) {
   int fd = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (fd < 0 && errno == EACCES) {  // ours but unreadable; only without root's rights
-    ::fchmodat(parent, name, 0700, 0);
-    fd = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (::fchmodat(parent, name, 0700, 0) == 0)
+      fd = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   }
   if (fd < 0) return nullptr;
   DIR* d = ::fdopendir(fd);

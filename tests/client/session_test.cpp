@@ -142,7 +142,7 @@ TEST_CASE("A shared directory arrives with owners reset and filters applied") {
   dir.file("a.txt", "content of a");
   dir.file("sub/b.txt", "b");
   dir.file("sub/c.log", "c");
-  ::chown((dir.path / "a.txt").c_str(), 1234, 1234);
+  REQUIRE(::chown((dir.path / "a.txt").c_str(), 1234, 1234) == 0);
   fake_daemon daemon(make_file_sync_service({{"context", dir.path.string()}}));
   auto got = receive_directory(daemon, {{"dir-name", "context"}, {"exclude-patterns", "**/*.log"}});
   CHECK(got.status.ok());
