@@ -349,17 +349,17 @@ struct daemon::parts {
       answer->set_value(true);
       return drained;
     }
-    system->spawn<caf::hidden>([answer, handle](caf::event_based_actor* self) {
+    system->spawn<caf::hidden>([answer, handle](caf::event_based_actor* self, caf::unit_t) {
       self->request(handle, caf::infinite, drain_atom::value, done_atom::value)
           .then([answer](bool clean) { answer->set_value(clean); },
                 [answer](const caf::error&) { answer->set_value(false); });
-    });
+    }, caf::unit);
     return drained;
   }
 
   /// Root's end while nobody is stopping it is the daemon's failure.
   void watch_root() {
-    system->spawn<caf::hidden>([root = root, this](caf::event_based_actor* watcher) {
+    system->spawn<caf::hidden>([root = root, this](caf::event_based_actor* watcher, caf::unit_t) {
       watcher->set_down_handler([this](const caf::down_msg& down) {
         if (stopping) return;
         spdlog::critical("the root supervisor gave up: {}", from_caf(down.reason).message);
@@ -367,7 +367,7 @@ struct daemon::parts {
         [[maybe_unused]] auto n = write(failure.get(), &one, sizeof one);
       });
       watcher->monitor(root);
-    });
+    }, caf::unit);
   }
 
   status serve() {

@@ -60,7 +60,8 @@ void ask(caf::actor_system& system, std::shared_ptr<Call> call, const Handle& ta
     return;
   }
   auto guard = std::make_shared<call_guard<Call>>(call);
-  auto requester = system.spawn([=](caf::event_based_actor* self) mutable {
+  // An argument, if a meaningless one: without any CAF 0.17.6 dereferences a null pointer, which library assertions end.
+  auto requester = system.spawn([=](caf::event_based_actor* self, caf::unit_t) mutable {
     watch_target(self, target, [guard](error e) { (*guard)->fail(e); });
     auto plain = caf::actor_cast<caf::actor>(target);
     self->request(target, caf::infinite, std::move(args)...)
@@ -75,7 +76,7 @@ void ask(caf::actor_system& system, std::shared_ptr<Call> call, const Handle& ta
               self->demonitor(plain);
               self->quit();
             });
-  });
+  }, caf::unit);
   call->on_cancel([requester] { caf::anon_send_exit(requester, caf::exit_reason::user_shutdown); });
 }
 

@@ -82,7 +82,8 @@ bridge_service::reactor* bridge_service::with_build(
       return reactor;
     }
   }
-  auto requester = system_.spawn([=, known = fixed_, use = std::move(use)](caf::event_based_actor* self) {
+  auto requester = system_.spawn([=, known = fixed_, use = std::move(use)](caf::event_based_actor* self,
+                                                                           caf::unit_t) {
     if (known) return use(self, guard, known);
     watch_target(self, builds, [guard](error e) { (*guard)->fail(e); });
     self->request(builds, caf::infinite, find_atom::value, id)
@@ -96,7 +97,7 @@ bridge_service::reactor* bridge_service::with_build(
               self->demonitor(caf::actor_cast<caf::actor>(builds));
               self->quit();
             });
-  });
+  }, caf::unit);
   call->on_cancel([requester] { caf::anon_send_exit(requester, caf::exit_reason::user_shutdown); });
   return reactor;
 }

@@ -24,7 +24,7 @@ void listen(caf::actor_system& system, std::shared_ptr<Call> call, const Handle&
   }
   auto guard = std::make_shared<call_guard<Call>>(call);
   auto listener =
-      system.spawn([=](typename Listener::pointer self) mutable -> typename Listener::behavior_type {
+      system.spawn([=](typename Listener::pointer self, caf::unit_t) mutable -> typename Listener::behavior_type {
         auto plain = caf::actor_cast<caf::actor>(target);
         self->monitor(plain);
         self->set_down_handler([=](caf::down_msg&) {
@@ -54,7 +54,7 @@ void listen(caf::actor_system& system, std::shared_ptr<Call> call, const Handle&
             [=](Event& event) { on_event(*guard->get(), event); },
             [=](done_atom) { end(); },
         };
-      });
+      }, caf::unit);
   call->on_cancel([listener] { caf::anon_send_exit(listener, caf::exit_reason::user_shutdown); });
 }
 

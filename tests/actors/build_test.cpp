@@ -81,12 +81,12 @@ struct builds_fixture : graph_fixture {
   solving begin(ctl::SolveRequest request) {
     solving out;
     auto answers = out.answers;
-    out.client = system.spawn([=, builds = builds](caf::event_based_actor* me) -> caf::behavior {
+    out.client = system.spawn([=, builds = builds](caf::event_based_actor* me, caf::unit_t) -> caf::behavior {
       me->request(builds, caf::infinite, solve_atom::value, request)
           .then([=](ctl::SolveResponse& r) { answers->push_back(std::move(r)); },
                 [=](caf::error& e) { answers->push_back(from_caf(e)); });
       return {[](tick_atom) {}};
-    });
+    }, caf::unit);
     sched.run();
     return out;
   }

@@ -134,10 +134,10 @@ struct cluster_fixture {
   template <class T, class Handle, class... Args>
   result<T> ask(const Handle& who, Args... args) {
     auto out = std::make_shared<std::optional<result<T>>>();
-    system.spawn([=](caf::event_based_actor* self) {
+    system.spawn([=](caf::event_based_actor* self, caf::unit_t) {
       self->request(who, caf::infinite, args...).then([=](T& value) { *out = result<T>(value); },
                                                      [=](caf::error& e) { *out = result<T>(from_caf(e)); });
-    });
+    }, caf::unit);
     sched.run();
     if (!*out) return make_error(errc::deadline_exceeded, "no answer yet");
     return **out;
@@ -290,7 +290,8 @@ TEST_CASE("a frozen node is dead after the limit, its clients are forgotten, and
 
   // Somebody over there runs a step here.
   f.nodes["a"].script->hold = true;
-  auto envoy = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](int) {}}; });
+  auto envoy = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](int) {}}; },
+                              caf::unit);
   {
     run_request r;
     r.op.op.mutable_source()->set_identifier("held");
@@ -374,11 +375,13 @@ TEST_CASE("a drained node takes no new work, keeps what it has, and leaves when 
   auto& b = f.start("b", {"a:7000"});
   f.pass(1s);
   auto door = a.heard->doors.at("b");
-  auto client = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](bool) {}}; });
+  auto client = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; },
+                              caf::unit);
   b.script->refs.insert("kept");
   caf::send_as(client, door, pin_atom::value, std::string("kept"));
   // Who only passes on what it knows has nothing here, and is not waited for.
-  auto gossip = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](bool) {}}; });
+  auto gossip = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; },
+                              caf::unit);
   caf::send_as(gossip, door, remember_atom::value, cache_facts{});
   caf::send_as(gossip, door, prune_caches{});
   f.sched.run();
@@ -413,14 +416,15 @@ TEST_CASE("a drained node leaves after its grace whatever is left") {
   cluster_fixture f;
   auto& a = f.start("a", {});
   f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.drain_grace = 2s; });
-  auto client = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](bool) {}}; });
+  auto client = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; },
+                              caf::unit);
   f.nodes["b"].script->refs.insert("kept");
   caf::send_as(client, a.heard->doors.at("b"), pin_atom::value, std::string("kept"));
   f.sched.run();
   auto answer = std::make_shared<std::optional<bool>>();
-  f.system.spawn([answer, b = f.nodes["b"].actor](caf::event_based_actor* self) {
+  f.system.spawn([answer, b = f.nodes["b"].actor](caf::event_based_actor* self, caf::unit_t) {
     self->request(b, caf::infinite, drain_atom::value, done_atom::value).then([answer](bool clean) { *answer = clean; });
-  });
+  }, caf::unit);
   f.sched.run();
   f.pass(1s);
   CHECK_FALSE(*answer);
@@ -485,9 +489,9 @@ TEST_CASE("a peer that is slow to answer is not waited for again until a beat wa
   REQUIRE(p->open);
 
   auto out = std::make_shared<std::optional<cache_facts>>();
-  f.system.spawn([=, a = a.actor](caf::event_based_actor* self) {
+  f.system.spawn([=, a = a.actor](caf::event_based_actor* self, caf::unit_t) {
     self->request(a, caf::infinite, ask_peers_atom::value, question_of("root")).then([=](cache_facts& facts) { *out = facts; });
-  });
+  }, caf::unit);
   f.sched.run();
   CHECK_FALSE(*out);
   f.pass(300ms);

@@ -117,7 +117,7 @@ graph_client ask_graph(caf::actor_system& system, const build_graph_actor& graph
   auto index = g->root.index;
   auto spec = actors::to_spec(*g, "");
   spec.imports = std::move(import_ids);
-  system.spawn([=, holder = c.holder](caf::event_based_actor* self) {
+  system.spawn([=, holder = c.holder](caf::event_based_actor* self, caf::unit_t) {
     self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
         .then(
             [=](const vertex_actor& root) {
@@ -126,7 +126,7 @@ graph_client ask_graph(caf::actor_system& system, const build_graph_actor& graph
                         [=](caf::error& e) { answers->push_back(from_caf(e)); });
             },
             [=](caf::error& e) { answers->push_back(from_caf(e)); });
-  });
+  }, caf::unit);
   return c;
 }
 

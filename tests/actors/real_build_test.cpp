@@ -241,13 +241,13 @@ struct node {
     // The listener's door is wider than a scoped actor's: collect through a small one.
     auto w = std::make_shared<watched>();
     auto listener = system->spawn([w, owner = caf::actor_cast<caf::actor>(self)](
-                                      status_listener::pointer me) -> status_listener::behavior_type {
+                                      status_listener::pointer me, caf::unit_t) -> status_listener::behavior_type {
       return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
               [me, owner](done_atom) {
                 caf::anon_send(owner, done_atom::value);
                 me->quit();
               }};
-    });
+    }, caf::unit);
     self->send(peers.builds(), watch_atom::value, request.ref(), listener);
     self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no end of the progress"); });
     out.progress = *w;
@@ -510,13 +510,14 @@ TEST_CASE_METHOD(node, "a cancelled build leaves no process behind and its work 
   auto solving = self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request);
   // Wait for the step to start, then cancel.
   caf::actor owner = caf::actor_cast<caf::actor>(self);
-  auto listener = system->spawn([owner](status_listener::pointer me) -> status_listener::behavior_type {
+  auto listener = system->spawn([owner](status_listener::pointer me, caf::unit_t)
+                                    -> status_listener::behavior_type {
     return {[owner](ctl::StatusResponse& s) {
               for (const auto& v : s.vertexes())
                 if (v.name().find("sleep") != std::string::npos && v.has_started()) caf::anon_send(owner, tick_atom::value);
             },
             [me](done_atom) { me->quit(); }};
-  });
+  }, caf::unit);
   self->send(peers.builds(), watch_atom::value, request.ref(), listener);
   self->receive([](tick_atom) {}, caf::after(std::chrono::seconds(30)) >> [] { FAIL("the step never started"); });
   self->send(peers.builds(), cancel_atom::value, request.ref());
@@ -532,13 +533,14 @@ TEST_CASE_METHOD(node, "the history keeps finished builds and replays them after
   caf::scoped_actor self{*system};
   auto owner = caf::actor_cast<caf::actor>(self);
   auto records = std::make_shared<std::vector<ctl::BuildHistoryRecord>>();
-  auto listener = system->spawn([records, owner](history_listener::pointer me) -> history_listener::behavior_type {
+  auto listener = system->spawn([records, owner](history_listener::pointer me, caf::unit_t)
+                                    -> history_listener::behavior_type {
     return {[records](ctl::BuildHistoryEvent& e) { records->push_back(e.record()); },
             [me, owner](done_atom) {
               caf::anon_send(owner, done_atom::value);
               me->quit();
             }};
-  });
+  }, caf::unit);
   ctl::BuildHistoryRequest request;
   request.set_earlyexit(true);
   self->send(peers.history(), request, listener);
@@ -551,13 +553,14 @@ TEST_CASE_METHOD(node, "the history keeps finished builds and replays them after
   CHECK(record.logs().size() > 0);
 
   auto w = std::make_shared<watched>();
-  auto watcher = system->spawn([w, owner](status_listener::pointer me) -> status_listener::behavior_type {
+  auto watcher = system->spawn([w, owner](status_listener::pointer me, caf::unit_t)
+                                   -> status_listener::behavior_type {
     return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
             [me, owner](done_atom) {
               caf::anon_send(owner, done_atom::value);
               me->quit();
             }};
-  });
+  }, caf::unit);
   self->send(peers.builds(), watch_atom::value, record.ref(), watcher);
   self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no replay"); });
   CHECK(w->logs().find("kept") != std::string::npos);
@@ -586,9 +589,9 @@ TEST_CASE_METHOD(node, "pruned results are built again") {
   REQUIRE(solve(d.def).message() == "");
   caf::scoped_actor self{*system};
   auto owner = caf::actor_cast<caf::actor>(self);
-  auto listener = system->spawn([](prune_listener::pointer me) -> prune_listener::behavior_type {
+  auto listener = system->spawn([](prune_listener::pointer me, caf::unit_t) -> prune_listener::behavior_type {
     return {[](ctl::UsageRecord&) {}, [me](done_atom) { me->quit(); }};
-  });
+  }, caf::unit);
   ctl::PruneRequest all;
   all.set_all(true);
   self->request(peers.cache_manager(), std::chrono::seconds(30), all, listener)

@@ -13,7 +13,7 @@ namespace kiln::testing {
 
 inline build_actor spawn_fake_build(caf::actor_system& system) {
   using build_impl = build_actor::extend<caf::replies_to<container_inputs>::with<container_inputs>>;
-  auto build = system.spawn([](build_impl::pointer self) -> build_impl::behavior_type {
+  auto build = system.spawn([](build_impl::pointer self, caf::unit_t) -> build_impl::behavior_type {
     auto none = []() { return to_caf(make_error(errc::unimplemented, "not here")); };
     auto waiting = std::make_shared<std::vector<caf::typed_response_promise<gw::EvaluateResponse>>>();
     return {
@@ -47,7 +47,7 @@ inline build_actor spawn_fake_build(caf::actor_system& system) {
         [=](cancel_atom) {},
         [](container_inputs& inputs) { return inputs; },
     };
-  });
+  }, caf::unit);
   return caf::actor_cast<build_actor>(build);
 }
 

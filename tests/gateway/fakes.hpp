@@ -75,7 +75,7 @@ struct fake_behaviour {
 
 /// Behaves as builds_actor. `solve` unset: never answers, but notes the requester going down.
 inline builds_actor spawn_builds(caf::actor_system& system, std::shared_ptr<fake_behaviour> b) {
-  return system.spawn([b](builds_actor::pointer self) -> builds_actor::behavior_type {
+  return system.spawn([b](builds_actor::pointer self, caf::unit_t) -> builds_actor::behavior_type {
     self->set_down_handler([b](caf::down_msg&) { b->requester_down.put(true); });
     auto promises = std::make_shared<std::vector<caf::typed_response_promise<ctl::SolveResponse>>>();
     return {
@@ -99,11 +99,11 @@ inline builds_actor spawn_builds(caf::actor_system& system, std::shared_ptr<fake
         },
         [=](cancel_atom, const std::string& ref) { b->cancelled.put(ref); },
     };
-  });
+  }, caf::unit);
 }
 
 inline workers_actor spawn_workers(caf::actor_system& system) {
-  return system.spawn([](workers_actor::pointer) -> workers_actor::behavior_type {
+  return system.spawn([](workers_actor::pointer, caf::unit_t) -> workers_actor::behavior_type {
     return {[](list_atom, const ctl::ListWorkersRequest&) {
       ctl::ListWorkersResponse response;
       auto* worker = response.add_record();
@@ -114,7 +114,7 @@ inline workers_actor spawn_workers(caf::actor_system& system) {
       platform->set_architecture("amd64");
       return response;
     }};
-  });
+  }, caf::unit);
 }
 
 /// A gateway on a unix socket in a directory of its own, with fakes behind it.
