@@ -15,7 +15,7 @@ struct modes_fixture : worker_fixture {
   ~modes_fixture() { ::umask(before); }
 
   /// "PATH MODE" of everything in a ref.
-  std::map<std::string, std::string> modes(const store::ref& r) {
+  std::map<std::string, std::string> modes_of(const store::ref& r) {
     std::map<std::string, std::string> all;
     in_ref(r, [&](const fs::path& top) {
       auto add = [&](const fs::path& path, const std::string& name) {
@@ -111,7 +111,7 @@ TEST_CASE_METHOD(modes_fixture, "file actions give exactly their modes under any
     auto out = run(r, {source});
     ::umask(022);
     if (!out.ok()) FAIL(out.error().message);
-    CHECK(modes(out->front()) ==
+    CHECK(modes_of(out->front()) ==
           modes{{"/", "0755"}, {"made", "0777"}, {"made/deep", "0777"}, {"plain", "0766"}, {"file", "0666"},
                 {"copied", "0755"}, {"copied/there", "0755"}, {"copied/there/tree", "0777"},
                 {"copied/there/tree/open", "4666"}, {"copied/there/tree/fifo", "0666"},
@@ -154,7 +154,7 @@ TEST_CASE_METHOD(modes_fixture, "a step sees the same modes and umask under any 
     if (!out.ok()) FAIL(out.error().message);
     CHECK(sink.out() == "0022\n/etc/hosts 644\n/etc/resolv.conf 644\n/work 755\n/cache 755\n/scratch 755\n/shown 755\n"
                         "/tmpfs 1777\n/secret 644\n/ssh 666\n/dev/shm 1777\n");
-    auto left = modes(out->front());
+    auto left = modes_of(out->front());
     CHECK(left["own"] == "0755");
     CHECK(left["own/file"] == "0644");
     CHECK(left["work"] == "0755");
@@ -179,5 +179,5 @@ TEST_CASE_METHOD(modes_fixture, "a client's files keep their modes under any uma
   auto out = run(r, {});
   ::umask(022);
   if (!out.ok()) FAIL(out.error().message);
-  CHECK(modes(out->front()) == modes{{"/", "0755"}, {"dir", "0777"}, {"dir/file", "0666"}, {"fifo", "0622"}});
+  CHECK(modes_of(out->front()) == modes{{"/", "0755"}, {"dir", "0777"}, {"dir/file", "0666"}, {"fifo", "0622"}});
 }
