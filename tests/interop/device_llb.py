@@ -47,7 +47,7 @@ def action(field, body, second=-1):
 
 how, kind, major, minor = sys.argv[1:5]
 root = add([], data(3, data(1, "local://context")))
-made = run(root, f"rm -f /etc/passwd; mknod /node {kind} {major} {minor} && mknod /etc/passwd {kind} {major} {minor}")
+made = run(root, f"mkdir /etc; mknod /node {kind} {major} {minor} && mknod /etc/passwd {kind} {major} {minor}")
 if how == "mkfile":
     last = add([made], action(5, data(1, "/node") + number(2, 0o644) + data(3, "written to a device of the host") +
                               number(5, -1)))
