@@ -103,6 +103,7 @@ workers::executor_options executor_options(const configs::daemon_config& c) {
 /// Members are destroyed from the bottom up: whoever uses something stands below it.
 struct daemon::parts {
   configs::daemon_config config;
+  bool own_mounts = false;
   unique_fd failure{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
   std::unique_ptr<store::ref_store> refs;
   std::unique_ptr<registry::hosts> hosts;
@@ -126,7 +127,7 @@ struct daemon::parts {
 
   status open_state() {
     KILN_TRY(auto snapshotter, store::parse_snapshotter(config.oci.snapshotter));
-    KILN_TRY(refs, store::ref_store::open({config.root, snapshotter}));
+    KILN_TRY(refs, store::ref_store::open({config.root, snapshotter, own_mounts}));
     hosts = std::make_unique<registry::hosts>(config.registries,
                                               static_cast<unsigned>(config.max_registry_concurrency));
     workers::worker_options worker;
@@ -407,9 +408,10 @@ daemon::~daemon() {
   if (parts_ && !parts_->stopping) stop([] { return true; });
 }
 
-result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& config) {
+result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& config, bool own_mounts) {
   std::unique_ptr<daemon> d{new daemon(std::make_unique<parts>())};
   d->parts_->config = config;
+  d->parts_->own_mounts = own_mounts;
   if (config.cluster.on()) {
     KILN_TRY(d->parts_->cluster, cluster_setup::make(config, host_name()));
   }

@@ -11,8 +11,9 @@ namespace kiln::apps {
 
 class daemon {
  public:
-  /// Everything is up and answers when this returns. Errors say what could not be opened.
-  static result<std::unique_ptr<daemon>> start(const configs::daemon_config& config);
+  /// Everything is up and answers when this returns. Errors say what could not be opened. `own_mounts`: this process
+  /// has a mount namespace of its own.
+  static result<std::unique_ptr<daemon>> start(const configs::daemon_config& config, bool own_mounts);
   ~daemon();
 
   /// Becomes readable when the root supervisor gave up: the process should end and be started anew.

@@ -53,14 +53,15 @@ int main(int argc, char** argv) {
     return 0;
   }
   kiln::apps::limit_heaps();
-  umask(0);  // modes in builds are exact
+  umask(S_IRWXG | S_IRWXO);  // what is for others is given to them by name; so are modes in builds
   kiln::apps::set_up_logging(line->config);
   for (const auto& key : line->unknown_keys) spdlog::warn("{}: unknown key {}", line->config_file, key);
   int signals = open_signals();
-  if (auto entered = kiln::workers::enter_private_mount_namespace(); !entered.ok())
+  auto entered = kiln::workers::enter_private_mount_namespace();
+  if (!entered.ok())
     spdlog::warn("{}; mounts will be made in the host's namespace", entered.error().message);
 
-  auto daemon = kiln::apps::daemon::start(line->config);
+  auto daemon = kiln::apps::daemon::start(line->config, entered.ok());
   if (!daemon.ok()) return fail(daemon.error());
   sd_notify(0, "READY=1");
 

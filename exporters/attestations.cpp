@@ -11,7 +11,9 @@
 #include "configs/exporters.hpp"
 #include "exporters/provenance/predicate.hpp"
 #include "registry/image_json.hpp"
+#include "store/confinement.hpp"
 #include "store/files.hpp"
+#include "store/regular_file.hpp"
 
 namespace kiln::exporters {
 
@@ -32,16 +34,15 @@ struct open_ref {
     open_ref out;
     KILN_TRY(auto specs, store.mounts(ref, job));
     KILN_TRY(out.mount, store::mounted::make(store, specs));
-    KILN_TRY(out.root, store::open_file(out.mount.path(), O_RDONLY | O_DIRECTORY));
+    KILN_TRY(out.root, store::open_confined(out.mount.path()));
     return out;
   }
 };
 
 result<std::string> read_regular(int root, const std::string& path) {
-  KILN_TRY(auto fd, store::open_in_root(root, path, O_RDONLY | O_NONBLOCK));
+  KILN_TRY(auto fd, store::open_regular_in_root(root, path));
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return errno_error(errno, "stat " + path);
-  if (!S_ISREG(info.st_mode)) return invalid(path + " is not a regular file");
   if (info.st_size > configs::attestation_bytes_max)
     return invalid(path + " exceeds " + std::to_string(configs::attestation_bytes_max) + " bytes");
   std::string out(static_cast<std::size_t>(info.st_size), '\0');

@@ -11,6 +11,7 @@
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/tar_tree.hpp"
+#include "store/confinement.hpp"
 #include "store/filesync/sender.hpp"
 #include "store/files.hpp"
 #include "store/filesync/tree.hpp"
@@ -162,7 +163,8 @@ class tree_exporter : public exporter {
           s.set_modtime(ns);
           return filesync::map_verdict::keep;
         };
-      KILN_TRY(p.tree, filesync::open_directory(p.mount.path().string(), std::move(walk)));
+      KILN_TRY(auto root, store::open_confined(p.mount.path()));
+      KILN_TRY(p.tree, filesync::open_directory(std::move(root), std::move(walk)));
     }
     if (has_attestations(r.attestations, false)) KILN_CHECK(add_statements(p, input, r, job));
     return p;

@@ -21,6 +21,7 @@
 #include <filesystem>
 
 #include "configs/gateway.hpp"
+#include "store/private_directory.hpp"
 
 namespace kiln::gateway {
 
@@ -110,8 +111,10 @@ result<listening_socket> listening_socket::open_unix(const std::string& path, co
   std::memcpy(address.sun_path, path.data(), path.size());
   auto* generic = reinterpret_cast<const sockaddr*>(&address);
 
-  std::error_code ec;
-  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), ec);
+  // Clients trust what is at this path: it must stay ours. From here on the path is safe to use.
+  auto directory = std::filesystem::path(path).parent_path();
+  auto guarded = store::guarded_directory(directory.empty() ? "." : directory, {owner.uid, owner.gid});
+  if (!guarded.ok()) return std::move(guarded).error().with_context(what);
   struct stat st {};
   if (::lstat(path.c_str(), &st) == 0) {
     if (!S_ISSOCK(st.st_mode))

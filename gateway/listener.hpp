@@ -34,8 +34,8 @@ struct socket_owner {
 /// One bound, listening, close-on-exec socket. Unlinks its unix path when closed.
 class listening_socket {
  public:
-  /// A unix path left behind by a dead daemon is taken over; one with a live listener, or that is no
-  /// socket, is refused. tcp may yield several sockets (one a resolved address).
+  /// A unix path left behind by a dead daemon is taken over; one with a live listener, that is no socket, or
+  /// where others than root, us and the owner could put one of theirs, is refused. tcp may yield several sockets (one a resolved address).
   static result<std::vector<listening_socket>> open(const listen_address& address, const socket_owner& owner);
 
   listening_socket(listening_socket&& other) noexcept;

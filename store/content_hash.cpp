@@ -3,6 +3,7 @@
 #include <spdlog/spdlog.h>
 
 #include "messages/pattern.hpp"
+#include "store/confinement.hpp"
 #include "store/files.hpp"
 #include "store/tree_digests.hpp"
 
@@ -61,7 +62,7 @@ result<digest> compute(ref_store& store, const ref& r, const std::vector<content
   }
   std::vector<digest> digests;
   {
-    KILN_TRY(auto root, open_file(top, O_RDONLY | O_DIRECTORY));
+    KILN_TRY(auto root, open_confined(top));
     tree_digests tree(std::move(root), job);
     if (auto saved = store.metadata(r.id(), digests_key)) tree.load(*saved);
     auto origin = store.metadata(r.id(), origin_key);

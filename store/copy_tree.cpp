@@ -7,6 +7,7 @@
 
 #include "configs/store.hpp"
 #include "store/files.hpp"
+#include "store/regular_file.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::store {
@@ -86,7 +87,7 @@ status copy_metadata(int from, const std::string& from_name, const struct stat& 
 status copy_entry(int from, const std::string& name, const struct stat& info, int to,
                   const std::string& to_name) {
   if (S_ISREG(info.st_mode)) {
-    KILN_TRY(auto source, open_at(from, name, O_RDONLY | O_NOFOLLOW));
+    KILN_TRY(auto source, open_regular_at(from, name));
     KILN_TRY(auto target, open_at(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     KILN_CHECK(copy_file_data(source.get(), target.get()));
   } else if (S_ISLNK(info.st_mode)) {

@@ -7,6 +7,7 @@
 #include "configs/store.hpp"
 #include "messages/digest.hpp"
 #include "store/files.hpp"
+#include "store/regular_file.hpp"
 
 namespace kiln::store {
 
@@ -64,7 +65,7 @@ result<std::string> file_digest(int directory, const std::string& name, const st
   sha256_hasher hash;
   hash.update(tarsum_header(info, link, xattrs));
   if (S_ISREG(info.st_mode) && info.st_size > 0) {
-    KILN_TRY(auto file, open_at(directory, name, O_RDONLY | O_NOFOLLOW));
+    KILN_TRY(auto file, open_regular_at(directory, name));
     std::string buffer(std::min<std::size_t>(limits::copy_buffer, static_cast<std::size_t>(info.st_size)),
                        '\0');
     while (true) {

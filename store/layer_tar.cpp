@@ -11,6 +11,7 @@
 #include "configs/store.hpp"
 #include "store/difference.hpp"
 #include "store/files.hpp"
+#include "store/regular_file.hpp"
 #include "store/tar_writer.hpp"
 #include "store/xattr.hpp"
 
@@ -108,7 +109,7 @@ status layer_writer::entry(int directory, const std::string& name, const std::st
 }
 
 status layer_writer::content(int directory, const std::string& name, const std::string& path) {
-  KILN_TRY(auto file, open_at(directory, name, O_RDONLY | O_NOFOLLOW));
+  KILN_TRY(auto file, open_regular_at(directory, name));
   ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
   while (true) {
     auto count = ::read(file.get(), buffer_.data(), buffer_.size());

@@ -4,7 +4,6 @@
 #include <sched.h>
 #include <spawn.h>
 #include <sys/mount.h>
-#include <sys/statvfs.h>
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -15,6 +14,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "store/confinement.hpp"
 #include "store/files.hpp"
 
 extern char** environ;
@@ -25,6 +25,11 @@ namespace fs = std::filesystem;
 
 namespace {
 
+/// Where a bind mount for this use comes from.
+const std::string& source_for(const mount_spec& spec, mount_use use) {
+  return use == mount_use::daemon || spec.container_source.empty() ? spec.source : spec.container_source;
+}
+
 /// The options of a spec, sorted into mount(2) flags and file-system data.
 struct parsed_options {
   unsigned long flags = 0;
@@ -32,17 +37,18 @@ struct parsed_options {
   std::vector<std::string> data;
 };
 
+constexpr std::pair<std::string_view, unsigned long> known_flags[] = {
+    {"ro", MS_RDONLY},       {"nosuid", MS_NOSUID},     {"nodev", MS_NODEV},          {"noexec", MS_NOEXEC},
+    {"noatime", MS_NOATIME}, {"relatime", MS_RELATIME}, {"nodiratime", MS_NODIRATIME}};
+
 parsed_options parse(const mount_spec& spec) {
-  static constexpr std::pair<std::string_view, unsigned long> known[] = {
-      {"ro", MS_RDONLY},       {"nosuid", MS_NOSUID},     {"nodev", MS_NODEV},          {"noexec", MS_NOEXEC},
-      {"noatime", MS_NOATIME}, {"relatime", MS_RELATIME}, {"nodiratime", MS_NODIRATIME}};
   parsed_options out;
   out.bind = spec.type == "bind";
   unsigned long recursive = 0;
   for (const auto& option : spec.options) {
     auto found =
-        std::find_if(std::begin(known), std::end(known), [&](const auto& k) { return k.first == option; });
-    if (found != std::end(known)) out.flags |= found->second;
+        std::find_if(std::begin(known_flags), std::end(known_flags), [&](const auto& k) { return k.first == option; });
+    if (found != std::end(known_flags)) out.flags |= found->second;
     else if (option == "rbind") out.bind = true, recursive = MS_REC;
     else if (option == "bind") out.bind = true;
     else if (option != "rw") out.data.push_back(option);
@@ -51,25 +57,15 @@ parsed_options parse(const mount_spec& spec) {
   return out;
 }
 
-status bind_mount(const mount_spec& spec, const parsed_options& options, const fs::path& target) {
+status bind_mount(const std::string& source, const parsed_options& options, const fs::path& target) {
   auto type = MS_BIND | (options.flags & MS_REC);
-  if (::mount(spec.source.c_str(), target.c_str(), nullptr, type, nullptr) != 0)
-    return errno_error(errno, "bind " + spec.source + " to " + target.string());
-  auto restrict = options.flags & ~static_cast<unsigned long>(MS_REC);
-  if (restrict == 0) return {};
-  // In a user namespace the flags that the mount came with may not be dropped.
-  struct statvfs info {};
-  if (::statvfs(target.c_str(), &info) == 0) {
-    if (info.f_flag & ST_NOSUID) restrict |= MS_NOSUID;
-    if (info.f_flag & ST_NODEV) restrict |= MS_NODEV;
-    if (info.f_flag & ST_NOEXEC) restrict |= MS_NOEXEC;
-    if (info.f_flag & ST_NOATIME) restrict |= MS_NOATIME;
-    if (info.f_flag & ST_RELATIME) restrict |= MS_RELATIME;
-  }
-  if (::mount(nullptr, target.c_str(), nullptr, MS_BIND | MS_REMOUNT | restrict, nullptr) == 0) return {};
-  auto failed = errno_error(errno, "remount " + target.string());
-  ::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
-  return failed;
+  if (::mount(source.c_str(), target.c_str(), nullptr, type, nullptr) != 0)
+    return errno_error(errno, "bind " + source + " to " + target.string());
+  auto flags = options.flags & ~static_cast<unsigned long>(MS_REC);
+  if (flags == 0) return {};
+  auto done = restrict_mount(target, flags);
+  if (!done.ok()) ::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
+  return done;
 }
 
 std::string join(const std::vector<std::string>& parts, char separator) {
@@ -204,7 +200,8 @@ status overlay_mount(const mount_spec& spec, const parsed_options& options, cons
 status fuse_mount(const parsed_options& options, const fs::path& target) {
   std::vector<std::string> words{"fuse-overlayfs"};
   auto data = options.data;
-  if (options.flags & MS_RDONLY) data.emplace_back("ro");
+  for (const auto& [word, flag] : known_flags)
+    if (options.flags & flag) data.emplace_back(word);
   if (!data.empty()) words.insert(words.end(), {"-o", join(data, ',')});
   words.push_back(target.string());
   std::vector<char*> arguments;
@@ -222,9 +219,10 @@ status fuse_mount(const parsed_options& options, const fs::path& target) {
   return {};
 }
 
-status mount_one(const mount_spec& spec, const fs::path& target) {
+status mount_one(const mount_spec& spec, const fs::path& target, mount_use use) {
   auto options = parse(spec);
-  if (options.bind) return bind_mount(spec, options, target);
+  if (use == mount_use::daemon) options.flags |= confining_flags;
+  if (options.bind) return bind_mount(source_for(spec, use), options, target);
   if (spec.type == "overlay") return overlay_mount(spec, options, target);
   if (spec.type == "fuse-overlayfs") return fuse_mount(options, target);
   auto data = join(options.data, ',');
@@ -249,9 +247,9 @@ std::string unescape(std::string_view text) {
 
 }  // namespace
 
-status mount_all(std::span<const mount_spec> specs, const fs::path& target) {
+status mount_all(std::span<const mount_spec> specs, const fs::path& target, mount_use use) {
   for (std::size_t i = 0; i < specs.size(); ++i) {
-    auto done = mount_one(specs[i], target);
+    auto done = mount_one(specs[i], target, use);
     if (done.ok()) continue;
     while (i-- > 0) ::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
     return done;
@@ -265,12 +263,12 @@ status unmount(const fs::path& target) {
   return {};
 }
 
-result<int> unmount_below(const fs::path& directory) {
+result<std::vector<fs::path>> mounts_below(const fs::path& directory) {
   std::error_code failed;
   auto top = fs::canonical(directory, failed).string();
   if (failed) return errno_error(failed.value(), directory.string());
   std::ifstream table("/proc/self/mountinfo");
-  std::vector<std::string> found;
+  std::vector<fs::path> found;
   for (std::string line; std::getline(table, line);) {
     std::istringstream words(line);
     std::string id, parent, device, root, point;
@@ -279,6 +277,11 @@ result<int> unmount_below(const fs::path& directory) {
     if (point.size() > top.size() + 1 && point.compare(0, top.size() + 1, top + "/") == 0)
       found.push_back(point);
   }
+  return found;
+}
+
+result<int> unmount_below(const fs::path& directory) {
+  KILN_TRY(auto found, mounts_below(directory));
   int undone = 0;
   for (auto point = found.rbegin(); point != found.rend(); ++point) {  // the table is in order of mounting
     if (auto done = unmount(*point); done.ok()) ++undone;
@@ -294,16 +297,16 @@ bool in_user_namespace() {
   return !(inside == 0 && outside == 0 && count == 4'294'967'295u);
 }
 
-result<mounted> mounted::make(ref_store& store, const std::vector<mount_spec>& specs) {
+result<mounted> mounted::make(ref_store& store, const std::vector<mount_spec>& specs, mount_use use) {
   mounted out;
   if (specs.empty()) return make_error(errc::invalid_argument, "nothing to mount");
   if (specs.size() == 1 && specs[0].type == "bind" &&
       std::find(specs[0].options.begin(), specs[0].options.end(), "ro") == specs[0].options.end()) {
-    out.path_ = specs[0].source;
+    out.path_ = source_for(specs[0], use);
     return out;
   }
   KILN_TRY(out.path_, store.temporary_directory("mount"));
-  if (auto done = mount_all(specs, out.path_); !done) {
+  if (auto done = mount_all(specs, out.path_, use); !done) {
     ::rmdir(out.path_.c_str());
     out.path_.clear();
     return std::move(done).error();

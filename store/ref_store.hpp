@@ -73,7 +73,11 @@ struct mount_spec {
   std::string type;
   std::string source;
   std::vector<std::string> options;
+  std::string container_source = {};  // what containers bind instead, where ours is confined (confinement.hpp)
 };
+
+/// Who will look into a mount. What the daemon looks into itself is nodev, nosuid and noexec.
+enum class mount_use { daemon, container };
 
 /// A compressed form of one layer.
 struct layer_blob {
@@ -144,6 +148,8 @@ std::string_view to_string(snapshotter_kind k);
 struct ref_store_options {
   std::filesystem::path root;  // the daemon's state directory
   snapshotter_kind snapshotter = snapshotter_kind::automatic;
+  /// We have a mount namespace of our own: in it the state becomes nodev, nosuid and noexec (confinement.hpp).
+  bool confine = false;
 };
 
 class ref_store {
@@ -238,8 +244,10 @@ class mounted {
   mounted(mounted&& other) noexcept;
   mounted& operator=(mounted&& other) noexcept;
   ~mounted();
-  /// The mount point is a temporary directory of the store. A lone writable bind needs no mount.
-  static result<mounted> make(ref_store& store, const std::vector<mount_spec>& specs);
+  /// The mount point is a temporary directory of the store. A lone writable bind needs no mount. What is for
+  /// a container we look into through open_confined() only.
+  static result<mounted> make(ref_store& store, const std::vector<mount_spec>& specs,
+                              mount_use use = mount_use::daemon);
   const std::filesystem::path& path() const noexcept { return path_; }
   status unmount();
 

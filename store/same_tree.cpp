@@ -8,6 +8,7 @@
 
 #include "configs/store.hpp"
 #include "store/files.hpp"
+#include "store/regular_file.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::store {
@@ -21,8 +22,8 @@ result<std::string> link_target(int directory, const std::string& name, std::siz
 }
 
 result<bool> same_content(int a, int b, const std::string& name) {
-  KILN_TRY(auto left, open_at(a, name, O_RDONLY | O_NOFOLLOW));
-  KILN_TRY(auto right, open_at(b, name, O_RDONLY | O_NOFOLLOW));
+  KILN_TRY(auto left, open_regular_at(a, name));
+  KILN_TRY(auto right, open_regular_at(b, name));
   std::string x(limits::copy_buffer, '\0'), y(limits::copy_buffer, '\0');
   auto fill = [](int fd, std::string& buffer) -> result<std::size_t> {
     std::size_t have = 0;

@@ -34,13 +34,16 @@ std::string_view to_string(snapshotter_kind k) {
   return "native";
 }
 
-result<std::unique_ptr<snapshots>> snapshots::open(fs::path directory, snapshotter_kind wanted) {
-  KILN_CHECK(make_directories(directory, 0711));
+result<std::unique_ptr<snapshots>> snapshots::open(fs::path directory, snapshotter_kind wanted, fs::path window) {
+  KILN_CHECK(make_directories(directory, 0700));
   std::error_code failed;
   directory = fs::canonical(directory, failed);
   if (failed) return errno_error(failed.value(), directory.string());
   std::unique_ptr<snapshots> s(new snapshots(directory));
+  s->window_ = std::move(window);
   KILN_CHECK(make_directories(directory / "empty", 0755));
+  // Containers have it as their root.
+  if (::chmod((directory / "empty").c_str(), 0755) != 0) return errno_error(errno, "chmod " + (directory / "empty").string());
   s->user_namespace_ = in_user_namespace();
   for (auto number : s->list()) s->next_ = std::max<std::uint64_t>(s->next_, number + 1);
 
@@ -89,7 +92,8 @@ status snapshots::probe_overlay(bool fuse) {
     mount_spec spec{fuse ? "fuse-overlayfs" : "overlay",
                     "overlay",
                     {"lowerdir=" + (top / "lower").string(), "upperdir=" + (top / "upper").string(),
-                     "workdir=" + (top / "work").string()}};
+                     "workdir=" + (top / "work").string()},
+                    {}};
     kind_ = fuse ? snapshotter_kind::fuse_overlayfs : snapshotter_kind::overlayfs;
     volatile_ = with_volatile;
     add_overlay_options(spec.options, true);
@@ -113,7 +117,7 @@ void snapshots::add_overlay_options(std::vector<std::string>& options, bool writ
   // A layer must mean the same on top of any other, so nothing in it may refer to those below.
   options.emplace_back("index=off");
   if (!user_namespace_) {
-    options.emplace_back("redirect_dir=off");
+    options.emplace_back("redirect_dir=nofollow");  // off would follow what a layer brought along
     options.emplace_back("metacopy=off");
   }
   if (writable && volatile_) options.emplace_back("volatile");
@@ -148,10 +152,17 @@ std::vector<std::uint64_t> snapshots::list() const {
   return numbers;
 }
 
+mount_spec snapshots::bind(const fs::path& below, const char* access) const {
+  mount_spec spec{"bind", (directory_ / below).string(), {"rbind", access}};
+  if (!window_.empty()) spec.container_source = (window_ / below).string();
+  return spec;
+}
+
 mount_spec snapshots::read_only(std::span<const std::uint64_t> layers, bool whiteouts) const {
-  if (layers.empty()) return {"bind", (directory_ / "empty").string(), {"rbind", "ro"}};
-  if (!layered()) return {"bind", fs_of(layers.back()).string(), {"rbind", "ro"}};
-  if (layers.size() == 1 && !whiteouts) return {"bind", fs_of(layers[0]).string(), {"rbind", "ro"}};
+  auto own = [](std::uint64_t number) { return fs::path(std::to_string(number)) / "fs"; };
+  if (layers.empty()) return bind("empty", "ro");
+  if (!layered()) return bind(own(layers.back()), "ro");
+  if (layers.size() == 1 && !whiteouts) return bind(own(layers[0]), "ro");
   std::string lower = "lowerdir=";
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
     if (layer != layers.rbegin()) lower += ':';
@@ -159,13 +170,13 @@ mount_spec snapshots::read_only(std::span<const std::uint64_t> layers, bool whit
   }
   if (layers.size() == 1) lower += ":" + (directory_ / "empty").string();
   mount_spec spec{
-      kind_ == snapshotter_kind::overlayfs ? "overlay" : "fuse-overlayfs", "overlay", {"ro", lower}};
+      kind_ == snapshotter_kind::overlayfs ? "overlay" : "fuse-overlayfs", "overlay", {"ro", lower}, {}};
   add_overlay_options(spec.options, false);
   return spec;
 }
 
 result<mount_spec> snapshots::read_write(std::uint64_t number, std::span<const std::uint64_t> layers) {
-  if (!layered() || layers.empty()) return mount_spec{"bind", fs_of(number).string(), {"rbind", "rw"}};
+  if (!layered() || layers.empty()) return bind(fs::path(std::to_string(number)) / "fs", "rw");
   auto lower = read_only(layers, true);
   std::string work;
   for (int i = 0;; ++i) {
@@ -174,7 +185,7 @@ result<mount_spec> snapshots::read_write(std::uint64_t number, std::span<const s
     if (errno != EEXIST) return errno_error(errno, "mkdir " + work);
   }
   mount_spec spec{
-      lower.type, "overlay", {lower.options[1], "upperdir=" + fs_of(number).string(), "workdir=" + work}};
+      lower.type, "overlay", {lower.options[1], "upperdir=" + fs_of(number).string(), "workdir=" + work}, {}};
   add_overlay_options(spec.options, true);
   return spec;
 }

@@ -21,8 +21,9 @@ namespace kiln::store {
 class snapshots {
  public:
   /// Opens or creates the directory and decides which kind works on it; unavailable when the one asked
-  /// for does not.
-  static result<std::unique_ptr<snapshots>> open(std::filesystem::path directory, snapshotter_kind wanted);
+  /// for does not. `window` is where containers see the directory, if elsewhere.
+  static result<std::unique_ptr<snapshots>> open(std::filesystem::path directory, snapshotter_kind wanted,
+                                                 std::filesystem::path window = {});
 
   snapshotter_kind kind() const noexcept { return kind_; }
   bool layered() const noexcept { return kind_ != snapshotter_kind::native; }
@@ -49,8 +50,10 @@ class snapshots {
   explicit snapshots(std::filesystem::path directory) : directory_(std::move(directory)) {}
   status probe_overlay(bool fuse);
   void add_overlay_options(std::vector<std::string>& options, bool writable) const;
+  mount_spec bind(const std::filesystem::path& below, const char* access) const;
 
   std::filesystem::path directory_;
+  std::filesystem::path window_;  // empty: containers see it where it is
   snapshotter_kind kind_ = snapshotter_kind::native;
   bool user_namespace_ = false;
   bool volatile_ = false;

@@ -11,18 +11,23 @@
 
 #include "configs/store.hpp"
 #include "store/cache_keys_db.hpp"
+#include "store/confinement.hpp"
 #include "store/mount.hpp"
+#include "store/private_directory.hpp"
 
 namespace kiln::store {
 
 namespace fs = std::filesystem;
 
+namespace {
+constexpr const char* window_name = "for-containers";  // where these see the snapshots
+}
+
 // ---------------------------------------------------------------- opening and closing
 
 result<std::shared_ptr<store_core>> store_core::open(ref_store_options options) {
-  auto wanted = options.snapshotter;
-  std::shared_ptr<store_core> core(new store_core(std::move(options)));
-  KILN_CHECK(core->prepare(wanted));
+  std::shared_ptr<store_core> core(new store_core(options));
+  KILN_CHECK(core->prepare(options));
   return core;
 }
 
@@ -35,20 +40,31 @@ status store_core::lock_root() {
   return {};
 }
 
-status store_core::prepare(snapshotter_kind wanted) {
-  KILN_CHECK(make_directories(root_));
-  std::error_code failed;
-  root_ = fs::canonical(root_, failed);
-  if (failed) return errno_error(failed.value(), root_.string());
+/// Makes the state ours alone, and keeps us away from what builds put into it.
+status store_core::claim_root(const ref_store_options& options) {
+  auto root = private_directory::open(root_);
+  if (!root.ok()) return std::move(root).error().with_context("state directory");
+  root_ = root->path();
   KILN_CHECK(lock_root());
-  if (auto text = read_file("/proc/sys/kernel/random/boot_id", 1024); text.ok()) boot_id_ = *text;
   KILN_TRY(auto leaked, unmount_below(root_));
   if (leaked > 0) spdlog::info("store: undid {} leaked mounts below {}", leaked, root_.string());
-  KILN_CHECK(make_directories(root_ / "transient", 0711));
+  for (auto name : {"transient", "blobs", "snapshots"}) {
+    auto made = root->directory(name);
+    if (!made.ok()) return std::move(made).error().with_context("state directory");
+  }
   KILN_CHECK(empty_directory(root_ / "transient"));
+  if (!options.confine) return {};
+  KILN_CHECK(root->directory(window_name));
+  return confine(root_, root_ / "snapshots", root_ / window_name);
+}
+
+status store_core::prepare(const ref_store_options& options) {
+  KILN_CHECK(claim_root(options));
+  if (auto text = read_file("/proc/sys/kernel/random/boot_id", 1024); text.ok()) boot_id_ = *text;
   KILN_TRY(blobs_, blob_store::open(root_ / "blobs"));
   KILN_TRY(database_, metadata_db::open(root_ / "metadata.mdb"));
-  KILN_TRY(snapshots_, snapshots::open(root_ / "snapshots", wanted));
+  KILN_TRY(snapshots_, snapshots::open(root_ / "snapshots", options.snapshotter,
+                                       options.confine ? root_ / window_name : fs::path()));
   keys_ = make_cache_keys(*database_);
   // Layers of one snapshotter mean nothing to another: what exists decides unless told otherwise.
   auto kind = std::string(to_string(snapshots_->kind()));

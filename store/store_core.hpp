@@ -152,8 +152,9 @@ class store_core : public std::enable_shared_from_this<store_core> {
   void forget(record& r) noexcept;  // from ~record (store_records.cpp)
 
  private:
-  explicit store_core(ref_store_options options) : root_(std::move(options.root)) {}
-  status prepare(snapshotter_kind wanted);
+  explicit store_core(const ref_store_options& options) : root_(options.root) {}
+  status prepare(const ref_store_options& options);
+  status claim_root(const ref_store_options& options);
   status lock_root();
   status sweep();
   status drop_torn_records();

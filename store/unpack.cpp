@@ -179,6 +179,7 @@ status unpacker::make_parents(const std::string& path, int depth) {
       KILN_CHECK(make_parents(clean_absolute(directory + link).substr(1), depth + 1));
       continue;
     }
+    if (::fchmodat(parent.get(), name.c_str(), 0755, 0) != 0) return errno_error(errno, "chmod " + part);
     if (options_.owner && ::fchownat(parent.get(), name.c_str(), options_.owner->first,
                                      options_.owner->second, AT_SYMLINK_NOFOLLOW) != 0)
       return errno_error(errno, "chown " + part);

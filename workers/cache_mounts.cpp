@@ -39,7 +39,7 @@ result<std::shared_ptr<cache_mount>> cache_mounts::take(const std::string& name,
   KILN_TRY(mount->ref_, refs_.acquire_named(name, base, options, job));
   mount->name_ = name;
   KILN_TRY(auto specs, refs_.mounts(mount->ref_));
-  KILN_TRY(mount->mount_, store::mounted::make(refs_, specs));
+  KILN_TRY(mount->mount_, store::mounted::make(refs_, specs, store::mount_use::container));
   mount->owner_ = this;
   if (!refs_.metadata(mount->ref_.id(), used_mark))
     KILN_CHECK(refs_.set_metadata(mount->ref_.id(), used_mark, "1"));

@@ -19,7 +19,7 @@ namespace kiln::workers {
 class cache_mount {
  public:
   ~cache_mount();
-  /// Where its files are; stays mounted while held.
+  /// Where containers find its files; stays mounted while held.
   const std::filesystem::path& path() const { return mount_.path(); }
   const std::string& record_id() const { return ref_.id(); }
 

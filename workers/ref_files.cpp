@@ -8,30 +8,25 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "messages/pattern.hpp"
+#include "store/confinement.hpp"
 #include "store/filesync/file_stat.hpp"
-#include "store/unique_fd.hpp"
+#include "store/regular_file.hpp"
+#include "workers/executor/rooted.hpp"
 
 namespace kiln::workers {
 
 namespace {
 
-result<unique_fd> open_beneath(const std::filesystem::path& root, const std::string& path, int flags,
-                               const char* verb) {
-  unique_fd base(::open(root.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!base) return errno_error(errno, "open root of " + path);
-  open_how how{};
-  how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
-  how.resolve = RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS;
-  auto relative = path.empty() ? std::string(".") : path;
-  auto fd = ::syscall(SYS_openat2, base.get(), relative.c_str(), &how, sizeof how);
-  if (fd < 0) return errno_error(errno, std::string(verb) + " " + path);
-  return unique_fd(static_cast<int>(fd));
+/// What a path leads to, not opened yet (O_PATH).
+result<unique_fd> find(const std::filesystem::path& root, const std::string& path, const char* verb) {
+  KILN_TRY(auto base, store::open_confined(root));
+  unique_fd there(open_in_root(base.get(), path, O_PATH));
+  if (!there) return errno_error(errno, std::string(verb) + " " + path);
+  return there;
 }
 
 std::string base_of(const std::string& path) {
@@ -44,12 +39,10 @@ std::string base_of(const std::string& path) {
 result<gw::ReadFileResponse> read_file(const std::filesystem::path& root, const gw::ReadFileRequest& request,
                                        std::int64_t limit) {
   const auto& path = request.filepath();
-  // Non-blocking, so that a fifo cannot hold us up.
-  KILN_TRY(auto fd, open_beneath(root, path, O_RDONLY | O_NONBLOCK | O_NOCTTY, "open"));
+  KILN_TRY(auto there, find(root, path, "open"));
+  KILN_TRY(auto fd, store::open_regular(there.get(), "read " + path));
   struct stat st{};
   if (::fstat(fd.get(), &st) != 0) return errno_error(errno, "stat " + path);
-  if (S_ISDIR(st.st_mode)) return errno_error(EISDIR, "read " + path);
-  if (!S_ISREG(st.st_mode)) return make_error(errc::failed_precondition, "read " + path + ": not a regular file");
   std::int64_t offset = 0, length = st.st_size;
   if (request.has_range()) {
     offset = std::max<std::int64_t>(0, request.range().offset());
@@ -76,7 +69,9 @@ result<gw::ReadFileResponse> read_file(const std::filesystem::path& root, const 
 
 result<gw::ReadDirResponse> read_dir(const std::filesystem::path& root, const gw::ReadDirRequest& request) {
   const auto& path = request.dirpath();
-  KILN_TRY(auto fd, open_beneath(root, path, O_RDONLY | O_DIRECTORY, "open"));
+  KILN_TRY(auto there, find(root, path, "open"));
+  unique_fd fd(::openat(there.get(), ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  if (!fd) return errno_error(errno, "open " + path);
   std::vector<std::string> patterns;
   if (!request.includepattern().empty()) patterns.push_back(request.includepattern());
   KILN_TRY(auto include, pattern_list::compile(patterns));
@@ -104,21 +99,11 @@ result<gw::ReadDirResponse> read_dir(const std::filesystem::path& root, const gw
 
 result<gw::StatFileResponse> stat_file(const std::filesystem::path& root, const gw::StatFileRequest& request) {
   const auto& path = request.path();
-  // The parent by descriptor and the last name apart, because links' targets and attributes need both.
-  KILN_TRY(auto fd, open_beneath(root, path, O_PATH, "lstat"));
+  KILN_TRY(auto there, find(root, path, "lstat"));
   struct stat st{};
-  if (::fstat(fd.get(), &st) != 0) return errno_error(errno, "lstat " + path);
+  if (::fstat(there.get(), &st) != 0) return errno_error(errno, "lstat " + path);
   gw::StatFileResponse out;
-  auto proc = "/proc/self/fd/" + std::to_string(fd.get());
-  char real[4096];
-  auto length = ::readlink(proc.c_str(), real, sizeof real - 1);
-  if (length <= 0) return errno_error(errno, "lstat " + path);
-  std::filesystem::path found(std::string(real, static_cast<std::size_t>(length)));
-  unique_fd parent(::open(found.parent_path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
-  if (!parent) return errno_error(errno, "lstat " + path);
-  auto name = found.filename().string();
-  KILN_CHECK(filesync::fill_stat(parent.get(), name.empty() ? "." : name.c_str(), st, base_of(path),
-                                        *out.mutable_stat()));
+  KILN_CHECK(filesync::fill_stat(there.get(), st, base_of(path), *out.mutable_stat()));
   return out;
 }
 

@@ -12,6 +12,8 @@
 #include <fmt/format.h>
 
 #include "client/connect/dial.hpp"
+#include "store/files.hpp"
+#include "store/private_directory.hpp"
 
 namespace kiln::client {
 namespace {
@@ -44,14 +46,13 @@ result<std::string> find_kilnd() {
   return found;
 }
 
-result<unique_fd> lock_use(const std::string& root) {
-  auto path = root + "/clients.lock";
-  unique_fd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
-  if (!fd) return errno_error(errno, "open " + path);
+result<unique_fd> lock_use(const store::private_directory& root) {
+  auto path = root.path() / "clients.lock";
+  KILN_TRY(auto fd, store::open_at(root.fd(), "clients.lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   int locked;
   do locked = ::flock(fd.get(), LOCK_SH);
   while (locked != 0 && errno == EINTR);
-  if (locked != 0) return errno_error(errno, "lock " + path);
+  if (locked != 0) return errno_error(errno, "lock " + path.string());
   return fd;
 }
 
@@ -73,21 +74,20 @@ std::string embedded_root() {
 
 std::string embedded_socket(const std::string& root) { return root + "/kilnd.sock"; }
 
-result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::string& root, std::stop_token stop) {
+result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::string& wanted_root, std::stop_token stop) {
   std::unique_ptr<embedded_daemon> daemon(new embedded_daemon);
+  // What listens there is trusted: nobody else may be able to.
+  auto directory = store::private_directory::open(wanted_root);
+  if (!directory.ok()) return std::move(directory).error().with_context("state directory");
+  const auto root = directory->path().string();
   daemon->socket_ = embedded_socket(root);
-  std::error_code err;
-  std::filesystem::create_directories(root, err);
-  if (err) return make_error(errc::permission_denied, fmt::format("state directory {}: {}", root, err.message()));
   // Before looking: a daemon seen while the lock is held stays until we are done.
-  KILN_TRY(daemon->use_lock_, lock_use(root));
+  KILN_TRY(daemon->use_lock_, lock_use(*directory));
   if (accepts(daemon->socket_)) return daemon;
 
   KILN_TRY(auto program, find_kilnd());
-  ::chmod(root.c_str(), 0711);
   auto log_path = root + "/kilnd.log";
-  unique_fd log(::open(log_path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
-  if (!log) return errno_error(errno, "open " + log_path);
+  KILN_TRY(auto log, store::open_at(directory->fd(), "kilnd.log", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
   unique_fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   // Watch before the start, so that the socket's birth cannot be missed.
   unique_fd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));

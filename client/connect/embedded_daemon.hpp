@@ -20,7 +20,7 @@ class embedded_daemon {
  public:
   /// Starts kilnd on `root` and waits until its socket accepts; its output goes to <root>/kilnd.log. When another
   /// daemon already holds the root, nothing is started and that one is used.
-  /// not_found without a kilnd; unavailable with the log's end when it does not come up.
+  /// permission_denied where another user could listen in our place; not_found without a kilnd; unavailable with the log's end when it does not come up.
   static result<std::unique_ptr<embedded_daemon>> start(const std::string& root, std::stop_token stop);
   ~embedded_daemon();
 

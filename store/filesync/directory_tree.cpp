@@ -1,5 +1,6 @@
 // The walk of a directory on disk, with include and exclude patterns applied before anything is statted.
 #include "store/filesync/tree.hpp"
+#include "store/regular_file.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -130,12 +131,9 @@ class directory_tree final : public file_tree {
         (!exclude_.list.empty() && exclude_.list.matches(path))) {
       return make_error(errc::not_found, "open " + path + ": no such file or directory");
     }
-    unique_fd fd(open_beneath(root_.get(), path, O_RDONLY | O_NONBLOCK));
-    if (!fd) return errno_error(errno, "open " + path);
-    struct stat st {};
-    if (::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) {
-      return make_error(errc::invalid_argument, "open " + path + ": not a regular file");
-    }
+    unique_fd there(open_beneath(root_.get(), path, O_PATH));
+    if (!there) return errno_error(errno, "open " + path);
+    KILN_TRY(auto fd, store::open_regular(there.get(), "open " + path));
     return std::unique_ptr<store::byte_source>(std::make_unique<file_source>(std::move(fd)));
   }
 

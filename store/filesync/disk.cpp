@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "store/xattr.hpp"
+
 namespace kiln::filesync {
 
 namespace {
@@ -117,7 +119,8 @@ status apply_metadata(int fd, const file_stat& stat, mode_t extra_mode) {
   if (::fchown(fd, stat.uid(), stat.gid()) != 0) return errno_error(errno, "chown " + stat.path());
   if (::fchmod(fd, permission_bits(stat.mode()) | extra_mode) != 0)
     return errno_error(errno, "chmod " + stat.path());
-  for (const auto& [key, value] : stat.xattrs()) ::fsetxattr(fd, key.c_str(), value.data(), value.size(), 0);
+  for (const auto& [key, value] : stat.xattrs())
+    if (!store::is_overlay_xattr(key)) ::fsetxattr(fd, key.c_str(), value.data(), value.size(), 0);
   if (is_dir(stat)) return {};
   timespec t = to_timespec(stat.modtime());
   timespec times[2] = {t, t};
@@ -134,9 +137,8 @@ status apply_metadata_at(int dir_fd, const std::string& name, const file_stat& s
   }
   if (!stat.xattrs().empty()) {
     std::string path = "/proc/self/fd/" + std::to_string(dir_fd) + "/" + name;
-    for (const auto& [key, value] : stat.xattrs()) {
-      ::lsetxattr(path.c_str(), key.c_str(), value.data(), value.size(), 0);
-    }
+    for (const auto& [key, value] : stat.xattrs())
+      if (!store::is_overlay_xattr(key)) ::lsetxattr(path.c_str(), key.c_str(), value.data(), value.size(), 0);
   }
   return set_mtime_at(dir_fd, name, stat.modtime());
 }

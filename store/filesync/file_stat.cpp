@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "configs/filesync.hpp"
+#include "store/xattr.hpp"
 
 namespace kiln::filesync {
 
@@ -69,10 +70,12 @@ std::string proc_path(int dir_fd, const char* name) {
   return "/proc/self/fd/" + std::to_string(dir_fd) + "/" + name;
 }
 
-void read_xattrs(int dir_fd, const char* name, file_stat& out) {
-  std::string path = proc_path(dir_fd, name);
+/// `follow`: the path is a descriptor's in /proc, a link to what it stands for.
+void read_xattrs(const std::string& path, bool follow, file_stat& out) {
+  auto list_names = follow ? ::listxattr : ::llistxattr;
+  auto get_value = follow ? ::getxattr : ::lgetxattr;
   std::array<char, 1024> small{};
-  ssize_t n = ::llistxattr(path.c_str(), small.data(), small.size());
+  ssize_t n = list_names(path.c_str(), small.data(), small.size());
   if (n == 0) return;
   std::vector<char> large;
   std::string_view names;
@@ -81,7 +84,7 @@ void read_xattrs(int dir_fd, const char* name, file_stat& out) {
   } else {
     if (errno != ERANGE) return;  // unsupported, or gone: no xattrs
     large.resize(configs::max_xattr_list_size);
-    n = ::llistxattr(path.c_str(), large.data(), large.size());
+    n = list_names(path.c_str(), large.data(), large.size());
     if (n <= 0) return;
     names = {large.data(), static_cast<std::size_t>(n)};
   }
@@ -91,12 +94,12 @@ void read_xattrs(int dir_fd, const char* name, file_stat& out) {
     if (end == std::string_view::npos) break;
     std::string key(names.substr(0, end));
     names.remove_prefix(end + 1);
-    if (key.starts_with("com.apple.")) continue;
+    if (key.starts_with("com.apple.") || store::is_overlay_xattr(key)) continue;
     value.resize(256);
-    ssize_t size = ::lgetxattr(path.c_str(), key.c_str(), value.data(), value.size());
+    ssize_t size = get_value(path.c_str(), key.c_str(), value.data(), value.size());
     if (size < 0 && errno == ERANGE) {
       value.resize(configs::max_xattr_value_size);
-      size = ::lgetxattr(path.c_str(), key.c_str(), value.data(), value.size());
+      size = get_value(path.c_str(), key.c_str(), value.data(), value.size());
     }
     if (size < 0) continue;
     value.resize(static_cast<std::size_t>(size));
@@ -104,9 +107,7 @@ void read_xattrs(int dir_fd, const char* name, file_stat& out) {
   }
 }
 
-}  // namespace
-
-status fill_stat(int dir_fd, const char* name, const struct stat& st, std::string_view path, file_stat& out) {
+void fill_plain(const struct stat& st, std::string_view path, file_stat& out) {
   out.Clear();
   out.set_path(std::string(path));
   out.set_mode(to_go_mode(st.st_mode) & ~go_mode::socket);
@@ -118,13 +119,29 @@ status fill_stat(int dir_fd, const char* name, const struct stat& st, std::strin
     out.set_devmajor(major(st.st_rdev));
     out.set_devminor(minor(st.st_rdev));
   }
-  if (S_ISLNK(st.st_mode)) {
-    std::array<char, 4097> target{};
-    ssize_t n = ::readlinkat(dir_fd, name, target.data(), target.size() - 1);
-    if (n < 0) return errno_error(errno, "readlink " + std::string(path));
-    out.set_linkname(std::string(target.data(), static_cast<std::size_t>(n)));
-  }
-  read_xattrs(dir_fd, name, out);
+}
+
+status fill_link(int dir_fd, const char* name, std::string_view path, file_stat& out) {
+  std::array<char, 4097> target{};
+  ssize_t n = ::readlinkat(dir_fd, name, target.data(), target.size() - 1);
+  if (n < 0) return errno_error(errno, "readlink " + std::string(path));
+  out.set_linkname(std::string(target.data(), static_cast<std::size_t>(n)));
+  return {};
+}
+
+}  // namespace
+
+status fill_stat(int dir_fd, const char* name, const struct stat& st, std::string_view path, file_stat& out) {
+  fill_plain(st, path, out);
+  if (S_ISLNK(st.st_mode)) KILN_CHECK(fill_link(dir_fd, name, path, out));
+  read_xattrs(proc_path(dir_fd, name), false, out);
+  return {};
+}
+
+status fill_stat(int fd, const struct stat& st, std::string_view path, file_stat& out) {
+  fill_plain(st, path, out);
+  if (S_ISLNK(st.st_mode)) KILN_CHECK(fill_link(fd, "", path, out));
+  read_xattrs("/proc/self/fd/" + std::to_string(fd), true, out);
   return {};
 }
 

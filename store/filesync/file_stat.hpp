@@ -49,7 +49,10 @@ inline bool is_regular(const file_stat& s) { return (s.mode() & go_mode::type_ma
 int compare_paths(std::string_view a, std::string_view b);
 
 /// Fills everything but hard links from an lstat result: `name` below `dir_fd` for the link's target
-/// and xattrs, `path` as it goes into the stat. `com.apple.*` xattrs and the socket bit are left out.
+/// and xattrs, `path` as it goes into the stat. `com.apple.*` and overlayfs' own xattrs, and the socket bit, are left
+/// out.
 status fill_stat(int dir_fd, const char* name, const struct stat& st, std::string_view path, file_stat& out);
+/// The same of what a descriptor (O_PATH will do) stands for.
+status fill_stat(int fd, const struct stat& st, std::string_view path, file_stat& out);
 
 }  // namespace kiln::filesync

@@ -18,6 +18,7 @@
 #include "store/filesync/disk.hpp"
 #include "store/filesync/tree.hpp"
 #include "store/filesync/validator.hpp"
+#include "store/regular_file.hpp"
 #include "wire.pb.h"
 
 namespace kiln::filesync {
@@ -265,7 +266,7 @@ class receiver {
     if (file.fd) return {};
     KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
     if (file.started) {
-      file.fd.reset(::openat(dir, file.name.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC));
+      KILN_TRY(file.fd, store::open_regular_at(dir, file.name, O_WRONLY | O_APPEND));
     } else {
       file.name = file.replaces ? temporary_name() : base_name(file.stat.path());
       file.fd.reset(
@@ -479,7 +480,7 @@ class receiver {
     KILN_CHECK(remove_tree_at(root_, metadata_file_name));
     unique_fd fd(
         ::openat(root_, metadata_file_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0644));
-    if (!fd) return errno_error(errno, "create " + std::string(metadata_file_name));
+    if (!fd || ::fchmod(fd.get(), 0644) != 0) return errno_error(errno, "create " + std::string(metadata_file_name));
     std::string_view rest = metadata_;
     while (!rest.empty()) {
       ssize_t n = ::write(fd.get(), rest.data(), rest.size());

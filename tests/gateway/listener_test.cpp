@@ -44,6 +44,33 @@ TEST_CASE("a unix socket has the mode and group asked for, in a directory made f
   CHECK(opened->front().address() == "unix://" + (dir.path / "sub/dir/a.sock").string());
 }
 
+TEST_CASE("a unix socket is not made where another user could put one of theirs") {
+  scratch dir;
+  auto before = ::umask(0);
+  auto made = listening_socket::open(dir.address("run/a.sock"), {});
+  ::umask(before);
+  REQUIRE(made.ok());
+  struct stat st {};
+  REQUIRE(::stat((dir.path / "run").c_str(), &st) == 0);
+  CHECK((st.st_mode & 07777) == 0755);
+
+  auto refused = [&](const std::string& name, mode_t mode, uid_t user, const std::string& why) {
+    REQUIRE(::mkdir((dir.path / name).c_str(), 0700) == 0);
+    REQUIRE(::chmod((dir.path / name).c_str(), mode) == 0);
+    REQUIRE(::chown((dir.path / name).c_str(), user, user) == 0);
+    auto opened = listening_socket::open(dir.address(name + "/a.sock"), {});
+    REQUIRE_FALSE(opened.ok());
+    INFO(opened.error().message);
+    CHECK(opened.error().message.find((dir.path / name).string() + " (" + why + ")") != std::string::npos);
+    CHECK_FALSE(fs::exists(dir.path / name / "a.sock"));
+  };
+  refused("open", 0777, 0, "owner 0:0, mode 0777");
+  refused("theirs", 0755, 65534, "owner 65534:65534, mode 0755");
+  socket_owner owner;
+  owner.uid = 65534;
+  CHECK(listening_socket::open(dir.address("theirs/a.sock"), owner).ok());
+}
+
 TEST_CASE("a stale unix socket is taken over, a live one and a plain file are not") {
   scratch dir;
   {

@@ -2,6 +2,7 @@
 #include <catch2/catch.hpp>
 
 #include <chrono>
+#include <map>
 #include <set>
 
 #include <fcntl.h>
@@ -356,6 +357,48 @@ TEST_CASE("a symlink in the destination is never followed") {
                           to.path());
   CHECK(fs::is_empty(outside.path()));
   CHECK(fs::is_directory(fs::symlink_status(to / "d")));
+}
+
+TEST_CASE("attributes that overlayfs reads are neither told nor taken over") {
+  temp_dir from, to;
+  for (const auto* name : {"told", "kept"}) fs::create_directory(from / name);
+  for (const auto* attribute : {"trusted.overlay.opaque", "user.overlay.redirect", "user.fuseoverlayfs.opaque"})
+    REQUIRE(::setxattr((from / "told").c_str(), attribute, "y", 1, 0) == 0);
+  REQUIRE(::setxattr((from / "kept").c_str(), "trusted.other", "y", 1, 0) == 0);
+  auto tree = open_directory(from.path().string());
+  REQUIRE(tree.ok());
+  std::map<std::string, std::size_t> told;
+  REQUIRE((*tree)->walk([&](file_stat&& s) { return told[s.path()] = s.xattrs().size(), status(); }, {}).ok());
+  CHECK(told == std::map<std::string, std::size_t>{{"kept", 1}, {"told", 0}});
+
+  // A client of its own making tells them all the same.
+  auto attributes_of = [&](const std::string& name) {
+    char list[1024];
+    auto size = ::llistxattr((to / name).c_str(), list, sizeof list);
+    return std::string(list, size > 0 ? static_cast<std::size_t>(size) : 0);
+  };
+  std::vector<packet> script{stat_packet("dir", go_mode::dir | 0755), stat_packet("fifo", go_mode::named_pipe | 0644)};
+  for (auto& p : script)
+    for (const auto* attribute : {"trusted.overlay.opaque", "trusted.overlay.redirect", "user.overlay.opaque",
+                                  "security.fuseoverlayfs.opaque", "trusted.other"})
+      (*p.mutable_stat()->mutable_xattrs())[attribute] = "y";
+  script.push_back(end_of_stats());
+  (void)receive_from(script, to.path());
+  CHECK(attributes_of("dir") == std::string("trusted.other\0", 14));
+  CHECK(attributes_of("fifo") == std::string("trusted.other\0", 14));
+}
+
+TEST_CASE("a sender never opens what is no regular file, whatever the receiver asks for") {
+  temp_dir from;
+  REQUIRE(::mkfifo((from / "fifo").c_str(), 0644) == 0);
+  REQUIRE(::mknod((from / "zero").c_str(), S_IFCHR | 0666, makedev(1, 5)) == 0);
+  auto tree = open_directory(from.path().string());
+  REQUIRE(tree.ok());
+  for (const auto* name : {"fifo", "zero"}) {
+    auto opened = (*tree)->open(name);
+    REQUIRE_FALSE(opened.ok());
+    CHECK(opened.error().message == std::string("open ") + name + ": not a regular file");
+  }
 }
 
 TEST_CASE("a transfer that breaks off leaves an error and no file half written under its name as done") {

@@ -4,8 +4,6 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -25,7 +23,7 @@
 
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
-#include "store/files.hpp"
+#include "store/private_directory.hpp"
 
 namespace kiln::workers {
 
@@ -154,8 +152,8 @@ class provider final : public network_provider, public std::enable_shared_from_t
       if (::access(program.c_str(), X_OK) != 0)
         return make_error(errc::not_found, "failed to find CNI plugin " + program.string());
     }
-    KILN_CHECK(store::make_directories(o_.root, 0700));
-    sweep();
+    KILN_TRY(directory_, store::private_directory::open(o_.root));
+    KILN_CHECK(sweep());
     // Daemons on one machine would make the same bridge at the same time. Source: cniprovider initLock.
     unique_fd lock;
     if (const char* path = std::getenv("BUILDKIT_CNI_INIT_LOCK_PATH"); path != nullptr && *path != '\0') {
@@ -221,8 +219,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
       else if (outcome->code != 0) spdlog::warn("network {}: {}", p.id, cni_error_text(outcome->output));
     }
     drop_namespace(p.file);
-    std::error_code ignored;
-    fs::remove(p.file.string() + ".json", ignored);
+    if (auto gone = directory_.remove(p.id + ".json"); !gone) spdlog::warn("network: {}", gone.error().message);
   }
 
   result<plugin_outcome> call(const prepared& p, std::size_t n, const char* command, const json& former) {
@@ -239,20 +236,19 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   void note(const prepared& p) {
     json j{{"hostname", p.hostname}, {"result", p.result}};
-    std::ofstream(p.file.string() + ".json") << j.dump();
+    auto noted = directory_.write(p.id + ".json", j.dump(-1, ' ', false, json::error_handler_t::replace), 0600);
+    if (!noted) spdlog::warn("network: {}", noted.error().message);
   }
 
   /// What a former daemon left: its mounts are gone with it, addresses and rules are not.
-  void sweep() {
-    std::error_code failed;
-    std::vector<fs::path> notes;
-    for (const auto& entry : fs::directory_iterator(o_.root, failed))
-      if (entry.path().extension() == ".json") notes.push_back(entry.path());
-    for (const auto& path : notes) {
-      std::ifstream in(path);
-      auto j = json::parse(std::string{std::istreambuf_iterator<char>(in), {}}, nullptr, false);
+  status sweep() {
+    KILN_TRY(auto names, directory_.names());
+    for (const auto& name : names) {
+      if (!name.ends_with(".json")) continue;
+      auto text = directory_.read(name, configs::cni_note_bytes_max);
+      auto j = text.ok() ? json::parse(*text, nullptr, false) : json();
       prepared p;
-      p.id = path.stem().string();
+      p.id = fs::path(name).stem().string();
       p.file = o_.root / p.id;
       if (j.is_object()) {
         p.hostname = j.value("hostname", "");
@@ -260,11 +256,14 @@ class provider final : public network_provider, public std::enable_shared_from_t
       }
       take_down(p);
     }
-    for (const auto& entry : fs::directory_iterator(o_.root, failed)) drop_namespace(entry.path());
+    KILN_TRY(auto left, directory_.names());
+    for (const auto& name : left) drop_namespace(o_.root / name);
+    return {};
   }
 
   cni_network network_;
   cni_options o_;
+  store::private_directory directory_;  // o_.root
   std::mutex mutex_;
   std::vector<prepared> pool_;
 

@@ -167,11 +167,12 @@ void mount_stubs::make(int root_fd, const std::string& path, bool is_directory) 
   struct stat st {};
   if (!parent || ::fstat(parent.get(), &st) != 0) return;
   if (is_directory) {
-    if (::mkdirat(parent.get(), name.c_str(), 0755) != 0) return;
+    if (::mkdirat(parent.get(), name.c_str(), 0700) != 0) return;
   } else {
-    unique_fd file(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0755));
+    unique_fd file(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0700));
     if (!file) return;
   }
+  if (::fchmodat(parent.get(), name.c_str(), 0755, 0) != 0) return;
   parents_.try_emplace(parent_path, parent_times{st.st_atim, st.st_mtim, {}});
 }
 

@@ -15,6 +15,9 @@
 
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
+#include "messages/pattern.hpp"
+#include "store/confinement.hpp"
+#include "store/files.hpp"
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container_files.hpp"
 #include "workers/executor/oci_spec.hpp"
@@ -42,20 +45,6 @@ std::optional<std::string> find_on_path(const std::string& name) {
   return std::nullopt;
 }
 
-status write_text(const fs::path& path, const std::string& text, mode_t mode) {
-  unique_fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, mode));
-  if (!fd) return errno_error(errno, "create " + path.string());
-  ::fchmod(fd.get(), mode);
-  std::string_view rest = text;
-  while (!rest.empty()) {
-    ssize_t n = ::write(fd.get(), rest.data(), rest.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return errno_error(errno, "write " + path.string());
-    rest.remove_prefix(static_cast<std::size_t>(n));
-  }
-  return {};
-}
-
 std::string read_text(const fs::path& path) {
   std::ifstream in(path, std::ios::binary);
   std::ostringstream out;
@@ -68,6 +57,20 @@ bool valid_id(const std::string& id) {
          std::all_of(id.begin(), id.end(), [](unsigned char c) {
            return std::isalnum(c) != 0 || c == '_' || c == '-' || c == '.' || c == '+';
          });
+}
+
+/// Whether a group can be one we made for that container, whoever wrote down so.
+bool is_group_of(const std::string& group, const std::string& id) {
+  return group.ends_with("/buildkit/" + id) && clean_absolute(group) == group;
+}
+
+/// What earlier versions let everybody write into: nothing there is to be believed, least what containers there are.
+status drop_open_directory(const fs::path& path) {
+  struct stat info {};
+  if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return {};
+  if (info.st_uid != ::geteuid() || (info.st_mode & (S_IWGRP | S_IWOTH)) == 0) return {};
+  spdlog::warn("{} could be written to by others: removed with all that is in it", path.string());
+  return store::remove_tree(path);
 }
 
 }  // namespace
@@ -111,15 +114,16 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
     }
     if (!binary) return make_error(errc::not_found, "failed to find crun or runc binary");
   }
-  std::error_code ec;
-  fs::create_directories(options.root, ec);
-  if (ec)
-    return make_error(errc::internal, "failed to create " + options.root.string() + ": " + ec.message());
-  options.root = fs::canonical(options.root, ec);
-  if (ec) return make_error(errc::internal, "failed to resolve the executor's root: " + ec.message());
+  KILN_CHECK(drop_open_directory(options.root));
+  auto root = store::private_directory::open(options.root);
+  if (!root.ok()) return std::move(root).error().with_context("the executor's directory");
+  options.root = root->path();
   KILN_TRY(auto network, network_for_mode(options.network, options.root / "net"));
   std::unique_ptr<executor> e(new executor(std::move(options), *std::move(binary)));
   e->default_network_ = std::move(network);
+  KILN_TRY(e->runtime_, root->directory("runtime"));
+  KILN_TRY(e->bundles_, root->directory("containers"));
+  e->root_ = *std::move(root);
   e->hide_unified_ = e->is_crun() && hybrid_cgroups();
   KILN_CHECK(e->sweep());
   return e;
@@ -128,76 +132,66 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
 // What a killed daemon left: for every bundle its container, group and mounts. The order matters: the bundle
 // is what names the rest, so it goes last.
 status executor::sweep() {
-  fs::path runtime = options_.root / "runtime";
-  fs::path bundles = options_.root / "containers";
-  std::error_code ec;
-  int swept = 0;
-  for (const auto& entry : fs::directory_iterator(bundles, ec)) {
-    std::string id = entry.path().filename().string();
-    ++swept;
-    std::vector<std::string> argv{binary_, "--root", runtime.string(), "delete", "--force", id};
-    if (auto code = run_command(argv, hide_unified_); !code) {
-      spdlog::warn("sweeping container {}: {}", id, code.error().message);
-    }
-    json config = json::parse(read_text(entry.path() / "config.json"), nullptr, false);
-    std::string group = cgroup_path("", id);
-    if (config.is_object()) group = config.value(json::json_pointer("/linux/cgroupsPath"), group);
-    if (group.find(':') == std::string::npos) {
-      if (status s = remove_cgroup(group); !s)
-        spdlog::warn("sweeping cgroup {}: {}", group, s.error().message);
-    }
-    fs::remove_all(runtime / id, ec);
-    fs::remove_all(entry.path(), ec);
-  }
-  if (swept > 0) spdlog::info("swept {} containers of a former daemon", swept);
-  ::unlink((options_.root / "hosts").c_str());
-  ::unlink((options_.root / "resolv.conf").c_str());
-  ::unlink((options_.root / "resolv-host.conf").c_str());
-  for (const auto& directory : {runtime, bundles}) {
-    if (::mkdir(directory.c_str(), 0711) != 0 && errno != EEXIST) {
-      return errno_error(errno, "failed to create " + directory.string());
-    }
-  }
+  KILN_TRY(auto ids, bundles_.names());
+  for (const auto& id : ids) sweep_container(id);
+  if (!ids.empty()) spdlog::info("swept {} containers of a former daemon", ids.size());
+  for (const char* name : {"hosts", "resolv.conf", "resolv-host.conf"}) KILN_CHECK(root_.remove(name));
   return {};
+}
+
+void executor::sweep_container(const std::string& id) {
+  auto warn = [&](const status& s, const std::string& what) {
+    if (!s.ok()) spdlog::warn("sweeping {}: {}", what, s.error().message);
+  };
+  if (valid_id(id)) {
+    std::vector<std::string> argv{binary_, "--root", runtime_.path().string(), "delete", "--force", id};
+    if (auto code = run_command(argv, hide_unified_); !code) warn(std::move(code).error(), "container " + id);
+    std::string group = cgroup_path("", id);
+    if (auto bundle = bundles_.directory(id); bundle.ok()) {
+      auto text = bundle->read("config.json", configs::bundle_config_bytes_max);
+      json config = text.ok() ? json::parse(*text, nullptr, false) : json();
+      if (config.is_object()) group = config.value(json::json_pointer("/linux/cgroupsPath"), group);
+    }
+    if (is_group_of(group, id)) warn(remove_cgroup(group), "cgroup " + group);
+    warn(runtime_.remove(id), "state of container " + id);
+  }
+  warn(bundles_.remove(id), "bundle of container " + id);
 }
 
 result<std::string> executor::resolv_conf_file(bool host_network) {
   std::lock_guard lock(mutex_);
-  fs::path file = options_.root / (host_network ? "resolv-host.conf" : "resolv.conf");
+  const char* name = host_network ? "resolv-host.conf" : "resolv.conf";
+  std::string file = root_.path() / name;
   resolv_source& source = resolv_[host_network ? 1 : 0];
   struct stat st {};
   if (source.path.empty() || ::stat(source.path.c_str(), &st) != 0) st = {};
   if (!source.path.empty() && st.st_mtim.tv_sec == source.seconds &&
-      st.st_mtim.tv_nsec == source.nanoseconds && ::access(file.c_str(), F_OK) == 0) {
-    return file.string();
+      st.st_mtim.tv_nsec == source.nanoseconds && root_.has(name)) {
+    return file;
   }
   source.path = resolv_conf_path(read_text("/etc/resolv.conf"), host_network);
   if (::stat(source.path.c_str(), &st) != 0) st = {};
   source.seconds = st.st_mtim.tv_sec;
   source.nanoseconds = st.st_mtim.tv_nsec;
   KILN_TRY(std::string text, resolv_conf_text(read_text(source.path), options_.dns, host_network));
-  // A new inode: containers that run keep what they have.
-  fs::path fresh = file.string() + ".new";
-  KILN_CHECK(write_text(fresh, text, 0644));
-  if (::rename(fresh.c_str(), file.c_str()) != 0) return errno_error(errno, "rename " + file.string());
-  return file.string();
+  KILN_CHECK(root_.write(name, text, 0644));  // containers that run keep what they have
+  return file;
 }
 
-result<std::string> executor::hosts_file(const container_spec& spec, const fs::path& bundle) {
+result<std::string> executor::hosts_file(const container_spec& spec, const store::private_directory& bundle) {
   bool standard =
       spec.extra_hosts.empty() && (spec.hostname.empty() || spec.hostname == configs::default_hostname);
-  fs::path file = standard ? options_.root / "hosts" : bundle / "hosts";
-  if (standard) {
-    std::lock_guard lock(mutex_);
-    if (::access(file.c_str(), F_OK) != 0) KILN_CHECK(write_text(file, hosts_text("", {}), 0644));
-  } else {
-    KILN_CHECK(write_text(file, hosts_text(spec.hostname, spec.extra_hosts), 0644));
+  if (!standard) {
+    KILN_CHECK(bundle.write("hosts", hosts_text(spec.hostname, spec.extra_hosts), 0644));
+    return (bundle.path() / "hosts").string();
   }
-  return file.string();
+  std::lock_guard lock(mutex_);
+  if (!root_.has("hosts")) KILN_CHECK(root_.write("hosts", hosts_text("", {}), 0644));
+  return (root_.path() / "hosts").string();
 }
 
 std::vector<std::string> executor::runtime_arguments(const std::string& group) const {
-  std::vector<std::string> argv{binary_, "--root", (options_.root / "runtime").string()};
+  std::vector<std::string> argv{binary_, "--root", runtime_.path().string()};
   bool systemd = group.find(':') != std::string::npos;
   if (is_crun()) {
     argv.push_back(systemd ? "--cgroup-manager=systemd" : "--cgroup-manager=cgroupfs");
@@ -216,7 +210,7 @@ result<exit_state> executor::run(const container_spec& wanted, const process_io&
   if (spec.process.args.empty()) return make_error(errc::invalid_argument, "no command specified");
 
   auto state = std::make_shared<running>();
-  state->bundle = options_.root / "containers" / spec.id;
+  state->bundle = bundles_.path() / spec.id;
   state->rootfs = spec.rootfs;
   {
     std::lock_guard lock(mutex_);
@@ -235,44 +229,45 @@ result<exit_state> executor::run(const container_spec& wanted, const process_io&
   return outcome;
 }
 
+result<network_provider*> executor::provider_of(pb::NetMode mode) const {
+  switch (static_cast<int>(mode)) {
+    case pb::UNSET: return default_network_.get();
+    case pb::HOST: return host_network_.get();
+    case pb::NONE: return no_network_.get();
+    default: return make_error(errc::invalid_argument, "invalid network mode " + std::to_string(mode));
+  }
+}
+
 result<exit_state> executor::run_registered(const container_spec& spec, running& state, const process_io& io,
                                             std::stop_token stop) {
-  network_provider& provider = spec.network == pb::HOST   ? *host_network_
-                               : spec.network == pb::NONE ? *no_network_
-                                                          : *default_network_;
-  KILN_TRY(auto network, provider.make(spec.hostname));
+  KILN_TRY(auto* provider, provider_of(spec.network));
+  KILN_TRY(auto network, provider->make(spec.hostname));
 
-  if (::mkdir(state.bundle.c_str(), 0711) != 0) return errno_error(errno, "mkdir " + state.bundle.string());
+  if (bundles_.has(spec.id)) return errno_error(EEXIST, "mkdir " + state.bundle.string());
+  KILN_TRY(auto bundle, bundles_.directory(spec.id));
   std::string group =
       cgroup_path(spec.cgroup_parent.empty() ? options_.default_cgroup_parent : spec.cgroup_parent, spec.id);
   // Whatever happens below, nothing of the container stays. The runtime has usually removed its own part.
   struct cleaner {
     executor& self;
     const container_spec& spec;
-    const fs::path& bundle;
     const std::string& group;
     ~cleaner() {
-      std::error_code ec;
-      fs::path left = self.options_.root / "runtime" / spec.id;
-      if (fs::exists(left, ec)) {
+      auto warn = [&](const status& s, const char* what) {
+        if (!s.ok()) spdlog::warn("{} of container {}: {}", what, spec.id, s.error().message);
+      };
+      if (self.runtime_.has(spec.id)) {
         auto argv = self.runtime_arguments(group);
         argv.insert(argv.end(), {"delete", "--force", spec.id});
-        if (auto code = run_command(argv, self.hide_unified_); !code) {
-          spdlog::warn("deleting container {}: {}", spec.id, code.error().message);
-        }
-        fs::remove_all(left, ec);
+        if (auto code = run_command(argv, self.hide_unified_); !code) warn(std::move(code).error(), "deletion");
+        warn(self.runtime_.remove(spec.id), "state");
       }
-      if (group.find(':') == std::string::npos) {
-        if (status s = remove_cgroup(group); !s) {
-          spdlog::warn("removing cgroup {}: {}", group, s.error().message);
-        }
-      }
-      fs::remove_all(bundle, ec);
+      if (group.find(':') == std::string::npos) warn(remove_cgroup(group), "cgroup");
+      warn(self.bundles_.remove(spec.id), "bundle");
     }
-  } clean_up{*this, spec, state.bundle, group};
+  } clean_up{*this, spec, group};
 
-  unique_fd root(::open(spec.rootfs.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!root) return errno_error(errno, "open " + spec.rootfs.string());
+  KILN_TRY(auto root, store::open_confined(spec.rootfs));
 
   spec_context context;
   context.cgroup_path = group;
@@ -281,7 +276,7 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   context.process_sandbox = options_.process_sandbox;
   context.apparmor_profile = options_.apparmor_profile;
   context.precompiled_seccomp = is_crun();
-  KILN_TRY(context.hosts_file, hosts_file(spec, state.bundle));
+  KILN_TRY(context.hosts_file, hosts_file(spec, bundle));
   KILN_TRY(context.resolv_conf, resolv_conf_file(spec.network == pb::HOST));
   KILN_TRY(context.user, find_user_in_root(root.get(), spec.process.user));
 
@@ -305,8 +300,8 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   working.reset();
 
   KILN_TRY(json config, make_oci_spec(spec, context));
-  KILN_CHECK(write_text(state.bundle / "config.json",
-                        config.dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+  KILN_CHECK(
+      bundle.write("config.json", config.dump(-1, ' ', false, json::error_handler_t::replace), 0600));
   {
     std::lock_guard lock(state.mutex);
     state.process = std::move(config["process"]);
@@ -358,15 +353,15 @@ result<exit_state> executor::exec(const std::string& container, const process_sp
   }
   std::optional<user_ids> user;
   if (!process.user.empty()) {
-    unique_fd root(::open(state->rootfs.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-    if (!root) return errno_error(errno, "open " + state->rootfs.string());
+    KILN_TRY(auto root, store::open_confined(state->rootfs));
     KILN_TRY(user, find_user_in_root(root.get(), process.user));
   }
   std::string name = "exec-" + new_id();
   fs::path file = state->bundle / (name + ".json");
-  KILN_CHECK(write_text(
-      file, make_exec_process(own, process, user).dump(-1, ' ', false, json::error_handler_t::replace),
-      0600));
+  KILN_TRY(auto bundle, bundles_.directory(container));
+  KILN_CHECK(bundle.write(
+      name + ".json",
+      make_exec_process(own, process, user).dump(-1, ' ', false, json::error_handler_t::replace), 0600));
 
   runtime_process::options call;
   call.argv = runtime_arguments("");

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "messages/result.hpp"
+#include "store/private_directory.hpp"
 #include "workers/executor/container.hpp"
 #include "workers/executor/network.hpp"
 
@@ -60,6 +61,7 @@ class executor {
   explicit executor(executor_options options, std::string binary);
   bool is_crun() const;
   status sweep();
+  void sweep_container(const std::string& id);
 
   struct running;
   struct resolv_source {
@@ -69,11 +71,15 @@ class executor {
   };
   result<exit_state> run_registered(const container_spec& spec, running& state, const process_io& io,
                                     std::stop_token stop);
+  result<network_provider*> provider_of(pb::NetMode mode) const;
   result<std::string> resolv_conf_file(bool host_network);
-  result<std::string> hosts_file(const container_spec& spec, const std::filesystem::path& bundle);
+  result<std::string> hosts_file(const container_spec& spec, const store::private_directory& bundle);
   std::vector<std::string> runtime_arguments(const std::string& group) const;
 
   executor_options options_;
+  store::private_directory root_;     // options_.root
+  store::private_directory runtime_;  // the runtime's own state
+  store::private_directory bundles_;
   std::string binary_;
   bool hide_unified_ = false;  // crun refuses hybrid cgroups: run it where the v2 part is not visible
   std::unique_ptr<network_provider> default_network_;

@@ -156,8 +156,9 @@ json standard_mounts(bool insecure, const spec_context& context) {
   mounts.push_back(mount_entry("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}));
   mounts.push_back(
       mount_entry("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", insecure ? "rw" : "ro"}));
-  mounts.push_back(mount_entry("/etc/resolv.conf", "bind", context.resolv_conf, {"rbind", "ro"}));
-  mounts.push_back(mount_entry("/etc/hosts", "bind", context.hosts_file, {"rbind", "ro"}));
+  const std::vector<std::string> plain_file{"nosuid", "noexec", "nodev", "rbind", "ro"};
+  mounts.push_back(mount_entry("/etc/resolv.conf", "bind", context.resolv_conf, plain_file));
+  mounts.push_back(mount_entry("/etc/hosts", "bind", context.hosts_file, plain_file));
   mounts.push_back(mount_entry("/sys/fs/cgroup", "cgroup", "cgroup",
                                {insecure ? "rw" : "ro", "nosuid", "noexec", "nodev"}));
   return mounts;

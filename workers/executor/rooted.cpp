@@ -10,6 +10,7 @@
 #include <sys/syscall.h>
 
 #include "messages/pattern.hpp"
+#include "store/regular_file.hpp"
 
 namespace kiln::workers {
 
@@ -114,11 +115,7 @@ result<unique_fd> make_directories_in_root(int root_fd, std::string_view path, m
 }
 
 result<std::string> read_file_in_root(int root_fd, const std::string& path, std::size_t limit) {
-  unique_fd fd(open_in_root(root_fd, path, O_RDONLY | O_NONBLOCK));
-  if (!fd) return errno_error(errno, "open " + path);
-  struct stat st {};
-  if (::fstat(fd.get(), &st) != 0) return errno_error(errno, "stat " + path);
-  if (!S_ISREG(st.st_mode)) return make_error(errc::failed_precondition, path + " is not a regular file");
+  KILN_TRY(auto fd, store::open_regular_in_root(root_fd, path));
   std::string text;
   std::array<char, 16384> buffer{};
   while (true) {

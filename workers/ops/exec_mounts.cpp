@@ -43,8 +43,11 @@ result<store::mutable_ref> exec_mounts::make_mutable(const store::ref& base, con
 result<exec_mounts::source> exec_mounts::mount_ref(const store::ref& ref) {
   KILN_TRY(auto specs, resources_.refs->mounts(ref, job_));
   // A lone directory of an immutable record is bound by the runtime itself, read-only.
-  if (specs.size() == 1 && specs[0].type == "bind") return source{specs[0].source, true, false};
-  KILN_TRY(auto mounted, store::mounted::make(*resources_.refs, specs));
+  if (specs.size() == 1 && specs[0].type == "bind") {
+    const auto& spec = specs[0];
+    return source{spec.container_source.empty() ? spec.source : spec.container_source, true, false};
+  }
+  KILN_TRY(auto mounted, store::mounted::make(*resources_.refs, specs, store::mount_use::container));
   std::string path = mounted.path().string();
   mounted_.push_back(std::move(mounted));
   return source{path, true, true};
@@ -52,7 +55,7 @@ result<exec_mounts::source> exec_mounts::mount_ref(const store::ref& ref) {
 
 result<exec_mounts::source> exec_mounts::mount_mutable(const store::mutable_ref& snapshot) {
   KILN_TRY(auto specs, resources_.refs->mounts(snapshot));
-  KILN_TRY(auto mounted, store::mounted::make(*resources_.refs, specs));
+  KILN_TRY(auto mounted, store::mounted::make(*resources_.refs, specs, store::mount_use::container));
   std::string path = mounted.path().string();
   mounted_.push_back(std::move(mounted));
   return source{path, false, false};
@@ -129,7 +132,7 @@ status exec_mounts::prepare_one(const pb::ExecOp& op, int index, std::span<const
   if (is_root) {
     KILN_TRY(auto snapshot, make_mutable(base, description));
     KILN_TRY(auto specs, resources_.refs->mounts(snapshot));
-    KILN_TRY(root_, store::mounted::make(*resources_.refs, specs));
+    KILN_TRY(root_, store::mounted::make(*resources_.refs, specs, store::mount_use::container));
     readonly_root_ = m.readonly();
     keep(index, m.output(), std::move(snapshot));
     return {};
@@ -180,8 +183,8 @@ status exec_mounts::add_secret(const pb::Mount& m, const std::string& destinatio
     if (!secret) return std::move(secret).error();
     return make_error(errc::not_found, "secret " + options.id() + ": not found");
   }
-  unsigned long flags = MS_NODEV | MS_NOSUID;
-  if ((options.mode() & 0111) == 0) flags |= MS_NOEXEC;
+  bool program = (options.mode() & 0111) != 0;
+  unsigned long flags = MS_NODEV | MS_NOSUID | (program ? 0 : MS_NOEXEC);
   KILN_TRY(auto directory, fresh_directory());
   KILN_TRY(auto mount, private_mount::tmpfs(directory, flags, "mode=0700"));
   std::string file = (mount.path() / "secret").string();
@@ -193,7 +196,9 @@ status exec_mounts::add_secret(const pb::Mount& m, const std::string& destinatio
       ::fchmod(fd.get(), options.mode() & 0777) != 0) {
     return errno_error(errno, "unable to setup secret mount");
   }
-  mounts_.push_back({destination, "bind", file, {"ro", "rbind"}});
+  container_mount secret_file{destination, "bind", file, {"ro", "rbind", "nodev", "nosuid"}};
+  if (!program) secret_file.options.emplace_back("noexec");
+  mounts_.push_back(std::move(secret_file));
   private_mounts_.push_back(std::move(mount));
   return {};
 }
@@ -206,7 +211,7 @@ status exec_mounts::add_ssh(const pb::Mount& m, const std::string& destination) 
     if (m.sshopt().optional() && !job_.stop.stop_requested()) return {};
     return std::move(socket).error();
   }
-  mounts_.push_back({destination, "bind", (*socket)->path(), {"rbind"}});
+  mounts_.push_back({destination, "bind", (*socket)->path(), {"rbind", "nodev", "nosuid", "noexec"}});
   sockets_.push_back(*std::move(socket));
   return {};
 }

@@ -47,7 +47,7 @@ class exec_mounts {
     store::mutable_ref snapshot;  // to be committed
   };
 
-  /// What a mount point shows: a directory on the host.
+  /// What a mount point shows: a directory on the host, as containers get it (not confined).
   struct source {
     std::string path;
     bool immutable = false;  // nobody writes there while we run

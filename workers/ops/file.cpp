@@ -8,6 +8,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "store/confinement.hpp"
 #include "store/unique_fd.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/executor/users.hpp"
@@ -30,12 +31,6 @@ struct read_state {
   store::mounted mount;
   unique_fd root;
 };
-
-result<unique_fd> open_root(const store::mounted& m) {
-  unique_fd fd{open(m.path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
-  if (!fd) return errno_error(errno, "open " + m.path().string());
-  return fd;
-}
 
 class file_solver {
  public:
@@ -177,7 +172,7 @@ class file_solver {
     KILN_TRY(o->snapshot, refs_.create(input >= 0 ? states_[input].ref : store::ref{}, options, job_));
     KILN_TRY(auto specs, refs_.mounts(o->snapshot));
     KILN_TRY(o->mount, store::mounted::make(refs_, specs));
-    KILN_TRY(o->root, open_root(o->mount));
+    KILN_TRY(o->root, store::open_confined(o->mount.path()));
     return o;
   }
 
@@ -203,7 +198,7 @@ class file_solver {
       auto fresh = std::make_unique<read_state>();
       KILN_TRY(auto specs, refs_.mounts(states_[index].ref, job_));
       KILN_TRY(fresh->mount, store::mounted::make(refs_, specs));
-      KILN_TRY(fresh->root, open_root(fresh->mount));
+      KILN_TRY(fresh->root, store::open_confined(fresh->mount.path()));
       r = std::move(fresh);
     }
     return r->root.get();

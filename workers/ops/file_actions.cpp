@@ -9,6 +9,7 @@
 
 #include "messages/pattern.hpp"
 #include "store/files.hpp"
+#include "store/regular_file.hpp"
 #include "workers/executor/rooted.hpp"
 
 namespace kiln::workers {
@@ -123,9 +124,9 @@ status make_file(int root, const pb::FileActionMkFile& action, const std::option
     if (fchmod(file.get(), mode) != 0) return errno_error(errno, what);
   } else {
     if (errno != EEXIST) return errno_error(errno, what);
-    file = unique_fd{
-        openat(e.directory.get(), e.name.c_str(), O_WRONLY | O_TRUNC | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)};
-    if (!file) return errno_error(errno, what);
+    auto existing = store::open_regular_at(e.directory.get(), e.name, O_WRONLY | O_TRUNC);
+    if (!existing.ok()) return std::move(existing).error().with_context(what);
+    file = *std::move(existing);
   }
   KILN_CHECK(store::write_all(file.get(), action.data()));
   file.reset();

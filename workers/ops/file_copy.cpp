@@ -12,7 +12,9 @@
 
 #include "messages/pattern.hpp"
 #include "store/files.hpp"
+#include "store/regular_file.hpp"
 #include "store/unpack.hpp"
+#include "store/xattr.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/ops/file_actions.hpp"
 #include "workers/ops/mode_text.hpp"
@@ -249,7 +251,7 @@ class copier {
           return {};
         }
       }
-      KILN_TRY(auto source, store::open_at(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
+      KILN_TRY(auto source, store::open_regular_at(from, name));
       KILN_TRY(auto target, store::open_at(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
       auto copied = store::copy_file_data(source.get(), target.get());
       if (!copied.ok()) return std::move(copied).error().with_context("failed to copy " + shown);
@@ -304,7 +306,7 @@ class copier {
     names.resize(static_cast<std::size_t>(size));
     for (std::size_t at = 0; at < names.size(); at += std::string_view(&names[at]).size() + 1) {
       std::string name{&names[at]};
-      if (name.starts_with("trusted.overlay.") || name.starts_with("user.overlay.")) continue;
+      if (store::is_overlay_xattr(name)) continue;
       char value[65536];
       auto length = lgetxattr(from.c_str(), name.c_str(), value, sizeof value);
       if (length < 0 || lsetxattr(to.c_str(), name.c_str(), value, static_cast<std::size_t>(length), 0) == 0)
@@ -328,10 +330,8 @@ class copier {
 result<bool> try_unpack(int source_root, const std::string& source, int root, const std::string& root_path,
                         const std::string& destination, const pb::FileActionCopy& action,
                         const std::optional<file_owner>& owner, const job_context& job) {
-  unique_fd file{open_in_root(source_root, source, O_RDONLY | O_NONBLOCK)};
-  struct stat info;
-  if (!file || fstat(file.get(), &info) != 0 || !S_ISREG(info.st_mode) || !store::is_archive(file.get()))
-    return false;
+  auto file = store::open_regular_in_root(source_root, source);
+  if (!file || !store::is_archive(file->get())) return false;
   KILN_TRY(auto target, resolve_in_root(root, destination));
   std::vector<std::string> made;
   auto who = owner.value_or(file_owner{});
@@ -345,8 +345,8 @@ result<bool> try_unpack(int source_root, const std::string& source, int root, co
   options.refuse_escaping_symlinks = true;
   options.xattrs_best_effort = true;
   if (owner) options.owner = std::pair{owner->uid, owner->gid};
-  if (lseek(file.get(), 0, SEEK_SET) != 0) return errno_error(errno, "rewinding " + source);
-  KILN_TRY(auto bytes, store::open_source(file.get()));
+  if (lseek(file->get(), 0, SEEK_SET) != 0) return errno_error(errno, "rewinding " + source);
+  KILN_TRY(auto bytes, store::open_source(file->get()));
   // `target` has no symlinks left in it, and this snapshot is ours alone while it is written.
   auto unpacked = store::unpack_tar(*bytes, root_path + target, options, job);
   if (!unpacked.ok()) return std::move(unpacked).error().with_context("failed to unpack " + source);

@@ -4,7 +4,6 @@
 #include <chrono>
 #include <condition_variable>
 #include <ctime>
-#include <fstream>
 #include <mutex>
 #include <nlohmann/json.hpp>
 #include <optional>
@@ -16,6 +15,8 @@
 #include "registry/image_json.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
+#include "store/confinement.hpp"
+#include "store/regular_file.hpp"
 #include "upload.pb.h"
 #include "workers/sources/resolved_memory.hpp"
 #include "workers/sources/signatures.hpp"
@@ -455,13 +456,19 @@ class http_source : public source_handler {
                           "unsupported checksum algorithm " + std::to_string(question.algo()));
     }
     KILN_TRY(auto mounted, mount(r, job));
-    std::ifstream in(mounted.path() / name, std::ios::binary);
-    if (!in) return make_error(errc::internal, "failed to open http source payload " + name);
+    KILN_TRY(auto root, store::open_confined(mounted.path()));
+    auto file = store::open_regular_at(root.get(), name);
+    if (!file.ok()) return std::move(file).error().with_context("http source payload");
     std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
     EVP_DigestInit_ex(context.get(), algorithm, nullptr);
     std::vector<char> buffer(256 << 10);
-    while (in.read(buffer.data(), static_cast<std::streamsize>(buffer.size())) || in.gcount() > 0)
-      EVP_DigestUpdate(context.get(), buffer.data(), static_cast<std::size_t>(in.gcount()));
+    while (true) {
+      auto count = ::read(file->get(), buffer.data(), buffer.size());
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return errno_error(errno, "read " + name);
+      if (count == 0) break;
+      EVP_DigestUpdate(context.get(), buffer.data(), static_cast<std::size_t>(count));
+    }
     EVP_DigestUpdate(context.get(), question.suffix().data(), question.suffix().size());
     unsigned char sum[EVP_MAX_MD_SIZE];
     unsigned size = 0;

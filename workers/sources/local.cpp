@@ -13,6 +13,7 @@
 #include "configs/filesync.hpp"
 #include "messages/pattern.hpp"
 #include "solver/go_json.hpp"
+#include "store/confinement.hpp"
 #include "store/filesync/receiver.hpp"
 #include "store/same_tree.hpp"
 #include "workers/sources/header_values.hpp"
@@ -201,6 +202,7 @@ class local_source final : public source_handler {
     KILN_TRY(auto snapshot, acquire(name, id, job));
     KILN_TRY(auto specs, refs_.mounts(snapshot));
     KILN_TRY(auto mounted, store::mounted::make(refs_, specs));
+    KILN_TRY(auto root, store::open_confined(mounted.path()));
 
     call_metadata metadata;
     if (id.has_include) add_header(metadata, "include-patterns", id.include);
@@ -230,12 +232,13 @@ class local_source final : public source_handler {
       told = now;
       job.progress->progress(label, bytes, 0, last);
     };
-    status received = filesync::receive(*stream, mounted.path().string(), options);
+    status received = filesync::receive(*stream, root.get(), options);
     if (received) {
       stream->writes_done();
       received = stream->finish();
     }
     stream.reset();
+    root.reset();
     auto before = received ? unchanged(name, mounted.path(), job) : store::ref{};
     KILN_CHECK(mounted.unmount());
     if (!received) {
