@@ -156,8 +156,7 @@ void build_state::resolve_source_meta(gw::ResolveSourceMetaRequest r, int frame,
   auto policies = policies_with(r.sourcepolicies());
   if (!policies.ok()) return done(std::move(policies).error());
   if (o_.request.sourcepolicysession().empty()) {
-    if (auto s = solver::apply(*policies, *r.mutable_source()); !s.ok())
-      return done(std::move(s).error().with_context("error evaluating the source policy"));
+    if (auto s = apply_policies(*policies, *r.mutable_source()); !s.ok()) return done(std::move(s).error());
     return resolve_now(std::move(r), frame, std::move(done));
   }
   reviewed_source subject{r.source(), r.has_platform() ? r.platform() : default_platform()};

@@ -63,7 +63,8 @@ result<http_answer> perform(const http_call& call, const auth_tls& tls) {
   auto* c = curl.get();
   curl_easy_setopt(c, CURLOPT_URL, call.url.c_str());
   curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+  // A form is the secret itself; the secret of a GET stays with its host, as libcurl sees to.
+  curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, call.form.empty() ? 1L : 0L);
   curl_easy_setopt(c, CURLOPT_MAXREDIRS, 10L);
   curl_easy_setopt(c, CURLOPT_TIMEOUT, fetch_timeout_seconds);
   curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
@@ -99,7 +100,7 @@ result<http_answer> perform(const http_call& call, const auth_tls& tls) {
   return answer;
 }
 
-bool success(const http_answer& a) { return a.status >= 200 && a.status < 400; }
+bool success(const http_answer& a) { return a.status >= 200 && a.status < 300; }
 
 error unexpected(std::string_view method, const std::string& url, const http_answer& a) {
   auto body = a.body.substr(0, 1024);

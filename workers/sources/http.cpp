@@ -262,8 +262,8 @@ class http_source : public source_handler {
   result<std::vector<std::string>> request_headers(const wanted_file& w, const job_context& job) {
     std::vector<std::string> out;
     for (const auto& [name, value] : w.headers) out.push_back(name + ": " + value);
-    std::string host = registry::host_of_url(w.url);
-    host = host.substr(0, host.find(':'));
+    KILN_TRY(auto url, registry::parse_url(w.url));
+    auto host = url.host.starts_with('[') ? url.host.substr(1, url.host.size() - 2) : url.host;
     std::vector<std::pair<std::string, std::string>> secrets;  // name, prefix
     if (!w.auth_secret.empty()) secrets = {{w.auth_secret, ""}};
     else secrets = {{"HTTP_AUTH_HEADER_" + host, ""}, {"HTTP_AUTH_TOKEN_" + host, "Bearer "}};
@@ -280,7 +280,13 @@ class http_source : public source_handler {
     }
     if (authorization.find_first_of("\r\n") != authorization.npos)
       return make_error(errc::invalid_argument, "the HTTP auth secret for " + host + " has a line break");
-    if (!authorization.empty()) out.push_back("Authorization: " + authorization);
+    // The one named by the source was meant for this very URL; the others for the host.
+    bool clear = url.scheme == "http" && !hosts_.plain_allowed(url.authority());
+    if (!authorization.empty() && clear && w.auth_secret.empty()) {
+      job.progress->warn("the HTTP auth secret for " + host + " is not sent to " + url.origin() + ": it is not https");
+    } else if (!authorization.empty()) {
+      out.push_back("Authorization: " + authorization);
+    }
     return out;
   }
 
