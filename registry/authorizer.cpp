@@ -2,12 +2,12 @@
 
 #include <algorithm>
 #include <cctype>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include <openssl/rand.h>
 
 #include "auth.pb.h"
+#include "messages/json_text.hpp"
 #include "registry/hosts.hpp"
 
 namespace kiln::registry {
@@ -358,21 +358,17 @@ result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vec
     return make_error(code, std::string(what) + ": unexpected status from " + used->method + " request to " +
                                 used->url + ": " + std::to_string(answer->status));
   }
-  auto json = nlohmann::json::parse(answer->body, nullptr, false);
-  std::string text;
-  if (json.is_object())
-    for (const char* name : {"token", "access_token"})
-      if (text.empty() && json.contains(name) && json[name].is_string()) text = json[name];
+  auto json = json_or_null(answer->body);
+  auto text = text_member(json, "token");
+  if (text.empty()) text = text_member(json, "access_token");
   if (text.empty())
     return make_error(errc::unauthenticated,
                       std::string(what) + ": authorization server did not include a token in the response");
   if (text.find_first_of("\r\n") != text.npos)
     return make_error(errc::unauthenticated, std::string(what) + ": the token is malformed");
   auto life = configs::token_default_life;
-  if (json.contains("expires_in") && json["expires_in"].is_number_integer()) {
-    auto seconds = json["expires_in"].get<std::int64_t>();
-    if (seconds > 0) life = std::chrono::seconds(std::min<std::int64_t>(seconds, 86'400));
-  }
+  if (auto seconds = integer_member(json, "expires_in").value_or(0); seconds > 0)
+    life = std::chrono::seconds(std::min<std::int64_t>(seconds, 86'400));
   return token{"Bearer " + text, clock::now() + life * 9 / 10};
 }
 

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
-#include <nlohmann/json.hpp>
 
+#include "messages/json_text.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/media_types.hpp"
 
@@ -52,14 +52,12 @@ bool temporary(int status) { return code_of(status) == errc::unavailable && stat
 
 /// What an OCI error body says, shortened.
 std::string registry_message(const response& r) {
-  auto j = nlohmann::json::parse(r.body, nullptr, false);
+  auto j = json_or_null(r.body);
   if (!j.is_object() || !j.contains("errors") || !j["errors"].is_array()) return {};
   std::string out;
   for (const auto& e : j["errors"]) {
     if (!e.is_object() || out.size() > 1'000) break;
-    std::string code = e.value("code", nlohmann::json()).is_string() ? e["code"].get<std::string>() : "";
-    std::string text =
-        e.value("message", nlohmann::json()).is_string() ? e["message"].get<std::string>() : "";
+    auto code = text_member(e, "code"), text = text_member(e, "message");
     std::transform(code.begin(), code.end(), code.begin(),
                    [](unsigned char c) { return c == '_' ? ' ' : std::tolower(c); });
     out += (out.empty() ? "" : "; ") + code + (text.empty() ? "" : ": " + text);

@@ -25,6 +25,7 @@
 
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
+#include "messages/json_text.hpp"
 #include "store/files.hpp"
 
 namespace kiln::workers {
@@ -150,7 +151,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   status start() {
     for (const auto& plugin : network_.plugins) {
-      auto program = o_.plugins / plugin["type"].get<std::string>();
+      auto program = o_.plugins / text_member(plugin, "type");
       if (::access(program.c_str(), X_OK) != 0)
         return make_error(errc::not_found, "failed to find CNI plugin " + program.string());
     }
@@ -199,14 +200,14 @@ class provider final : public network_provider, public std::enable_shared_from_t
       if (!outcome.ok()) failure = outcome.error().message;
       else if (outcome->code != 0) failure = cni_error_text(outcome->output);
       if (failure.empty()) {
-        p.result = json::parse(outcome->output, nullptr, false);
-        if (p.result.is_discarded()) failure = "no result";
+        auto answer = parse_json(outcome->output);
+        if (answer.ok()) p.result = *std::move(answer);
+        else failure = "no result: " + answer.error().message;
       }
       if (!failure.empty()) {
-        if (p.result.is_discarded()) p.result = nullptr;
         take_down(p);
         return make_error(errc::unavailable, "CNI setup error: plugin type=\"" +
-                                                 network_.plugins[n]["type"].get<std::string>() +
+                                                 text_member(network_.plugins[n], "type") +
                                                  "\" failed (add): " + failure);
       }
     }
@@ -227,7 +228,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   result<plugin_outcome> call(const prepared& p, std::size_t n, const char* command, const json& former) {
     plugin_call c;
-    c.program = o_.plugins / network_.plugins[n]["type"].get<std::string>();
+    c.program = o_.plugins / text_member(network_.plugins[n], "type");
     std::string arguments = o_.arguments;
     if (!p.hostname.empty())
       arguments += std::string(arguments.empty() ? "" : ";") + "K8S_POD_NAME=" + p.hostname + ";IgnoreUnknown=1";
@@ -239,7 +240,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   void note(const prepared& p) {
     json j{{"hostname", p.hostname}, {"result", p.result}};
-    std::ofstream(p.file.string() + ".json") << j.dump();
+    std::ofstream(p.file.string() + ".json") << json_text(j);
   }
 
   /// What a former daemon left: its mounts are gone with it, addresses and rules are not.
@@ -250,12 +251,12 @@ class provider final : public network_provider, public std::enable_shared_from_t
       if (entry.path().extension() == ".json") notes.push_back(entry.path());
     for (const auto& path : notes) {
       std::ifstream in(path);
-      auto j = json::parse(std::string{std::istreambuf_iterator<char>(in), {}}, nullptr, false);
+      auto j = json_or_null(std::string{std::istreambuf_iterator<char>(in), {}});
       prepared p;
       p.id = path.stem().string();
       p.file = o_.root / p.id;
       if (j.is_object()) {
-        p.hostname = j.value("hostname", "");
+        p.hostname = text_member(j, "hostname");
         if (j.contains("result")) p.result = j["result"];
       }
       take_down(p);

@@ -15,6 +15,7 @@
 
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
+#include "messages/json_text.hpp"
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container_files.hpp"
 #include "workers/executor/oci_spec.hpp"
@@ -139,9 +140,10 @@ status executor::sweep() {
     if (auto code = run_command(argv, hide_unified_); !code) {
       spdlog::warn("sweeping container {}: {}", id, code.error().message);
     }
-    json config = json::parse(read_text(entry.path() / "config.json"), nullptr, false);
+    json config = json_or_null(read_text(entry.path() / "config.json"));
     std::string group = cgroup_path("", id);
-    if (config.is_object()) group = config.value(json::json_pointer("/linux/cgroupsPath"), group);
+    if (const auto* own = member_of(config, "linux"))
+      if (auto path = text_member(*own, "cgroupsPath"); !path.empty()) group = path;
     if (group.find(':') == std::string::npos) {
       if (status s = remove_cgroup(group); !s)
         spdlog::warn("sweeping cgroup {}: {}", group, s.error().message);
@@ -306,7 +308,7 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
 
   KILN_TRY(json config, make_oci_spec(spec, context));
   KILN_CHECK(write_text(state.bundle / "config.json",
-                        config.dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+                        json_text(config), 0600));
   {
     std::lock_guard lock(state.mutex);
     state.process = std::move(config["process"]);
@@ -365,7 +367,7 @@ result<exit_state> executor::exec(const std::string& container, const process_sp
   std::string name = "exec-" + new_id();
   fs::path file = state->bundle / (name + ".json");
   KILN_CHECK(write_text(
-      file, make_exec_process(own, process, user).dump(-1, ' ', false, json::error_handler_t::replace),
+      file, json_text(make_exec_process(own, process, user)),
       0600));
 
   runtime_process::options call;

@@ -6,13 +6,13 @@
 #include <ctime>
 #include <fstream>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include <curl/curl.h>
 #include <openssl/evp.h>
 
 #include "configs/sources.hpp"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
@@ -49,7 +49,7 @@ struct wanted_file {
     ordered_json j{
         {"URL", url},      {"Filename", look.filename},       {"Perm", look.perm},      {"UID", look.uid},
         {"GID", look.gid}, {"AuthHeaderSecret", auth_secret}, {"Header", header_json()}};
-    return sha256(j.dump(-1, ' ', false, ordered_json::error_handler_t::replace)).str();
+    return sha256(json_text(j)).str();
   }
 };
 
@@ -227,17 +227,17 @@ class http_source : public source_handler {
     std::vector<download> out;
     auto text = store_.value(bucket, w.hash());
     if (!text) return out;
-    auto list = nlohmann::json::parse(*text, nullptr, false);
+    auto list = json_or_null(*text);
     if (!list.is_array()) return out;
     for (const auto& j : list) {
       download d;
-      d.ref = j.value("ref", "");
-      auto sum = digest::parse(j.value("checksum", ""));
+      d.ref = text_member(j, "ref");
+      auto sum = digest::parse(text_member(j, "checksum"));
       if (d.ref.empty() || !sum.ok()) continue;
       d.checksum = *sum;
-      d.etag = j.value("etag", "");
-      if (j.contains("modified")) d.modified = j["modified"].get<std::int64_t>();
-      d.filename = j.value("filename", "");
+      d.etag = text_member(j, "etag");
+      d.modified = integer_member(j, "modified");
+      d.filename = text_member(j, "filename");
       out.push_back(std::move(d));
     }
     return out;
@@ -256,7 +256,7 @@ class http_source : public source_handler {
     for (const auto& old : remembered(w))
       if (old.ref != d.ref && list.size() < max_remembered && store_.get(old.ref).ok()) add(old);
     (void)store_.set_value(bucket, w.hash(),
-                           list.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+                           json_text(list));
   }
 
   result<std::vector<std::string>> request_headers(const wanted_file& w, const job_context& job) {
