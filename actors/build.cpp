@@ -123,6 +123,8 @@ void build_state::resolve_image_config(gw::ResolveImageConfigRequest r, int fram
                           continuation<gw::ResolveImageConfigResponse> done) {
   gw::ResolveSourceMetaRequest meta;
   auto& source = *meta.mutable_source();
+  if (r.resolvertype() != 0 && r.resolvertype() != 1)
+    return done(make_error(errc::invalid_argument, "ResolverType: unknown " + std::to_string(r.resolvertype())));
   bool layout = r.resolvertype() == 1;
   source.set_identifier((layout ? "oci-layout://" : "docker-image://") + r.ref());
   if (layout) {

@@ -9,6 +9,7 @@
 #include "client/build/oci_index.hpp"
 #include "client/progress/status_json.hpp"
 #include "messages/json_text.hpp"
+#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -18,7 +19,7 @@ using nlohmann::json;
 constexpr std::size_t manifest_bytes_max = 64 << 20;
 
 void warn(const std::string& directory, const std::string& why) {
-  fmt::print(stderr, "WARNING: local cache import at {} skipped: {}\n", directory, why);
+  fmt::print(stderr, "WARNING: local cache import at {} skipped: {}\n", directory, one_line(why));
 }
 
 std::string value_or(const string_map& attrs, const char* key, std::string fallback) {

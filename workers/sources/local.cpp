@@ -90,6 +90,8 @@ result<local_identifier> parse_identifier(const pb::SourceOp& op) {
       id.shared_key_hint = value;
     } else if (key == "local.differ") {
       if (value == "none") id.differ = filesync::differ::none;
+      else if (value != "metadata" && !value.empty())
+        return make_error(errc::invalid_argument, "invalid local.differ \"" + value + "\": expected none or metadata");
     } else if (key == "local.metadatatransfer") {
       KILN_TRY(id.metadata_only, go_bool(key, value));
     } else if (key == "local.metadatatransferexclude") {
