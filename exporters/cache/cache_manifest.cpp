@@ -15,10 +15,7 @@ namespace {
 namespace rc = solver::remote_cache;
 using json = nlohmann::json;
 
-std::string text_of(const json& j, const char* name) {
-  auto it = j.find(name);
-  return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
+std::string text_of(const json& j, const char* name) { return text_member(j, name); }
 
 /// "created" and "created_by" of the history entries that made layers, in order.
 std::vector<std::pair<std::string, std::string>> layer_history(const json& config) {

@@ -24,7 +24,10 @@ class object_reader {
     take(key, &ordered_json::is_boolean, [&](const ordered_json& v) { out = true_value(v); });
   }
   void read(const char* key, std::int64_t& out) {
-    take(key, &ordered_json::is_number_integer, [&](const ordered_json& v) { out = v.get<std::int64_t>(); });
+    take(key, &ordered_json::is_number_integer, [&](const ordered_json& v) {
+      if (auto n = integer_value(v)) out = *n;
+      else fail(key);
+    });
   }
   void read(const char* key, std::vector<std::string>& out) {
     take(key, &ordered_json::is_array, [&](const ordered_json& v) { out = strings(key, v); });

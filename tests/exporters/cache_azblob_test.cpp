@@ -206,7 +206,7 @@ TEST_CASE("a refusal names the request, the container, the account and the servi
   CHECK(import_error(attrs) == "azblob: HEAD in container box of account acc: AuthenticationFailed");
   CHECK(import_error(acc.attrs()).empty());
   acc.blobs["team/manifests/buildkit"] = "nonsense";
-  CHECK(import_error(acc.attrs()) == "invalid cache config: not JSON");
+  CHECK(import_error(acc.attrs()).starts_with("invalid cache config: not JSON: wrong at "));
   acc.blobs.clear();
   test_daemon d;
   auto importer = must(make_cache_importer("azblob", acc.attrs(), d.resources));
