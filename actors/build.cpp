@@ -123,6 +123,8 @@ void build_state::resolve_image_config(gw::ResolveImageConfigRequest r, int fram
                           continuation<gw::ResolveImageConfigResponse> done) {
   gw::ResolveSourceMetaRequest meta;
   auto& source = *meta.mutable_source();
+  if (r.resolvertype() != 0 && r.resolvertype() != 1)
+    return done(make_error(errc::invalid_argument, "ResolverType: unknown " + std::to_string(r.resolvertype())));
   bool layout = r.resolvertype() == 1;
   source.set_identifier((layout ? "oci-layout://" : "docker-image://") + r.ref());
   if (layout) {
@@ -156,8 +158,7 @@ void build_state::resolve_source_meta(gw::ResolveSourceMetaRequest r, int frame,
   auto policies = policies_with(r.sourcepolicies());
   if (!policies.ok()) return done(std::move(policies).error());
   if (o_.request.sourcepolicysession().empty()) {
-    if (auto s = solver::apply(*policies, *r.mutable_source()); !s.ok())
-      return done(std::move(s).error().with_context("error evaluating the source policy"));
+    if (auto s = apply_policies(*policies, *r.mutable_source()); !s.ok()) return done(std::move(s).error());
     return resolve_now(std::move(r), frame, std::move(done));
   }
   reviewed_source subject{r.source(), r.has_platform() ? r.platform() : default_platform()};

@@ -3,6 +3,7 @@
 #include "actors/progress.hpp"
 #include "configs/version.hpp"
 #include "messages/digest.hpp"
+#include "messages/json_text.hpp"
 #include "messages/time_text.hpp"
 
 namespace kiln::actors {
@@ -89,7 +90,7 @@ exporters::build_facts build_attestations::facts(const platform& builder) const 
   out.dockerfile_version = configs::dockerfile_version;
   out.compatibility_version = compatibility_version_;
   if (!settings_.environment.empty())
-    out.environment = nlohmann::ordered_json::parse(settings_.environment, nullptr, false);
+    out.environment = json_or_null<nlohmann::ordered_json>(settings_.environment);
   return out;
 }
 

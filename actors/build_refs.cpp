@@ -101,12 +101,13 @@ policy_questions build_state::policy_questions_of(int frame) {
   return out;
 }
 
+reviewed_source build_state::subject_of(const pb::Op& op) const {
+  return {op.source(), op.has_platform() ? op.platform() : default_platform()};
+}
+
 void build_state::load(const std::string& id, build_ref& ref) {
-  if (o_.request.sourcepolicysession().empty()) return load_with(id, [&ref](pb::Op& op) -> status {
-    auto s = solver::apply(ref.policies, *op.mutable_source());
-    if (!s.ok()) return std::move(s).error().with_context("error evaluating the source policy");
-    return {};
-  });
+  if (o_.request.sourcepolicysession().empty())
+    return load_with(id, [&ref](pb::Op& op) { return apply_policies(ref.policies, *op.mutable_source()); });
   // The client is asked about every source first.
   struct reviews {
     std::map<std::string, pb::SourceOp> passed;
@@ -117,9 +118,11 @@ void build_state::load(const std::string& id, build_ref& ref) {
   auto one_less = [this, id, all] {
     if (--all->missing > 0) return;
     if (all->refused) return settle(id, std::move(*all->refused).with_context("failed to load LLB"));
-    load_with(id, [all](pb::Op& op) -> status {
-      if (auto found = all->passed.find(source_key(op.source())); found != all->passed.end())
-        *op.mutable_source() = found->second;
+    load_with(id, [this, all](pb::Op& op) -> status {
+      auto found = all->passed.find(source_key(subject_of(op)));
+      if (found == all->passed.end())
+        return make_error(errc::internal, "source \"" + op.source().identifier() + "\" was not reviewed");
+      *op.mutable_source() = found->second;
       return {};
     });
   };
@@ -127,11 +130,13 @@ void build_state::load(const std::string& id, build_ref& ref) {
   std::set<std::string> seen;
   for (const auto& bytes : ref.definition.def()) {
     pb::Op op;
-    if (!op.ParseFromString(bytes) || !op.has_source() || !seen.insert(source_key(op.source())).second) continue;
+    if (!op.ParseFromString(bytes) || !op.has_source()) continue;
+    auto subject = subject_of(op);
+    auto key = source_key(subject);
+    if (!seen.insert(key).second) continue;
     ++all->missing;
-    reviewed_source subject{op.source(), op.has_platform() ? op.platform() : default_platform()};
     review_source(policies, std::move(subject), policy_questions_of(0),
-                  [all, one_less, key = source_key(op.source())](result<pb::SourceOp> source) {
+                  [all, one_less, key](result<pb::SourceOp> source) {
                     if (source.ok()) all->passed[key] = *std::move(source);
                     else if (!all->refused) all->refused = std::move(source).error();
                     one_less();

@@ -4,9 +4,8 @@
 #include <set>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "exporters/attributes.hpp"
+#include "messages/json_text.hpp"
 #include "solver/source_policy.hpp"
 
 namespace kiln::actors {
@@ -102,25 +101,23 @@ std::vector<std::pair<std::string, platform>> result_platforms(const std::map<st
   std::vector<std::pair<std::string, platform>> out;
   auto text = metadata.find("refs.platforms");
   if (text == metadata.end()) return out;
-  auto json = nlohmann::json::parse(text->second, nullptr, false);
+  auto json = json_or_null(text->second);
   if (!json.is_object() || !json.contains("Platforms") || !json["Platforms"].is_array()) return out;
   for (const auto& entry : json["Platforms"]) {
     if (!entry.is_object() || !entry.contains("ID") || !entry["ID"].is_string()) continue;
     platform p;
     if (entry.contains("Platform") && entry["Platform"].is_object()) {
       const auto& fields = entry["Platform"];
-      auto field = [&](const char* name) {
-        return fields.contains(name) && fields[name].is_string() ? fields[name].get<std::string>() : std::string();
-      };
+      auto field = [&](const char* name) { return text_member(fields, name); };
       p.os = field("os");
       p.architecture = field("architecture");
       p.variant = field("variant");
       p.os_version = field("os.version");
       if (fields.contains("os.features") && fields["os.features"].is_array())
         for (const auto& f : fields["os.features"])
-          if (f.is_string()) p.os_features.push_back(f.get<std::string>());
+          if (f.is_string()) p.os_features.push_back(text_value(f));
     }
-    out.emplace_back(entry["ID"].get<std::string>(), std::move(p));
+    out.emplace_back(text_value(entry["ID"]), std::move(p));
   }
   return out;
 }

@@ -118,6 +118,7 @@ class build_state : public bridge_face {
 
   /// Platforms of sources that name none.
   pb::Platform default_platform() const;
+  reviewed_source subject_of(const pb::Op& op) const;
   policy_questions policy_questions_of(int frame);
   void load(const std::string& id, build_ref& ref);
   void load_with(const std::string& id, std::function<status(pb::Op&)> mutate);

@@ -4,10 +4,9 @@
 #include <map>
 #include <utility>
 
-#include <nlohmann/json.hpp>
-
 #include "configs/version.hpp"
 #include "messages/digest.hpp"
+#include "messages/json_text.hpp"
 #include "messages/time_text.hpp"
 
 namespace kiln::actors {
@@ -55,7 +54,7 @@ class spans {
               {"Resource", json::array({attribute("service.name", "STRING", "kilnd")})},
               {"InstrumentationScope", scope},
               {"InstrumentationLibrary", scope}};
-    text_ += span.dump(2, ' ', false, json::error_handler_t::replace) + "\n";
+    text_ += json_text(span, 2) + "\n";
   }
 
   std::string take() { return std::move(text_); }

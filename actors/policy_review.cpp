@@ -4,7 +4,9 @@
 #include <utility>
 
 #include "configs/solving.hpp"
+#include "messages/platform.hpp"
 #include "solver/go_json.hpp"
+#include "workers/sources/source_form.hpp"
 
 namespace kiln::actors {
 
@@ -42,11 +44,12 @@ struct review : std::enable_shared_from_this<review> {
   policy_questions questions;
   continuation<pb::SourceOp> done;
   policy::CheckPolicyRequest request;
+  workers::source_form form;
   int rounds_left = configs::solving::policy_rounds_max;
 
-  /// From the start, and again with what a conversion made of the source.
-  void begin() {
-    if (auto s = solver::apply(policies, subject.source); !s.ok())
+  /// From the start, and again with what a conversion made of `former`.
+  void begin(const pb::SourceOp* former) {
+    if (auto s = solver::apply(policies, subject.source, form, former); !s.ok())
       return done(std::move(s).error().with_context("error evaluating the source policy"));
     request.Clear();
     *request.mutable_platform() = subject.platform;
@@ -73,10 +76,12 @@ struct review : std::enable_shared_from_this<review> {
                                                             source.identifier() + "\""));
     if (attributes_of(wanted.source()) != attributes_of(source))
       return done(make_error(errc::failed_precondition, "policy requested different source attrs"));
+    form.restore(*wanted.mutable_source());
     questions.resolve(std::move(wanted), [self = shared_from_this()](result<gw::ResolveSourceMetaResponse> reply) {
       if (!reply.ok())
         return self->done(std::move(reply).error().with_context("error resolving source metadata from policy request"));
       *self->request.mutable_source() = *std::move(reply);
+      *self->request.mutable_source()->mutable_source() = self->subject.source;
       self->ask();
     });
   }
@@ -85,10 +90,11 @@ struct review : std::enable_shared_from_this<review> {
     if (decision.action() == sp::CONVERT) {
       if (!decision.has_update())
         return done(make_error(errc::failed_precondition, "convert action requires updated source"));
-      subject.source = decision.update();
-      return begin();
+      auto former = std::exchange(subject.source, decision.update());
+      return begin(&former);
     }
     if (decision.action() != sp::ALLOW) return done(denied(subject.source, decision));
+    form.restore(subject.source);
     done(std::move(subject.source));
   }
 };
@@ -102,13 +108,22 @@ void review_source(std::vector<solver::source_policy> policies, reviewed_source 
   r->subject = std::move(source);
   r->questions = std::move(questions);
   r->done = std::move(done);
-  r->begin();
+  r->begin(nullptr);
 }
 
-std::string source_key(const pb::SourceOp& source) {
-  std::string out = source.identifier();
-  for (const auto& [key, value] : attributes_of(source)) out += '\0' + key + '\0' + value;
-  return out;
+status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source) {
+  if (policies.empty()) return {};
+  workers::source_form form;
+  if (auto s = solver::apply(policies, source, form); !s.ok())
+    return std::move(s).error().with_context("error evaluating the source policy");
+  form.restore(source);
+  return {};
+}
+
+std::string source_key(const reviewed_source& source) {
+  std::string out = source.source.identifier();
+  for (const auto& [key, value] : attributes_of(source.source)) out += '\0' + key + '\0' + value;
+  return out + '\0' + format_platform(from_proto(source.platform));
 }
 
 }  // namespace kiln::actors

@@ -33,7 +33,10 @@ struct reviewed_source {
 void review_source(std::vector<solver::source_policy> policies, reviewed_source source, policy_questions questions,
                    continuation<pb::SourceOp> done);
 
-/// What tells one source of a definition from another.
-std::string source_key(const pb::SourceOp& source);
+/// Applies the policies; without any the source stays as it was written. Errors as solver::apply.
+status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source);
+
+/// What tells one source of a definition from another: for another platform it is another.
+std::string source_key(const reviewed_source& source);
 
 }  // namespace kiln::actors

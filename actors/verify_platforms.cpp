@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include <nlohmann/json.hpp>
+#include "messages/json_text.hpp"
 
 namespace kiln::actors {
 
@@ -21,10 +21,7 @@ std::string format_all(const platform& p) {
 }
 
 platform platform_of(const nlohmann::json& fields) {
-  auto text = [&](const char* name) {
-    return fields.is_object() && fields.contains(name) && fields[name].is_string() ? fields[name].get<std::string>()
-                                                                                   : std::string();
-  };
+  auto text = [&](const char* name) { return text_member(fields, name); };
   platform p;
   p.os = text("os");
   p.architecture = text("architecture");
@@ -37,16 +34,18 @@ result<std::vector<platform>> result_platforms(const std::map<std::string, std::
   std::vector<platform> out;
   if (auto index = metadata.find("refs.platforms"); index != metadata.end()) {
     nlohmann::json json = nlohmann::json::object();
-    if (!index->second.empty()) json = nlohmann::json::parse(index->second, nullptr, false);
+    constexpr const char* failed = "failed to parse platforms passed to provenance processor";
+    if (!index->second.empty()) {
+      auto parsed = parse_json(index->second);
+      if (!parsed.ok()) return std::move(parsed).error().with_context(failed);
+      json = *std::move(parsed);
+    }
     if (json.is_null()) json = nlohmann::json::object();
-    if (!json.is_object())
-      return invalid("failed to parse platforms passed to provenance processor");
+    if (!json.is_object()) return invalid(failed);
     auto list = json.contains("Platforms") ? json["Platforms"] : nlohmann::json::array();
     if (!list.is_array() || list.empty()) return invalid("invalid empty platforms index for exporter");
     for (const auto& entry : list) {
-      if (!entry.is_object() || !entry.contains("ID") || !entry["ID"].is_string() ||
-          entry["ID"].get<std::string>().empty())
-        return invalid("invalid empty platform key for exporter");
+      if (text_member(entry, "ID").empty()) return invalid("invalid empty platform key for exporter");
       auto p = platform_of(entry.contains("Platform") ? entry["Platform"] : nlohmann::json());
       if (p.os.empty() || p.architecture.empty())
         return invalid("invalid platform value {" + p.architecture + " " + p.os + " " + p.os_version + " [] " +
@@ -57,9 +56,9 @@ result<std::vector<platform>> result_platforms(const std::map<std::string, std::
   }
   platform p = host_platform();
   if (auto config = metadata.find("containerimage.config"); config != metadata.end()) {
-    auto json = nlohmann::json::parse(config->second, nullptr, false);
-    if (json.is_discarded()) return invalid("failed to parse the image config of the result");
-    auto named = platform_of(json);
+    auto json = parse_json(config->second);
+    if (!json.ok()) return std::move(json).error().with_context("failed to parse the image config of the result");
+    auto named = platform_of(*json);
     if (named.os.empty() != named.architecture.empty())
       return invalid("invalid image config: os and architecture must be specified together");
     p = named;

@@ -15,6 +15,7 @@
 #include "apps/log_setup.hpp"
 #include "configs/daemon.hpp"
 #include "configs/daemon_flags.hpp"
+#include "messages/plain_text.hpp"
 #include "workers/mount_namespace.hpp"
 
 namespace {
@@ -39,7 +40,7 @@ bool take_signal(int signals) {
 }
 
 int fail(const kiln::error& e) {
-  std::fprintf(stderr, "kilnd: %s\n", e.message.c_str());
+  std::fprintf(stderr, "kilnd: %s\n", kiln::printable(e.message).c_str());
   return exit_usage;
 }
 

@@ -4,46 +4,44 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "messages/json_text.hpp"
+#include "messages/plain_text.hpp"
+
 namespace kiln::apps {
 
 namespace {
 
-/// The message as JSON string content.
-class json_text final : public spdlog::custom_flag_formatter {
+std::string json_message(std::string_view text) { return json_text(nlohmann::json(text)); }
+
+/// The message as a function makes it.
+template <std::string (*Write)(std::string_view)>
+class message final : public spdlog::custom_flag_formatter {
  public:
   void format(const spdlog::details::log_msg& m, const std::tm&, spdlog::memory_buf_t& out) override {
-    for (char c : m.payload) {
-      auto byte = static_cast<unsigned char>(c);
-      if (c == '"' || c == '\\') {
-        out.push_back('\\');
-        out.push_back(c);
-      } else if (c == '\n') {
-        out.push_back('\\');
-        out.push_back('n');
-      } else if (byte < 0x20) {
-        char escaped[8];
-        auto n = std::snprintf(escaped, sizeof escaped, "\\u%04x", byte);
-        out.append(escaped, escaped + n);
-      } else {
-        out.push_back(c);
-      }
-    }
+    auto text = Write({m.payload.data(), m.payload.size()});
+    out.append(text.data(), text.data() + text.size());
   }
-  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<json_text>(); }
+  std::unique_ptr<custom_flag_formatter> clone() const override { return std::make_unique<message>(); }
 };
 
 }  // namespace
 
+std::unique_ptr<spdlog::formatter> log_formatter(const std::string& format) {
+  if (format == "json") {
+    auto out = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
+    out->add_flag<message<json_message>>('*').set_pattern(
+        R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l","msg":%*})");
+    return out;
+  }
+  auto out = std::make_unique<spdlog::pattern_formatter>();
+  out->add_flag<message<one_line>>('*').set_pattern("%Y-%m-%dT%H:%M:%S.%e %L %*");
+  return out;
+}
+
 void set_up_logging(const configs::daemon_config& config) {
   auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   auto logger = std::make_shared<spdlog::logger>("kilnd", sink);
-  if (config.log_format == "json") {
-    auto formatter = std::make_unique<spdlog::pattern_formatter>(spdlog::pattern_time_type::utc);
-    formatter->add_flag<json_text>('*').set_pattern(R"({"time":"%Y-%m-%dT%H:%M:%S.%fZ","level":"%l","msg":"%*"})");
-    sink->set_formatter(std::move(formatter));
-  } else {
-    sink->set_pattern("%Y-%m-%dT%H:%M:%S.%e %L %v");
-  }
+  sink->set_formatter(log_formatter(config.log_format));
   auto level = config.log_level == "warning" ? std::string("warn") : config.log_level;
   logger->set_level(spdlog::level::from_str(level));
   logger->flush_on(spdlog::level::info);

@@ -14,6 +14,7 @@
 #include "client/fd.hpp"
 #include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
+#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -46,11 +47,13 @@ struct runner {
 };
 
 void print_error(const error& e, bool debug) {
-  for (const auto& source : error_sources(e)) fmt::print(stderr, "{}", render_snippet(source));
-  for (const auto& message : deny_messages(e)) fmt::print(stderr, "policy deny: {}\n", message);
-  fmt::print(stderr, "error: {}\n", e.message);
+  std::string text;
+  for (const auto& source : error_sources(e)) text += render_snippet(source);
+  for (const auto& message : deny_messages(e)) text += fmt::format("policy deny: {}\n", message);
+  text += fmt::format("error: {}\n", e.message);
   if (debug)
-    for (const auto& detail : e.details) fmt::print(stderr, "  {}: {}\n", detail.type_url, detail.value);
+    for (const auto& detail : e.details) text += fmt::format("  {}: {}\n", detail.type_url, detail.value);
+  fmt::print(stderr, "{}", printable(text));
 }
 
 }  // namespace
@@ -60,7 +63,7 @@ int run(const std::string& program, const std::vector<std::string>& arguments) {
   ::setenv("GRPC_VERBOSITY", "NONE", 0);
   auto line = parse_command_line(program, arguments);
   if (!line.ok()) {
-    fmt::print(stderr, "error: {}\n", line.error().message);
+    print_error(line.error(), false);
     return 1;
   }
   interrupt_handler interrupts;

@@ -6,7 +6,7 @@
 #include <iterator>
 #include <vector>
 
-#include <nlohmann/json.hpp>
+#include "messages/json_text.hpp"
 
 namespace kiln::configs {
 
@@ -23,7 +23,7 @@ result<std::string> read_provenance_environment(const std::string& directory) {
   for (const auto& file : files) {
     std::ifstream in(file, std::ios::binary);
     std::string text{std::istreambuf_iterator<char>(in), {}};
-    auto one = nlohmann::ordered_json::parse(text, nullptr, false);
+    auto one = json_or_null<nlohmann::ordered_json>(text);
     if (!one.is_object())
       return make_error(errc::invalid_argument, "failed to parse provenance environment file " + file.string());
     for (const auto& [key, value] : one.items()) {
@@ -34,7 +34,7 @@ result<std::string> read_provenance_environment(const std::string& directory) {
       all[key] = value;
     }
   }
-  return all.dump();
+  return json_text(all);
 }
 
 }  // namespace kiln::configs

@@ -46,6 +46,10 @@ inline constexpr std::int64_t azblob_block_size = 32LL << 20;
 /// Who gives out tokens, unless AZURE_AUTHORITY_HOST says otherwise, and what they are for.
 inline constexpr const char* azure_authority = "https://login.microsoftonline.com";
 inline constexpr const char* azure_storage_scope = "https://storage.azure.com/.default";
+/// Hosts that are Azure's own end so: the daemon's token goes to these, and to the account that its environment names.
+/// Source: Azure's public, China, US government and DNS-zone clouds.
+inline constexpr const char* azure_storage_hosts[] = {".blob.core.windows.net", ".blob.core.chinacloudapi.cn",
+                                                      ".blob.core.usgovcloudapi.net", ".blob.storage.azure.net"};
 /// A token is not used any more when so little of its life is left.
 inline constexpr std::chrono::minutes azure_token_margin{5};
 

@@ -10,6 +10,7 @@
 
 #include "configs/exporters.hpp"
 #include "exporters/provenance/predicate.hpp"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "store/confinement.hpp"
 #include "store/files.hpp"
@@ -104,16 +105,17 @@ result<loaded> load_plain(store::ref_store& store, const part_attestation& a, co
   }
   loaded out{a.what, nullptr};
   if (text.empty()) return out;
-  out.predicate = json::parse(text, nullptr, false);
-  if (out.predicate.is_discarded()) return invalid("attestation " + a.what.path + " is no JSON");
+  auto parsed = parse_json<json>(text);
+  if (!parsed.ok()) return std::move(parsed).error().with_context("attestation " + a.what.path);
+  out.predicate = *std::move(parsed);
   return out;
 }
 
 attestation_subject subject_from(const json& j) {
-  attestation_subject out{subject_kind::raw, j.is_object() ? j.value("name", "") : "", {}};
+  attestation_subject out{subject_kind::raw, text_member(j, "name"), {}};
   if (j.is_object() && j.contains("digest") && j["digest"].is_object())
     for (const auto& [algorithm, value] : j["digest"].items())
-      if (value.is_string()) out.digests.push_back(algorithm + ":" + value.get<std::string>());
+      if (value.is_string()) out.digests.push_back(algorithm + ":" + text_value(value));
   return out;
 }
 
@@ -127,12 +129,14 @@ status load_bundle(store::ref_store& store, const part_attestation& a, std::vect
   KILN_TRY(auto names, store::list_names(fd.get()));
   for (const auto& name : names) {
     KILN_TRY(auto text, read_regular(files.root.get(), directory + "/" + name));
-    auto document = json::parse(text, nullptr, false);
+    auto parsed = parse_json<json>(text);
+    if (!parsed.ok()) return std::move(parsed).error().with_context("cannot decode in-toto statement " + name);
+    auto document = *std::move(parsed);
     if (!document.is_object()) return invalid("cannot decode in-toto statement " + name);
     loaded one{a.what, document.contains("predicate") ? document["predicate"] : json()};
     one.what.kind = attestation_kind::in_toto;
     one.what.path = a.what.path.empty() ? name : a.what.path + "/" + name;
-    one.what.predicate_type = document.value("predicateType", "");
+    one.what.predicate_type = text_member(document, "predicateType");
     if (!a.what.predicate_type.empty() && one.what.predicate_type != a.what.predicate_type)
       return invalid("bundle entry " + one.what.predicate_type + " does not match required predicate type " +
                      a.what.predicate_type);

@@ -4,6 +4,7 @@
 #include <cstdio>
 #include <ctime>
 
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 
@@ -14,10 +15,7 @@ namespace media = registry::media;
 using json = nlohmann::json;
 constexpr std::int64_t second = 1'000'000'000;
 
-std::string text_of(const ordered_json& j, const char* name) {
-  auto it = j.find(name);
-  return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
+std::string text_of(const ordered_json& j, const char* name) { return text_member(j, name); }
 
 error bad(const std::string& why) {
   return make_error(errc::invalid_argument, "invalid image config for export: " + why);
@@ -53,8 +51,7 @@ result<std::vector<history_entry>> parse_history(const ordered_json& config) {
     e.created_by = text_of(h, "created_by");
     e.author = text_of(h, "author");
     e.comment = text_of(h, "comment");
-    e.empty_layer =
-        h.contains("empty_layer") && h["empty_layer"].is_boolean() && h["empty_layer"].get<bool>();
+    e.empty_layer = h.contains("empty_layer") && true_value(h["empty_layer"]);
     out.push_back(std::move(e));
   }
   return out;
@@ -196,8 +193,12 @@ std::optional<std::int64_t> parse_time(std::string_view text) {
 }
 
 result<std::string> patch_image_config(std::string_view config, const config_patch& patch) {
-  ordered_json j = config.empty() ? default_config() : ordered_json::parse(config, nullptr, false);
-  if (j.is_discarded()) return bad("not JSON");
+  ordered_json j = default_config();
+  if (!config.empty()) {
+    auto parsed = parse_json<ordered_json>(config);
+    if (!parsed.ok()) return std::move(parsed).error().with_context("invalid image config for export");
+    j = *std::move(parsed);
+  }
   if (j.is_null()) return make_error(errc::invalid_argument, "invalid null image config for export");
   if (!j.is_object()) return bad("not a JSON object");
   if (text_of(j, "os").empty()) return bad("missing os");
@@ -215,7 +216,7 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
   if (patch.epoch) {
     std::vector<history_entry> base;
     if (!patch.base_config.empty()) {
-      auto b = ordered_json::parse(patch.base_config, nullptr, false);
+      auto b = json_or_null<ordered_json>(patch.base_config);
       if (!b.is_object()) return make_error(errc::invalid_argument, "failed to unmarshal base image config");
       KILN_TRY(base, parse_history(b));
     }
@@ -224,7 +225,7 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
   j["history"] = history_json(history);
 
   if (j.contains("created") && patch.epoch && j["created"].is_string()) {
-    auto t = parse_time(j["created"].get<std::string>());
+    auto t = parse_time(text_of(j, "created"));
     if (!t)
       return make_error(errc::invalid_argument,
                         "failed to unmarshal creation time \"" + text_of(j, "created") + "\"");
@@ -236,9 +237,9 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
       if (h.created) j["created"] = h.created_text;
   }
   if (!patch.inline_cache.empty()) {
-    auto cache = ordered_json::parse(patch.inline_cache, nullptr, false);
-    if (cache.is_discarded()) return bad("inline cache is no JSON");
-    j["moby.buildkit.cache.v0"] = std::move(cache);
+    auto cache = parse_json<ordered_json>(patch.inline_cache);
+    if (!cache.ok()) return std::move(cache).error().with_context("invalid image config for export: inline cache");
+    j["moby.buildkit.cache.v0"] = *std::move(cache);
   }
   // Top-level keys are sorted, everything below keeps its order: what a Go map of raw messages gives.
   std::vector<std::string> keys;
@@ -250,7 +251,9 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
 }
 
 result<std::optional<platform>> platform_of_config(std::string_view config) {
-  auto j = json::parse(config, nullptr, false);
+  auto parsed = parse_json(config);
+  if (!parsed.ok()) return std::move(parsed).error().with_context("invalid image config for export");
+  const auto& j = *parsed;
   if (j.is_null()) return std::optional<platform>();  // refused where it is exported
   if (!j.is_object()) return bad("not a JSON object");
   platform p = registry::parse_platform_json(j);

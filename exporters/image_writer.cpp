@@ -7,6 +7,7 @@
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
 #include "exporters/sbom_layers.hpp"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/transport.hpp"
@@ -206,7 +207,7 @@ class writer {
     }
     std::vector<digest> base;
     if (!p.base_config.empty()) {
-      auto j = nlohmann::json::parse(p.base_config, nullptr, false);
+      auto j = json_or_null(p.base_config);
       if (!j.is_object()) return make_error(errc::invalid_argument, "failed to unmarshal base image config");
       KILN_TRY(base, registry::diff_ids_of(j));
     }

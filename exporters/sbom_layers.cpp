@@ -3,6 +3,7 @@
 #include <filesystem>
 
 #include "configs/version.hpp"
+#include "messages/json_text.hpp"
 #include "store/codec.hpp"
 #include "store/unpack.hpp"
 
@@ -21,8 +22,7 @@ std::string absolute(const std::string& path) {
 bool is_whiteout(const std::string& path) { return path.compare(path.rfind('/') + 1, 4, ".wh.") == 0; }
 
 std::string text(const json& j, const char* name) {
-  auto it = j.find(name);
-  return it != j.end() && it->is_string() ? it->get<std::string>() : "";
+  return text_member(j, name);
 }
 
 /// The list under a name, if that is what is there.

@@ -4,6 +4,8 @@
 
 #include <openssl/evp.h>
 
+#include "messages/json_text.hpp"
+
 namespace kiln::frontends {
 
 namespace gp = google::protobuf;
@@ -19,7 +21,7 @@ std::string base64(std::string_view bytes) {
 }
 
 std::string go_json(const ordered_json& document, int indent) {
-  auto raw = document.dump(indent, ' ', false, ordered_json::error_handler_t::replace);
+  auto raw = json_text(document, indent);
   // These characters occur inside strings only, where their escape means the same.
   std::string out;
   out.reserve(raw.size());
@@ -68,7 +70,7 @@ ordered_json field_value(const gp::Message& m, const gp::FieldDescriptor& f, int
 
 std::string key_text(const gp::Message& entry, const gp::FieldDescriptor& key) {
   auto value = field_value(entry, key, -1);
-  return value.is_string() ? value.get<std::string>() : value.dump();
+  return value.is_string() ? text_value(value) : json_text(value);
 }
 
 }  // namespace

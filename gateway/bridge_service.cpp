@@ -1,6 +1,7 @@
 #include "gateway/bridge_service.hpp"
 
 #include "gateway/exec_call.hpp"
+#include "messages/known_enums.hpp"
 
 namespace kiln::gateway {
 
@@ -62,12 +63,16 @@ bridge_service::bridge_service(caf::actor_system& system, build_actor build,
 
 template <class Response>
 bridge_service::reactor* bridge_service::with_build(
-    context* c, std::string_view method, Response* response,
+    context* c, std::string_view method, const google::protobuf::Message& request, Response* response,
     std::function<void(caf::event_based_actor*, guard_pointer<Response>, const build_actor&)> use) {
   using call_type = unary_call<Response>;
   auto call = call_type::make(method, response);
   auto* reactor = call.get();
   auto guard = std::make_shared<call_guard<call_type>>(call);
+  if (auto s = check_enums(request); !s.ok()) {
+    call->fail(std::move(s).error());
+    return reactor;
+  }
   builds_actor builds;
   std::string id;
   if (!fixed_) {
@@ -106,7 +111,7 @@ template <class Request, class Response>
 bridge_service::reactor* bridge_service::forward(context* c, std::string_view method, const Request* request,
                                                  Response* response) {
   return with_build<Response>(
-      c, method, response,
+      c, method, *request, response,
       [request = *request](caf::event_based_actor* self, guard_pointer<Response> guard,
                            const build_actor& build) { pass_on(self, guard, build, request); });
 }
@@ -116,7 +121,7 @@ bridge_service::reactor* bridge_service::to_containers(context* c, std::string_v
                                                        const Request* request, Response* response) {
   auto containers = containers_ ? containers_() : containers_actor{};
   return with_build<Response>(
-      c, method, response,
+      c, method, *request, response,
       [request = *request, containers, method](caf::event_based_actor* self, guard_pointer<Response> guard,
                                                const build_actor& build) {
         if (!containers) return (*guard)->fail(containers_unsupported(method));

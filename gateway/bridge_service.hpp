@@ -49,7 +49,7 @@ class bridge_service final : public gw::LLBBridge::CallbackService {
   /// Looks the build up and hands it, with the call's requester, to `use`.
   template <class Response>
   reactor* with_build(
-      context* c, std::string_view method, Response* response,
+      context* c, std::string_view method, const google::protobuf::Message& request, Response* response,
       std::function<void(caf::event_based_actor*, std::shared_ptr<call_guard<unary_call<Response>>>,
                          const build_actor&)>
           use);

@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <cctype>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include <openssl/rand.h>
 
 #include "auth.pb.h"
+#include "messages/json_text.hpp"
+#include "registry/hosts.hpp"
 
 namespace kiln::registry {
 namespace {
@@ -225,6 +226,7 @@ status authorizer::challenged(const std::string& host, const response& answer, c
     auto learned = learn(host, c, job);
     if (!learned.ok()) return std::move(learned).error();
     if (*learned == nullptr) continue;
+    (*learned)->plain = answer.url.starts_with("http://");
     std::lock_guard lock(mutex_);
     if (entries_.size() >= configs::registry_auth_entries) entries_.clear();
     entries_[key] = *std::move(learned);
@@ -272,11 +274,26 @@ result<std::shared_ptr<authorizer::entry>> authorizer::learn(const std::string& 
   return e;
 }
 
+/// Whether the realm may get the credentials.
+status authorizer::check_realm(const entry& e) {
+  auto found = e.how.parameters.find("realm");
+  auto u = parse_url(found == e.how.parameters.end() ? "" : found->second);
+  if (!u.ok() || (u->scheme != "https" && u->scheme != "http"))
+    return make_error(errc::unauthenticated, "invalid token auth challenge realm \"" +
+                                                 (u.ok() ? u->str() : std::string()) + "\"");
+  bool secret = e.client_fetches || !e.secret.empty();
+  if (secret && u->scheme == "http" && !e.plain && !is_localhost(u->host))
+    return make_error(errc::unauthenticated, "token realm " + u->origin() +
+                                                 " is not https, as the registry is: it gets no credentials");
+  return {};
+}
+
 result<authorizer::token> authorizer::fetch_token(const std::string& host, entry& e,
                                                   const std::vector<std::string>& scopes,
                                                   const job_context& job,
                                                   std::shared_ptr<const tls_settings> tls) {
   if (!e.client_fetches) return fetch_from_server(e, scopes, job, std::move(tls));
+  if (auto s = check_realm(e); !s.ok()) return std::move(s).error().with_context("failed to fetch oauth token");
   pba::FetchTokenRequest req;
   req.set_clientid(std::string(client_id));
   req.set_host(host);
@@ -298,9 +315,7 @@ result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vec
                                                         std::shared_ptr<const tls_settings> tls) {
   const char* what = e.secret.empty() ? "failed to fetch anonymous token" : "failed to fetch oauth token";
   std::string realm = e.how.parameters["realm"], service = e.how.parameters["service"];
-  if (!realm.starts_with("https://") && !realm.starts_with("http://"))
-    return make_error(errc::unauthenticated,
-                      std::string(what) + ": invalid token auth challenge realm \"" + realm + "\"");
+  if (auto s = check_realm(e); !s.ok()) return std::move(s).error().with_context(what);
 
   request get;
   get.stop = job.stop;
@@ -313,6 +328,7 @@ result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vec
 
   request post;
   post.method = "POST";
+  post.follow_redirects = false;  // its body is the secret
   post.stop = job.stop;
   post.tls = tls;
   post.url = realm;
@@ -342,21 +358,17 @@ result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vec
     return make_error(code, std::string(what) + ": unexpected status from " + used->method + " request to " +
                                 used->url + ": " + std::to_string(answer->status));
   }
-  auto json = nlohmann::json::parse(answer->body, nullptr, false);
-  std::string text;
-  if (json.is_object())
-    for (const char* name : {"token", "access_token"})
-      if (text.empty() && json.contains(name) && json[name].is_string()) text = json[name];
+  auto json = json_or_null(answer->body);
+  auto text = text_member(json, "token");
+  if (text.empty()) text = text_member(json, "access_token");
   if (text.empty())
     return make_error(errc::unauthenticated,
                       std::string(what) + ": authorization server did not include a token in the response");
   if (text.find_first_of("\r\n") != text.npos)
     return make_error(errc::unauthenticated, std::string(what) + ": the token is malformed");
   auto life = configs::token_default_life;
-  if (json.contains("expires_in") && json["expires_in"].is_number_integer()) {
-    auto seconds = json["expires_in"].get<std::int64_t>();
-    if (seconds > 0) life = std::chrono::seconds(std::min<std::int64_t>(seconds, 86'400));
-  }
+  if (auto seconds = integer_member(json, "expires_in").value_or(0); seconds > 0)
+    life = std::chrono::seconds(std::min<std::int64_t>(seconds, 86'400));
   return token{"Bearer " + text, clock::now() + life * 9 / 10};
 }
 

@@ -1,5 +1,8 @@
 // Credentials and tokens for registries: answers WWW-Authenticate challenges with what the client's session
 // offers, and caches what it got per registry, session and scope. Thread-safe; calls block.
+// A registry may name any host to give out its tokens (Docker Hub's and many others' are elsewhere), and that host gets
+// the credentials for this registry, as with every client of registries. But not in clear text, unless the registry
+// itself is spoken to so, and not by way of redirects.
 // Source: util/resolver/authorizer.go; session/auth/auth.go; distribution's token specification.
 #pragma once
 
@@ -50,6 +53,7 @@ class authorizer {
   /// What is known of one registry, for the sessions of one job.
   struct entry {
     challenge how;
+    bool plain = false;           // the registry asked over http, as configured
     bool client_fetches = false;  // the client gets tokens itself
     std::string username, secret;
     std::map<std::string, token> tokens;  // by joined scopes
@@ -57,6 +61,7 @@ class authorizer {
     std::mutex fetching;  // one token fetch at a time
   };
 
+  static status check_realm(const entry& e);
   static std::string key_of(const std::string& host, const job_context& job);
   std::shared_ptr<entry> find(const std::string& key);
   result<std::shared_ptr<entry>> learn(const std::string& host, const challenge& c, const job_context& job);

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
-#include <nlohmann/json.hpp>
 
+#include "messages/json_text.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/media_types.hpp"
 
@@ -52,14 +52,12 @@ bool temporary(int status) { return code_of(status) == errc::unavailable && stat
 
 /// What an OCI error body says, shortened.
 std::string registry_message(const response& r) {
-  auto j = nlohmann::json::parse(r.body, nullptr, false);
+  auto j = json_or_null(r.body);
   if (!j.is_object() || !j.contains("errors") || !j["errors"].is_array()) return {};
   std::string out;
   for (const auto& e : j["errors"]) {
     if (!e.is_object() || out.size() > 1'000) break;
-    std::string code = e.value("code", nlohmann::json()).is_string() ? e["code"].get<std::string>() : "";
-    std::string text =
-        e.value("message", nlohmann::json()).is_string() ? e["message"].get<std::string>() : "";
+    auto code = text_member(e, "code"), text = text_member(e, "message");
     std::transform(code.begin(), code.end(), code.begin(),
                    [](unsigned char c) { return c == '_' ? ' ' : std::tolower(c); });
     out += (out.empty() ? "" : "; ") + code + (text.empty() ? "" : ": " + text);
@@ -103,9 +101,12 @@ result<std::unique_ptr<repository>> repository::open(hosts& h, reference ref, ac
   return r;
 }
 
+std::string repository::scheme_of(const endpoint& e) const {
+  return e.http_fallback && hosts_.is_plain(e.host) ? "http" : e.scheme;
+}
+
 std::string repository::url(const endpoint& e, const std::string& suffix) const {
-  std::string scheme = e.http_fallback && hosts_.is_plain(e.host) ? "http" : e.scheme;
-  std::string out = scheme + "://" + e.host + e.path + "/" + ref_.path + suffix;
+  std::string out = scheme_of(e) + "://" + e.host + e.path + "/" + ref_.path + suffix;
   if (e.mirror) out += (suffix.find('?') == suffix.npos ? "?ns=" : "&ns=") + url_escape(ref_.domain);
   return out;
 }
@@ -138,9 +139,10 @@ result<response> repository::send(const endpoint& e, request r,
   scopes.insert(scopes.end(), extra_scopes.begin(), extra_scopes.end());
   const auto plain_headers = r.headers;
   for (int round = 0;; ++round) {
-    // Whoever a location points to, credentials are for this registry only.
+    // Whoever a location points to, credentials are for this registry only, and go the way that is configured.
     std::string sent;
-    bool ours = host_of_url(r.url) == host_of_url("https://" + e.host);
+    const std::string us = scheme_of(e) + "://" + e.host;
+    bool ours = !e.foreign && same_origin(r.url, us);
     if (ours) {
       KILN_TRY(sent, hosts_.authorizer().authorize(e.host, scopes, job_, e.tls));
     }
@@ -158,7 +160,9 @@ result<response> repository::send(const endpoint& e, request r,
       }
       return answer;
     }
-    if (answer->status != 401 || !ours || round + 1 == max_auth_rounds) return answer;
+    // A challenge counts as the registry's own only from itself, not from where it redirected to.
+    bool asked = answer->status == 401 && ours && same_origin(answer->url, us);
+    if (!asked || round + 1 == max_auth_rounds) return answer;
     auto learned = hosts_.authorizer().challenged(e.host, *answer, sent, scopes, job_, e.tls);
     if (!learned.ok()) {
       // Without a way to authenticate, the registry's own refusal says most.

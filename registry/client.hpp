@@ -60,6 +60,7 @@ class repository {
  private:
   repository(hosts& h, reference ref, const job_context& job) : hosts_(h), ref_(std::move(ref)), job_(job) {}
 
+  std::string scheme_of(const endpoint& e) const;
   /// "<scheme>://<host>/v2/<repository><suffix>".
   std::string url(const endpoint& e, const std::string& suffix) const;
   /// One request with authentication and http fallback; any status is an answer.

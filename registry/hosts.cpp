@@ -115,12 +115,33 @@ result<endpoint> hosts::make_endpoint(const std::string& host, const configs::re
   return e;
 }
 
-result<std::vector<endpoint>> hosts::endpoints(std::string_view domain, bool push, bool insecure) {
+const configs::registry_config& hosts::table(const std::string& host) const {
   static const configs::registry_config unlisted;
-  auto table = [&](const std::string& host) -> const configs::registry_config& {
-    auto it = tables_.find(host);
-    return it == tables_.end() ? unlisted : it->second;
-  };
+  auto it = tables_.find(host);
+  return it == tables_.end() ? unlisted : it->second;
+}
+
+bool hosts::plain_allowed(const std::string& host) const {
+  return table(host).http.value_or(is_localhost(host));
+}
+
+result<endpoint> hosts::foreign(std::string_view url) {
+  KILN_TRY(auto u, parse_url(url));
+  if (u.scheme != "https" && (u.scheme != "http" || !plain_allowed(u.authority())))
+    return make_error(errc::failed_precondition,
+                      "foreign layer at " + u.origin() + ": only https, or http where it is configured");
+  KILN_TRY(endpoint e, make_endpoint(u.authority(), table(u.authority())));
+  e.scheme = u.scheme;
+  e.http_fallback = false;
+  e.foreign = true;
+  auto trust = *e.tls;
+  trust.cert_file.clear();
+  trust.key_file.clear();
+  e.tls = std::make_shared<tls_settings>(std::move(trust));
+  return e;
+}
+
+result<std::vector<endpoint>> hosts::endpoints(std::string_view domain, bool push, bool insecure) {
   std::string name(domain);
   std::string host = name == "docker.io" ? "registry-1.docker.io" : name;
   std::vector<endpoint> out;

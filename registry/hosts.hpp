@@ -31,6 +31,7 @@ struct endpoint {
   bool http_fallback = false;  // try https, then http
   bool push = false;
   bool mirror = false;  // add ?ns=<domain>
+  bool foreign = false;  // named by an image, not by us: gets no credentials
 };
 
 /// Source: util/resolver/resolver.go, NewRegistryConfig.
@@ -44,6 +45,12 @@ class hosts {
   /// registry. `insecure` is the exporter's registry.insecure: no verification, fall back to http.
   /// failed_precondition when a configured certificate cannot be read.
   result<std::vector<endpoint>> endpoints(std::string_view domain, bool push, bool insecure = false);
+
+  /// The server of a URL that an image names (a foreign layer's). It is asked without credentials and without our
+  /// certificate; failed_precondition for plain http that is not configured for it.
+  result<endpoint> foreign(std::string_view url);
+  /// Whether http without TLS is what is configured for the host, or what this machine gets unasked.
+  bool plain_allowed(const std::string& host) const;
 
   kiln::registry::transport& transport() { return *transport_; }
   kiln::registry::authorizer& authorizer() { return *authorizer_; }
@@ -68,6 +75,7 @@ class hosts {
   result<turn> wait_turn(const std::string& key, std::stop_token stop);
 
  private:
+  const configs::registry_config& table(const std::string& host) const;
   result<endpoint> make_endpoint(const std::string& host, const configs::registry_config& c);
 
   std::map<std::string, configs::registry_config> tables_;

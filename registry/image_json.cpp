@@ -1,6 +1,7 @@
 #include "registry/image_json.hpp"
 
 #include "configs/registry.hpp"
+#include "messages/json_text.hpp"
 #include "registry/media_types.hpp"
 
 namespace kiln::registry {
@@ -8,10 +9,7 @@ namespace {
 
 using json = nlohmann::json;
 
-std::string text_of(const json& j, const char* name) {
-  auto it = j.find(name);
-  return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
+std::string text_of(const json& j, const char* name) { return text_member(j, name); }
 
 std::map<std::string, std::string> map_of(const json& j, const char* name) {
   std::map<std::string, std::string> out;
@@ -29,8 +27,7 @@ error bad(const std::string& why) {
 }  // namespace
 
 std::string go_json(const nlohmann::ordered_json& j, bool indent) {
-  std::string raw = j.dump(indent ? 2 : -1, ' ', false, nlohmann::ordered_json::error_handler_t::replace),
-              out;
+  std::string raw = json_text(j, indent ? 2 : -1), out;
   out.reserve(raw.size());
   for (std::size_t i = 0; i < raw.size(); ++i) {
     char c = raw[i];
@@ -68,10 +65,8 @@ result<descriptor> parse_descriptor(const json& j) {
   if (!parsed.ok() || parsed->algorithm() == "random")
     return bad("descriptor with digest \"" + text_of(j, "digest") + "\"");
   d.digest = *std::move(parsed);
-  auto size = j.find("size");
-  if (size == j.end() || !size->is_number_integer() || size->get<std::int64_t>() < 0)
-    return bad("descriptor of " + d.digest.str() + " without a size");
-  d.size = size->get<std::int64_t>();
+  d.size = integer_member(j, "size").value_or(-1);
+  if (d.size < 0) return bad("descriptor of " + d.digest.str() + " without a size");
   d.annotations = map_of(j, "annotations");
   d.artifact_type = text_of(j, "artifactType");
   if (auto it = j.find("urls"); it != j.end() && it->is_array())
@@ -82,7 +77,9 @@ result<descriptor> parse_descriptor(const json& j) {
 }
 
 result<manifest> parse_manifest(std::string_view bytes, std::string_view media_type) {
-  auto j = json::parse(bytes, nullptr, false);
+  auto parsed = parse_json(bytes);
+  if (!parsed.ok()) return std::move(parsed).error().with_context("invalid image manifest");
+  const auto& j = *parsed;
   if (!j.is_object()) return bad("not a JSON object");
   manifest m;
   std::string inner = text_of(j, "mediaType");
@@ -180,7 +177,7 @@ result<std::vector<digest>> diff_ids_of(const json& config) {
   if (!ids->is_array() || ids->size() > configs::max_image_layers)
     return make_error(errc::invalid_argument, "invalid image config: rootfs.diff_ids");
   for (const auto& id : *ids) {
-    auto d = digest::parse(id.is_string() ? id.get<std::string>() : "");
+    auto d = digest::parse(text_value(id));
     if (!d.ok())
       return make_error(errc::invalid_argument,
                         "invalid image config: rootfs.diff_ids: " + d.error().message);

@@ -126,9 +126,12 @@ status repository::fetch_blob(const descriptor& d, store::blob_store& into, cons
   // Foreign layers live where their descriptor says.
   if (media::is_nondistributable(d.media_type)) {
     for (const auto& u : d.urls) {
-      endpoint elsewhere;
-      elsewhere.host = host_of_url(u);
-      if (!elsewhere.host.empty() && attempt(elsewhere, u, 2)) return {};
+      auto elsewhere = hosts_.foreign(u);
+      if (!elsewhere.ok()) {
+        if (!first) first = std::move(elsewhere).error();
+      } else if (attempt(*elsewhere, u, 2)) {
+        return {};
+      }
     }
   }
   for (std::size_t i = 0; i < endpoints_.size(); ++i) {

@@ -295,54 +295,6 @@ std::string header_of(const headers& h, const std::string& lower_case_name) {
   return it == h.end() ? std::string() : it->second;
 }
 
-namespace {
-struct parsed_url {
-  explicit parsed_url() : handle(curl_url()) {}
-  ~parsed_url() { curl_url_cleanup(handle); }
-  parsed_url(const parsed_url&) = delete;
-  parsed_url& operator=(const parsed_url&) = delete;
-  bool set(const std::string& url) {
-    return curl_url_set(handle, CURLUPART_URL, url.c_str(), 0) == CURLUE_OK;
-  }
-  std::string get(CURLUPart part) const {
-    char* text = nullptr;
-    if (curl_url_get(handle, part, &text, 0) != CURLUE_OK || text == nullptr) return {};
-    std::string out(text);
-    curl_free(text);
-    return out;
-  }
-  CURLU* handle;
-};
-}  // namespace
-
-std::string host_of_url(std::string_view url) {
-  parsed_url u;
-  if (!u.set(std::string(url))) return {};
-  std::string host = u.get(CURLUPART_HOST), port = u.get(CURLUPART_PORT);
-  return port.empty() ? host : host + ":" + port;
-}
-
-std::string resolve_url(const std::string& base, const std::string& location) {
-  parsed_url u;
-  if (!u.set(base) || !u.set(location)) return {};
-  return u.get(CURLUPART_URL);
-}
-
-std::string url_escape(std::string_view text) {
-  static constexpr char hex[] = "0123456789ABCDEF";
-  std::string out;
-  for (unsigned char c : text) {
-    if (std::isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~') {
-      out += static_cast<char>(c);
-    } else {
-      out += '%';
-      out += hex[c >> 4];
-      out += hex[c & 15];
-    }
-  }
-  return out;
-}
-
 std::string base64(std::string_view bytes) {
   static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;

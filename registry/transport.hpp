@@ -15,6 +15,7 @@
 
 #include "configs/registry.hpp"
 #include "messages/result.hpp"
+#include "registry/url.hpp"
 #include "store/stream.hpp"
 
 namespace kiln::registry {
@@ -91,12 +92,6 @@ class transport {
   std::unique_ptr<state> state_;
 };
 
-/// "host[:port]" of a URL; empty when there is none.
-std::string host_of_url(std::string_view url);
-/// Resolves a Location against the URL it came from; empty when it is no URL.
-std::string resolve_url(const std::string& base, const std::string& location);
-/// Percent-encodes everything but unreserved characters.
-std::string url_escape(std::string_view text);
 std::string base64(std::string_view bytes);
 std::string user_agent();
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
+#include "messages/json_text.hpp"
 
 namespace kiln::solver {
 
@@ -57,19 +57,20 @@ std::string encode(const step_record& record) {
   nlohmann::json inputs = nlohmann::json::array();
   for (const auto& i : record.inputs) inputs.push_back({{"n", i.name}, {"k", i.key}, {"c", i.by_content}});
   nlohmann::json out{{"op", record.op_digest}, {"in", inputs}};
-  return out.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+  return json_text(out);
 }
 
 result<step_record> decode_step_record(std::string_view text) {
-  auto json = nlohmann::json::parse(text, nullptr, false);
+  auto json = json_or_null(text);
   if (!json.is_object() || !json.contains("op") || !json["op"].is_string() || !json.contains("in") ||
       !json["in"].is_array())
     return make_error(errc::data_loss, "malformed step record");
   step_record out;
-  out.op_digest = json["op"].get<std::string>();
+  out.op_digest = text_value(json["op"]);
   for (const auto& i : json["in"]) {
     if (!i.is_object()) return make_error(errc::data_loss, "malformed step record");
-    out.inputs.push_back({i.value("n", ""), i.value("k", ""), i.value("c", false)});
+    const auto* by_content = member_of(i, "c");
+    out.inputs.push_back({text_member(i, "n"), text_member(i, "k"), by_content && true_value(*by_content)});
   }
   return out;
 }

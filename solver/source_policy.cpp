@@ -1,12 +1,13 @@
 #include "solver/source_policy.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 #include <string_view>
 
 #include <re2/re2.h>
 
-#include "solver/slash_path.hpp"
+#include "messages/known_enums.hpp"
 
 namespace kiln::solver {
 
@@ -115,16 +116,6 @@ result<bool> constraints_hold(const sp::Selector& selector, const pb::SourceOp& 
   return true;
 }
 
-/// A git source's directory in its only form: a policy is not to be got round by spelling it otherwise.
-std::string canonical(const std::string& identifier) {
-  if (!identifier.starts_with("git://")) return identifier;
-  auto hash = identifier.find('#');
-  auto colon = hash == std::string::npos ? hash : identifier.find(':', hash);
-  if (colon == std::string::npos) return identifier;
-  auto directory = clean_path("/" + identifier.substr(colon + 1)).substr(1);
-  return directory.empty() ? identifier.substr(0, colon) : identifier.substr(0, colon + 1) + directory;
-}
-
 /// Whether a rule is about the source, and with `destination` what it makes of its identifier.
 result<bool> applies(const sp::Selector& selector, const pb::SourceOp& source, const std::string& format,
                      std::string& destination) {
@@ -153,23 +144,20 @@ result<bool> applies(const sp::Selector& selector, const pb::SourceOp& source, c
   return true;
 }
 
-/// Whether the rule's conversion changed the source.
-bool convert(const sp::Rule& rule, const std::string& destination, pb::SourceOp& source) {
-  bool changed = false;
-  if (!destination.empty() && source.identifier() != destination) {
-    source.set_identifier(destination);
-    changed = true;
-  }
-  for (const auto& [key, value] : rule.updates().attrs()) {
-    auto& present = (*source.mutable_attrs())[key];
-    changed = changed || present != value;
-    present = value;
-  }
-  return changed;
+/// Whether the rule's conversion made another source of it.
+result<bool> convert(const sp::Rule& rule, const std::string& destination, pb::SourceOp& source,
+                     source_form& form) {
+  auto converted = source;
+  if (!destination.empty()) converted.set_identifier(destination);
+  for (const auto& [key, value] : rule.updates().attrs()) (*converted.mutable_attrs())[key] = value;
+  KILN_CHECK(form.rewrite(converted, &source));
+  if (same_source(source, converted)) return false;
+  source = std::move(converted);
+  return true;
 }
 
 /// One policy over the source as it is; true when it was converted.
-result<bool> apply_one(const source_policy& policy, pb::SourceOp& source) {
+result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source_form& form) {
   bool denied = false;
   for (const auto& rule : policy.rules()) {
     std::string destination;
@@ -180,12 +168,15 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source) {
     switch (rule.action()) {
       case sp::ALLOW: denied = false; break;
       case sp::DENY: denied = true; break;
-      case sp::CONVERT:
+      case sp::CONVERT: {
         if (!rule.has_updates())
           return make_error(errc::invalid_argument,
                             "error mutating source policy: missing destination for convert rule");
-        if (convert(rule, destination, source)) return true;
+        auto converted = convert(rule, destination, source, form);
+        if (!converted.ok()) return std::move(converted).error().with_context("error mutating source policy");
+        if (*converted) return true;
         break;
+      }
       default:
         return make_error(errc::invalid_argument, "source policy: rule " + std::to_string(rule.action()) + " " +
                                                       rule.selector().identifier() + ": unknown type " +
@@ -203,15 +194,25 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source) {
 status validate(const source_policy& policy) {
   for (const auto& rule : policy.rules())
     if (!rule.has_selector()) return make_error(errc::invalid_argument, "invalid nil selector in policy");
+  if (auto s = check_enums(policy); !s.ok()) return std::move(s).error().with_context("source policy");
   return {};
 }
 
-status apply(const std::vector<source_policy>& policies, pb::SourceOp& source) {
-  if (!policies.empty()) source.set_identifier(canonical(source.identifier()));
+bool same_source(const pb::SourceOp& a, const pb::SourceOp& b) {
+  if (a.identifier() != b.identifier() || a.attrs_size() != b.attrs_size()) return false;
+  return std::all_of(a.attrs().begin(), a.attrs().end(), [&](const auto& attribute) {
+    auto found = b.attrs().find(attribute.first);
+    return found != b.attrs().end() && found->second == attribute.second;
+  });
+}
+
+status apply(const std::vector<source_policy>& policies, pb::SourceOp& source, source_form& form,
+             const pb::SourceOp* former) {
+  KILN_CHECK(form.rewrite(source, former));
   for (int round = 0; round <= conversions_max; ++round) {
     bool converted = false;
     for (const auto& policy : policies) {
-      KILN_TRY(converted, apply_one(policy, source));
+      KILN_TRY(converted, apply_one(policy, source, form));
       if (converted) break;
     }
     if (!converted) return {};

@@ -15,9 +15,22 @@ using source_policy = moby::buildkit::v1::sourcepolicy::Policy;
 /// invalid_argument for a rule without a selector.
 status validate(const source_policy& policy);
 
-/// Applies the policies to a source, in order: a conversion starts over with what it made of it; of a
-/// policy's ALLOW and DENY rules the last that matches wins. permission_denied when it is denied;
-/// failed_precondition after too many conversions; invalid_argument for a bad pattern.
-status apply(const std::vector<source_policy>& policies, pb::SourceOp& source);
+/// The one way to write a source (workers/sources/source_form.hpp): policies see this and nothing else.
+class source_form {
+ public:
+  virtual ~source_form() = default;
+  /// Rewrites the source. `former` is what a conversion made it of; null for one as a client wrote it.
+  /// invalid_argument for one of a known kind that cannot be read: nobody can tell what it would fetch.
+  virtual status rewrite(pb::SourceOp& source, const pb::SourceOp* former) = 0;
+};
+
+/// Rewrites the source and applies the policies, in order: a conversion starts over with what it made of it, in the
+/// same form; of a policy's ALLOW and DENY rules the last that matches wins. `former` as above. permission_denied when
+/// it is denied; failed_precondition after too many conversions; invalid_argument for a bad pattern or source.
+status apply(const std::vector<source_policy>& policies, pb::SourceOp& source, source_form& form,
+             const pb::SourceOp* former = nullptr);
+
+/// Whether both have the same identifier and attributes.
+bool same_source(const pb::SourceOp& a, const pb::SourceOp& b);
 
 }  // namespace kiln::solver

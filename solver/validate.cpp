@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <string>
 
+#include "messages/known_enums.hpp"
+
 namespace kiln::solver {
 
 namespace {
@@ -29,10 +31,6 @@ status check_exec(const pb::ExecOp& exec, int inputs) {
                      " in exec op with " + std::to_string(inputs) + " inputs");
   }
   if (!root) return invalid("invalid exec op with no rootfs");
-  if (exec.security() != pb::SANDBOX && exec.security() != pb::INSECURE)
-    return invalid("invalid security mode " + std::to_string(exec.security()));
-  if (exec.network() < 0 || exec.network() > 2)
-    return invalid("invalid network mode " + std::to_string(exec.network()));
   return {};
 }
 
@@ -56,6 +54,7 @@ status check_file(const pb::FileOp& file, int inputs) {
 }  // namespace
 
 status validate_op(const pb::Op& op) {
+  if (auto s = check_enums(op); !s.ok()) return std::move(s).error().with_context("invalid op");
   auto inputs = op.inputs_size();
   switch (op.op_case()) {
     case pb::Op::kSource:

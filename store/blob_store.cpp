@@ -8,10 +8,10 @@
 #include <cerrno>
 #include <mutex>
 
-#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
 #include "configs/store.hpp"
+#include "messages/json_text.hpp"
 #include "store/files.hpp"
 
 namespace kiln::store {
@@ -182,10 +182,7 @@ class disk_blob_store final : public blob_store {
     blob_info out{
         d, found.st_size, std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec, {}};
     if (auto text = read_file(labels_of(d), limits::blob_labels_bytes); text.ok()) {
-      auto json = nlohmann::json::parse(*text, nullptr, false);
-      if (json.is_object())
-        for (const auto& [key, value] : json.items())
-          if (value.is_string()) out.labels[key] = value.get<std::string>();
+      out.labels = text_members(json_or_null(*text));
     }
     return out;
   }
@@ -262,7 +259,7 @@ class disk_blob_store final : public blob_store {
       ::unlink(labels_of(d).c_str());
       return {};
     }
-    auto text = nlohmann::json(labels).dump(-1, ' ', false, nlohmann::json::error_handler_t::replace);
+    auto text = json_text(nlohmann::json(labels));
     if (static_cast<std::int64_t>(text.size()) > limits::blob_labels_bytes)
       return make_error(errc::invalid_argument, "labels of blob " + d.str() + " are too large");
     return write_file(labels_of(d), text);

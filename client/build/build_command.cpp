@@ -26,6 +26,7 @@
 #include "client/session/file_sync.hpp"
 #include "client/session/secrets.hpp"
 #include "client/session/ssh.hpp"
+#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -154,7 +155,7 @@ status add_services(session_tunnel& session, const build_state& state, std::func
   if (config.ok())
     auth.config = *std::move(config);
   else
-    fmt::print(stderr, "WARNING: Error loading config file: {}\n", config.error().message);
+    fmt::print(stderr, "WARNING: Error loading config file: {}\n", printable(config.error().message));
   auth.tls = r.registry_tls;
   auth.log = std::move(log);
   session.add(make_auth_service(std::move(auth)));

@@ -4,11 +4,12 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "client/base64.hpp"
 #include "client/build/oci_index.hpp"
 #include "client/progress/status_json.hpp"
+#include "messages/json_text.hpp"
+#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -18,7 +19,7 @@ using nlohmann::json;
 constexpr std::size_t manifest_bytes_max = 64 << 20;
 
 void warn(const std::string& directory, const std::string& why) {
-  fmt::print(stderr, "WARNING: local cache import at {} skipped: {}\n", directory, why);
+  fmt::print(stderr, "WARNING: local cache import at {} skipped: {}\n", directory, one_line(why));
 }
 
 std::string value_or(const string_map& attrs, const char* key, std::string fallback) {
@@ -60,11 +61,11 @@ void collect_references(const blob_directory& store, const std::string& digest_t
   if (!info.ok() || info->size > static_cast<std::int64_t>(manifest_bytes_max)) return;
   auto text = store.read_all(*d, manifest_bytes_max);
   if (!text.ok() || !text->starts_with('{')) return;
-  auto parsed = json::parse(*text, nullptr, false);
+  auto parsed = json_or_null(*text);
   if (!parsed.is_object()) return;
   auto visit = [&](const json& descriptor) {
     if (descriptor.is_object() && descriptor.contains("digest") && descriptor["digest"].is_string())
-      collect_references(store, descriptor["digest"].get<std::string>(), into);
+      collect_references(store, text_member(descriptor, "digest"), into);
   };
   if (parsed.contains("config")) visit(parsed["config"]);
   for (const char* list : {"layers", "manifests"})

@@ -1,8 +1,7 @@
 #include "client/build/metadata_file.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include "client/base64.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::client {
 
@@ -12,10 +11,10 @@ std::string render_metadata(const std::map<std::string, std::string>& response) 
     out[key] = value;
     auto decoded = base64_decode(value);
     if (!decoded) continue;
-    auto parsed = nlohmann::ordered_json::parse(*decoded, nullptr, false);
+    auto parsed = json_or_null<nlohmann::ordered_json>(*decoded);
     if (parsed.is_object() && !parsed.empty()) out[key] = std::move(parsed);
   }
-  return out.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace);
+  return json_text(out, 2);
 }
 
 }  // namespace kiln::client

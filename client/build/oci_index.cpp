@@ -3,9 +3,9 @@
 #include <sys/file.h>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "client/fd.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -50,13 +50,15 @@ std::string annotation(const ordered_json& manifest, const char* key) {
   auto it = manifest.find("annotations");
   if (it == manifest.end() || !it->is_object()) return {};
   auto value = it->find(key);
-  return value != it->end() && value->is_string() ? value->get<std::string>() : std::string();
+  return value != it->end() && value->is_string() ? text_value(*value) : std::string();
 }
 
 result<ordered_json> load(const std::string& path) {
   auto text = read_file(path, index_bytes_max);
   if (!text.ok()) return std::move(text).error().with_context("could not read " + path);
-  auto parsed = ordered_json::parse(*text, nullptr, false);
+  auto read = parse_json<ordered_json>(*text);
+  if (!read.ok()) return std::move(read).error().with_context("could not unmarshal " + path);
+  auto parsed = *std::move(read);
   if (!parsed.is_object()) return make_error(errc::invalid_argument, "could not unmarshal " + path);
   if (!parsed.contains("manifests") || !parsed["manifests"].is_array()) parsed["manifests"] = ordered_json::array();
   return parsed;
@@ -81,7 +83,7 @@ result<std::optional<std::string>> oci_index::find(const std::string& tag) const
   for (const char* key : {image_name_key, ref_name_key})
     for (const auto& manifest : index["manifests"])
       if (manifest.is_object() && annotation(manifest, key) == tag && manifest.contains("digest") && manifest["digest"].is_string())
-        return std::optional<std::string>(manifest["digest"].get<std::string>());
+        return std::optional<std::string>(text_member(manifest, "digest"));
   return std::optional<std::string>();
 }
 
@@ -91,7 +93,7 @@ result<std::vector<std::string>> oci_index::digests() const {
   std::vector<std::string> out;
   for (const auto& manifest : index["manifests"])
     if (manifest.is_object() && manifest.contains("digest") && manifest["digest"].is_string())
-      out.push_back(manifest["digest"].get<std::string>());
+      out.push_back(text_member(manifest, "digest"));
   return out;
 }
 
@@ -102,7 +104,7 @@ status oci_index::put_name(const std::string& descriptor, const std::string& nam
 }
 
 status oci_index::put(const std::string& descriptor, const std::string& image_name, const std::string& ref_name) {
-  auto entry = ordered_json::parse(descriptor, nullptr, false);
+  auto entry = json_or_null<ordered_json>(descriptor);
   if (!entry.is_object()) return make_error(errc::invalid_argument, "the daemon's manifest descriptor is not JSON");
   KILN_TRY(auto lock, index_lock::take(directory_, true));
   auto path = directory_ + "/index.json";
@@ -119,7 +121,7 @@ status oci_index::put(const std::string& descriptor, const std::string& image_na
   kept.push_back(std::move(entry));
   index["manifests"] = std::move(kept);
   KILN_CHECK(write_file_atomically(directory_ + "/oci-layout", "{\"imageLayoutVersion\":\"1.0.0\"}", 0644));
-  return write_file_atomically(path, index.dump(), 0644);
+  return write_file_atomically(path, json_text(index), 0644);
 }
 
 }  // namespace kiln::client

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "client/base64.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -14,14 +14,14 @@ using nlohmann::json;
 
 std::string text_of(const json& o, const char* key) {
   auto it = o.find(key);
-  return it != o.end() && it->is_string() ? it->get<std::string>() : std::string();
+  return it != o.end() && it->is_string() ? text_value(*it) : std::string();
 }
 
 int number_of(const json& o, const char* outer, const char* key) {
   auto it = o.find(outer);
   if (it == o.end() || !it->is_object()) return 0;
   auto n = it->find(key);
-  return n != it->end() && n->is_number_integer() ? n->get<int>() : 0;
+  return n != it->end() && n->is_number_integer() ? static_cast<int>(integer_value(*n).value_or(0)) : 0;
 }
 
 int last_line(const source_range& r) { return std::max(r.start_line, r.end_line); }
@@ -42,7 +42,7 @@ std::vector<source_detail> error_sources(const error& e) {
   std::vector<source_detail> out;
   for (const auto& detail : e.details) {
     if (!detail.type_url.ends_with("errdefs.Source+json")) continue;
-    auto parsed = json::parse(detail.value, nullptr, false);
+    auto parsed = json_or_null(detail.value);
     if (!parsed.is_object() || !parsed.contains("info") || !parsed["info"].is_object()) continue;
     source_detail d;
     d.info.filename = text_of(parsed["info"], "filename");
@@ -95,7 +95,7 @@ std::vector<std::string> deny_messages(const error& e) {
   std::vector<std::string> out;
   for (const auto& detail : e.details) {
     if (!detail.type_url.ends_with("policysession.DecisionResponse+json")) continue;
-    auto parsed = json::parse(detail.value, nullptr, false);
+    auto parsed = json_or_null(detail.value);
     if (!parsed.is_object() || !parsed.contains("denyMessages") || !parsed["denyMessages"].is_array()) continue;
     for (const auto& m : parsed["denyMessages"])
       if (m.is_object())

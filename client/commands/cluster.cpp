@@ -17,7 +17,7 @@
 #include "client/commands/go_template.hpp"
 #include "client/commands/tab_writer.hpp"
 #include "client/connect/connect.hpp"
-#include "client/fd.hpp"
+#include "client/terminal_text.hpp"
 #include "client/progress/format.hpp"
 #include "configs/certificates.hpp"
 #include "configs/cluster.hpp"
@@ -139,12 +139,12 @@ status run_cluster(const global_flags& global, const cluster_flags& flags, inter
     go_value::array list;
     for (const auto& n : response.nodes()) list.push_back(node_value(n));
     KILN_TRY(auto text, format->render(list));
-    return write_all(STDOUT_FILENO, text + "\n");
+    return print(text + "\n");
   }
   tab_writer writer(1, 8, 2, ' ');
   writer.write("NODE\tSTATE\tROLE\tLOAD\tWAITING\tREFS\tIN\tOUT\tDISK FREE\tROUND TRIP\tVERSION\n");
   for (const auto& n : response.nodes()) writer.write(node_row(n));
-  return write_all(STDOUT_FILENO, writer.flush());
+  return print(writer.flush());
 }
 
 status run_cluster_drain(const global_flags& global, const cluster_drain_flags& flags, interrupt_handler& interrupts) {

@@ -10,7 +10,7 @@
 #include "client/commands/go_template.hpp"
 #include "client/commands/tab_writer.hpp"
 #include "client/connect/connect.hpp"
-#include "client/fd.hpp"
+#include "client/terminal_text.hpp"
 #include "client/progress/display.hpp"
 #include "client/progress/format.hpp"
 #include "client/progress/status_proto.hpp"
@@ -24,15 +24,13 @@ namespace {
 namespace control = moby::buildkit::v1;
 namespace content = containerd::services::content::v1;
 
-status print(std::string_view text) { return write_all(STDOUT_FILENO, text); }
-
 std::string local_time(bool present, const google::protobuf::Timestamp& t) {
   return present ? format_rfc3339_local(t.seconds() * 1'000'000'000) : std::string();
 }
 
 std::string event_row(const control::BuildHistoryEvent& e) {
   const auto& r = e.record();
-  return fmt::format("{}\t{}\t{}\t{}\t{}", control::BuildHistoryEventType_Name(e.type()), r.ref(),
+  return fmt::format("{}\t{}\t{}\t{}\t{}", control::BuildHistoryEventType_Name(e.type()), one_line(r.ref()),
                      local_time(r.has_createdat(), r.createdat()), local_time(r.has_completedat(), r.completedat()),
                      r.generation());
 }
@@ -43,7 +41,7 @@ status copy_blob(const std::shared_ptr<grpc::Channel>& channel, const std::strin
   request.set_digest(digest);
   return read_stream<content::ReadContentResponse>(
       interrupts, "read " + digest, [&](auto& c) { return stub->Read(&c, request); },
-      [](const content::ReadContentResponse& chunk) { return print(chunk.data()); });
+      [](const content::ReadContentResponse& chunk) { return write_all(STDOUT_FILENO, chunk.data()); });
 }
 
 status update_history(control::Control::Stub& stub, const control::UpdateBuildHistoryRequest& request,
@@ -74,7 +72,7 @@ std::string result_text(const control::BuildResultInfo& r, const std::string& pr
 
 std::string monitor_text(const control::BuildHistoryEvent& e) {
   const auto& r = e.record();
-  auto out = fmt::format("event: {} ref:{}\n", control::BuildHistoryEventType_Name(e.type()), r.ref());
+  auto out = fmt::format("event: {} ref:{}\n", control::BuildHistoryEventType_Name(e.type()), one_line(r.ref()));
   if (r.numtotalsteps() != 0) out += fmt::format("  cache: {}/{}\n", r.numcachedsteps(), r.numtotalsteps());
   if (r.numwarnings() != 0) out += fmt::format("  warnings: {}\n", r.numwarnings());
   if (r.has_logs()) out += fmt::format("  logs: {}\n", descriptor_text(r.logs()));

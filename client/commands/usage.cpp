@@ -9,7 +9,7 @@
 #include "client/commands/tab_writer.hpp"
 #include "client/commands/usage_text.hpp"
 #include "client/connect/connect.hpp"
-#include "client/fd.hpp"
+#include "client/terminal_text.hpp"
 #include "client/progress/format.hpp"
 #include "control.grpc.pb.h"
 
@@ -19,8 +19,6 @@ namespace {
 namespace control = moby::buildkit::v1;
 
 tab_writer table() { return tab_writer(1, 8, 1, '\t'); }
-
-status print(std::string_view text) { return write_all(STDOUT_FILENO, text); }
 
 }  // namespace
 

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include "client/progress/format.hpp"
+#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -30,7 +31,7 @@ std::string usage_verbose(const usage_record& r) {
   out += line("Reclaimable", yes(!r.inuse()));
   out += line("Shared", yes(r.shared()));
   out += line("Size", format_bytes(r.size()));
-  if (!r.description().empty()) out += line("Description", r.description());
+  if (!r.description().empty()) out += line("Description", one_line(r.description()));
   out += line("Usage count", fmt::format("{}", r.usagecount()));
   if (r.has_lastusedat()) out += line("Last used", format_go_time(to_ns(r.lastusedat())));
   if (!r.recordtype().empty()) out += line("Type", r.recordtype());

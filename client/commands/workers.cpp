@@ -8,7 +8,7 @@
 #include "client/commands/go_template.hpp"
 #include "client/commands/tab_writer.hpp"
 #include "client/connect/connect.hpp"
-#include "client/fd.hpp"
+#include "client/terminal_text.hpp"
 #include "client/progress/format.hpp"
 #include "control.grpc.pb.h"
 #include "messages/platform.hpp"
@@ -18,8 +18,6 @@ namespace {
 
 namespace control = moby::buildkit::v1;
 namespace types = moby::buildkit::v1::types;
-
-status print(std::string_view text) { return write_all(STDOUT_FILENO, text); }
 
 template <class Map>
 go_value map_value(const Map& entries) {

@@ -5,10 +5,10 @@
 #include <string>
 #include <string_view>
 
+#include "messages/plain_text.hpp"
+
 namespace kiln::client {
 
-/// Decodes one code point at `offset` and moves past it; U+FFFD for malformed bytes (one byte each).
-char32_t next_code_point(std::string_view text, std::size_t& offset);
 /// Columns of a code point: 0 (combining), 1 or 2 (East Asian wide, emoji); 0 for control characters.
 int code_point_width(char32_t c);
 /// Columns of the text.

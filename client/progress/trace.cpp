@@ -4,6 +4,7 @@
 #include <string_view>
 
 #include "client/progress/format.hpp"
+#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -15,6 +16,26 @@ std::string log_stamp(nanoseconds_t since_start) {
   double seconds = static_cast<double>(since_start) / 1e9;
   int decimals = seconds < 10 ? 3 : seconds < 100 ? 2 : 1;
   return format_seconds(since_start, decimals) + " ";
+}
+
+/// Names, errors and warnings as they may be shown: they come from builds. Output keeps its bytes (see update_log).
+solve_status presentable(solve_status status) {
+  for (auto& v : status.vertices) {
+    v.name = one_line(v.name);
+    v.error = printable(v.error);
+    if (v.group) v.group->name = one_line(v.group->name);
+  }
+  for (auto& s : status.statuses) s.id = one_line(s.id);
+  for (auto& w : status.warnings) {
+    w.brief = one_line(w.brief);
+    for (auto& line : w.detail) line = printable(line);
+    w.url = one_line(w.url);
+    if (w.source) {
+      w.source->filename = one_line(w.source->filename);
+      w.source->data = printable(w.source->data);
+    }
+  }
+  return status;
 }
 
 }  // namespace
@@ -178,9 +199,9 @@ void trace::update_log(const vertex_log& l, nanoseconds_t now) {
     auto end = rest.find('\n');
     auto line = rest.substr(0, end);
     if (first && state->log_open && !state->log_lines.empty())
-      state->log_lines.back().append(line);
+      state->log_lines.back().append(output_line(line));
     else
-      state->log_lines.push_back(log_stamp(since) + std::string(line));
+      state->log_lines.push_back(log_stamp(since) + output_line(line));
     first = false;
     if (end == std::string_view::npos) break;
     rest.remove_prefix(end + 1);
@@ -192,7 +213,8 @@ void trace::update_log(const vertex_log& l, nanoseconds_t now) {
   state->note_event(now);
 }
 
-void trace::update(const solve_status& status, nanoseconds_t now) {
+void trace::update(const solve_status& said, nanoseconds_t now) {
+  auto status = presentable(said);
   std::vector<std::string> touched_groups;
   for (const auto& v : status.vertices) {
     if (!start_) start_ = v.started;

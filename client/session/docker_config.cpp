@@ -5,11 +5,11 @@
 #include <filesystem>
 
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "client/base64.hpp"
 #include "client/fd.hpp"
 #include "client/process.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -23,7 +23,7 @@ constexpr auto helper_timeout = std::chrono::seconds(60);
 
 std::string text_of(const json& object, const char* key) {
   auto it = object.find(key);
-  return it != object.end() && it->is_string() ? it->get<std::string>() : std::string();
+  return it != object.end() && it->is_string() ? text_value(*it) : std::string();
 }
 
 // "user:password" in base64.
@@ -74,7 +74,7 @@ result<registry_credentials> ask_helper(const std::string& helper, const std::st
     return make_error(errc::unknown, fmt::format("error getting credentials - err: exit status {}, out: `{}`",
                                                  run.exit_code, text));
   }
-  auto parsed = json::parse(run.output, nullptr, false);
+  auto parsed = json_or_null(run.output);
   if (!parsed.is_object())
     return make_error(errc::unknown, fmt::format("docker-credential-{} get: answer is not JSON", helper));
   registry_credentials c;
@@ -92,18 +92,13 @@ result<registry_credentials> ask_helper(const std::string& helper, const std::st
 
 result<docker_config> docker_config::parse(std::string_view text) {
   if (text.find_first_not_of(" \t\r\n") == std::string_view::npos) return docker_config{};
-  json parsed;
-  try {
-    parsed = json::parse(text);
-  } catch (const json::parse_error& e) {
-    return make_error(errc::invalid_argument, e.what());
-  }
+  KILN_TRY(auto parsed, parse_json(text));
   if (!parsed.is_object()) return make_error(errc::invalid_argument, "must be a JSON object");
   docker_config config;
   config.credentials_store = text_of(parsed, "credsStore");
   if (auto it = parsed.find("credHelpers"); it != parsed.end() && it->is_object())
     for (const auto& [host, helper] : it->items())
-      if (helper.is_string()) config.credential_helpers[host] = helper.get<std::string>();
+      if (helper.is_string()) config.credential_helpers[host] = text_value(helper);
   if (auto it = parsed.find("auths"); it != parsed.end() && !it->is_null()) {
     KILN_TRY(config.auths, parse_auths(*it, "config.json"));
   }
@@ -139,7 +134,7 @@ result<registry_credentials> find_credentials(const docker_config& config, std::
   std::string key(host);
   if (host == "registry-1.docker.io" || host == "docker.io" || host == "index.docker.io") key = hub_key;
   if (!environment.empty()) {
-    auto parsed = json::parse(environment, nullptr, false);
+    auto parsed = json_or_null(environment);
     if (parsed.is_object() && parsed.contains("auths"))
       if (auto auths = parse_auths(parsed["auths"], "DOCKER_AUTH_CONFIG"); auths.ok())
         if (auto it = auths->find(key); it != auths->end()) return it->second;

@@ -6,10 +6,10 @@
 
 #include <curl/curl.h>
 #include <fmt/format.h>
-#include <nlohmann/json.hpp>
 
 #include "client/connect/address.hpp"
 #include "client/fd.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -63,7 +63,8 @@ result<http_answer> perform(const http_call& call, const auth_tls& tls) {
   auto* c = curl.get();
   curl_easy_setopt(c, CURLOPT_URL, call.url.c_str());
   curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 1L);
+  // A form is the secret itself; the secret of a GET stays with its host, as libcurl sees to.
+  curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, call.form.empty() ? 1L : 0L);
   curl_easy_setopt(c, CURLOPT_MAXREDIRS, 10L);
   curl_easy_setopt(c, CURLOPT_TIMEOUT, fetch_timeout_seconds);
   curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
@@ -99,7 +100,7 @@ result<http_answer> perform(const http_call& call, const auth_tls& tls) {
   return answer;
 }
 
-bool success(const http_answer& a) { return a.status >= 200 && a.status < 400; }
+bool success(const http_answer& a) { return a.status >= 200 && a.status < 300; }
 
 error unexpected(std::string_view method, const std::string& url, const http_answer& a) {
   auto body = a.body.substr(0, 1024);
@@ -142,19 +143,15 @@ result<fetched_token> get_token(const token_request& r, const auth_tls& tls) {
 }  // namespace
 
 result<fetched_token> parse_token_answer(std::string_view body, bool oauth) {
-  auto parsed = json::parse(body, nullptr, false);
+  auto parsed = json_or_null(body);
   if (!parsed.is_object()) return make_error(errc::unknown, "unable to decode token response");
-  auto text = [&](const char* key) {
-    auto it = parsed.find(key);
-    return it != parsed.end() && it->is_string() ? it->get<std::string>() : std::string();
-  };
+  auto text = [&](const char* key) { return text_member(parsed, key); };
   fetched_token out;
   out.token = text("access_token");
   if (out.token.empty() && !oauth) out.token = text("token");
   if (out.token.empty())
     return make_error(errc::unknown, "authorization server did not include a token in the response");
-  if (auto it = parsed.find("expires_in"); it != parsed.end() && it->is_number_integer())
-    out.expires_seconds = it->get<std::int64_t>();
+  if (auto seconds = integer_member(parsed, "expires_in")) out.expires_seconds = *seconds;
   if (out.expires_seconds == 0) out.expires_seconds = default_expiry_seconds;
   if (auto issued = text("issued_at"); !issued.empty()) out.issued_at_seconds = parse_rfc3339(issued);
   return out;

@@ -7,13 +7,13 @@
 
 #include <sys/file.h>
 
-#include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 
 #include "client/base64.hpp"
 #include "client/fd.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -54,11 +54,11 @@ result<std::string> load_token_seed(const std::string& directory, const std::str
   json seeds = json::object();
   if (auto text = read_file(path, seed_file_bytes_max); text.ok()) {
     // A file torn by a crash only means a new seed.
-    auto parsed = json::parse(*text, nullptr, false);
+    auto parsed = json_or_null(*text);
     if (parsed.is_object()) seeds = std::move(parsed);
   }
-  if (auto it = seeds.find(host); it != seeds.end() && it->is_object() && it->contains("Seed") && (*it)["Seed"].is_string())
-    if (auto seed = base64_decode((*it)["Seed"].get<std::string>()); seed && !seed->empty()) return *seed;
+  if (const auto* known_seed = member_of(seeds, host))
+    if (auto seed = base64_decode(text_member(*known_seed, "Seed")); seed && !seed->empty()) return *seed;
 
   auto& seed = known[host];
   if (seed.empty()) {
@@ -67,7 +67,7 @@ result<std::string> load_token_seed(const std::string& directory, const std::str
       return make_error(errc::internal, "no random bytes for a token seed");
   }
   seeds[host] = {{"Seed", base64_encode(seed)}};
-  auto text = seeds.dump(2);
+  auto text = json_text(seeds, 2);
   unique_fd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600));
   if (!fd) {
     if (harmless(errno)) return seed;

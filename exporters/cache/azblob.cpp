@@ -142,6 +142,16 @@ std::string joined(const std::vector<std::string>& parts) {
   return out;
 }
 
+/// Whether the daemon's own token may go there: a client names the URL, and a token is good for whoever gets it.
+bool is_azure(const std::string& account_url) {
+  auto own = environment("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL");
+  if (!own.empty() && registry::same_origin(account_url, own)) return true;
+  auto u = registry::parse_url(account_url);
+  return u.ok() && u->scheme == "https" && u->port.empty() &&
+         std::any_of(std::begin(configs::azure_storage_hosts), std::end(configs::azure_storage_hosts),
+                     [&](const char* end) { return u->host.ends_with(end); });
+}
+
 }  // namespace
 
 result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_resources resources) {
@@ -170,6 +180,11 @@ result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_
                       "no credentials for azblob cache in account " + place->account +
                           ": set secret_access_key, or AZURE_TENANT_ID and AZURE_CLIENT_ID with "
                           "AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE");
+  } else if (!is_azure(*url)) {
+    return make_error(errc::permission_denied,
+                      "account_url \"" + *url +
+                          "\" is not Azure's: the daemon's credentials go there only if its environment says so "
+                          "($BUILDKIT_AZURE_STORAGE_ACCOUNT_URL); or set secret_access_key");
   }
 
   object_cache_settings out;

@@ -3,10 +3,9 @@
 #include <fstream>
 #include <iterator>
 
-#include <nlohmann/json.hpp>
-
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::exporters {
 
@@ -53,14 +52,12 @@ result<std::string> azure_identity::token(registry::transport& transport, const 
   auto who = "azure: no token for application " + client_ + " of tenant " + tenant_ + " from " + authority_;
   auto r = transport.perform(q);
   if (!r.ok()) return std::move(r).error().with_context(who);
-  auto j = nlohmann::json::parse(r->body, nullptr, false);
-  auto text = [&](const char* name) {
-    return j.is_object() && j.contains(name) && j[name].is_string() ? j[name].get<std::string>() : "";
-  };
+  auto j = json_or_null(r->body);
+  auto text = [&](const char* name) { return text_member(j, name); };
   if (auto token = text("access_token"); r->status == 200 && !token.empty()) {
-    auto lifetime = j.contains("expires_in") && j["expires_in"].is_number_integer()
-                        ? std::chrono::seconds(j["expires_in"].get<std::int64_t>())
-                        : std::chrono::seconds(0);
+    // Nobody's token lives longer than a day; a greater number only overflows.
+    auto seconds = std::clamp<std::int64_t>(integer_member(j, "expires_in").value_or(0), 0, 86'400);
+    auto lifetime = std::chrono::seconds(seconds);
     token_ = std::move(token);
     good_until_ = now + lifetime - configs::azure_token_margin;
     return token_;

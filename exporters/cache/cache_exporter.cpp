@@ -8,6 +8,7 @@
 #include "exporters/cache/object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
+#include "messages/json_text.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
@@ -60,7 +61,7 @@ result<std::map<std::string, std::string>> write_cache(const cache_content& cont
   KILN_CHECK(in_step(
       job, (style.image ? "writing cache image manifest " : "writing cache manifest ") + m.root.digest.str(),
       "error writing manifest blob", [&] { return out.manifest(m.root, m.bytes, job); }));
-  return std::map<std::string, std::string>{{"cache.manifest", registry::descriptor_json(m.root).dump()}};
+  return std::map<std::string, std::string>{{"cache.manifest", json_text(registry::descriptor_json(m.root))}};
 }
 
 class registry_writer final : public content_writer {
@@ -248,7 +249,7 @@ result<cache_manifest> make_cache_manifest(const rc::marshalled& records, const 
     j["manifests"] = std::move(list);
   }
   cache_manifest out;
-  out.bytes = j.dump();
+  out.bytes = json_text(j);
   out.root = describe(out.bytes, type);
   return out;
 }

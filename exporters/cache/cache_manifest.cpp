@@ -1,11 +1,11 @@
 // From the manifest a cache import names to its key graph. Source: cache/remotecache/import.go.
-#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
 #include "configs/registry.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_importer.hpp"
 #include "exporters/cache/request_text.hpp"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 
@@ -15,10 +15,7 @@ namespace {
 namespace rc = solver::remote_cache;
 using json = nlohmann::json;
 
-std::string text_of(const json& j, const char* name) {
-  auto it = j.find(name);
-  return it != j.end() && it->is_string() ? it->get<std::string>() : std::string();
-}
+std::string text_of(const json& j, const char* name) { return text_member(j, name); }
 
 /// "created" and "created_by" of the history entries that made layers, in order.
 std::vector<std::pair<std::string, std::string>> layer_history(const json& config) {
@@ -28,7 +25,7 @@ std::vector<std::pair<std::string, std::string>> layer_history(const json& confi
   for (const auto& h : *history) {
     if (!h.is_object()) continue;
     auto empty = h.find("empty_layer");
-    if (empty != h.end() && empty->is_boolean() && empty->get<bool>()) continue;
+    if (empty != h.end() && true_value(*empty)) continue;
     out.emplace_back(text_of(h, "created"), text_of(h, "created_by"));
   }
   return out;
@@ -96,7 +93,9 @@ class manifest_reader {
   status add_image(registry::manifest m, rc::imported_graph& graph) {
     if (m.config.digest.empty() || m.layers.empty()) return {};
     KILN_TRY(std::string text, read_(m.config, configs::max_image_config_size));
-    auto config = json::parse(text, nullptr, false);
+    auto read = parse_json(text);
+    if (!read.ok()) return std::move(read).error().with_context("invalid image config");
+    const auto& config = *read;
     if (!config.is_object())
       return make_error(errc::invalid_argument, "invalid image config: no JSON object");
     auto inline_cache = text_of(config, "moby.buildkit.cache.v0");

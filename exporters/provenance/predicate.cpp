@@ -9,6 +9,7 @@
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
 #include "messages/digest.hpp"
+#include "messages/json_text.hpp"
 #include "solver/go_json.hpp"
 
 namespace kiln::exporters {
@@ -95,7 +96,7 @@ result<build_steps> steps_of(const pb::Definition& definition) {
     for (const auto& input : op.inputs())
       inputs.push_back(out.names[input.digest()] + ":" + std::to_string(input.index()));
     op.clear_inputs();
-    json step{{"id", out.names[digest]}, {"op", json::parse(solver::go_json(op), nullptr, false)}};
+    json step{{"id", out.names[digest]}, {"op", json_or_null<json>(solver::go_json(op))}};
     if (!inputs.empty()) step["inputs"] = std::move(inputs);
     out.list.push_back(std::move(step));
   }
@@ -124,7 +125,7 @@ result<json> source_of(const pb::Definition& definition, const build_steps& step
   std::map<std::string, json> locations;
   for (const auto& [digest, where] : definition.source().locations())
     if (auto step = steps.names.find(digest); step != steps.names.end())
-      locations[step->second] = json::parse(solver::go_json(where), nullptr, false);
+      locations[step->second] = json_or_null<json>(solver::go_json(where));
   json out = json::object();
   if (!locations.empty()) out["locations"] = locations;
   out["infos"] = std::move(infos);
@@ -250,15 +251,15 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
   if (options.complete_materials && !is_complete) return incomplete(c);
 
   std::map<std::string, std::string> args;
-  if (request.contains("args")) args = request["args"].get<std::map<std::string, std::string>>();
-  auto asked = request_provenance(request.value("frontend", ""), args, c);
+  if (const auto* own = member_of(request, "args")) args = text_members(*own);
+  auto asked = request_provenance(text_member(request, "frontend"), args, c);
   request.erase("args");
   json vcs = json::object();
   if (asked["request"].contains("args")) {
     json kept = json::object();
     for (auto& [key, value] : asked["request"]["args"].items()) {
       if (!key.starts_with("vcs:")) kept[key] = value;
-      else if (auto text = value.get<std::string>(); !text.empty())
+      else if (auto text = text_value(value); !text.empty())
         vcs[key.substr(4)] = key == "vcs:source" ? redact_credentials(text) : text;
     }
     if (!kept.empty()) request["args"] = std::move(kept);
@@ -284,7 +285,7 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
     out.steps = std::move(steps.names);
   }
   internal["builderPlatform"] = facts.builder_platform;
-  if (request.value("frontend", "") == "dockerfile.v0" && !facts.dockerfile_version.empty())
+  if (text_member(request, "frontend") == "dockerfile.v0" && !facts.dockerfile_version.empty())
     internal["dockerfileVersion"] = facts.dockerfile_version;
   for (const auto& [key, value] : facts.environment.items()) internal[key] = value;
 
@@ -308,7 +309,7 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
 }
 
 std::string with_layers(const std::string& text, const json& layers) {
-  auto predicate = json::parse(text, nullptr, false);
+  auto predicate = json_or_null<json>(text);
   if (layers.empty() || !predicate.is_object()) return text;
   if (predicate.contains("runDetails")) predicate["runDetails"]["metadata"]["buildkit_metadata"]["layers"] = layers;
   else predicate["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["layers"] = layers;

@@ -1,8 +1,7 @@
 #include "frontends/dockerfile/directives.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include "frontends/dockerfile/text.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 
@@ -89,10 +88,10 @@ std::optional<found_directive> detect_syntax(std::string_view text) {
   if (auto found = scan("syntax", start.text, "#", start.line)) return found;
   if (auto found = scan("syntax", start.text, "//", start.line)) return found;
   if (!trim_space_left(start.text).starts_with('{')) return std::nullopt;
-  auto document = nlohmann::json::parse(start.text, nullptr, false);
-  if (!document.is_object() || !document.contains("syntax") || !document["syntax"].is_string())
-    return std::nullopt;
-  auto value = document["syntax"].get<std::string>();
+  auto document = json_or_null(start.text);
+  const auto* syntax = member_of(document, "syntax");
+  if (!syntax || !syntax->is_string()) return std::nullopt;
+  auto value = text_value(*syntax);
   return found_directive{value, value, {{start.line, start.line}}};
 }
 

@@ -3,6 +3,7 @@
 #include "configs/executor.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/go_json.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 
@@ -17,13 +18,16 @@ class object_reader {
       : object_(std::move(object)), where_(std::move(where)) {}
 
   void read(const char* key, std::string& out) {
-    take(key, &ordered_json::is_string, [&](const ordered_json& v) { out = v.get<std::string>(); });
+    take(key, &ordered_json::is_string, [&](const ordered_json& v) { out = text_value(v); });
   }
   void read(const char* key, bool& out) {
-    take(key, &ordered_json::is_boolean, [&](const ordered_json& v) { out = v.get<bool>(); });
+    take(key, &ordered_json::is_boolean, [&](const ordered_json& v) { out = true_value(v); });
   }
   void read(const char* key, std::int64_t& out) {
-    take(key, &ordered_json::is_number_integer, [&](const ordered_json& v) { out = v.get<std::int64_t>(); });
+    take(key, &ordered_json::is_number_integer, [&](const ordered_json& v) {
+      if (auto n = integer_value(v)) out = *n;
+      else fail(key);
+    });
   }
   void read(const char* key, std::vector<std::string>& out) {
     take(key, &ordered_json::is_array, [&](const ordered_json& v) { out = strings(key, v); });
@@ -41,7 +45,7 @@ class object_reader {
     take(key, &ordered_json::is_object, [&](const ordered_json& v) {
       out.emplace();
       for (const auto& [name, value] : v.items()) {
-        if (value.is_string()) (*out)[name] = value.get<std::string>();
+        if (value.is_string()) (*out)[name] = text_value(value);
         else fail(key);
       }
     });
@@ -79,7 +83,7 @@ class object_reader {
   std::vector<std::string> strings(const char* key, const ordered_json& list) {
     std::vector<std::string> out;
     for (const auto& item : list) {
-      if (item.is_string()) out.push_back(item.get<std::string>());
+      if (item.is_string()) out.push_back(text_value(item));
       else fail(key);
     }
     return out;
@@ -205,7 +209,9 @@ std::optional<std::string> image_config::get_env(std::string_view key) const {
 }
 
 result<image_config> parse_image_config(std::string_view json) {
-  auto document = ordered_json::parse(json, nullptr, false);
+  auto parsed = parse_json<ordered_json>(json);
+  if (!parsed.ok()) return std::move(parsed).error().with_context("image config is not a JSON object");
+  auto document = *std::move(parsed);
   if (!document.is_object()) return make_error(errc::invalid_argument, "image config is not a JSON object");
   image_config out;
   object_reader r(std::move(document), "");

@@ -1,9 +1,9 @@
 // One logical line: keyword, flags, and arguments by the keyword's own rules.
-#include <nlohmann/json.hpp>
 
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/parser.hpp"
 #include "frontends/dockerfile/text.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 
@@ -160,11 +160,11 @@ enum class json_outcome { list, not_a_list, not_strings };
 json_outcome json_list(std::string_view rest, std::vector<std::string>& out) {
   rest = trim_space_left(rest);
   if (!rest.starts_with('[')) return json_outcome::not_a_list;
-  auto document = nlohmann::json::parse(rest, nullptr, false);
-  if (document.is_discarded() || !document.is_array()) return json_outcome::not_a_list;
+  auto document = json_or_null(rest);
+  if (!document.is_array()) return json_outcome::not_a_list;
   for (const auto& item : document)
     if (!item.is_string()) return json_outcome::not_strings;
-  for (const auto& item : document) out.push_back(item.get<std::string>());
+  for (const auto& item : document) out.push_back(text_value(item));
   return json_outcome::list;
 }
 

@@ -4,8 +4,8 @@
 #include "frontends/dockerfile/sources.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/image_reference.hpp"
+#include "messages/json_text.hpp"
 
-#include <nlohmann/json.hpp>
 #include <openssl/evp.h>
 
 namespace kiln::dockerfile {
@@ -183,11 +183,11 @@ result<loaded_context> build_sources::load_input(const named_context& c, const s
   if (out.state.out) out.state.platform = out.state.out.node->info().platform;
   auto text = options_.get("input-metadata:" + name);
   if (!text) return out;
-  auto metadata = nlohmann::json::parse(*text, nullptr, false);
+  auto metadata = json_or_null(*text);
   if (!metadata.is_object()) return invalid("failed to parse input metadata " + *text);
   auto config = metadata.find("containerimage.config");
   if (config == metadata.end() || config->is_null()) return out;
-  auto decoded = config->is_string() ? decode_base64(config->get<std::string>()) : std::nullopt;
+  auto decoded = config->is_string() ? decode_base64(text_value(*config)) : std::nullopt;
   if (!decoded) return invalid("failed to parse input metadata " + *text);
   auto image = parse_image_config(*decoded);
   if (!image)

@@ -2,11 +2,10 @@
 
 #include <arpa/inet.h>
 
-#include <nlohmann/json.hpp>
-
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/csv.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 
@@ -155,15 +154,14 @@ result<pb::NetMode> read_network(const std::string& text) {
 
 status read_cache_imports(build_options& out) {
   if (auto text = value_of(out.all, "cache-imports"); !text.empty()) {
-    auto list = nlohmann::json::parse(text, nullptr, false);
+    auto list = json_or_null(text);
     if (!list.is_array()) return invalid("failed to unmarshal cache-imports (" + quote(text) + ")");
     for (const auto& item : list) {
       auto& entry = out.cache_imports.emplace_back();
       if (!item.is_object()) return invalid("failed to unmarshal cache-imports (" + quote(text) + ")");
-      if (auto type = item.find("Type"); type != item.end() && type->is_string()) entry.set_type(*type);
-      if (auto attrs = item.find("Attrs"); attrs != item.end() && attrs->is_object())
-        for (const auto& [key, value] : attrs->items())
-          if (value.is_string()) (*entry.mutable_attrs())[key] = value.get<std::string>();
+      entry.set_type(text_member(item, "Type"));
+      if (const auto* attrs = member_of(item, "Attrs"))
+        for (const auto& [key, value] : text_members(*attrs)) (*entry.mutable_attrs())[key] = value;
     }
   }
   if (auto text = value_of(out.all, "cache-from"); !text.empty()) {

@@ -8,6 +8,7 @@
 #include "frontends/dockerfile/source_details.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/go_json.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 
@@ -230,8 +231,8 @@ result<gw::Result> lint_answer(const convert_request& original) {
 ordered_json proto_json(const google::protobuf::Message& message) {
   std::string text;
   auto status = google::protobuf::util::MessageToJsonString(message, &text);
-  auto out = status.ok() ? ordered_json::parse(text, nullptr, false) : ordered_json::object();
-  return out.is_discarded() ? ordered_json::object() : out;
+  auto out = status.ok() ? json_or_null<ordered_json>(text) : ordered_json();
+  return out.is_null() ? ordered_json::object() : out;
 }
 
 result<gw::Result> llb_answer(const convert_request& request) {

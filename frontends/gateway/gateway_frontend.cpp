@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <set>
 
-#include <nlohmann/json.hpp>
-
 #include "frontends/go_json.hpp"
 #include "frontends/image_reference.hpp"
 #include "frontends/llb/ops.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::frontends {
 
@@ -30,21 +29,21 @@ std::vector<std::string> strings_of(const json& j, const char* key) {
   std::vector<std::string> out;
   if (auto found = j.find(key); found != j.end() && found->is_array())
     for (const auto& s : *found)
-      if (s.is_string()) out.push_back(s.get<std::string>());
+      if (s.is_string()) out.push_back(text_value(s));
   return out;
 }
 
-void read_config(const std::string& text, frontend_image& out) {
-  auto document = json::parse(text, nullptr, false);
-  if (!document.is_object() || !document.contains("config") || !document["config"].is_object()) return;
-  const auto& config = document["config"];
+status read_config(const std::string& text, frontend_image& out) {
+  auto document = parse_json<json>(text);
+  if (!document.ok()) return std::move(document).error().with_context("config of frontend image " + out.reference);
+  const auto* found = member_of(*document, "config");
+  if (!found || !found->is_object()) return {};
+  const auto& config = *found;
   if (auto entrypoint = strings_of(config, "Entrypoint"); !entrypoint.empty()) out.entrypoint = std::move(entrypoint);
   out.env = strings_of(config, "Env");
-  if (auto cwd = config.find("WorkingDir"); cwd != config.end() && cwd->is_string() && !cwd->empty())
-    if (auto text_cwd = cwd->get<std::string>(); !text_cwd.empty()) out.cwd = text_cwd;
-  if (auto labels = config.find("Labels"); labels != config.end() && labels->is_object())
-    for (const auto& [key, value] : labels->items())
-      if (value.is_string()) out.labels[key] = value.get<std::string>();
+  if (auto cwd = text_member(config, "WorkingDir"); !cwd.empty()) out.cwd = cwd;
+  if (const auto* labels = member_of(config, "Labels")) out.labels = text_members(*labels);
+  return {};
 }
 
 std::set<std::string> caps_of(const std::string& list) {
@@ -126,7 +125,7 @@ class gateway_frontend final : public frontend {
     out.reference = resolved.str();
     if (!answer.digest().empty() && out.reference.find('@') == std::string::npos)
       out.reference += "@" + answer.digest();
-    read_config(answer.config(), out);
+    KILN_CHECK(read_config(answer.config(), out));
     return out;
   }
 

@@ -4,9 +4,8 @@
 #include <numeric>
 #include <tuple>
 
-#include <nlohmann/json.hpp>
-
 #include "configs/remote_cache.hpp"
+#include "messages/json_text.hpp"
 #include "solver/go_json.hpp"
 
 namespace kiln::solver::remote_cache {
@@ -42,16 +41,16 @@ result<std::string> text_of(const json& j, const char* name) {
   KILN_TRY(const json* v, member(
                               j, name, [](const json& x) { return x.is_string(); }, "string"));
   if (v == nullptr) return std::string();
-  auto text = v->get<std::string>();
+  auto text = text_value(*v);
   if (text.size() > configs::max_cache_key_text) return too_many(name, configs::max_cache_key_text);
   return text;
 }
 
 result<std::int64_t> integer(const json& v, const char* name) {
   if (!v.is_number_integer()) return bad("\"" + std::string(name) + "\" is no integer");
-  if (v.is_number_unsigned() && v.get<std::uint64_t>() > INT64_MAX)
-    return bad("\"" + std::string(name) + "\" is out of range");
-  return v.get<std::int64_t>();
+  auto n = integer_value(v);
+  if (!n) return bad("\"" + std::string(name) + "\" is out of range");
+  return *n;
 }
 
 /// Indexes out of the range of int are as wrong as those out of the list's.
@@ -222,9 +221,9 @@ result<std::vector<int>> record_order(const std::vector<cache_record>& records) 
   return order;
 }
 
-result<json> parse_json(std::string_view text) {
-  auto j = json::parse(text, nullptr, false);
-  if (j.is_discarded()) return bad("not JSON");
+result<json> parse(std::string_view text) {
+  auto j = kiln::parse_json(text);
+  if (!j.ok()) return std::move(j).error().with_context("invalid cache config");
   return j;
 }
 
@@ -253,7 +252,7 @@ result<std::vector<int>> check_config(const cache_config& config) {
 }
 
 result<cache_config> parse_config(std::string_view text) {
-  KILN_TRY(json j, parse_json(text));
+  KILN_TRY(json j, parse(text));
   cache_config out;
   KILN_TRY(const json* layers, array_of(j, "layers"));
   if (layers != nullptr) {
@@ -273,7 +272,7 @@ result<cache_config> parse_config(std::string_view text) {
 
 result<cache_config> parse_inline_records(std::string_view text,
                                           const std::vector<kiln::digest>& image_layers) {
-  KILN_TRY(json j, parse_json(text));
+  KILN_TRY(json j, parse(text));
   if (!j.is_array()) return bad("inline records are no array");
   cache_config out;
   for (std::size_t i = 0; i < image_layers.size(); ++i)

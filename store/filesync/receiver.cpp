@@ -179,7 +179,8 @@ class receiver {
         }
         return handle_stat(*p.mutable_stat());
       case packet::PACKET_DATA: return handle_data(p);
-      default: return {};
+      default:
+        return make_error(errc::invalid_argument, "unknown packet type " + std::to_string(p.type()) + " from sender");
     }
   }
 

@@ -206,7 +206,7 @@ TEST_CASE("a refusal names the request, the container, the account and the servi
   CHECK(import_error(attrs) == "azblob: HEAD in container box of account acc: AuthenticationFailed");
   CHECK(import_error(acc.attrs()).empty());
   acc.blobs["team/manifests/buildkit"] = "nonsense";
-  CHECK(import_error(acc.attrs()) == "invalid cache config: not JSON");
+  CHECK(import_error(acc.attrs()).starts_with("invalid cache config: not JSON: wrong at "));
   acc.blobs.clear();
   test_daemon d;
   auto importer = must(make_cache_importer("azblob", acc.attrs(), d.resources));
@@ -225,7 +225,8 @@ TEST_CASE(
   attrs.erase("secret_access_key");
   std::map<std::string, std::string> who{{"AZURE_AUTHORITY_HOST", acc.server.url() + "/"},
                                          {"AZURE_TENANT_ID", "tenant"},
-                                         {"AZURE_CLIENT_ID", "app"}};
+                                         {"AZURE_CLIENT_ID", "app"},
+                                         {"BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", acc.server.url()}};
   {
     auto with = who;
     with["AZURE_CLIENT_SECRET"] = "p&ss";
@@ -249,6 +250,33 @@ TEST_CASE(
     CHECK(import_error(attrs) == "azure: no token for application app of tenant tenant from " +
                                      acc.server.url() + ": 401 invalid_client: who are you");
   }
+}
+
+TEST_CASE("the daemon's own token goes to Azure and to the account of its environment, and to no host a client names") {
+  account acc;
+  acc.bearer = "token";
+  auto attrs = acc.attrs();
+  attrs.erase("secret_access_key");
+  environment_of e({{"AZURE_AUTHORITY_HOST", acc.server.url() + "/"},
+                    {"AZURE_TENANT_ID", "tenant"},
+                    {"AZURE_CLIENT_ID", "app"},
+                    {"AZURE_CLIENT_SECRET", "p&ss"}});
+  registry::hosts hosts;
+  auto said = [&](const std::string& url) {
+    attrs["account_url"] = url;
+    auto made = make_cache_exporter("azblob", attrs, {nullptr, &hosts});
+    return made.ok() ? std::string() : made.error().message;
+  };
+  for (auto url : {acc.server.url() + "/acc", std::string("https://acc.blob.core.windows.net.evil.example"),
+                   std::string("https://evil.example/.blob.core.windows.net"),
+                   std::string("http://acc.blob.core.windows.net"),
+                   std::string("https://acc.blob.core.windows.net@evil.example"),
+                   std::string("https://acc.blob.core.windows.net:8443")}) {
+    INFO(url);
+    CHECK(said(url).find("is not Azure's") != std::string::npos);
+  }
+  CHECK(said("https://acc.blob.core.windows.net").empty());
+  CHECK(acc.server.count("POST", "/token") == 0);
 }
 
 TEST_CASE("attributes of Azure caches are checked") {

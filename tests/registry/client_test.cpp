@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "auth.pb.h"
+#include "registry/authorizer.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
@@ -259,6 +260,115 @@ TEST_CASE("bearer tokens come from the client when it can fetch them, else from 
     CHECK(s.repo(server.host() + "/private/x:1")->resolve().ok());
     CHECK(server.count("GET", "/token") == 0);
   }
+}
+
+TEST_CASE("the host of a foreign layer gets no credentials, and plain http only where it is configured") {
+  one_image image;
+  std::atomic<int> with_credentials{0};
+  http_server stranger([&](const http_request& r) {
+    with_credentials += !r.header("authorization").empty();
+    if (r.path == "/open") return http_answer{200, {}, image.blob};
+    return http_answer{401, {{"Www-Authenticate", "Basic realm=\"give\""}}, ""};
+  });
+  setup s;
+  test::fake_directory clients;
+  std::vector<std::string> asked_for;
+  auto session = client_with_password("kiln", "secret");
+  session->on_call("/moby.filesync.v1.Auth/Credentials",
+                   [&](std::string_view bytes, const call_metadata&) -> result<std::string> {
+                     pba::CredentialsRequest req;
+                     req.ParseFromString(std::string(bytes));
+                     asked_for.push_back(req.host());
+                     pba::CredentialsResponse r;
+                     r.set_username("kiln");
+                     r.set_secret("secret");
+                     return r.SerializeAsString();
+                   });
+  clients.add(session);
+  s.job = clients.job();
+  http_server registry([&](const http_request& r) {
+    if (r.header("authorization") != "Basic " + base64("kiln:secret"))
+      return http_answer{401, {{"Www-Authenticate", "Basic realm=\"registry\""}}, ""};
+    return http_answer{404, {}, ""};
+  });
+  auto layer = blob_of(image.blob, media::docker_foreign_gzip);
+  auto repo = s.repo(registry.host() + "/x:1");
+
+  layer.urls = {stranger.url() + "/asks"};
+  CHECK_FALSE(repo->fetch_blob(layer, *s.blobs, {}).ok());
+  CHECK(stranger.count("GET", "/asks") > 0);
+  CHECK(with_credentials == 0);
+  CHECK(asked_for == std::vector<std::string>{registry.host()});
+
+  // Not even where the registry's own credentials are known by then.
+  layer.urls = {registry.url() + "/elsewhere"};
+  CHECK_FALSE(repo->fetch_blob(layer, *s.blobs, {}).ok());
+  for (const auto& r : registry.seen())
+    if (r.path == "/elsewhere") CHECK(r.header("authorization").empty());
+
+  layer.urls = {"http://layers.example/x", "ftp://layers.example/x"};
+  CHECK(repo->fetch_blob(layer, *s.blobs, {}).error().message.find(
+            "foreign layer at http://layers.example: only https, or http where it is configured") == 0);
+  layer.urls = {stranger.url() + "/open"};  // this machine
+  CHECK(repo->fetch_blob(layer, *s.blobs, {}).ok());
+}
+
+TEST_CASE("a challenge from where a registry redirects to is not the registry's") {
+  std::atomic<int> with_credentials{0};
+  http_server stranger([&](const http_request& r) {
+    with_credentials += !r.header("authorization").empty();
+    return http_answer{401, {{"Www-Authenticate", "Basic realm=\"give\""}}, ""};
+  });
+  http_server registry([&](const http_request& r) {
+    return http_answer{307, {{"Location", stranger.url() + r.path}}, ""};
+  });
+  setup s;
+  test::fake_directory clients;
+  int asked = 0;
+  auto session = std::make_shared<test::fake_session>("client");
+  session->on_call("/moby.filesync.v1.Auth/Credentials",
+                   [&](std::string_view, const call_metadata&) -> result<std::string> {
+                     ++asked;
+                     return make_error(errc::not_found, "none");
+                   });
+  clients.add(session);
+  s.job = clients.job();
+  CHECK_FALSE(s.repo(registry.host() + "/x:1")->resolve().ok());
+  CHECK(asked == 0);
+  CHECK(with_credentials == 0);
+}
+
+TEST_CASE("credentials are not sent to a token server in clear text, nor where it redirects them to") {
+  setup s;
+  test::fake_directory clients;
+  clients.add(client_with_password("", "identity-token"));
+  auto job = clients.job();
+  auto token_of = [&](const std::string& registry_url, const std::string& realm) {
+    response refusal;
+    refusal.status = 401;
+    refusal.url = registry_url;
+    refusal.headers.emplace("www-authenticate", "Bearer realm=\"" + realm + "\",service=\"s\"");
+    hosts fresh;
+    authorizer& a = fresh.authorizer();
+    REQUIRE(a.challenged("reg.example", refusal, "", {"repository:x:pull"}, job, nullptr).ok());
+    auto header = a.authorize("reg.example", {"repository:x:pull"}, job, nullptr);
+    return header.ok() ? *header : header.error().message;
+  };
+  CHECK(token_of("https://reg.example/v2/", "http://auth.example/token") ==
+        "failed to authorize: failed to fetch oauth token: token realm http://auth.example is not https, as the "
+        "registry is: it gets no credentials");
+  std::atomic<int> got{0};
+  http_server stranger([&](const http_request& r) {
+    got += !r.body.empty() || !r.header("authorization").empty();
+    return http_answer{200, {}, R"({"token":"t"})"};
+  });
+  http_server tokens([&](const http_request& r) {
+    if (r.path == "/moved") return http_answer{307, {{"Location", stranger.url() + "/token"}}, ""};
+    return http_answer{200, {}, R"({"token":"mine"})"};
+  });
+  CHECK(token_of("http://reg.example/v2/", tokens.url() + "/token") == "Bearer mine");
+  CHECK(token_of("http://reg.example/v2/", tokens.url() + "/moved").find("307") != std::string::npos);
+  CHECK(got == 0);
 }
 
 TEST_CASE("a refused token is fetched anew, and a hopeless refusal ends") {

@@ -57,6 +57,15 @@ TEST_CASE("ambiguous and malformed manifests are refused") {
   CHECK(refused(many + "]}"));
 }
 
+TEST_CASE("a manifest nested without end is an error") {
+  auto deep = std::string(100'000, '[') + std::string(100'000, ']');
+  auto m = parse_manifest(R"({"schemaVersion":2,"layers":[],"x":)" + deep + "}", "");
+  REQUIRE_FALSE(m.ok());
+  CHECK(m.error().message == "invalid image manifest: JSON nested deeper than 512 levels");
+  CHECK_FALSE(parse_manifest(deep, "").ok());
+  CHECK(parse_manifest(R"({"layers":)", "").error().message.starts_with("invalid image manifest: not JSON: wrong at "));
+}
+
 TEST_CASE("chain ids are those of the specification") {
   auto a = digest::trusted(hex('a')), b = digest::trusted(hex('b'));
   CHECK(chain_id({}).empty());

@@ -95,7 +95,8 @@ TEST_CASE("unsound configs are refused with what is wrong") {
   auto layer = [](const std::string& d, const std::string& parent) {
     return "{\"blob\":\"" + d + "\",\"parent\":" + parent + "}";
   };
-  CHECK(message("{") == "invalid cache config: not JSON");
+  CHECK(message("{") == "invalid cache config: not JSON: wrong at line 1, column 2");
+  CHECK(message(std::string(100'000, '[')) == "invalid cache config: JSON nested deeper than 512 levels");
   CHECK(message("[]") == "invalid cache config: not an object where \"layers\" is expected");
   CHECK(message("{\"layers\":{}}") == "invalid cache config: \"layers\" is no array");
   CHECK(message("{\"layers\":[{\"blob\":\"md5:x\"}]}") == "invalid cache config: \"md5:x\" is no digest");

@@ -135,6 +135,8 @@ TEST_CASE("a bad CDI spec is refused with what is wrong and where") {
   CHECK(wrong("containerEdits: {intelRdt: {enableMonitoring: 3}}") ==
         "line 1: containerEdits.intelRdt.enableMonitoring: expected true or false");
 
+  CHECK(wrong(std::string(100'000, '[') + std::string(100'000, ']')).starts_with("line 1: "));
+
   CHECK(wrong("cdiVersion: 9.0.0") == "unknown cdiVersion \"9.0.0\"");
   CHECK(wrong("cdiVersion: 0.6.0\nkind: gpu\n") == "kind \"gpu\": expected vendor/class");
   CHECK(wrong("cdiVersion: 0.6.0\nkind: 1v/c\n").find("kind \"1v/c\": \"1v\" must begin with a letter") == 0);

@@ -35,6 +35,22 @@ TEST_CASE("refs and remotes that git could take for options are refused") {
   CHECK_FALSE(parse("git://h/r", {{"git.fetchbycommit", "true"}}).ok());
 }
 
+TEST_CASE("git fetches from http, https, ssh and git servers, and from nothing else it would know how to") {
+  for (auto bad : {"file:///srv/repo", "FILE:///srv/repo", "file://localhost/srv/repo", "ext::sh -c id", "ext::sh",
+                   "fd::3", "ftp://h/r", "rsync://h/r", "foo://h/r", "https://-oProxyCommand=x/r", "-u@h:r",
+                   "u@-oProxyCommand=x:r", "u@h:../r", "--upload-pack=x", "http://h/a b"}) {
+    INFO(bad);
+    CHECK_FALSE(parse("git://h/r", {{"git.fullurl", bad}}).ok());
+    CHECK_FALSE(parse(std::string("git://") + bad).ok());
+  }
+  auto refused = parse("git://h/r", {{"git.fullurl", "file:///srv/repo"}});
+  CHECK(refused.error().message ==
+        "git.fullurl: git protocol \"file\" is not allowed: use https, http, ssh or git");
+  // A path is no repository of this machine, but a host's.
+  CHECK(parse("git://h/r", {{"git.fullurl", "/srv/repo"}})->remote == "https://srv/repo");
+  CHECK(parse("git://h/r", {{"git.fullurl", ""}})->remote == "https://h/r");
+}
+
 TEST_CASE("the cache key says how the commit is checked out") {
   std::string sha(40, 'a');
   CHECK(parse("git://h/r")->cache_key(sha, "refs/heads/x") == sha);

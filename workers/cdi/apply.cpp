@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "messages/json_text.hpp"
 #include "messages/pattern.hpp"
 
 namespace kiln::workers::cdi {
@@ -56,7 +57,7 @@ status complete(device_node& d) {
 void put_variable(json& env, const std::string& variable) {
   auto name = variable.substr(0, variable.find('=') + 1);
   for (auto& e : env) {
-    if (!e.get_ref<const std::string&>().starts_with(name)) continue;
+    if (!text_value(e).starts_with(name)) continue;
     e = variable;
     return;
   }
@@ -66,7 +67,7 @@ void put_variable(json& env, const std::string& variable) {
 void remove_where(json& list, const char* key, const std::string& value) {
   if (!list.is_array()) return;
   list.erase(
-      std::remove_if(list.begin(), list.end(), [&](const json& e) { return e.value(key, "") == value; }),
+      std::remove_if(list.begin(), list.end(), [&](const json& e) { return text_member(e, key) == value; }),
       list.end());
 }
 
@@ -92,7 +93,7 @@ void put_device(json& oci_spec, const device_node& d) {
 }
 
 auto depth(const json& entry) {
-  auto path = clean_absolute(entry.at("destination").get_ref<const std::string&>());
+  auto path = clean_absolute(text_member(entry, "destination"));
   return std::count(path.begin(), path.end(), '/');
 }
 

@@ -1,17 +1,18 @@
 #include "workers/executor/cni_config.hpp"
 
+#include "messages/json_text.hpp"
+
 namespace kiln::workers {
 
 using nlohmann::json;
 
 result<cni_network> parse_cni_network(const std::string& text) {
-  auto document = json::parse(text, nullptr, false);
+  auto parsed = parse_json(text);
+  if (!parsed.ok()) return std::move(parsed).error().with_context("CNI config");
+  auto document = *std::move(parsed);
   if (!document.is_object()) return make_error(errc::invalid_argument, "CNI config is no JSON object");
   cni_network out;
-  auto word = [](const json& j, const char* key) {
-    auto found = j.find(key);
-    return found != j.end() && found->is_string() ? found->get<std::string>() : std::string();
-  };
+  auto word = [](const json& j, const char* key) { return text_member(j, key); };
   out.version = word(document, "cniVersion");
   if (out.version.empty()) out.version = "0.1.0";
   out.name = word(document, "name");
@@ -47,16 +48,15 @@ std::string cni_plugin_input(const cni_network& network, std::size_t plugin, con
   input["name"] = network.name;
   input.erase("capabilities");
   if (!former.is_null()) input["prevResult"] = former;
-  return input.dump();
+  return json_text(input);
 }
 
 std::string cni_error_text(const std::string& output) {
-  auto document = json::parse(output, nullptr, false);
-  if (!document.is_object() || !document.contains("msg") || !document["msg"].is_string()) return output;
-  std::string text = document["msg"];
-  if (document.contains("details") && document["details"].is_string() && !document["details"].empty())
-    text += "; " + document["details"].get<std::string>();
-  return text;
+  auto document = json_or_null(output);
+  const auto* message = member_of(document, "msg");
+  if (!message || !message->is_string()) return output;
+  auto details = text_member(document, "details");
+  return text_value(*message) + (details.empty() ? "" : "; " + details);
 }
 
 }  // namespace kiln::workers

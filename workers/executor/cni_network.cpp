@@ -23,6 +23,7 @@
 
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
+#include "messages/json_text.hpp"
 #include "store/private_directory.hpp"
 
 namespace kiln::workers {
@@ -148,7 +149,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   status start() {
     for (const auto& plugin : network_.plugins) {
-      auto program = o_.plugins / plugin["type"].get<std::string>();
+      auto program = o_.plugins / text_member(plugin, "type");
       if (::access(program.c_str(), X_OK) != 0)
         return make_error(errc::not_found, "failed to find CNI plugin " + program.string());
     }
@@ -197,14 +198,14 @@ class provider final : public network_provider, public std::enable_shared_from_t
       if (!outcome.ok()) failure = outcome.error().message;
       else if (outcome->code != 0) failure = cni_error_text(outcome->output);
       if (failure.empty()) {
-        p.result = json::parse(outcome->output, nullptr, false);
-        if (p.result.is_discarded()) failure = "no result";
+        auto answer = parse_json(outcome->output);
+        if (answer.ok()) p.result = *std::move(answer);
+        else failure = "no result: " + answer.error().message;
       }
       if (!failure.empty()) {
-        if (p.result.is_discarded()) p.result = nullptr;
         take_down(p);
         return make_error(errc::unavailable, "CNI setup error: plugin type=\"" +
-                                                 network_.plugins[n]["type"].get<std::string>() +
+                                                 text_member(network_.plugins[n], "type") +
                                                  "\" failed (add): " + failure);
       }
     }
@@ -224,7 +225,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   result<plugin_outcome> call(const prepared& p, std::size_t n, const char* command, const json& former) {
     plugin_call c;
-    c.program = o_.plugins / network_.plugins[n]["type"].get<std::string>();
+    c.program = o_.plugins / text_member(network_.plugins[n], "type");
     std::string arguments = o_.arguments;
     if (!p.hostname.empty())
       arguments += std::string(arguments.empty() ? "" : ";") + "K8S_POD_NAME=" + p.hostname + ";IgnoreUnknown=1";
@@ -236,7 +237,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   void note(const prepared& p) {
     json j{{"hostname", p.hostname}, {"result", p.result}};
-    auto noted = directory_.write(p.id + ".json", j.dump(-1, ' ', false, json::error_handler_t::replace), 0600);
+    auto noted = directory_.write(p.id + ".json", json_text(j), 0600);
     if (!noted) spdlog::warn("network: {}", noted.error().message);
   }
 
@@ -246,12 +247,12 @@ class provider final : public network_provider, public std::enable_shared_from_t
     for (const auto& name : names) {
       if (!name.ends_with(".json")) continue;
       auto text = directory_.read(name, configs::cni_note_bytes_max);
-      auto j = text.ok() ? json::parse(*text, nullptr, false) : json();
+      auto j = text.ok() ? json_or_null(*text) : json();
       prepared p;
       p.id = fs::path(name).stem().string();
       p.file = o_.root / p.id;
       if (j.is_object()) {
-        p.hostname = j.value("hostname", "");
+        p.hostname = text_member(j, "hostname");
         if (j.contains("result")) p.result = j["result"];
       }
       take_down(p);

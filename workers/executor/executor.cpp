@@ -15,6 +15,7 @@
 
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
+#include "messages/json_text.hpp"
 #include "messages/pattern.hpp"
 #include "store/confinement.hpp"
 #include "store/files.hpp"
@@ -149,8 +150,9 @@ void executor::sweep_container(const std::string& id) {
     std::string group = cgroup_path("", id);
     if (auto bundle = bundles_.directory(id); bundle.ok()) {
       auto text = bundle->read("config.json", configs::bundle_config_bytes_max);
-      json config = text.ok() ? json::parse(*text, nullptr, false) : json();
-      if (config.is_object()) group = config.value(json::json_pointer("/linux/cgroupsPath"), group);
+      json config = text.ok() ? json_or_null(*text) : json();
+      if (const auto* own = member_of(config, "linux"))
+        if (auto path = text_member(*own, "cgroupsPath"); !path.empty()) group = path;
     }
     if (is_group_of(group, id)) warn(remove_cgroup(group), "cgroup " + group);
     warn(runtime_.remove(id), "state of container " + id);
@@ -300,8 +302,7 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   working.reset();
 
   KILN_TRY(json config, make_oci_spec(spec, context));
-  KILN_CHECK(
-      bundle.write("config.json", config.dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+  KILN_CHECK(bundle.write("config.json", json_text(config), 0600));
   {
     std::lock_guard lock(state.mutex);
     state.process = std::move(config["process"]);
@@ -359,9 +360,7 @@ result<exit_state> executor::exec(const std::string& container, const process_sp
   std::string name = "exec-" + new_id();
   fs::path file = state->bundle / (name + ".json");
   KILN_TRY(auto bundle, bundles_.directory(container));
-  KILN_CHECK(bundle.write(
-      name + ".json",
-      make_exec_process(own, process, user).dump(-1, ' ', false, json::error_handler_t::replace), 0600));
+  KILN_CHECK(bundle.write(name + ".json", json_text(make_exec_process(own, process, user)), 0600));
 
   runtime_process::options call;
   call.argv = runtime_arguments("");

@@ -10,6 +10,8 @@
 #include <mutex>
 #include <set>
 
+#include "registry/hosts.hpp"
+#include "registry/transport.hpp"
 #include "secrets.pb.h"
 #include "workers/sources/git_command.hpp"
 #include "workers/sources/git_reference.hpp"
@@ -23,6 +25,7 @@ namespace gw = moby::buildkit::v1::frontend;
 namespace {
 
 constexpr std::size_t remembered_max = 256;
+constexpr int redirects_max = 10;
 constexpr std::chrono::milliseconds secret_timeout{60'000};
 constexpr const char* snapshot_bucket = "git-snapshots";
 
@@ -36,35 +39,6 @@ std::string trimmed(std::string text) {
   text.erase(text.find_last_not_of(" \t\r\n") + 1);
   text.erase(0, text.find_first_not_of(" \t\r\n"));
   return text;
-}
-
-std::string base64(std::string_view bytes) {
-  static constexpr char table[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    unsigned value = 0;
-    for (std::size_t j = 0; j < 3; ++j)
-      value = value << 8 | (i + j < bytes.size() ? static_cast<unsigned char>(bytes[i + j]) : 0);
-    for (std::size_t j = 0; j < 4; ++j)
-      out += i + j <= bytes.size() ? table[value >> (18 - 6 * j) & 63] : '=';
-  }
-  return out;
-}
-
-/// "https://host/" of a URL: where an authorization header may be sent.
-std::string token_scope(const std::string& url) {
-  auto scheme = url.find("://");
-  if (scheme == std::string::npos) return url;
-  auto end = url.find('/', scheme + 3);
-  auto authority = url.substr(scheme + 3, end == std::string::npos ? end : end - scheme - 3);
-  if (auto at = authority.rfind('@'); at != std::string::npos) authority.erase(0, at + 1);
-  return url.substr(0, scheme + 3) + authority + "/";
-}
-
-std::string host_of(const std::string& url) {
-  auto scope = token_scope(url);
-  auto start = scope.find("://");
-  return start == std::string::npos ? "" : scope.substr(start + 3, scope.size() - start - 4);
 }
 
 /// A file that goes away with its holder.
@@ -185,7 +159,7 @@ class git_source final : public source_handler {
     if (ref.empty()) {
       KILN_TRY(ref, default_branch(git, r, job));
     }
-    auto listed = git.run({"ls-remote", "--", r.remote, ref, ref + "^{}"}, job.stop);
+    auto listed = git.run({"ls-remote", "--", git.remote, ref, ref + "^{}"}, job.stop);
     if (!listed.ok()) return std::move(listed).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
     KILN_TRY(auto info, pick(*listed, ref));
     if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !info.commit.starts_with(r.checksum))
@@ -225,14 +199,16 @@ class git_source final : public source_handler {
   }
 
   result<std::string> default_branch(const git_command& git, const git_reference& r, const job_context& job) {
-    auto listed = git.run({"ls-remote", "--symref", "--", r.remote, "HEAD"}, job.stop);
+    auto listed = git.run({"ls-remote", "--symref", "--", git.remote, "HEAD"}, job.stop);
     if (!listed.ok())
       return std::move(listed).error().with_context("error fetching default branch for repository " +
                                                     redact_credentials(r.remote));
     constexpr std::string_view prefix = "ref: ";
     if (auto at = listed->find(prefix); at != std::string::npos) {
       auto end = listed->find_first_of("\t\n ", at + prefix.size());
-      return listed->substr(at + prefix.size(), end - at - prefix.size());
+      auto name = listed->substr(at + prefix.size(), end - at - prefix.size());
+      KILN_CHECK(check_git_ref(name));
+      return name;
     }
     return make_error(errc::not_found, "could not find default branch for repository: " + redact_credentials(r.remote));
   }
@@ -253,6 +229,7 @@ class git_source final : public source_handler {
   // -- credentials ---------------------------------------------------------------------------------
 
   status authorize(git_command& git, const git_reference& r, temporary_file& known_hosts, const job_context& job) {
+    git.remote = r.remote;
     if (!r.known_ssh_hosts.empty()) {
       char name[] = "/tmp/kiln-known-hosts-XXXXXX";
       int fd = mkstemp(name);
@@ -264,19 +241,41 @@ class git_source final : public source_handler {
         return make_error(errc::resource_exhausted, "writing the known hosts file");
       git.known_hosts_file = known_hosts.path;
     }
-    if (r.auth_header_secret.empty() && r.auth_token_secret.empty()) return {};
-    if (!job.directory || job.sessions.ids.empty()) return {};
-    auto host = host_of(r.remote);
+    const auto& url = r.where.url;
+    if (url.scheme != "https" && url.scheme != "http") return {};
+    KILN_TRY(auto authorization, ask_client(r, job));
+    if (authorization.empty()) return {};
+    if (url.scheme == "http" && !registry::is_localhost(url.host)) {
+      job.progress->warn("git credentials are not sent to " + url.origin() + ": it is not https");
+      return {};
+    }
+    KILN_TRY(auto answers_at, followed(r.remote, authorization, job));
+    if (answers_at.empty()) {
+      job.progress->warn("git credentials are not sent to " + url.origin() +
+                         ": it redirects to another host, which would get them too");
+      return {};
+    }
+    git.remote = answers_at;
+    git.config.emplace_back("http." + url.origin() + "/.extraheader", "Authorization: " + authorization);
+    // git would send the header along to wherever its first request is redirected.
+    git.config.emplace_back("http." + url.origin() + "/.followRedirects", "false");
+    return {};
+  }
+
+  /// What the client's secrets say for the host; empty when they say nothing: most repositories are public.
+  static result<std::string> ask_client(const git_reference& r, const job_context& job) {
+    if (r.auth_header_secret.empty() && r.auth_token_secret.empty()) return std::string();
+    if (!job.directory || job.sessions.ids.empty()) return std::string();
     struct candidate {
       std::string name;
       bool token;
     };
     std::vector<candidate> candidates;
-    for (const auto& suffix : {"." + host, std::string()}) {
+    for (const auto& suffix : {"." + r.where.url.authority(), std::string()}) {
       if (!r.auth_header_secret.empty()) candidates.push_back({r.auth_header_secret + suffix, false});
       if (!r.auth_token_secret.empty()) candidates.push_back({r.auth_token_secret + suffix, true});
     }
-    // No secret is no error: most repositories are public.
+    std::string value;
     auto asked = with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& session) -> status {
       for (const auto& c : candidates) {
         moby::buildkit::secrets::v1::GetSecretRequest request;
@@ -289,14 +288,36 @@ class git_source final : public source_handler {
         }
         moby::buildkit::secrets::v1::GetSecretResponse secret;
         if (!secret.ParseFromString(*answer)) return make_error(errc::data_loss, "malformed secret");
-        auto value = c.token ? "basic " + base64("x-access-token:" + secret.data()) : secret.data();
-        git.config.push_back("http." + token_scope(r.remote) + ".extraheader=Authorization: " + value);
+        value = c.token ? "basic " + registry::base64("x-access-token:" + secret.data()) : secret.data();
         return {};
       }
       return {};
     });
-    if (!asked.ok() && asked.error().code == errc::cancelled) return asked;
-    return {};
+    if (!asked.ok() && asked.error().code == errc::cancelled) return std::move(asked).error();
+    if (value.find_first_of("\r\n") != std::string::npos)
+      return make_error(errc::invalid_argument, "the secret " + r.auth_header_secret + " has a line break");
+    return value;
+  }
+
+  /// Where the remote answers, if it has moved within its host; empty when it is redirected to another.
+  result<std::string> followed(std::string remote, const std::string& authorization, const job_context& job) {
+    constexpr std::string_view listing = "/info/refs?service=git-upload-pack";
+    for (int i = 0; i < redirects_max; ++i) {
+      registry::request get;
+      get.url = remote + std::string(listing);
+      get.headers = {"Authorization: " + authorization};
+      get.follow_redirects = false;
+      get.stop = job.stop;
+      get.on_body = [](const registry::response&, std::string_view) -> status { return {}; };
+      auto answer = transport_.perform(get);
+      if (!answer.ok() && answer.error().code == errc::cancelled) return std::move(answer).error();
+      if (!answer.ok() || answer->status < 300 || answer->status >= 400) return remote;  // git will say what is wrong
+      auto next = registry::resolve_url(get.url, registry::header_of(answer->headers, "location"));
+      if (!next.ends_with(listing)) return remote;
+      if (!registry::same_origin(next, remote)) return std::string();
+      remote = next.substr(0, next.size() - listing.size());
+    }
+    return make_error(errc::unavailable, "too many redirects: " + redact_credentials(remote));
   }
 
   // -- the shared repository -------------------------------------------------------------------------
@@ -317,10 +338,11 @@ class git_source final : public source_handler {
       std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init", "--bare"};
       if (info.sha.size() == 64) init.push_back("--object-format=sha256");
       KILN_CHECK(git.run(init, job.stop));
-      KILN_CHECK(git.run({"remote", "add", "origin", r.remote}, job.stop));
+      KILN_CHECK(git.run({"remote", "add", "origin", git.remote}, job.stop));
       return {};
     };
     if (!fs::exists(repository.mount.path() / "HEAD")) KILN_CHECK(begin());
+    KILN_CHECK(git.run({"remote", "set-url", "origin", git.remote}, job.stop));
     auto outcome = use(git);
     if (!outcome.ok() && is_stale_repository(outcome.error().message)) {
       // A tag moved, or a branch became a directory: only a fresh repository helps.
@@ -506,7 +528,9 @@ class git_source final : public source_handler {
       target.clear();
     }
     auto refspec = target.empty() ? source : source + ":" + target;
-    KILN_CHECK(git.run({"fetch", "-u", "--depth=1", "--", "origin", refspec}, job.stop));
+    auto copying = git;
+    copying.from = git_command::reach::daemon;
+    KILN_CHECK(copying.run({"fetch", "-u", "--depth=1", "--no-recurse-submodules", "--", "origin", refspec}, job.stop));
     auto done = git.run({"checkout", "FETCH_HEAD"}, job.stop);
     if (!done.ok()) return std::move(done).error().with_context("failed to checkout remote " + redact_credentials(r.remote));
     KILN_CHECK(git.run({"remote", "set-url", "origin", redact_credentials(r.remote)}, job.stop));
@@ -517,12 +541,15 @@ class git_source final : public source_handler {
 
   static status update_submodules(const git_command& git, const git_reference& r, const job_context& job) {
     if (r.skip_submodules || !fs::exists(fs::path(git.work_tree) / ".gitmodules")) return {};
+    // What an earlier commit said of a submodule's place does not count for this one.
+    KILN_CHECK(git.run({"submodule", "sync", "--recursive", "--quiet"}, job.stop));
     auto done = git.run({"submodule", "update", "--init", "--recursive", "--depth=1"}, job.stop);
     if (done.ok()) return {};
     return std::move(done).error().with_context("failed to update submodules for " + redact_credentials(r.remote));
   }
 
   store::ref_store& refs_;
+  registry::transport transport_{1};
   std::mutex mutex_;
   std::map<std::string, commit_info> resolved_;  // by vertex: what was keyed is what is run
   std::map<std::string, std::shared_ptr<std::mutex>> remotes_;

@@ -9,17 +9,31 @@ namespace kiln::workers {
 
 namespace {
 
+/// ssh finds its user's home by uid, whatever HOME says: the daemon's own keys are for no build, and no build's host
+/// gets into its known hosts.
+std::string ssh_command(const std::string& known_hosts_file) {
+  std::string ssh = "ssh -F /dev/null -o IdentityFile=none -o BatchMode=yes -o GlobalKnownHostsFile=/dev/null ";
+  if (known_hosts_file.empty()) return ssh + "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no";
+  return ssh + "-o UserKnownHostsFile=" + known_hosts_file;
+}
+
 std::vector<std::string> environment_of(const git_command& g) {
   std::vector<std::string> env;
   for (auto name : {"PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
                     "all_proxy", "TMPDIR"})
     if (auto* value = std::getenv(name)) env.push_back(std::string(name) + "=" + value);
-  auto ssh = std::string("ssh -F /dev/null ");
-  ssh += g.known_hosts_file.empty() ? "-o StrictHostKeyChecking=no" : "-o UserKnownHostsFile=" + g.known_hosts_file;
-  env.push_back("GIT_SSH_COMMAND=" + ssh);
+  env.push_back("GIT_SSH_COMMAND=" + ssh_command(g.known_hosts_file));
+  // Wins over every configuration, and reaches the submodules' own gits.
+  env.push_back(std::string("GIT_ALLOW_PROTOCOL=") +
+                (g.from == git_command::reach::daemon ? "file" : "http:https:ssh:git"));
   env.insert(env.end(), {"GIT_TERMINAL_PROMPT=0", "GIT_CONFIG_NOSYSTEM=1", "HOME=/dev/null",
                          "GIT_CONFIG_GLOBAL=/dev/null", "LC_ALL=C"});
   if (!g.ssh_auth_sock.empty()) env.push_back("SSH_AUTH_SOCK=" + g.ssh_auth_sock);
+  env.push_back("GIT_CONFIG_COUNT=" + std::to_string(g.config.size()));
+  for (std::size_t i = 0; i < g.config.size(); ++i) {
+    env.push_back("GIT_CONFIG_KEY_" + std::to_string(i) + "=" + g.config[i].first);
+    env.push_back("GIT_CONFIG_VALUE_" + std::to_string(i) + "=" + g.config[i].second);
+  }
   return env;
 }
 
@@ -50,11 +64,11 @@ result<std::string> git_command::run(std::vector<std::string> arguments, std::st
 
 result<program_outcome> git_command::run_once(const std::vector<std::string>& arguments,
                                               std::stop_token stop) const {
-  // Keeps repositories from naming paths of this machine as submodules.
-  std::vector<std::string> argv = {"git", "-c", "protocol.file.allow=user"};
+  // Nothing that lies in a repository runs, and servers name no further places to fetch from.
+  std::vector<std::string> argv = {"git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
+                                   "-c",  "transfer.bundleURI=false"};
   if (!work_tree.empty()) argv.insert(argv.end(), {"--work-tree", work_tree});
   if (!git_dir.empty()) argv.insert(argv.end(), {"--git-dir", git_dir});
-  for (const auto& c : config) argv.insert(argv.end(), {"-c", c});
   argv.insert(argv.end(), arguments.begin(), arguments.end());
   return run_program({std::move(argv), environment_of(*this), work_tree.empty() ? "/" : work_tree}, std::move(stop));
 }

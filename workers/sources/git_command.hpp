@@ -1,8 +1,10 @@
-// Runs git's own program, cut off from the host's configuration. Blocking; one object a repository and job.
+// Runs git's own program, cut off from the host: its configuration, keys, known hosts, hooks and files. What a URL or
+// a repository says can only lead to http, https, ssh and git servers. Blocking; one object a repository and job.
 #pragma once
 
 #include <stop_token>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "workers/sources/program.hpp"
@@ -11,11 +13,17 @@ namespace kiln::workers {
 
 class git_command {
  public:
+  /// From where git may fetch. `daemon` is for copies between repositories of our own: files, and nothing else.
+  enum class reach { network, daemon };
+  reach from = reach::network;
   std::string git_dir;
   std::string work_tree;
+  std::string remote;            // URL to ask; with credentials: where it answers (git.cpp)
   std::string known_hosts_file;  // empty: host keys are not checked
   std::string ssh_auth_sock;
-  std::vector<std::string> config;  // "-c" values, e.g. an authorization header
+  /// Settings of this run and its submodules', e.g. an authorization header. They go by the environment: arguments are
+  /// for all users of the machine to see.
+  std::vector<std::pair<std::string, std::string>> config;
 
   /// Standard output; an error carries git's standard error. Retries without --depth where the server
   /// speaks no shallow protocol, and without a bare commit where it does not hand those out.

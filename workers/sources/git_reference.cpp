@@ -1,10 +1,10 @@
 #include "workers/sources/git_reference.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cctype>
-#include <set>
 #include <vector>
+
+#include "solver/slash_path.hpp"
 
 namespace kiln::workers {
 
@@ -16,22 +16,31 @@ bool is_hex(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isxdigit(c); });
 }
 
-/// "user@host:path", git's short form of ssh.
-bool is_scp_style(std::string_view text) {
-  auto colon = text.find(':');
+std::string escaped(std::string_view path) {
+  std::string out;
+  for (char c : path) out += c == '%' ? "%25" : c == '?' ? "%3F" : std::string(1, c);
+  return out;
+}
+
+/// "user@host:path", git's short form of ssh; nothing when it is none. Source: util/sshutil/scpurl.go.
+std::optional<git_remote> parse_short_form(std::string_view text) {
   auto at = text.find('@');
-  return at != std::string_view::npos && colon != std::string_view::npos && at < colon && at > 0 &&
-         text.substr(0, colon).find('/') == std::string_view::npos && text.substr(colon, 3) != "://";
-}
-
-std::string_view scheme_of(std::string_view url) {
-  auto end = url.find("://");
-  return end == std::string_view::npos ? std::string_view{} : url.substr(0, end);
-}
-
-bool is_git_transport(std::string_view url) {
-  static const std::set<std::string_view> schemes = {"http", "https", "ssh", "git"};
-  return schemes.count(scheme_of(url)) > 0 || is_scp_style(url);
+  auto colon = text.find(':', at == text.npos ? 0 : at);
+  if (at == text.npos || at == 0 || colon == text.npos || colon == at + 1) return std::nullopt;
+  auto user = text.substr(0, at), host = text.substr(at + 1, colon - at - 1), path = text.substr(colon + 1);
+  auto all = [](std::string_view s, std::string_view marks) {
+    return std::all_of(s.begin(), s.end(), [&](unsigned char c) {
+      return (c < 0x80 && std::isalnum(c)) || marks.find(static_cast<char>(c)) != marks.npos;
+    });
+  };
+  if (!all(user, "-_") || !all(host, "-.") || user[0] == '-' || host[0] == '-') return std::nullopt;
+  auto clean = solver::clean_path(path.starts_with("~/") ? path.substr(2) : path);
+  // The host as other URLs have it.
+  auto address = registry::parse_url("ssh://" + std::string(user) + "@" + std::string(host) + "/");
+  if (!address.ok()) return std::nullopt;
+  git_remote out{*std::move(address), !clean.starts_with('/')};
+  out.url.path = out.home ? clean : escaped(clean);
+  return out;
 }
 
 /// Lexically cleaned and confined: "../a//b/." → "a/b".
@@ -52,20 +61,8 @@ std::string clean_relative(std::string_view path) {
   return out;
 }
 
-/// A ref that git could take for an option or a refspec is refused.
-status check_ref(const std::string& ref) {
-  if (ref.empty()) return {};
-  if (ref[0] == '-') return invalid("invalid git ref \"" + ref + "\": starts with a dash");
-  for (unsigned char c : ref)
-    if (c <= ' ' || c == 0x7f || c == ':' || c == '^' || c == '~' || c == '?' || c == '*' || c == '[' || c == '\\')
-      return invalid("invalid git ref \"" + ref + "\"");
-  if (ref.find("..") != std::string::npos) return invalid("invalid git ref \"" + ref + "\"");
-  return {};
-}
-
 status apply_attribute(git_reference& r, const std::string& key, const std::string& value) {
   if (key == "git.keepgitdir") r.keep_git_dir = value == "true";
-  else if (key == "git.fullurl") r.remote = is_git_transport(value) || value.starts_with("file://") ? value : "https://" + value;
   else if (key == "git.authheadersecret") r.auth_header_secret = value;
   else if (key == "git.authtokensecret") r.auth_token_secret = value;
   else if (key == "git.knownsshhosts") r.known_ssh_hosts = value;
@@ -90,6 +87,52 @@ status apply_attribute(git_reference& r, const std::string& key, const std::stri
 }
 
 }  // namespace
+
+std::string git_remote::str(bool sign_in) const {
+  if (home) return url.user_info + "@" + url.host + ":" + url.path;
+  auto user = sign_in || url.scheme == "ssh" ? url.user_info : "";
+  auto out = url.scheme + "://" + (user.empty() ? "" : user + "@") + url.authority() + url.path;
+  return url.query.empty() ? out : out + "?" + url.query;
+}
+
+std::string git_remote::place() const {
+  auto path = solver::clean_path("/" + url.path);
+  // Their home's own name for itself.
+  if (url.scheme == "ssh" && path.starts_with("/~/")) path.erase(0, 2);
+  return url.authority() + (path == "/" ? "" : path);
+}
+
+result<git_remote> parse_git_remote(std::string_view text) {
+  text = text.substr(0, text.find('#'));
+  for (unsigned char c : text)
+    if (c <= ' ' || c == 0x7f) return invalid("git remote with blanks or control characters");
+  bool schemed = text.find("://") != text.npos;
+  if (!schemed) {
+    if (auto found = parse_short_form(text)) {
+      if (found->url.path == ".." || found->url.path.starts_with("../"))
+        return invalid("git remote that leaves its user's home");
+      return *std::move(found);
+    }
+  }
+  KILN_TRY(auto url, registry::parse_url(schemed ? std::string(text) : "https://" + std::string(text)));
+  if (url.scheme != "http" && url.scheme != "https" && url.scheme != "ssh" && url.scheme != "git")
+    return invalid("git protocol \"" + url.scheme + "\" is not allowed: use https, http, ssh or git");
+  url.path = solver::clean_path(url.path);
+  bool home = url.scheme == "ssh" && url.port.empty() && !url.user_info.empty() &&
+              url.path.starts_with("/~/") && url.path.find('%') == std::string::npos;
+  if (home) url.path.erase(0, 3);
+  return git_remote{std::move(url), home};
+}
+
+status check_git_ref(const std::string& ref) {
+  if (ref.empty()) return {};
+  if (ref[0] == '-') return invalid("invalid git ref \"" + ref + "\": starts with a dash");
+  for (unsigned char c : ref)
+    if (c <= ' ' || c == 0x7f || c == ':' || c == '^' || c == '~' || c == '?' || c == '*' || c == '[' || c == '\\')
+      return invalid("invalid git ref \"" + ref + "\"");
+  if (ref.find("..") != std::string::npos) return invalid("invalid git ref \"" + ref + "\"");
+  return {};
+}
 
 bool is_commit_sha(std::string_view text) { return (text.size() == 40 || text.size() == 64) && is_hex(text); }
 
@@ -120,7 +163,7 @@ std::string git_reference::cache_key(std::string_view sha, std::string_view used
   return key;
 }
 
-result<git_reference> parse_git_source(const pb::SourceOp& op) {
+result<git_reference> parse_git_place(const pb::SourceOp& op) {
   constexpr std::string_view scheme = "git://";
   std::string_view rest = op.identifier();
   if (!rest.starts_with(scheme)) return invalid("invalid git source \"" + op.identifier() + "\"");
@@ -135,10 +178,21 @@ result<git_reference> parse_git_source(const pb::SourceOp& op) {
     if (colon != std::string_view::npos) r.subdir = clean_relative(fragment.substr(colon + 1));
   }
   if (remote.empty()) return invalid("git source without a repository: \"" + op.identifier() + "\"");
-  r.remote = is_git_transport(remote) ? remote : "https://" + remote;
+  // With a full URL the identifier is only a name for it.
+  auto full = op.attrs().find("git.fullurl");
+  bool named = full != op.attrs().end() && !full->second.empty();
+  auto where = parse_git_remote(named ? full->second : remote);
+  if (!where.ok()) return std::move(where).error().with_context(named ? "git.fullurl" : "git source");
+  r.where = *std::move(where);
+  if (!named) r.where.url.query.clear();
+  KILN_CHECK(check_git_ref(r.ref));
+  r.remote = r.where.str();
+  return r;
+}
+
+result<git_reference> parse_git_source(const pb::SourceOp& op) {
+  KILN_TRY(auto r, parse_git_place(op));
   for (const auto& [key, value] : op.attrs()) KILN_CHECK(apply_attribute(r, key, value));
-  KILN_CHECK(check_ref(r.ref));
-  if (r.remote[0] == '-') return invalid("invalid git remote \"" + r.remote + "\"");
   if (!r.checksum.empty() && !is_hex(r.checksum))
     return invalid("invalid checksum " + r.checksum + " for Git URL, expected hex commit hash");
   if (r.signature && r.signature->keys.empty())

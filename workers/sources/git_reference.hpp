@@ -8,8 +8,26 @@
 
 #include "messages/result.hpp"
 #include "ops.pb.h"
+#include "registry/url.hpp"
 
 namespace kiln::workers {
+
+/// A repository's address: http, https, ssh or git, and nothing else that git's own program would take.
+struct git_remote {
+  registry::parsed_url url;
+  bool home = false;  // ssh's short form "user@host:path", below the user's home
+
+  /// For git's own program; `with_user`: with what signs in over http.
+  std::string str(bool with_user = true) const;
+  /// "host[:port]/path", whatever the protocol.
+  std::string place() const;
+  /// The user is part of an ssh address, but only a credential elsewhere.
+  bool user_is_credential() const { return url.scheme != "ssh"; }
+};
+
+/// From "https://host/path", "user@host:path" or "host/path" (https); a fragment is dropped. invalid_argument for
+/// other protocols and for what cannot be read.
+result<git_remote> parse_git_remote(std::string_view text);
 
 /// That the annotated tag, or else the commit, be signed with one of the keys.
 struct wanted_signature {
@@ -20,7 +38,8 @@ struct wanted_signature {
 };
 
 struct git_reference {
-  std::string remote;  // URL for git's own program
+  git_remote where;
+  std::string remote;  // the same for git's own program
   std::string ref;     // branch, tag, full ref or commit; empty: the default branch
   std::string subdir;  // clean, relative; empty: all
   std::string checksum;
@@ -40,7 +59,11 @@ struct git_reference {
 
 /// From identifier "git://host/path#ref:subdir" and attributes; invalid_argument names the attribute.
 result<git_reference> parse_git_source(const pb::SourceOp& op);
+/// Only what and where: remote, ref and subdirectory.
+result<git_reference> parse_git_place(const pb::SourceOp& op);
 
+/// invalid_argument for a ref that git could take for an option, a refspec or a pattern.
+status check_git_ref(const std::string& ref);
 /// 40 (or 64) hex digits.
 bool is_commit_sha(std::string_view text);
 /// The URL with its password hidden, for messages.

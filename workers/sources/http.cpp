@@ -5,13 +5,13 @@
 #include <condition_variable>
 #include <ctime>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <optional>
 
 #include <curl/curl.h>
 #include <openssl/evp.h>
 
 #include "configs/sources.hpp"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
@@ -50,7 +50,7 @@ struct wanted_file {
     ordered_json j{
         {"URL", url},      {"Filename", look.filename},       {"Perm", look.perm},      {"UID", look.uid},
         {"GID", look.gid}, {"AuthHeaderSecret", auth_secret}, {"Header", header_json()}};
-    return sha256(j.dump(-1, ' ', false, ordered_json::error_handler_t::replace)).str();
+    return sha256(json_text(j)).str();
   }
 };
 
@@ -228,17 +228,17 @@ class http_source : public source_handler {
     std::vector<download> out;
     auto text = store_.value(bucket, w.hash());
     if (!text) return out;
-    auto list = nlohmann::json::parse(*text, nullptr, false);
+    auto list = json_or_null(*text);
     if (!list.is_array()) return out;
     for (const auto& j : list) {
       download d;
-      d.ref = j.value("ref", "");
-      auto sum = digest::parse(j.value("checksum", ""));
+      d.ref = text_member(j, "ref");
+      auto sum = digest::parse(text_member(j, "checksum"));
       if (d.ref.empty() || !sum.ok()) continue;
       d.checksum = *sum;
-      d.etag = j.value("etag", "");
-      if (j.contains("modified")) d.modified = j["modified"].get<std::int64_t>();
-      d.filename = j.value("filename", "");
+      d.etag = text_member(j, "etag");
+      d.modified = integer_member(j, "modified");
+      d.filename = text_member(j, "filename");
       out.push_back(std::move(d));
     }
     return out;
@@ -257,14 +257,14 @@ class http_source : public source_handler {
     for (const auto& old : remembered(w))
       if (old.ref != d.ref && list.size() < max_remembered && store_.get(old.ref).ok()) add(old);
     (void)store_.set_value(bucket, w.hash(),
-                           list.dump(-1, ' ', false, nlohmann::json::error_handler_t::replace));
+                           json_text(list));
   }
 
   result<std::vector<std::string>> request_headers(const wanted_file& w, const job_context& job) {
     std::vector<std::string> out;
     for (const auto& [name, value] : w.headers) out.push_back(name + ": " + value);
-    std::string host = registry::host_of_url(w.url);
-    host = host.substr(0, host.find(':'));
+    KILN_TRY(auto url, registry::parse_url(w.url));
+    auto host = url.host.starts_with('[') ? url.host.substr(1, url.host.size() - 2) : url.host;
     std::vector<std::pair<std::string, std::string>> secrets;  // name, prefix
     if (!w.auth_secret.empty()) secrets = {{w.auth_secret, ""}};
     else secrets = {{"HTTP_AUTH_HEADER_" + host, ""}, {"HTTP_AUTH_TOKEN_" + host, "Bearer "}};
@@ -281,7 +281,13 @@ class http_source : public source_handler {
     }
     if (authorization.find_first_of("\r\n") != authorization.npos)
       return make_error(errc::invalid_argument, "the HTTP auth secret for " + host + " has a line break");
-    if (!authorization.empty()) out.push_back("Authorization: " + authorization);
+    // The one named by the source was meant for this very URL; the others for the host.
+    bool clear = url.scheme == "http" && !hosts_.plain_allowed(url.authority());
+    if (!authorization.empty() && clear && w.auth_secret.empty()) {
+      job.progress->warn("the HTTP auth secret for " + host + " is not sent to " + url.origin() + ": it is not https");
+    } else if (!authorization.empty()) {
+      out.push_back("Authorization: " + authorization);
+    }
     return out;
   }
 

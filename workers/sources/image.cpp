@@ -1,8 +1,8 @@
 #include "workers/sources/image.hpp"
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "messages/json_text.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "registry/image_names.hpp"
@@ -171,7 +171,7 @@ class registry_origin : public image_origin {
       if (bucket == registry::resolved_bucket && !pulled) continue;
       auto text = store_.value(bucket, named.str());
       if (!text) continue;
-      auto d = registry::parse_descriptor(nlohmann::json::parse(*text, nullptr, false));
+      auto d = registry::parse_descriptor(json_or_null(*text));
       if (!d.ok() || (wanted_.ref.digest && d->digest != wanted_.ref.digest)) continue;
       if (auto found = described(d->digest)) return found;
     }
@@ -182,7 +182,7 @@ class registry_origin : public image_origin {
     if (wanted_.ref.tag.empty()) return;
     registry::reference named = wanted_.ref;
     named.digest = {};
-    std::string text = registry::descriptor_json(d).dump();
+    std::string text = json_text(registry::descriptor_json(d));
     if (store_.value(registry::resolved_bucket, named.str()) != text)
       (void)store_.set_value(registry::resolved_bucket, named.str(), text);
   }

@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "configs/registry.hpp"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "store/codec.hpp"
@@ -41,7 +42,9 @@ result<resolved_image> read_image(image_origin& origin, const descriptor& root, 
   out.root = root;
   KILN_TRY(registry::manifest m, find_manifest(origin, root, wanted, out.manifest));
   KILN_TRY(out.config, origin.read(m.config, configs::max_image_config_size));
-  auto config = nlohmann::json::parse(out.config, nullptr, false);
+  auto parsed = parse_json(out.config);
+  if (!parsed.ok()) return std::move(parsed).error().with_context("image config " + m.config.digest.str());
+  const auto& config = *parsed;
   if (!config.is_object())
     return make_error(errc::invalid_argument,
                       "image config " + m.config.digest.str() + " is not a JSON object");
@@ -88,7 +91,7 @@ std::string manifest_key(const kiln::digest& root, const platform& p, std::optio
   if (!p.os_version.empty()) j["OSVersion"] = p.os_version;
   if (!p.os_features.empty()) j["OSFeatures"] = p.os_features;
   if (layer_limit) j["Limit"] = *layer_limit;
-  return sha256(j.dump()).str();
+  return sha256(json_text(j)).str();
 }
 
 result<std::optional<int>> parse_layer_limit(const std::string& text) {

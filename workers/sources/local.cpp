@@ -6,11 +6,11 @@
 #include <mutex>
 #include <optional>
 
-#include <nlohmann/json.hpp>
 #include <spdlog/spdlog.h>
 
 #include "configs/executor.hpp"
 #include "configs/filesync.hpp"
+#include "messages/json_text.hpp"
 #include "messages/pattern.hpp"
 #include "solver/go_json.hpp"
 #include "store/confinement.hpp"
@@ -44,7 +44,9 @@ struct local_identifier {
 };
 
 result<std::vector<std::string>> string_list(const std::string& key, const std::string& text) {
-  json parsed = json::parse(text, nullptr, false);
+  auto read = parse_json(text);
+  if (!read.ok()) return std::move(read).error().with_context("invalid " + key);
+  const auto& parsed = *read;
   if (parsed.is_null()) return std::vector<std::string>{};
   if (!parsed.is_array())
     return make_error(errc::invalid_argument, "invalid " + key + ": not a JSON list: " + text);
@@ -52,7 +54,7 @@ result<std::vector<std::string>> string_list(const std::string& key, const std::
   for (const auto& item : parsed) {
     if (!item.is_string())
       return make_error(errc::invalid_argument, "invalid " + key + ": not a list of strings");
-    out.push_back(item.get<std::string>());
+    out.push_back(text_value(item));
   }
   return out;
 }
@@ -89,6 +91,8 @@ result<local_identifier> parse_identifier(const pb::SourceOp& op) {
       id.shared_key_hint = value;
     } else if (key == "local.differ") {
       if (value == "none") id.differ = filesync::differ::none;
+      else if (value != "metadata" && !value.empty())
+        return make_error(errc::invalid_argument, "invalid local.differ \"" + value + "\": expected none or metadata");
     } else if (key == "local.metadatatransfer") {
       KILN_TRY(id.metadata_only, go_bool(key, value));
     } else if (key == "local.metadatatransferexclude") {

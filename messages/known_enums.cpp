@@ -1,0 +1,49 @@
+#include "messages/known_enums.hpp"
+
+#include <string>
+#include <vector>
+
+#include <google/protobuf/descriptor.h>
+#include <google/protobuf/message.h>
+
+namespace kiln {
+namespace {
+
+namespace gp = google::protobuf;
+
+status check(const gp::Message& message, const std::string& path);
+
+status check_field(const gp::Message& message, const gp::FieldDescriptor& f, const std::string& path, int index) {
+  const auto& r = *message.GetReflection();
+  bool many = f.is_repeated();
+  auto where = path + f.name() + (many ? "[" + std::to_string(index) + "]" : "");
+  if (f.cpp_type() == gp::FieldDescriptor::CPPTYPE_MESSAGE)
+    return check(many ? r.GetRepeatedMessage(message, &f, index) : r.GetMessage(message, &f), where + ".");
+  if (f.cpp_type() != gp::FieldDescriptor::CPPTYPE_ENUM) return {};
+  int value = many ? r.GetRepeatedEnumValue(message, &f, index) : r.GetEnumValue(message, &f);
+  if (f.enum_type()->FindValueByNumber(value) != nullptr) return {};
+  return make_error(errc::invalid_argument,
+                    where + ": unknown " + f.enum_type()->name() + " " + std::to_string(value));
+}
+
+// Messages nest at most as deep as protobuf parses them.
+status check(const gp::Message& message, const std::string& path) {
+  std::vector<const gp::FieldDescriptor*> fields;
+  const auto& r = *message.GetReflection();
+  r.ListFields(message, &fields);
+  for (const auto* f : fields) {
+    bool matters = f->cpp_type() == gp::FieldDescriptor::CPPTYPE_MESSAGE ||
+                   f->cpp_type() == gp::FieldDescriptor::CPPTYPE_ENUM;
+    if (!matters) continue;
+    int count = f->is_repeated() ? r.FieldSize(message, f) : 1;
+    for (int i = 0; i < count; ++i)
+      if (auto s = check_field(message, *f, path, i); !s.ok()) return s;
+  }
+  return {};
+}
+
+}  // namespace
+
+status check_enums(const gp::Message& message) { return check(message, ""); }
+
+}  // namespace kiln

@@ -1,0 +1,158 @@
+#!/usr/bin/env bash
+# Sources: policies see them whatever way they are written, git reads nothing of this machine, strangers get no
+# credentials, and what comes from outside does not speak to the terminal.
+. "$(dirname "$0")/lib.sh"
+llb() { "$source_dir/tests/interop/llb.py" "$@"; }
+start_registry
+push_image "$(busybox_tar)" library/busybox:latest
+kilnd_config="[registry.\"docker.io\"]
+mirrors = [\"$registry\"]"
+start_kilnd
+
+# solve WHAT ARGUMENT…: of llb.py; output in $out and $status. Flags of the build in the array $flags.
+flags=()
+solve() {
+  set +e
+  out=$(llb "$@" | kilnctl build --progress=plain "${flags[@]}" 2>&1)
+  status=$?
+  set -e
+}
+policy() {  # policy ACTION IDENTIFIER [UPDATES]
+  printf '{"rules":[{"action":"%s","selector":{"identifier":"%s"}%s}]}' "$1" "$2" "${3:+,\"updates\":$3}" >"$scratch/policy.json"
+  flags=(--source-policy-file "$scratch/policy.json")
+}
+
+say "an image is denied however it is written"
+for name in busybox:latest docker.io/busybox:latest docker.io/library/busybox:latest index.docker.io/library/busybox:latest \
+  index.docker.io/busybox:latest Docker.io/library/busybox:latest docker.io:443/library/busybox:latest; do
+  flags=()
+  case $name in Docker*|*:443*) ;; *) solve source "docker-image://$name"; [ $status -eq 0 ] || fail "$name is not built: $out" ;; esac
+  policy DENY 'docker-image://docker.io/library/busybox*'
+  solve source "docker-image://$name"
+  [ $status -ne 0 ] || fail "$name was built in spite of the policy"
+  check_contains "$name" "$out" "denied by policy"
+done
+
+say "also from a Dockerfile, a named context and as a frontend"
+mkdir "$scratch/app"
+echo 'FROM index.docker.io/busybox' >"$scratch/app/Dockerfile"
+must_fail "$scratch/app" "${flags[@]}"
+check_contains "FROM" "$out" "denied by policy"
+printf 'FROM base\n' >"$scratch/app/Dockerfile"
+must_fail "$scratch/app" "${flags[@]}" --opt context:base=docker-image://index.docker.io/library/busybox:latest
+check_contains "named context" "$out" "denied by policy"
+printf '# syntax=index.docker.io/library/busybox:latest\nFROM scratch\n' >"$scratch/app/Dockerfile"
+must_fail "$scratch/app" "${flags[@]}"
+check_contains "frontend image" "$out" "denied by policy"
+
+say "a file is denied however its URL is written"
+mkdir -p "$scratch/www/private"
+echo secret >"$scratch/www/private/x"
+port=$(free_port)
+python3 -m http.server --bind 127.0.0.1 --directory "$scratch/www" "$port" >/dev/null 2>"$scratch/www.log" &
+pids+=($!)
+wait_for 10 curl -fsS "http://127.0.0.1:$port/" -o /dev/null || fail "no web server"
+policy DENY "http://127.0.0.1:$port/private/*"
+for url in private/x ./private/x a/../private/x %70rivate/x 'private/x#y'; do
+  solve source "http://127.0.0.1:$port/$url"
+  check_contains "$url" "$out" "denied by policy"
+done
+for url in "http://u:p@127.0.0.1:$port/private/x" "http://127.1:$port/private/x" "http://2130706433:$port/private/x"; do
+  solve source "$url"
+  check_contains "$url" "$out" "denied by policy"
+done
+flags=()
+solve source "http://127.0.0.1:$port/private/x"
+check_same "without a policy it is fetched" "$status" 0
+
+say "a repository is denied by every protocol; its full URL is what counts"
+policy DENY 'git://git.example/a/b.git*'
+for remote in https://git.example/a/b.git http://git.example:80/a/b.git git@git.example:a/b.git \
+  ssh://git@git.example/a//b.git git://git.example/a/b.git https://u:p@Git.Example:443/x/../a/b.git; do
+  solve source "git://innocent.example/x" "git.fullurl=$remote"
+  check_contains "$remote" "$out" "denied by policy"
+  solve source "git://$remote"
+  check_contains "as identifier: $remote" "$out" "denied by policy"
+done
+
+say "a converted repository is the one that is fetched"
+git -c init.defaultBranch=main init -q "$scratch/tree"
+(cd "$scratch/tree" && echo hello >file && git add file &&
+  git -c user.name=a -c user.email=a@b commit -qm m && git clone -q --bare . "$scratch/www/b.git" &&
+  git -C "$scratch/www/b.git" update-server-info)
+policy CONVERT "git://127.0.0.1:$port/a.git*" "{\"identifier\":\"git://http://127.0.0.1:$port/b.git#main\"}"
+flags+=(--output "type=local,dest=$scratch/converted")
+solve source "git://127.0.0.1:$port/a.git#main" "git.fullurl=http://127.0.0.1:$port/a.git"
+check_same "it is built" "$status" 0
+check_same "from the other repository" "$(cat "$scratch/converted/file")" hello
+
+say "git reads no repository of this machine"
+flags=(--output "type=local,dest=$scratch/leak")
+for url in "file://$scratch/www/b.git" "FILE://$scratch/www/b.git" "ext::sh -c 'touch $scratch/pwned'"; do
+  solve source "git://x#main" "git.fullurl=$url"
+  [ $status -ne 0 ] || fail "$url was fetched"
+done
+check "nothing was written" test ! -e "$scratch/leak/file" -a ! -e "$scratch/pwned"
+
+say "the host of a foreign layer is not given credentials, and nobody is asked for them"
+cat >"$scratch/stranger.py" <<'PY'
+import http.server, sys
+class Stranger(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        print("GET", self.path, self.headers.get("Authorization"), flush=True)
+        self.send_response(401)
+        self.send_header("WWW-Authenticate", 'Basic realm="give"')
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+    do_HEAD = do_GET
+    def log_message(self, *_): pass
+http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Stranger).serve_forever()
+PY
+stranger=$(free_port)
+python3 "$scratch/stranger.py" "$stranger" >"$scratch/stranger.log" &
+pids+=($!)
+wait_for 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$stranger" || fail "no stranger"
+echo "{\"auths\":{\"127.0.0.1:$stranger\":{\"auth\":\"$(printf 'me:secret' | base64)\"}}}" >"$DOCKER_CONFIG/config.json"
+put() {  # put REPOSITORY TYPE FILE: a blob or a manifest; its digest in $digest
+  digest=sha256:$(sha256sum "$3" | cut -d' ' -f1)
+  if [ "$2" = blob ]; then
+    local location
+    location=$(curl -fsS -D - -o /dev/null -X POST "http://$registry/v2/$1/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
+    curl -fsS -o /dev/null -X PUT -H 'Content-Type: application/octet-stream' --data-binary "@$3" "$location&digest=$digest"
+  else
+    curl -fsS -o /dev/null -X PUT -H "Content-Type: $2" --data-binary "@$3" "http://$registry/v2/$1/manifests/latest"
+  fi
+}
+layer=$(printf 'x' | sha256sum | cut -d' ' -f1)
+printf '{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$layer" >"$scratch/config"
+put foreign blob "$scratch/config"
+oci=application/vnd.oci.image
+printf '{"schemaVersion":2,"mediaType":"%s.manifest.v1+json","config":{"mediaType":"%s.config.v1+json","digest":"%s","size":%d},
+"layers":[{"mediaType":"%s.layer.nondistributable.v1.tar+gzip","digest":"sha256:%s","size":1,"urls":["http://127.0.0.1:%s/layer"]}]}' \
+  "$oci" "$oci" "$digest" "$(stat -c %s "$scratch/config")" "$oci" "$layer" "$stranger" >"$scratch/manifest"
+put foreign "$oci.manifest.v1+json" "$scratch/manifest"
+flags=(--output "type=local,dest=$scratch/foreign")
+solve source "docker-image://$registry/foreign:latest"
+[ $status -ne 0 ] || fail "an image was built that is not to be had"
+check_contains "the stranger was asked" "$(cat "$scratch/stranger.log")" "GET /layer"
+check_absent "without credentials" "$(cat "$scratch/stranger.log")" "Basic"
+check_absent "and the client not for any" "$out" "sharing credentials for 127.0.0.1:$stranger"
+
+say "numbers that mean nothing are refused, by their names"
+flags=()
+for field in network=3:exec.network security=2:exec.security mounttype=9:exec.mounts[1].mountType \
+  contentcache=5:exec.mounts[0].contentCache sharing=7:exec.mounts[1].cacheOpt.sharing; do
+  solve exec docker-image://busybox:latest "${field%%:*}"
+  [ $status -ne 0 ] || fail "$field was taken for the default"
+  check_contains "$field" "$out" "${field#*:}: unknown"
+done
+solve exec docker-image://busybox:latest network=2
+check_same "those that mean something are taken" "$status" 0
+
+say "names of steps say nothing to the terminal and forge no lines"
+NAME=$'x\n#99 DONE 0.0s\x1b[2J\x1b]0;t\a' solve exec docker-image://busybox:latest network=2
+check_absent "no forged line" "$out" $'\n#99 DONE'
+check_absent "no escape" "$out" $'\x1b'
+check_contains "but the text" "$out" 'x\n#99 DONE 0.0s\x1b[2J'
+
+check "the daemon is the one that was started" kill -0 "$kilnd_pid"

@@ -1,0 +1,55 @@
+#include <catch2/catch.hpp>
+
+#include "registry/url.hpp"
+
+using namespace kiln::registry;
+
+namespace {
+
+std::string normal(const std::string& text) {
+  auto u = parse_url(text);
+  return u.ok() ? u->str() : u.error().message;
+}
+
+}  // namespace
+
+TEST_CASE("spellings of one address have one normal form") {
+  for (auto spelling :
+       {"https://example.com/a/b?q", "HTTPS://Example.COM/a/b?q", "https://example.com:443/a/b?q",
+        "https://example.com:0443/a/b?q", "https://example.com./a/b?q", "https://user:pw@example.com/a/b?q",
+        "https://example.com/a/./b?q", "https://example.com/x/../a/b?q", "https://example.com/%61/b?q",
+        "https://example.com/x/%2E%2e/a/b?q", "https://ex%61mple.com/a/b?q", "https://example.com/a/b?%71",
+        "https://example.com/a/b?q#part", "https:///example.com/a/b?q", "https://@example.com/a/b?q"}) {
+    INFO(spelling);
+    CHECK(normal(spelling) == "https://example.com/a/b?q");
+  }
+  CHECK(normal("http://example.com:80") == "http://example.com/");
+  CHECK(normal("http://example.com:443/") == "http://example.com:443/");
+  CHECK(normal("ssh://git@Example.com:22/a") == "ssh://example.com/a");
+  CHECK(normal("git://example.com:9418/a") == "git://example.com/a");
+  CHECK(normal("http://2130706433/") == "http://127.0.0.1/");
+  CHECK(normal("http://0x7f.1:5000/") == "http://127.0.0.1:5000/");
+  CHECK(normal("http://[0:0::1]/") == "http://[::1]/");
+  CHECK(normal("https://h/a%2fb/%c3%bc//c/") == "https://h/a%2Fb/%C3%BC//c/");
+  CHECK(normal("https://h/a/..") == "https://h/");
+  CHECK(normal("https://h/a/b/.") == "https://h/a/b/");
+}
+
+TEST_CASE("what is no URL, or one that nobody should follow, is refused") {
+  for (auto bad : {"", "example.com/x", "https://", "https://a@b@c/", "https://h ost/", "https://h/a\nb",
+                   "https://-oProxyCommand=x/", "https://b\xc3\xbc" "cher.example/", "https://h:99999/", "https://h:x/",
+                   "https://[fe80::1%25eth0]/"}) {
+    INFO(bad);
+    CHECK_FALSE(parse_url(bad).ok());
+  }
+  CHECK(parse_url("https://u:secret@h:x/").error().message.find("secret") == std::string::npos);
+}
+
+TEST_CASE("an origin is scheme, host and port, whoever signs in") {
+  CHECK(same_origin("https://h/a", "https://u@H:443/b"));
+  CHECK_FALSE(same_origin("https://h/", "http://h/"));
+  CHECK_FALSE(same_origin("https://h/", "https://h:8443/"));
+  CHECK_FALSE(same_origin("https://h/", "https://h.example/"));
+  CHECK_FALSE(same_origin("nonsense", "nonsense"));
+  CHECK(parse_url("https://u:p%40@h/")->user_info == "u:p%40");
+}

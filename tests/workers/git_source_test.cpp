@@ -1,0 +1,233 @@
+// The git source against git's own program and servers on loopback. The servers give out files: git's "dumb" protocol.
+#include <catch2/catch.hpp>
+
+#include <cstdlib>
+#include <filesystem>
+#include <map>
+#include <mutex>
+#include <set>
+
+#include "registry/transport.hpp"
+#include "secrets.pb.h"
+#include "tests/support/fake_client.hpp"
+#include "tests/support/http_server.hpp"
+#include "tests/support/temp_dir.hpp"
+#include "workers/sources/git.hpp"
+
+using namespace kiln;
+using test::http_answer;
+using test::http_request;
+using test::http_server;
+namespace fs = std::filesystem;
+
+namespace {
+
+void shell(const std::string& script) {
+  INFO(script);
+  REQUIRE(std::system(("set -e; export HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b "
+                       "GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; { " +
+                       script + "; } >/dev/null 2>&1")
+                          .c_str()) == 0);
+}
+
+struct setup {
+  test::temp_dir dir;
+  fs::path served = dir / "served";
+  std::unique_ptr<store::ref_store> store = store::ref_store::open({dir / "state"}).value();
+  std::shared_ptr<workers::source_handler> source = workers::make_git_source(*store);
+  test::recording_progress progress;
+  test::fake_directory clients;
+  std::map<std::string, std::string> secrets;
+  job_context job;
+
+  setup() {
+    fs::create_directories(served);
+    auto session = std::make_shared<test::fake_session>("client");
+    session->on_call("/moby.buildkit.secrets.v1.Secrets/GetSecret",
+                     [this](std::string_view bytes, const call_metadata&) -> result<std::string> {
+                       moby::buildkit::secrets::v1::GetSecretRequest asked;
+                       asked.ParseFromString(std::string(bytes));
+                       auto found = secrets.find(asked.id());
+                       if (found == secrets.end()) return make_error(errc::not_found, "no secret");
+                       moby::buildkit::secrets::v1::GetSecretResponse r;
+                       r.set_data(found->second);
+                       return r.SerializeAsString();
+                     });
+    clients.add(session);
+    job = clients.job();
+    job.progress = &progress;
+  }
+
+  /// A repository NAME.git, whose branch main is made by a script in its work tree.
+  void repository(const std::string& name, const std::string& script) {
+    auto tree = (dir / ("tree-" + name)).string(), bare = (served / (name + ".git")).string();
+    shell("git -c init.defaultBranch=main init " + tree + " && cd " + tree + " && " + script +
+          " && git add -A && git commit -m m && git clone --bare " + tree + " " + bare +
+          " && git -C " + bare + " update-server-info");
+  }
+  http_answer serve(const http_request& r) const {
+    auto file = served / r.path.substr(1);
+    if (!fs::is_regular_file(file)) return {404, {}, ""};
+    return {200, {}, test::read_file(file)};
+  }
+
+  static workers::op_request op(const std::string& url, const std::map<std::string, std::string>& attrs = {}) {
+    workers::op_request r;
+    r.vertex = sha256(url).str();
+    r.platform = host_platform();
+    r.op.mutable_source()->set_identifier("git://repository#main");
+    auto& all = *r.op.mutable_source()->mutable_attrs();
+    all["git.fullurl"] = url;
+    all["git.authtokensecret"] = "GIT_AUTH_TOKEN";
+    for (const auto& [k, v] : attrs) all[k] = v;
+    return r;
+  }
+  /// The names in what is checked out, or the error's text.
+  std::string checked_out(const workers::op_request& r) {
+    auto refs = source->run(r, {}, job);
+    if (!refs.ok()) return refs.error().message;
+    auto m = store::mounted::make(*store, store->mounts(refs->at(0), job).value()).value();
+    std::string out;
+    std::set<std::string> names;
+    for (const auto& e : fs::directory_iterator(m.path())) names.insert(e.path().filename());
+    for (const auto& n : names) out += (out.empty() ? "" : " ") + n;
+    return out;
+  }
+};
+
+/// The paths that were asked for with a header, and how many requests came without one.
+struct witness {
+  std::mutex mutex;
+  std::vector<std::string> with;
+  int without = 0;
+  void see(const http_request& r) {
+    std::lock_guard lock(mutex);
+    if (r.header("authorization").empty()) ++without;
+    else with.push_back(r.path + " " + r.header("authorization"));
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a repository is checked out, with its .git when that is asked for") {
+  setup s;
+  s.repository("app", "echo hello > file");
+  http_server server([&](const http_request& r) { return s.serve(r); });
+  CHECK(s.checked_out(s.op(server.url() + "/app.git")) == "file");
+  CHECK(s.checked_out(s.op(server.url() + "/app.git", {{"git.keepgitdir", "true"}})) == ".git file");
+}
+
+TEST_CASE("a repository leads git to no file of this machine") {
+  setup s;
+  s.repository("victim", "echo secret > secret");
+  auto path = (s.served / "victim.git").string();
+  for (auto url : {"file://" + path, path, std::string("file://localhost") + path}) {
+    INFO(url);
+    CHECK(s.checked_out(s.op(url)).find("secret") == std::string::npos);
+  }
+  http_server server([&](const http_request& r) { return s.serve(r); });
+  auto with_submodule = [&](const std::string& name, const std::string& url) {
+    s.repository(name, "git -c protocol.file.allow=always submodule add " + path + " sub && git config -f .gitmodules "
+                       "submodule.sub.url '" + url + "' && echo x > file");
+    return s.checked_out(s.op(server.url() + "/" + name + ".git"));
+  };
+  CHECK(with_submodule("by-url", "file://" + path).find("transport 'file' not allowed") != std::string::npos);
+  CHECK(with_submodule("by-path", path).find("transport 'file' not allowed") != std::string::npos);
+  CHECK(with_submodule("by-command", "ext::sh -c 'touch /tmp/kiln-pwned%'").find("not allowed") != std::string::npos);
+  CHECK_FALSE(fs::exists("/tmp/kiln-pwned"));
+  CHECK(with_submodule("by-http", server.url() + "/victim.git") == ".gitmodules file sub");
+}
+
+TEST_CASE("a token goes to its host only: not to submodules elsewhere, not to where a server redirects") {
+  setup s;
+  s.secrets = {{"GIT_AUTH_TOKEN", "t0ken"}};
+  s.repository("app", "echo x > file");
+  auto expected = "basic " + registry::base64("x-access-token:t0ken");
+  witness ours, theirs;
+  http_server stranger([&](const http_request& r) {
+    theirs.see(r);
+    return s.serve(r);
+  });
+
+  SECTION("the host itself gets it") {
+    http_server server([&](const http_request& r) {
+      ours.see(r);
+      if (r.header("authorization") != expected) return http_answer{401, {{"Www-Authenticate", "Basic"}}, ""};
+      return s.serve(r);
+    });
+    CHECK(s.checked_out(s.op(server.url() + "/app.git")) == "file");
+    CHECK(ours.without == 0);
+  }
+  SECTION("a redirect within the host is followed with it") {
+    http_server server([&](const http_request& r) {
+      ours.see(r);
+      if (r.path.starts_with("/old.git"))
+        return http_answer{301, {{"Location", "/app.git" + r.path.substr(8) + "?" + r.query}}, ""};
+      if (r.header("authorization") != expected) return http_answer{401, {{"Www-Authenticate", "Basic"}}, ""};
+      return s.serve(r);
+    });
+    CHECK(s.checked_out(s.op(server.url() + "/old.git")) == "file");
+  }
+  SECTION("a redirect to another host is followed without it") {
+    http_server server([&](const http_request& r) {
+      return http_answer{302, {{"Location", stranger.url() + r.target}}, ""};
+    });
+    CHECK(s.checked_out(s.op(server.url() + "/app.git")) == "file");
+    CHECK(theirs.without > 1);
+    CHECK(s.progress.warnings.at(0).find("redirects to another host") != std::string::npos);
+  }
+  SECTION("a submodule elsewhere does not get it") {
+    http_server server([&](const http_request& r) { return s.serve(r); });
+    s.repository("main", "git -c protocol.file.allow=always submodule add " + (s.served / "app.git").string() +
+                             " sub && git config -f .gitmodules submodule.sub.url " + stranger.url() + "/app.git");
+    CHECK(s.checked_out(s.op(server.url() + "/main.git")) == ".gitmodules sub");
+    CHECK(theirs.without > 1);
+  }
+  CHECK(theirs.with.empty());
+}
+
+TEST_CASE("a token is not sent in clear text, and none that would end the header") {
+  setup s;
+  s.secrets = {{"GIT_AUTH_TOKEN", "t0ken"}};
+  // Nobody answers there; what matters is that the client is told why.
+  auto r = s.source->cache_map(s.op("http://git.invalid/app.git"), 0, s.job);
+  CHECK_FALSE(r.ok());
+  REQUIRE(s.progress.warnings.size() == 1);
+  CHECK(s.progress.warnings[0] == "git credentials are not sent to http://git.invalid: it is not https");
+  s.secrets = {{"GIT_AUTH_HEADER", "x\r\nHost: y"}};
+  r = s.source->cache_map(s.op("https://git.invalid/app.git", {{"git.authheadersecret", "GIT_AUTH_HEADER"}}), 0, s.job);
+  CHECK(r.error().message.find("line break") != std::string::npos);
+}
+
+TEST_CASE("ssh gets neither the daemon's keys nor its known hosts, and a host cannot be an option") {
+  setup s;
+  auto bin = s.dir / "bin";
+  fs::create_directories(bin);
+  test::write_file(bin / "ssh", "#!/bin/sh\nprintf '%s\\n' \"$*\" >> " + (s.dir / "calls").string() + "\nexit 1\n");
+  fs::permissions(bin / "ssh", fs::perms(0755));
+  std::string before = std::getenv("PATH");
+  ::setenv("PATH", (bin.string() + ":" + before).c_str(), 1);
+  CHECK_FALSE(s.source->cache_map(s.op("ssh://git@git.invalid/app.git"), 0, s.job).ok());
+  CHECK_FALSE(s.source->cache_map(s.op("ssh://-oProxyCommand=touch/app.git"), 0, s.job).ok());
+  ::setenv("PATH", before.c_str(), 1);
+  auto calls = test::read_file(s.dir / "calls");
+  CHECK(calls.find("-o IdentityFile=none") != std::string::npos);
+  CHECK(calls.find("-o UserKnownHostsFile=/dev/null") != std::string::npos);
+  CHECK(calls.find("ProxyCommand") == std::string::npos);
+}
+
+TEST_CASE("what an earlier commit said of a submodule's place does not count for a later one") {
+  setup s;
+  s.repository("sub", "echo x > file");
+  http_server server([&](const http_request& r) { return s.serve(r); });
+  http_server gone([](const http_request&) { return http_answer{404, {}, ""}; });
+  s.repository("app", "git -c protocol.file.allow=always submodule add " + (s.served / "sub.git").string() +
+                          " sub && git config -f .gitmodules submodule.sub.url " + gone.url() + "/sub.git");
+  CHECK(s.checked_out(s.op(server.url() + "/app.git")).find("failed to update submodules") != std::string::npos);
+  auto tree = (s.dir / "tree-app").string(), bare = (s.served / "app.git").string();
+  shell("cd " + tree + " && git config -f .gitmodules submodule.sub.url " + server.url() +
+        "/sub.git && git commit -am later && git push " + bare + " main && git -C " + bare + " update-server-info");
+  auto later = s.op(server.url() + "/app.git");
+  later.vertex = "sha256:later";
+  CHECK(s.checked_out(later) == ".gitmodules sub");
+}
