@@ -179,6 +179,7 @@ status unpacker::make_parents(const std::string& path, int depth) {
       KILN_CHECK(make_parents(clean_absolute(directory + link).substr(1), depth + 1));
       continue;
     }
+    if (::fchmodat(parent.get(), name.c_str(), 0755, 0) != 0) return errno_error(errno, "chmod " + part);
     if (options_.owner && ::fchownat(parent.get(), name.c_str(), options_.owner->first,
                                      options_.owner->second, AT_SYMLINK_NOFOLLOW) != 0)
       return errno_error(errno, "chown " + part);
@@ -309,12 +310,6 @@ status unpacker::make_node(archive* a, archive_entry* e, const std::string& path
       auto target = text_of(archive_entry_symlink(e), archive_entry_symlink_utf8(e));
       if (target.empty() || target.size() > limits::archive_name)
         return make_error(errc::invalid_argument, "archive: invalid symlink target");
-      if (options_.refuse_escaping_symlinks && target[0] != '/') {
-        auto slash = path.rfind('/');
-        auto joined = (slash == std::string::npos ? std::string() : path.substr(0, slash + 1)) + target;
-        KILN_TRY(auto ignored, clean_name(joined, "symlink \"" + path + "\" to"));
-        (void)ignored;
-      }
       if (::symlinkat(target.c_str(), at.parent.get(), at.name.c_str()) != 0)
         return errno_error(errno, "symlink");
       return {};
@@ -374,9 +369,9 @@ status unpacker::apply(archive* a, archive_entry* e) {
     return std::move(s).error().with_context("archive entry \"" + raw + "\"");
   };
   KILN_TRY(auto path, clean_name(raw, "entry name"));
-  if (path.empty()) {  // the root itself: metadata only
-    if (archive_entry_filetype(e) != AE_IFDIR) return {};
-    outcome.saw_root = true;
+  if (path.empty()) {  // the root itself: metadata only, and that rarely
+    if (archive_entry_filetype(e) != AE_IFDIR || !options_.applies_root) return {};
+    outcome.applied_root = true;
     unique_fd root_copy(::openat(root_.get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
     return in_context(set_metadata(e, path, {std::move(root_copy), "."}));
   }

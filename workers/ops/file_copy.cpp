@@ -342,7 +342,6 @@ result<bool> try_unpack(int source_root, const std::string& source, int root, co
   }
   store::unpack_options options;
   options.detect_compression = true;
-  options.refuse_escaping_symlinks = true;
   options.xattrs_best_effort = true;
   if (owner) options.owner = std::pair{owner->uid, owner->gid};
   if (lseek(file.get(), 0, SEEK_SET) != 0) return errno_error(errno, "rewinding " + source);
