@@ -67,6 +67,9 @@ class copier {
 
   /// Copies one source path to its place; `destination` as the action has it.
   status copy(int source_root, const std::string& source, const std::string& destination) {
+    // Of one source: what an earlier one made may be something else by now.
+    links_.clear();
+    made_.clear();
     auto wanted = destination;
     auto last = base_of(destination);
     if (!destination.ends_with("/") && last != ".") wanted = parent_of(destination);
@@ -369,7 +372,7 @@ status copy_path(int source_root, int root, const std::string& root_path, const 
   }
   std::vector<std::string> sources{source};
   if (action.allowwildcard()) {
-    KILN_TRY(sources, resolve_wildcards(source_root, source));
+    KILN_TRY(sources, resolve_wildcards(source_root, source, action.followsymlink()));
     if (sources.empty()) {
       if (action.allowemptywildcard()) return {};
       return make_error(errc::not_found, source + " not found");
