@@ -71,6 +71,11 @@ struct timespec mtime_of(archive_entry* e) {
   if (archive_entry_mtime_is_set(e)) {
     mtime.tv_sec = archive_entry_mtime(e);
     mtime.tv_nsec = archive_entry_mtime_nsec(e);
+    // libarchive takes the sign for the seconds only: "-1.75" is told as -1 s and 0.75 s.
+    if (mtime.tv_sec < 0 && mtime.tv_nsec > 0) {
+      --mtime.tv_sec;
+      mtime.tv_nsec = 1'000'000'000 - mtime.tv_nsec;
+    }
   }
   return mtime;
 }
