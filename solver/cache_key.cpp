@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <iterator>
 
+#include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 
 namespace kiln::solver {
@@ -75,7 +76,7 @@ std::string key_search::final_key() const {
     auto key = primary(i);
     if (key.empty() || is_random(key)) random = true;
     const auto& selector = has_content(i) ? std::string() : dependency(i).selector;
-    text += "\n" + std::to_string(i) + " " + go_json_string(selector) + " " + go_json_string(key);
+    text += "\n" + std::to_string(i) + " " + exact_json_string(selector) + " " + exact_json_string(key);
   }
   auto hashed = sha256(text);
   return random ? "random:" + std::string(hashed.hex()) : hashed.str();

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 #include "solver/slash_path.hpp"
 
@@ -14,13 +15,13 @@ namespace {
 constexpr std::int64_t none = -1;
 
 std::string platform_json(const platform& p) {
-  std::string out = ",\"OS\":" + go_json_string(p.os) + ",\"Arch\":" + go_json_string(p.architecture);
-  if (!p.variant.empty()) out += ",\"Variant\":" + go_json_string(p.variant);
-  if (!p.os_version.empty()) out += ",\"OSVersion\":" + go_json_string(p.os_version);
+  std::string out = ",\"OS\":" + exact_json_string(p.os) + ",\"Arch\":" + exact_json_string(p.architecture);
+  if (!p.variant.empty()) out += ",\"Variant\":" + exact_json_string(p.variant);
+  if (!p.os_version.empty()) out += ",\"OSVersion\":" + exact_json_string(p.os_version);
   if (!p.os_features.empty()) {
     out += ",\"OSFeatures\":[";
     for (std::size_t i = 0; i < p.os_features.size(); ++i)
-      out += (i > 0 ? "," : "") + go_json_string(p.os_features[i]);
+      out += (i > 0 ? "," : "") + exact_json_string(p.os_features[i]);
     out += "]";
   }
   return out;
@@ -113,7 +114,7 @@ result<cache_map> exec_map(const pb::Op& op, const platform& p) {
 
   cache_map out;
   out.op_digest =
-      sha256("{\"Type\":\"buildkit.exec.v0\",\"Exec\":" + go_json(exec) + platform_json(p) + "}");
+      sha256("{\"Type\":\"buildkit.exec.v0\",\"Exec\":" + exact_json(exec) + platform_json(p) + "}");
   out.dependencies.resize(static_cast<std::size_t>(op.inputs_size()));
   KILN_TRY(auto mounts, mount_dependencies(op.exec(), op.inputs_size()));
   for (std::size_t i = 0; i < mounts.size(); ++i) {
@@ -210,14 +211,14 @@ result<cache_map> file_map(const pb::Op& op) {
     switch (a.action_case()) {
       case pb::FileAction::kMkdir:
         add_owner(a.mkdir().owner(), selectors);
-        json = go_json(a.mkdir());
+        json = exact_json(a.mkdir());
         break;
       case pb::FileAction::kMkfile:
         add_owner(a.mkfile().owner(), selectors);
-        json = go_json(a.mkfile());
+        json = exact_json(a.mkfile());
         break;
-      case pb::FileAction::kSymlink: json = go_json(a.symlink()); break;
-      case pb::FileAction::kRm: json = go_json(a.rm()); break;
+      case pb::FileAction::kSymlink: json = exact_json(a.symlink()); break;
+      case pb::FileAction::kRm: json = exact_json(a.rm()); break;
       case pb::FileAction::kCopy: {
         auto copy = a.copy();
         add_owner(copy.owner(), selectors);
@@ -232,7 +233,7 @@ result<cache_map> file_map(const pb::Op& op) {
           selectors[a.secondaryinput()].push_back(std::move(s));
           copy.set_src(base_name(copy.src()));
         }
-        json = go_json(copy);
+        json = exact_json(copy);
         break;
       }
       case pb::FileAction::ACTION_NOT_SET: break;
@@ -270,7 +271,7 @@ cache_map plain_map(std::string_view type, std::string_view field, const google:
                     std::size_t inputs) {
   cache_map out;
   std::string text = "{\"Type\":\"";
-  text.append(type).append("\",\"").append(field).append("\":").append(go_json(body)).append("}");
+  text.append(type).append("\",\"").append(field).append("\":").append(exact_json(body)).append("}");
   out.op_digest = sha256(text);
   out.dependencies.resize(inputs);
   return out;

@@ -2,20 +2,32 @@
 
 #include <algorithm>
 
-#include <google/protobuf/util/json_util.h>
+#include <nlohmann/json.hpp>
 
 #include "errdefs.pb.h"
+#include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 
 namespace kiln::solver {
 
+using nlohmann::ordered_json;
+
 namespace {
 
-std::string json_of(const ::errdefs::Solve& solve) {
-  std::string json;
-  google::protobuf::util::JsonPrintOptions options;
-  options.preserve_proto_field_names = false;
-  return google::protobuf::util::MessageToJsonString(solve, &json, options).ok() ? json : "{}";
+/// Visits every ref id in the details that describe a failed solve; they are told in JSON.
+void for_each_ref(error& e, const std::function<void(std::string& id)>& visit) {
+  for (auto& detail : e.details) {
+    if (detail.type_url != solve_detail_type) continue;
+    auto solve = ordered_json::parse(detail.value, nullptr, false);
+    if (!solve.is_object()) continue;
+    for (const char* field : {"inputIDs", "mountIDs"}) {
+      auto list = solve.find(field);
+      if (list == solve.end() || !list->is_array()) continue;
+      for (auto& id : *list)
+        if (auto* text = id.get_ptr<std::string*>(); text && !text->empty()) visit(*text);
+    }
+    detail.value = solve.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+  }
 }
 
 }  // namespace
@@ -42,33 +54,17 @@ error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
   *solve.mutable_description() = metadata.description();
   if (subject.content_input >= 0) solve.mutable_cache()->set_index(subject.content_input);
   if (subject.action >= 0) solve.mutable_file()->set_index(subject.action);
-  return {std::string(solve_detail_type), json_of(solve)};
+  return {std::string(solve_detail_type), proto_json(solve)};
 }
 
 void rename_refs(error& e, const std::function<std::string(const std::string&)>& rename) {
-  for (auto& detail : e.details) {
-    ::errdefs::Solve solve;
-    if (detail.type_url != solve_detail_type ||
-        !google::protobuf::util::JsonStringToMessage(detail.value, &solve).ok())
-      continue;
-    for (auto* ids : {solve.mutable_inputids(), solve.mutable_mountids()})
-      for (auto& id : *ids)
-        if (!id.empty()) id = rename(id);
-    detail.value = json_of(solve);
-  }
+  for_each_ref(e, [&](std::string& id) { id = rename(id); });
 }
 
 std::vector<std::string> refs_of(const error& e) {
   std::vector<std::string> out;
-  for (const auto& detail : e.details) {
-    ::errdefs::Solve solve;
-    if (detail.type_url != solve_detail_type ||
-        !google::protobuf::util::JsonStringToMessage(detail.value, &solve).ok())
-      continue;
-    for (const auto* ids : {&solve.inputids(), &solve.mountids()})
-      for (const auto& id : *ids)
-        if (!id.empty()) out.push_back(id);
-  }
+  auto copy = e;
+  for_each_ref(copy, [&](const std::string& id) { out.push_back(id); });
   return out;
 }
 

@@ -8,6 +8,7 @@
 #include <openssl/evp.h>
 
 #include "ops.pb.h"
+#include "solver/exact_json.hpp"
 
 namespace kiln::solver {
 
@@ -52,33 +53,51 @@ class object {
   std::string out_ = "{";
 };
 
-std::string scalar(const Message& m, const Reflection& r, const FieldDescriptor* f, int index) {
+/// How a message is written.
+struct style {
+  bool protobuf = false;  // protobuf's own JSON, not Go's structs
+  bool exact = false;     // bytes that are no UTF-8 are kept
+};
+
+std::string quoted(std::string_view text, bool exact);
+
+std::string message_json(const Message& m, style s);
+
+/// A 64-bit integer, which JSON readers may not take whole.
+std::string wide(const std::string& digits, style s) { return s.protobuf ? "\"" + digits + "\"" : digits; }
+
+std::string enum_json(const FieldDescriptor* f, int number, style s) {
+  const auto* value = s.protobuf ? f->enum_type()->FindValueByNumber(number) : nullptr;
+  return value ? go_json_string(value->name()) : std::to_string(number);
+}
+
+std::string scalar(const Message& m, const Reflection& r, const FieldDescriptor* f, int index, style s) {
   bool repeated = index >= 0;
   switch (f->cpp_type()) {
     case FieldDescriptor::CPPTYPE_INT32:
       return std::to_string(repeated ? r.GetRepeatedInt32(m, f, index) : r.GetInt32(m, f));
     case FieldDescriptor::CPPTYPE_INT64:
-      return std::to_string(repeated ? r.GetRepeatedInt64(m, f, index) : r.GetInt64(m, f));
+      return wide(std::to_string(repeated ? r.GetRepeatedInt64(m, f, index) : r.GetInt64(m, f)), s);
     case FieldDescriptor::CPPTYPE_UINT32:
       return std::to_string(repeated ? r.GetRepeatedUInt32(m, f, index) : r.GetUInt32(m, f));
     case FieldDescriptor::CPPTYPE_UINT64:
-      return std::to_string(repeated ? r.GetRepeatedUInt64(m, f, index) : r.GetUInt64(m, f));
+      return wide(std::to_string(repeated ? r.GetRepeatedUInt64(m, f, index) : r.GetUInt64(m, f)), s);
     case FieldDescriptor::CPPTYPE_ENUM:
-      return std::to_string(repeated ? r.GetRepeatedEnumValue(m, f, index) : r.GetEnumValue(m, f));
+      return enum_json(f, repeated ? r.GetRepeatedEnumValue(m, f, index) : r.GetEnumValue(m, f), s);
     case FieldDescriptor::CPPTYPE_BOOL:
       return (repeated ? r.GetRepeatedBool(m, f, index) : r.GetBool(m, f)) ? "true" : "false";
     case FieldDescriptor::CPPTYPE_STRING: {
       auto text = repeated ? r.GetRepeatedString(m, f, index) : r.GetString(m, f);
-      return f->type() == FieldDescriptor::TYPE_BYTES ? go_json_bytes(text) : go_json_string(text);
+      return f->type() == FieldDescriptor::TYPE_BYTES ? go_json_bytes(text) : quoted(text, s.exact);
     }
     case FieldDescriptor::CPPTYPE_MESSAGE:
-      return go_json(repeated ? r.GetRepeatedMessage(m, f, index) : r.GetMessage(m, f));
+      return message_json(repeated ? r.GetRepeatedMessage(m, f, index) : r.GetMessage(m, f), s);
     default:
       return "0";  // floating point: no op has any
   }
 }
 
-std::string map_field(const Message& m, const Reflection& r, const FieldDescriptor* f) {
+std::string map_field(const Message& m, const Reflection& r, const FieldDescriptor* f, style s) {
   std::vector<std::pair<std::string, std::string>> entries;
   const auto* key = f->message_type()->map_key();
   const auto* value = f->message_type()->map_value();
@@ -86,8 +105,8 @@ std::string map_field(const Message& m, const Reflection& r, const FieldDescript
     const auto& entry = r.GetRepeatedMessage(m, f, i);
     const auto& er = *entry.GetReflection();
     auto name = key->cpp_type() == FieldDescriptor::CPPTYPE_STRING ? er.GetString(entry, key)
-                                                                   : scalar(entry, er, key, -1);
-    entries.emplace_back(std::move(name), scalar(entry, er, value, -1));
+                                                                   : scalar(entry, er, key, -1, {});
+    entries.emplace_back(std::move(name), scalar(entry, er, value, -1, s));
   }
   std::sort(entries.begin(), entries.end());
   object o;
@@ -95,83 +114,95 @@ std::string map_field(const Message& m, const Reflection& r, const FieldDescript
   return o.finish();
 }
 
-std::string repeated_field(const Message& m, const Reflection& r, const FieldDescriptor* f) {
+std::string repeated_field(const Message& m, const Reflection& r, const FieldDescriptor* f, style s) {
   std::string out = "[";
   for (int i = 0; i < r.FieldSize(m, f); ++i) {
     if (i > 0) out += ',';
-    out += scalar(m, r, f, i);
+    out += scalar(m, r, f, i, s);
   }
   return out + "]";
 }
 
-std::string plain(const Message& m) {
+std::string plain(const Message& m, style s) {
   const auto& r = *m.GetReflection();
   const auto& d = *m.GetDescriptor();
   object o;
   for (int i = 0; i < d.field_count(); ++i) {
     const auto* f = d.field(i);
+    const auto& name = s.protobuf ? f->json_name() : f->name();
     if (f->is_repeated()) {
-      if (r.FieldSize(m, f) > 0) o.add(f->name(), f->is_map() ? map_field(m, r, f) : repeated_field(m, r, f));
+      if (r.FieldSize(m, f) > 0) o.add(name, f->is_map() ? map_field(m, r, f, s) : repeated_field(m, r, f, s));
     } else if (r.HasField(m, f)) {
-      o.add(f->name(), scalar(m, r, f, -1));
+      o.add(name, scalar(m, r, f, -1, s));
     }
   }
   return o.finish();
 }
 
-std::string op_json(const pb::Op& op) {
+std::string op_json(const pb::Op& op, style s) {
   object o;
   if (op.inputs_size() > 0) {
     std::string list = "[";
-    for (const auto& input : op.inputs()) list += (list.size() > 1 ? "," : "") + plain(input);
+    for (const auto& input : op.inputs()) list += (list.size() > 1 ? "," : "") + plain(input, s);
     o.add("inputs", list + "]");
   }
   object kind;
-  if (op.has_exec()) kind.add("exec", go_json(op.exec()));
-  if (op.has_source()) kind.add("source", go_json(op.source()));
-  if (op.has_file()) kind.add("file", go_json(op.file()));
-  if (op.has_build()) kind.add("build", go_json(op.build()));
-  if (op.has_merge()) kind.add("merge", go_json(op.merge()));
-  if (op.has_diff()) kind.add("diff", go_json(op.diff()));
-  if (op.has_passthrough()) kind.add("passthrough", go_json(op.passthrough()));
+  if (op.has_exec()) kind.add("exec", message_json(op.exec(), s));
+  if (op.has_source()) kind.add("source", message_json(op.source(), s));
+  if (op.has_file()) kind.add("file", message_json(op.file(), s));
+  if (op.has_build()) kind.add("build", message_json(op.build(), s));
+  if (op.has_merge()) kind.add("merge", message_json(op.merge(), s));
+  if (op.has_diff()) kind.add("diff", message_json(op.diff(), s));
+  if (op.has_passthrough()) kind.add("passthrough", message_json(op.passthrough(), s));
   o.add("Op", kind.finish());
-  if (op.has_platform()) o.add("platform", go_json(op.platform()));
-  if (op.has_constraints()) o.add("constraints", go_json(op.constraints()));
+  if (op.has_platform()) o.add("platform", message_json(op.platform(), s));
+  if (op.has_constraints()) o.add("constraints", message_json(op.constraints(), s));
   return o.finish();
 }
 
-std::string file_action_json(const pb::FileAction& action) {
+std::string file_action_json(const pb::FileAction& action, style s) {
   object o;
   o.add("input", std::to_string(action.input()));
   o.add("secondaryInput", std::to_string(action.secondaryinput()));
   o.add("output", std::to_string(action.output()));
   object kind;
-  if (action.has_copy()) kind.add("copy", go_json(action.copy()));
-  if (action.has_mkfile()) kind.add("mkfile", go_json(action.mkfile()));
-  if (action.has_mkdir()) kind.add("mkdir", go_json(action.mkdir()));
-  if (action.has_rm()) kind.add("rm", go_json(action.rm()));
+  if (action.has_copy()) kind.add("copy", message_json(action.copy(), s));
+  if (action.has_mkfile()) kind.add("mkfile", message_json(action.mkfile(), s));
+  if (action.has_mkdir()) kind.add("mkdir", message_json(action.mkdir(), s));
+  if (action.has_rm()) kind.add("rm", message_json(action.rm(), s));
   o.add("Action", kind.finish());
   return o.finish();
 }
 
-std::string user_json(const pb::UserOpt& user) {
+std::string user_json(const pb::UserOpt& user, style s) {
   object kind;
-  if (user.has_byname()) kind.add("byName", go_json(user.byname()));
+  if (user.has_byname()) kind.add("byName", message_json(user.byname(), s));
   if (user.has_byid() && user.byid() != 0) kind.add("byId", std::to_string(user.byid()));
   object o;
   o.add("User", kind.finish());
   return o.finish();
 }
 
+std::string message_json(const Message& m, style s) {
+  if (s.protobuf) return plain(m, s);
+  if (const auto* op = dynamic_cast<const pb::Op*>(&m)) return op_json(*op, s);
+  if (const auto* action = dynamic_cast<const pb::FileAction*>(&m)) return file_action_json(*action, s);
+  if (const auto* user = dynamic_cast<const pb::UserOpt*>(&m)) return user_json(*user, s);
+  return plain(m, s);
+}
+
 }  // namespace
 
-std::string go_json_string(std::string_view text) {
+namespace {
+
+std::string quoted(std::string_view text, bool exact) {
   static constexpr char hex[] = "0123456789abcdef";
   std::string out = "\"";
   while (!text.empty()) {
     auto length = utf8_length(text);
     if (length == 0) {
-      out += "\\ufffd";
+      if (exact) out += text[0];
+      else out += "\\ufffd";
       text.remove_prefix(1);
       continue;
     }
@@ -210,6 +241,12 @@ std::string go_json_string(std::string_view text) {
   return out + "\"";
 }
 
+}  // namespace
+
+std::string go_json_string(std::string_view text) { return quoted(text, false); }
+
+std::string exact_json_string(std::string_view text) { return quoted(text, true); }
+
 std::string base64(std::string_view bytes) {
   std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');
   int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
@@ -221,11 +258,10 @@ std::string base64(std::string_view bytes) {
 
 std::string go_json_bytes(std::string_view bytes) { return "\"" + base64(bytes) + "\""; }
 
-std::string go_json(const google::protobuf::Message& message) {
-  if (const auto* op = dynamic_cast<const pb::Op*>(&message)) return op_json(*op);
-  if (const auto* action = dynamic_cast<const pb::FileAction*>(&message)) return file_action_json(*action);
-  if (const auto* user = dynamic_cast<const pb::UserOpt*>(&message)) return user_json(*user);
-  return plain(message);
-}
+std::string go_json(const Message& message) { return message_json(message, {}); }
+
+std::string exact_json(const Message& message) { return message_json(message, {.exact = true}); }
+
+std::string proto_json(const Message& message) { return message_json(message, {.protobuf = true}); }
 
 }  // namespace kiln::solver

@@ -122,35 +122,83 @@ result<std::vector<std::string>> list_names(int directory) {
 
 namespace {
 
-constexpr int deepest_recursion = 64;
+/// How many directories of one path stay open while their children are removed; those above are opened again
+/// by way of `..`.
+constexpr std::size_t open_levels = 64;
 
-struct remover {
-  int top;       // subdirectories deeper than deepest_recursion are first moved up here
-  dev_t device;  // never leaves the file system it started on
-  unsigned moved = 0;
+/// Empties a directory level by level, however deep, with few descriptors and without moving anything: on an
+/// overlay, directories of lower layers cannot be renamed.
+class remover {
+ public:
+  explicit remover(dev_t device) : device_(device) {}
 
-  status empty(int directory, int depth) {
-    KILN_TRY(auto names, list_names(directory));
-    for (const auto& name : names) {
-      if (::unlinkat(directory, name.c_str(), 0) == 0 || errno == ENOENT) continue;
-      if (errno != EISDIR && errno != EPERM) return errno_error(errno, "unlink " + name);
-      if (depth >= deepest_recursion) {
-        auto fresh = ".moved-up-" + std::to_string(moved++);
-        if (::renameat(directory, name.c_str(), top, fresh.c_str()) != 0)
-          return errno_error(errno, "move up " + name);
+  status empty(unique_fd top) {
+    KILN_CHECK(enter(std::move(top), {}));
+    while (!levels_.empty()) {
+      auto& here = levels_.back();
+      if (here.names.empty()) {
+        KILN_CHECK(leave());
         continue;
       }
-      KILN_TRY(auto child, open_at(directory, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
-      struct stat info {};
-      if (::fstat(child.get(), &info) != 0) return errno_error(errno, "stat " + name);
-      if (info.st_dev != device)
-        return make_error(errc::failed_precondition, name + " is a mount point; not removed");
-      KILN_CHECK(empty(child.get(), depth + 1));
-      child.reset();
-      if (::unlinkat(directory, name.c_str(), AT_REMOVEDIR) != 0) return errno_error(errno, "rmdir " + name);
+      auto name = std::move(here.names.back());
+      here.names.pop_back();
+      KILN_CHECK(remove(here.fd.get(), name));
     }
     return {};
   }
+
+ private:
+  struct level {
+    unique_fd fd;  // closed while far above
+    ino_t inode = 0;
+    std::string name;                // in the level above
+    std::vector<std::string> names;  // still to be removed
+  };
+
+  status enter(unique_fd directory, std::string name) {
+    struct stat info {};
+    if (::fstat(directory.get(), &info) != 0) return errno_error(errno, "stat " + name);
+    if (info.st_dev != device_)
+      return make_error(errc::failed_precondition, name + " is a mount point; not removed");
+    KILN_TRY(auto names, list_names(directory.get()));
+    levels_.push_back({std::move(directory), info.st_ino, std::move(name), std::move(names)});
+    if (levels_.size() > open_levels) levels_[levels_.size() - 1 - open_levels].fd.reset();
+    return {};
+  }
+
+  /// The directory on top is empty: it goes, except the first.
+  status leave() {
+    auto done = std::move(levels_.back());
+    levels_.pop_back();
+    if (levels_.empty()) return {};
+    auto& above = levels_.back();
+    if (!above.fd) {
+      KILN_TRY(above.fd, open_at(done.fd.get(), "..", O_RDONLY | O_DIRECTORY));
+      struct stat info {};
+      if (::fstat(above.fd.get(), &info) != 0) return errno_error(errno, "stat " + above.name);
+      if (info.st_dev != device_ || info.st_ino != above.inode)
+        return make_error(errc::aborted, done.name + " was moved while it was removed");
+    }
+    if (::unlinkat(above.fd.get(), done.name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+      return errno_error(errno, "rmdir " + done.name);
+    return {};
+  }
+
+  status remove(int directory, const std::string& name) {
+    if (::unlinkat(directory, name.c_str(), 0) == 0 || errno == ENOENT) return {};
+    if (errno != EISDIR && errno != EPERM) return errno_error(errno, "unlink " + name);
+    constexpr int flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+    auto child = open_at(directory, name, flags);
+    // Ours but unreadable, for who has not root's rights.
+    if (!child && child.error().code == errc::permission_denied &&
+        ::fchmodat(directory, name.c_str(), 0700, 0) == 0)
+      child = open_at(directory, name, flags);
+    if (!child) return std::move(child).error();
+    return enter(*std::move(child), name);
+  }
+
+  dev_t device_;  // never leaves the file system it started on
+  std::vector<level> levels_;
 };
 
 struct allocation {
@@ -195,12 +243,8 @@ status empty_directory(const fs::path& path) {
   KILN_TRY(auto fd, open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   struct stat info {};
   if (::fstat(fd.get(), &info) != 0) return errno_error(errno, "stat " + path.string());
-  remover r{fd.get(), info.st_dev};
-  unsigned before = 0;
-  do {  // what was moved up is emptied in the next round
-    before = r.moved;
-    if (auto done = r.empty(fd.get(), 0); !done) return std::move(done).error().with_context(path.string());
-  } while (r.moved != before);
+  auto done = remover(info.st_dev).empty(std::move(fd));
+  if (!done) return std::move(done).error().with_context(path.string());
   return {};
 }
 

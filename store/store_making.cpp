@@ -42,7 +42,7 @@ struct store_core::making {
   std::optional<making_right> right;
   std::uint64_t number = 0;  // of the snapshot made; 0 when it could not be
   bool needs_parents = false;
-  bool saw_root = false;
+  bool applied_root = false;
   status outcome;
 };
 
@@ -109,7 +109,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
         continue;
       }
       if (m.number == 0) continue;
-      if (!m.saw_root && m.r->kind() == record_kind::layer && !m.r->parents.empty()) {
+      if (!m.applied_root && m.r->kind() == record_kind::layer && !m.r->parents.empty()) {
         auto below = flatten(m.r->parents[0]);
         if (!below.empty() && below.back()->snapshot() != 0) {
           auto source = open_file(snapshots_->fs_of(below.back()->snapshot()), O_RDONLY | O_DIRECTORY);
@@ -198,9 +198,10 @@ result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob
 }
 
 status store_core::unpack_blob(making& m, const fs::path& target, bool onto_parents, bool& needs_parents,
-                               bool& saw_root, const job_context& job) {
+                               bool& applied_root, const job_context& job) {
   for (int attempt = 0;; ++attempt) {
     KILN_TRY(auto form, fetch_blob(m.r, job));
+    auto exact = blobs_of(m.r->copy(), blob_form::transport);
     auto name = "extracting " + form.blob.digest.str();
     job.progress->progress(name, 0, 0, false);
     KILN_TRY(auto raw, blobs_->read(form.blob.digest));
@@ -214,6 +215,9 @@ status store_core::unpack_blob(making& m, const fs::path& target, bool onto_pare
     options.on_whiteout = onto_parents || (base && !received) || !snapshots_->layered() ? unpack_options::whiteouts::remove
                                                                          : unpack_options::whiteouts::overlay;
     options.stop_if_parents_needed = !base && !onto_parents;
+    options.applies_root = std::any_of(exact.begin(), exact.end(), [&](const layer_blob& t) {
+      return t.blob.digest == form.blob.digest;
+    });
     auto failed = [&](error e) {
       return std::move(e).with_context("failed to extract layer " + form.blob.digest.str());
     };
@@ -226,7 +230,7 @@ status store_core::unpack_blob(making& m, const fs::path& target, bool onto_pare
     if (!outcome.ok()) {
       verdict = std::move(outcome).error();
     } else {
-      saw_root = outcome->saw_root;
+      applied_root = outcome->applied_root;
       auto actual = hashed.finish();
       if (!actual.ok()) verdict = std::move(actual).error();
       else if (*actual != form.diff_id)
@@ -250,7 +254,7 @@ status store_core::unpack_blob(making& m, const fs::path& target, bool onto_pare
 
 status store_core::make_from_blob(making& m, const job_context& job) {
   KILN_TRY(auto number, snapshots_->create());
-  auto done = unpack_blob(m, snapshots_->fs_of(number), false, m.needs_parents, m.saw_root, job);
+  auto done = unpack_blob(m, snapshots_->fs_of(number), false, m.needs_parents, m.applied_root, job);
   if (done.ok() && !m.needs_parents) {
     m.number = number;
     return {};
@@ -280,7 +284,7 @@ status store_core::place_on_parents(making& m, const job_context& job) {
     {
       KILN_TRY(auto mount, scoped_mount::make(*this, {spec}));
       bool ignored = false;
-      KILN_CHECK(unpack_blob(m, mount.path(), true, ignored, m.saw_root, job));
+      KILN_CHECK(unpack_blob(m, mount.path(), true, ignored, m.applied_root, job));
     }
     return snapshots_->seal(number);
   };
@@ -308,7 +312,7 @@ status store_core::make_difference(making& m, const job_context& job) {
   auto done = make(lower, upper, snapshots_->fs_of(number), snapshots_->user_namespace(), job);
   if (done.ok()) {
     m.number = number;
-    m.saw_root = true;
+    m.applied_root = true;
     return {};
   }
   if (auto gone = snapshots_->remove(number); !gone) spdlog::warn("store: {}", gone.error().message);
@@ -341,7 +345,7 @@ status store_core::make_native(const record_ptr& r, const job_context& job) {
       case record_kind::layer: {
         if (!r->parents.empty()) KILN_CHECK(copy_tree(state(r->parents[0]), target, {}, job));
         bool ignored = false;
-        return unpack_blob(m, target, true, ignored, m.saw_root, job);
+        return unpack_blob(m, target, true, ignored, m.applied_root, job);
       }
       case record_kind::merge: {
         KILN_CHECK(copy_tree(state(r->parents[0]), target, {}, job));

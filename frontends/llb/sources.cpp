@@ -3,6 +3,7 @@
 
 #include "frontends/go_json.hpp"
 #include "frontends/llb/ops.hpp"
+#include "messages/text_list.hpp"
 
 namespace kiln::llb {
 
@@ -63,7 +64,9 @@ output local(graph& g, const std::string& name, const local_options& options, op
     if (cap != nullptr) info.caps.insert(cap);
   };
   auto set_list = [&](const char* key, const std::vector<std::string>& items, const char* cap) {
-    if (!items.empty()) set(key, json_list(items), cap);
+    if (items.empty()) return;
+    set(key, json_list(items), cap);
+    if (auto bytes = list_bytes(items)) attributes[bytes_key(key)] = *std::move(bytes);
   };
   set("local.session", options.session_id, "source.local.sessionid");
   set_list("local.includepattern", options.include_patterns, "source.local.includepatterns");

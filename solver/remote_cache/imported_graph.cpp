@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 
 namespace kiln::solver::remote_cache {
@@ -19,7 +20,7 @@ std::string key_id(const cache_record& r, const std::vector<std::string>& ids) {
   std::string text = "kiln.imported.v0:" + go_json_string(r.digest);
   for (std::size_t i = 0; i < r.inputs.size(); ++i) {
     std::set<std::string> ways;
-    for (const auto& in : r.inputs[i]) ways.insert(go_json_string(in.selector) + " " + ids[at(in.link)]);
+    for (const auto& in : r.inputs[i]) ways.insert(exact_json_string(in.selector) + " " + ids[at(in.link)]);
     for (const auto& w : ways) text += "\n" + std::to_string(i) + " " + w;
   }
   return sha256(text).str();

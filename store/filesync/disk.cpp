@@ -1,22 +1,18 @@
 #include "store/filesync/disk.hpp"
 
 #include <cerrno>
-#include <memory>
-#include <vector>
 
-#include <dirent.h>
 #include <fcntl.h>
 #include <sys/random.h>
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
+#include "store/files.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::filesync {
 
 namespace {
-
-constexpr std::size_t max_open_levels = 64;
 
 timespec to_timespec(std::int64_t nanoseconds) {
   timespec t{};
@@ -27,23 +23,6 @@ timespec to_timespec(std::int64_t nanoseconds) {
     --t.tv_sec;
   }
   return t;
-}
-
-struct dir_closer {
-  void operator()(DIR* d) const noexcept { ::closedir(d); }
-};
-using dir_handle = std::unique_ptr<DIR, dir_closer>;
-
-dir_handle open_dir(int parent, const char* name) {
-  int fd = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (fd < 0 && errno == EACCES) {  // ours but unreadable; only without root's rights
-    if (::fchmodat(parent, name, 0700, 0) == 0)
-      fd = ::openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  }
-  if (fd < 0) return nullptr;
-  DIR* d = ::fdopendir(fd);
-  if (d == nullptr) ::close(fd);
-  return dir_handle(d);
 }
 
 }  // namespace
@@ -58,61 +37,7 @@ std::string temporary_name() {
 }
 
 status remove_tree_at(int dir_fd, const std::string& name) {
-  if (::unlinkat(dir_fd, name.c_str(), 0) == 0 || errno == ENOENT) return {};
-  if (errno != EISDIR && errno != EPERM && errno != EACCES) return errno_error(errno, "unlink " + name);
-  struct level {
-    dir_handle dir;
-    std::string name;
-  };
-  std::vector<level> levels;
-  std::vector<std::string> lifted;  // deep directories moved up beside `name`, still to be removed
-  std::string current = name;
-  while (true) {
-    dir_handle top = open_dir(dir_fd, current.c_str());
-    if (!top) {
-      if (errno != ENOENT) return errno_error(errno, "remove " + current);
-    } else {
-      levels.push_back({std::move(top), current});
-    }
-    while (!levels.empty()) {
-      DIR* dir = levels.back().dir.get();
-      int fd = ::dirfd(dir);
-      errno = 0;
-      const dirent* e = ::readdir(dir);
-      if (e == nullptr) {
-        if (errno != 0) return errno_error(errno, "readdir " + levels.back().name);
-        std::string done = std::move(levels.back().name);
-        levels.pop_back();
-        int parent = levels.empty() ? dir_fd : ::dirfd(levels.back().dir.get());
-        if (::unlinkat(parent, done.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) {
-          return errno_error(errno, "rmdir " + done);
-        }
-        continue;
-      }
-      std::string entry = e->d_name;
-      if (entry == "." || entry == "..") continue;
-      if (e->d_type != DT_DIR) {
-        if (::unlinkat(fd, entry.c_str(), 0) == 0 || errno == ENOENT) continue;
-        if (errno != EISDIR) return errno_error(errno, "unlink " + entry);
-      }
-      if (levels.size() >= max_open_levels) {
-        std::string up = temporary_name();
-        if (::renameat(fd, entry.c_str(), dir_fd, up.c_str()) != 0)
-          return errno_error(errno, "rename " + entry);
-        lifted.push_back(std::move(up));
-        continue;
-      }
-      dir_handle child = open_dir(fd, entry.c_str());
-      if (!child) {
-        if (errno == ENOENT) continue;
-        return errno_error(errno, "open " + entry);
-      }
-      levels.push_back({std::move(child), std::move(entry)});
-    }
-    if (lifted.empty()) return {};
-    current = std::move(lifted.back());
-    lifted.pop_back();
-  }
+  return store::remove_tree(store::fd_path(dir_fd) + "/" + name);
 }
 
 status apply_metadata(int fd, const file_stat& stat, mode_t extra_mode) {

@@ -1,6 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "solver/cache_map.hpp"
+#include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 #include "solver/slash_path.hpp"
 
@@ -255,6 +256,43 @@ TEST_CASE("Go's string escapes") {
   CHECK(go_json_string("a\"\\\n\x01\x7f<>&") == "\"a\\\"\\\\\\n\\u0001\x7f\\u003c\\u003e\\u0026\"");
   CHECK(go_json_string("\xe2\x80\xa8 \xc3\xa4 \xff\xc3") == "\"\\u2028 \xc3\xa4 \\ufffd\\ufffd\"");
   CHECK(go_json_string("\xed\xa0\x80") == "\"\\ufffd\\ufffd\\ufffd\"");
+}
+
+TEST_CASE("names that differ in bytes that are no UTF-8 are different keys, though JSON shows them alike") {
+  auto key_of = [](const std::string& dest) {
+    auto op = copy_op();
+    op.mutable_file()->mutable_actions(0)->mutable_copy()->set_dest(dest);
+    return must(cache_map_of(op, amd64)).op_digest;
+  };
+  CHECK(key_of("/\xe9") != key_of("/\xe8"));
+  CHECK(key_of("/\xe9") != key_of("/\xef\xbf\xbd"));
+  CHECK(key_of("/\xe9") == key_of("/\xe9"));
+  pb::FileActionRm rm;
+  rm.set_path("/\xe9\"<");
+  CHECK(go_json(rm) == R"({"path":"/\ufffd\"\u003c"})");
+  CHECK(exact_json(rm) == "{\"path\":\"/\xe9\\\"\\u003c\"}");
+}
+
+TEST_CASE("protobuf's own JSON has camel case, names of values and quoted 64-bit numbers") {
+  auto op = copy_op();
+  op.mutable_file()->mutable_actions(0)->mutable_copy()->set_dest("/\xe9");
+  op.mutable_file()->mutable_actions(0)->set_output(0);
+  pb::Op exec;
+  auto* m = exec.mutable_exec()->add_mounts();
+  m->set_mounttype(pb::CACHE);
+  m->mutable_cacheopt()->set_id("x");
+  m->set_output(-1);
+  CHECK(proto_json(exec) ==
+        R"({"exec":{"mounts":[{"output":"-1","mountType":"CACHE","cacheOpt":{"ID":"x"}}]}})");
+  auto text = proto_json(op);
+  CHECK(text.find("\"dest\":\"/\\ufffd\"") != std::string::npos);
+  CHECK(text.find("\"followSymlink\":true") != std::string::npos);
+  CHECK(text.find("\"timestamp\":\"-1\"") != std::string::npos);
+  CHECK(text.find("\"mode\":-1") != std::string::npos);
+  pb::FileActionMkFile file;
+  file.set_data("abc");
+  file.mutable_owner()->mutable_user()->set_byid(0);  // set, though it is the default
+  CHECK(proto_json(file) == R"({"data":"YWJj","owner":{"user":{"byID":0}}})");
 }
 
 TEST_CASE("ops and file actions have their own JSON shapes") {

@@ -130,6 +130,12 @@ TEST_CASE("Wildcards pick files; a lone match of the same name is the file itsel
   CHECK(picked(top, {.path = "x/*/abc", .wildcard = true}) !=
         picked(top, {.path = "x/d0/abc", .wildcard = true}));
   CHECK(picked(top, {.path = "nothing*", .wildcard = true}) == nothing);
+  // Nothing there is not nothing that matches: the copy fails, and no key of one that did not may hide it.
+  write(top / "dist/x.c", "");
+  auto there = picked(top, {.path = "dist/*.js", .wildcard = true});
+  CHECK(there == nothing);
+  fs::remove_all(top / "dist");
+  CHECK(picked(top, {.path = "dist/*.js", .wildcard = true}) != there);
   // Under a link, names are those that were asked for.
   fs::create_symlink("x", top / "y");
   CHECK(picked(top, {.path = "y/d?", .wildcard = true}) == picked(top, {.path = "x/d?", .wildcard = true}));

@@ -216,6 +216,39 @@ TEST_CASE("a second transfer sends only what changed, and never writes into file
   }
 }
 
+TEST_CASE("names and link targets that are no UTF-8 arrive as they are, changed and unchanged ones") {
+  temp_dir from, to;
+  write_file(from / "latin\xe9.txt", "8");
+  write_file(from / "sub/\xff\xfe", "9");
+  write_file(from / "sub\xe9/x", "10");
+  fs::create_symlink("latin\xe9.txt", from / "lnk");
+  fs::create_hard_link(from / "sub/\xff\xfe", from / "z\xc3");
+  REQUIRE(::setxattr((from / "sub/\xff\xfe").c_str(), "user.\xe9", "v\xe9", 2, 0) == 0);
+  for (int round = 0; round < 2; ++round) {
+    auto o = transfer(from.path(), to.path());
+    REQUIRE(o.sent.ok());
+    REQUIRE(o.received.ok());
+    CHECK(listing(to.path()) == listing(from.path()));
+    char value[8];
+    CHECK(::getxattr((to / "z\xc3").c_str(), "user.\xe9", value, sizeof value) == 2);
+  }
+  fs::remove(from / "latin\xe9.txt");
+  REQUIRE(transfer(from.path(), to.path()).received.ok());
+  CHECK(listing(to.path()) == listing(from.path()));
+  temp_dir picked;
+  walk_options walk;
+  walk.include_patterns = {"sub/\xff?"};
+  walk.exclude_patterns = {"z*"};
+  REQUIRE(transfer(from.path(), picked.path(), walk).received.ok());
+  CHECK(names(picked.path()) == std::set<std::string>{"sub", "sub/\xff\xfe"});
+  temp_dir rest;
+  walk = {};
+  walk.exclude_patterns = {"sub/\xff\xfe", "sub\xe9"};
+  walk.follow_paths = {"sub*", "lnk"};
+  REQUIRE(transfer(from.path(), rest.path(), walk).received.ok());
+  CHECK(names(rest.path()) == std::set<std::string>{"lnk", "sub"});
+}
+
 TEST_CASE("include, exclude and follow paths choose what is sent") {
   temp_dir from;
   write_file(from / "src/a.c", "a");

@@ -9,9 +9,9 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 
 #include "store/unique_fd.hpp"
-#include "workers/ops/mode_text.hpp"
 
 namespace fs = std::filesystem;
 using namespace kiln;
@@ -84,24 +84,6 @@ status copy(const tree& from, const tree& to, const pb::FileActionCopy& action, 
 }
 
 }  // namespace
-
-TEST_CASE("symbolic modes change what chmod would change") {
-  struct row {
-    const char* text;
-    mode_t before;
-    mode_t after;
-  } rows[] = {{"755", S_IFREG | 0600, 0755},       {"u+x", S_IFREG | 0644, 0744},   {"go-r", S_IFREG | 0644, 0600},
-              {"a+X", S_IFREG | 0644, 0644},       {"a+X", S_IFDIR | 0644, 0755},   {"u=rw,go=", S_IFREG | 0777, 0600},
-              {"g=u", S_IFREG | 0640, 0660},       {"+t", S_IFDIR | 0777, 01777},   {"u+s", S_IFREG | 0755, 04755},
-              {"u=rwx,g=rx,o=", S_IFREG | 0, 0750}, {"=rw,+X", S_IFREG | 0755, 0666}, {"4755", S_IFREG | 0, 04755}};
-  for (const auto& r : rows) {
-    INFO(r.text);
-    auto change = mode_change::parse(r.text);
-    REQUIRE(change.ok());
-    CHECK(change->apply(r.before) == r.after);
-  }
-  for (auto bad : {"", "z", "u", "u+q", "99", "u+x,", "777777", "ug"}) CHECK_FALSE(mode_change::parse(bad).ok());
-}
 
 TEST_CASE("mkdir makes one directory or all of them, with mode, owner and time") {
   tree t;
@@ -233,7 +215,7 @@ TEST_CASE("owner, mode and time of the action win over the source's") {
   for (auto name : {"new", "new/f"}) {
     auto s = to.info(name);
     INFO(name);
-    CHECK((s.st_mode & 07777) == 04750);
+    CHECK((s.st_mode & 07777) == (std::string_view(name) == "new" ? 0750 : 04750));  // set-id bits: of what is copied
     CHECK((s.st_uid == 7 && s.st_gid == 8));
     CHECK(s.st_mtim.tv_sec == 1);
   }
@@ -242,6 +224,118 @@ TEST_CASE("owner, mode and time of the action win over the source's") {
   a.set_modestr("u+x,go=");
   REQUIRE(copy(from, other, a).ok());
   CHECK((other.info("f").st_mode & 07777) == 0700);
+}
+
+TEST_CASE("a mode told as text changes what is copied, and new directories on the way are made as without one") {
+  tree from;
+  from.file("t/plain", "x", 0640).file("t/exe", "x", 0751).file("t/d/in", "x", 0600).dir("t/d", 0700).dir("t", 0750);
+  tree to;
+  to.dir("there", 0700);
+  auto a = copy_of("/t", "/a/b/c");
+  a.set_dircopycontents(true);
+  a.set_mode(0);  // as Go's client has it beside a text
+  a.set_modestr("u=rwX,go=rX");
+  REQUIRE(copy(from, to, a).ok());
+  a.set_src("/t/d");
+  a.set_dest("/there");
+  REQUIRE(copy(from, to, a).ok());
+  std::map<std::string, mode_t> expected{{"a", 0755},          {"a/b", 0755},        {"a/b/c", 0755},
+                                         {"a/b/c/plain", 0644}, {"a/b/c/exe", 0755},  {"a/b/c/d", 0755},
+                                         {"a/b/c/d/in", 0644},  {"there", 0700},      {"there/in", 0644}};
+  for (const auto& [name, mode] : expected) {
+    INFO(name);
+    CHECK((to.info(name).st_mode & 07777) == mode);
+  }
+}
+
+TEST_CASE("hard links hold within one source of a copy: what an earlier one made may be another file by now") {
+  tree from;
+  from.file("x/n", "one").file("y/n", "two");
+  fs::create_hard_link(from.path / "x/n", from.path / "y/z");
+  tree to;
+  auto a = copy_of("/*/*", "/out/");
+  a.set_allowwildcard(true);
+  REQUIRE(copy(from, to, a).ok());
+  CHECK(to.text("out/n") == "two");
+  CHECK(to.text("out/z") == "one");
+  tree whole;
+  a = copy_of("/*", "/out/");
+  a.set_allowwildcard(true);
+  a.set_dircopycontents(true);
+  fs::create_hard_link(from.path / "y/z", from.path / "y/zz");
+  REQUIRE(copy(from, whole, a).ok());
+  CHECK(whole.text("out/n") == "two");
+  CHECK(whole.text("out/z") == "one");
+  CHECK(whole.info("out/z").st_ino == whole.info("out/zz").st_ino);
+}
+
+TEST_CASE("a wildcard below what does not exist is an error, whatever is allowed to be empty") {
+  tree from;
+  from.file("plain").file("there/x.c").link("way", "there");
+  tree to;
+  auto a = copy_of("/dist/*.js", "/out/");
+  a.set_allowwildcard(true);
+  a.set_allowemptywildcard(true);
+  auto missing = copy(from, to, a);
+  REQUIRE_FALSE(missing.ok());
+  CHECK(missing.error().code == errc::not_found);
+  CHECK(missing.error().message == "lstat /dist: no such file or directory");
+  CHECK(to.list().empty());
+  for (auto fine : {"/there/*.js", "/plain/*.js", "/*.js", "/there/[x]*/nothing"}) {
+    INFO(fine);
+    a.set_src(fine);
+    CHECK(copy(from, to, a).ok());
+  }
+  // A link in the fixed part is followed where links are.
+  a.set_src("/way/*.c");
+  CHECK(copy(from, to, a).ok());
+  CHECK(to.list().empty());
+  a.set_followsymlink(true);
+  CHECK(copy(from, to, a).ok());
+  CHECK(to.list() == "out/ out/x.c");
+  pb::FileActionRm r;
+  r.set_path("/dist/*");
+  r.set_allowwildcard(true);
+  CHECK(remove_path(from.fd.get(), r).error().message == "lstat /dist: no such file or directory");
+  r.set_allownotfound(true);
+  CHECK(remove_path(from.fd.get(), r).ok());
+  r.set_path("/way/*");
+  CHECK(remove_path(from.fd.get(), r).ok());
+  CHECK(from.list() == "plain there/ there/x.c way");
+}
+
+TEST_CASE("a wildcard reaches as deep as its pattern") {
+  tree from;
+  std::string deep, pattern;
+  for (int i = 0; i < 300; ++i) deep += "d/", pattern += "*/";
+  from.file(deep + "f");
+  tree to;
+  auto a = copy_of("/" + pattern + "f", "/");
+  a.set_allowwildcard(true);
+  REQUIRE(copy(from, to, a).ok());
+  CHECK(to.list() == "f");
+}
+
+TEST_CASE("names that are no UTF-8 are copied, matched and made like others") {
+  tree from;
+  from.file("latin\xe9.txt", "e").file("sub/\xff\xfe", "bytes").link("\xfe", "latin\xe9.txt");
+  tree to;
+  auto a = copy_of("/*", "/out/");
+  a.set_allowwildcard(true);
+  REQUIRE(copy(from, to, a).ok());
+  CHECK(to.list() == "out/ out/latin\xe9.txt out/sub/ out/sub/\xff\xfe out/\xfe");
+  CHECK(fs::read_symlink(to.path / "out/\xfe") == "latin\xe9.txt");
+  tree picked;
+  a = copy_of("/latin?.txt", "/\xe8/");
+  a.set_allowwildcard(true);
+  REQUIRE(copy(from, picked, a).ok());
+  CHECK(picked.list() == "\xe8/ \xe8/latin\xe9.txt");
+  tree rest;
+  a = copy_of("/", "/");
+  a.set_dircopycontents(true);
+  a.add_exclude_patterns("sub/\xff*");
+  REQUIRE(copy(from, rest, a).ok());
+  CHECK(rest.list() == "latin\xe9.txt sub/ \xfe");
 }
 
 TEST_CASE("wildcards copy each match; none is an error unless allowed") {

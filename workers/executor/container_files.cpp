@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <span>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -122,10 +123,50 @@ result<std::string> resolv_conf_text(std::string_view host_text, const dns_setti
 
 namespace {
 
+constexpr mode_t stub_mode = 0755;
+
 /// The directory a path is in, and its name there.
 std::pair<std::string, std::string> split_path(const std::string& path) {
   std::size_t slash = path.rfind('/');
   return {slash == 0 ? "/" : path.substr(0, slash), path.substr(slash + 1)};
+}
+
+/// What of a path does not exist, deepest first.
+std::vector<std::string> missing_parts(int root_fd, const std::string& path) {
+  std::vector<std::string> missing;
+  for (auto part = path; part != "/" && !part.empty(); part = split_path(part).first) {
+    unique_fd there(open_in_root(root_fd, part, O_PATH | O_NOFOLLOW));
+    if (there || (errno != ENOENT && errno != ENOTDIR)) break;
+    missing.push_back(part);
+  }
+  return missing;
+}
+
+/// Makes what missing_parts() told. Where we may not, the runtime tries again, and tells why it failed.
+void make_all(int root_fd, const std::vector<std::string>& missing, bool is_directory) {
+  for (auto part = missing.rbegin(); part != missing.rend(); ++part) {
+    auto [parent_path, name] = split_path(*part);
+    unique_fd parent(open_in_root(root_fd, parent_path, O_PATH | O_DIRECTORY));
+    if (!parent) return;
+    if (is_directory || part + 1 != missing.rend()) {
+      if (::mkdirat(parent.get(), name.c_str(), stub_mode) != 0) return;
+    } else {
+      unique_fd file(
+          ::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, stub_mode));
+      if (!file) return;
+    }
+    if (::fchmodat(parent.get(), name.c_str(), stub_mode, 0) != 0) return;  // whatever the umask took
+  }
+}
+
+/// The mount that `path` lies in: the deepest, of equals the last.
+const mount_point* mount_above(std::span<const mount_point> mounts, const std::string& path) {
+  const mount_point* found = nullptr;
+  for (const auto& m : mounts)
+    if (!m.destination.empty() && path.starts_with(m.destination + "/") &&
+        (found == nullptr || m.destination.size() >= found->destination.size()))
+      found = &m;
+  return found;
 }
 
 bool same_time(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
@@ -133,24 +174,28 @@ bool same_time(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_s
 }  // namespace
 
 mount_stubs::mount_stubs(int root_fd, const std::vector<mount_point>& points, bool recursive) {
-  std::vector<mount_point> all{{"/etc/resolv.conf", false}, {"/etc/hosts", false}};
+  // Mounted in this order.
+  std::vector<mount_point> all{{"/proc"}, {"/dev"}, {"/sys"}, {"/etc/resolv.conf", false}, {"/etc/hosts", false}};
+  constexpr std::size_t stay = 3;
   all.insert(all.end(), points.begin(), points.end());
-  for (const auto& point : all) {
-    std::string clean = clean_absolute(point.destination);
-    if (clean == "/") continue;
-    auto path = resolve_in_root(root_fd, clean);
-    if (!path) continue;
-    auto target = *path;
-    bool first = true;
-    while (*path != "/") {
-      unique_fd there(open_in_root(root_fd, *path, O_PATH | O_NOFOLLOW));
-      if (there || (errno != ENOENT && errno != ENOTDIR)) break;
-      paths_.push_back(*path);
-      if (first) make(root_fd, target, point.is_directory);
-      first = false;
-      if (!recursive) break;
-      *path = split_path(*path).first;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    auto& point = all[i];
+    auto path = resolve_in_root(root_fd, clean_absolute(point.destination));
+    if (!path || *path == "/") {
+      point.destination.clear();
+      continue;
     }
+    point.destination = *path;
+    if (const auto* above = mount_above(std::span(all).first(i), *path)) {
+      // In memory the runtime makes it, and it goes with the container.
+      unique_fd source(above->source.empty() ? -1
+                                             : ::open(above->source.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      auto inside = path->substr(above->destination.size());
+      if (source) make_all(source.get(), missing_parts(source.get(), inside), point.is_directory);
+      continue;
+    }
+    if (i < stay) make_all(root_fd, missing_parts(root_fd, *path), true);
+    else make_missing(root_fd, point, *path, recursive);
   }
   for (auto& [path, times] : parents_) {
     unique_fd parent(open_in_root(root_fd, path, O_RDONLY | O_DIRECTORY));
@@ -159,21 +204,19 @@ mount_stubs::mount_stubs(int root_fd, const std::vector<mount_point>& points, bo
   }
 }
 
-/// Makes the stub ourselves where its directory is there: then we know what that directory's time was. The
-/// runtime makes the others, and those that we may not.
-void mount_stubs::make(int root_fd, const std::string& path, bool is_directory) {
-  auto [parent_path, name] = split_path(path);
-  unique_fd parent(open_in_root(root_fd, parent_path, O_RDONLY | O_DIRECTORY));
-  struct stat st {};
-  if (!parent || ::fstat(parent.get(), &st) != 0) return;
-  if (is_directory) {
-    if (::mkdirat(parent.get(), name.c_str(), 0700) != 0) return;
-  } else {
-    unique_fd file(::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, 0700));
-    if (!file) return;
+void mount_stubs::make_missing(int root_fd, const mount_point& point, const std::string& path, bool recursive) {
+  auto missing = missing_parts(root_fd, path);
+  if (missing.empty()) return;
+  paths_.insert(paths_.end(), missing.begin(), recursive ? missing.end() : missing.begin() + 1);
+  if (recursive || missing.size() == 1) {
+    // Where all of it goes again we know what the time of its directory was.
+    auto parent_path = split_path(missing.back()).first;
+    unique_fd parent(open_in_root(root_fd, parent_path, O_RDONLY | O_DIRECTORY));
+    struct stat st {};
+    if (parent && ::fstat(parent.get(), &st) == 0)
+      parents_.try_emplace(parent_path, parent_times{st.st_atim, st.st_mtim, {}});
   }
-  if (::fchmodat(parent.get(), name.c_str(), 0755, 0) != 0) return;
-  parents_.try_emplace(parent_path, parent_times{st.st_atim, st.st_mtim, {}});
+  make_all(root_fd, missing, point.is_directory);
 }
 
 void mount_stubs::clean(int root_fd) const {

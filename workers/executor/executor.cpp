@@ -17,10 +17,12 @@
 #include "messages/digest.hpp"
 #include "messages/json_text.hpp"
 #include "messages/pattern.hpp"
+#include "messages/rpc_status.hpp"
 #include "store/confinement.hpp"
 #include "store/files.hpp"
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container_files.hpp"
+#include "workers/executor/environment.hpp"
 #include "workers/executor/oci_spec.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/executor/runtime_process.hpp"
@@ -72,6 +74,24 @@ status drop_open_directory(const fs::path& path) {
   if (info.st_uid != ::geteuid() || (info.st_mode & (S_IWGRP | S_IWOTH)) == 0) return {};
   spdlog::warn("{} could be written to by others: removed with all that is in it", path.string());
   return store::remove_tree(path);
+}
+
+/// What runtimes would each decide in their own way: the environment. And what their configuration cannot say: the
+/// process would be somewhere else than it was told to be.
+status finish_process(json& process, int root_fd, const process_io& io) {
+  auto cwd = process.at("cwd").get<std::string>();
+  if (!is_valid_utf8(cwd))
+    return make_error(errc::invalid_argument, "the working directory \"" + valid_utf8(cwd) +
+                                                  "\" is not UTF-8, which container runtimes do not take");
+  auto home = home_in_root(root_fd, process.at("user").at("uid").get<std::uint32_t>());
+  KILN_TRY(auto env, process_environment(process.at("env").get<std::vector<std::string>>(), home));
+  auto is_stray = [](const std::string& text) { return !is_valid_utf8(text); };
+  auto args = process.at("args").get<std::vector<std::string>>();
+  if ((std::any_of(args.begin(), args.end(), is_stray) || std::any_of(env.begin(), env.end(), is_stray)) && io.output)
+    io.output(2, "note: bytes of the command or its environment that are not UTF-8 reach the process as U+FFFD; "
+                 "container runtimes take nothing else\n");
+  process["env"] = std::move(env);
+  return {};
 }
 
 }  // namespace
@@ -284,8 +304,13 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
 
   std::vector<mount_point> points;
   for (const auto& m : spec.mounts) {
+    if (!is_valid_utf8(m.destination))
+      return make_error(errc::invalid_argument, "the mount point \"" + valid_utf8(m.destination) +
+                                                    "\" is not UTF-8, which container runtimes do not take");
     std::error_code ignored;
-    points.push_back({m.destination, m.type != "bind" || fs::is_directory(m.source, ignored)});
+    bool bind = m.type == "bind";
+    bool written = bind && std::find(m.options.begin(), m.options.end(), "ro") == m.options.end();
+    points.push_back({m.destination, !bind || fs::is_directory(m.source, ignored), written ? m.source : ""});
   }
   for (const auto& m : spec.edits.mounts) {
     std::error_code ignored;
@@ -302,11 +327,12 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   working.reset();
 
   KILN_TRY(json config, make_oci_spec(spec, context));
-  KILN_CHECK(bundle.write("config.json", json_text(config), 0600));
   {
     std::lock_guard lock(state.mutex);
-    state.process = std::move(config["process"]);
+    state.process = config["process"];
   }
+  KILN_CHECK(finish_process(config["process"], root.get(), io));
+  KILN_CHECK(bundle.write("config.json", json_text(config), 0600));
 
   runtime_process::options call;
   call.argv = runtime_arguments(group);
@@ -353,14 +379,16 @@ result<exit_state> executor::exec(const std::string& container, const process_sp
     own = state->process;
   }
   std::optional<user_ids> user;
+  KILN_TRY(auto root, store::open_confined(state->rootfs));
   if (!process.user.empty()) {
-    KILN_TRY(auto root, store::open_confined(state->rootfs));
     KILN_TRY(user, find_user_in_root(root.get(), process.user));
   }
+  auto description = make_exec_process(own, process, user);
+  KILN_CHECK(finish_process(description, root.get(), io));
   std::string name = "exec-" + new_id();
   fs::path file = state->bundle / (name + ".json");
   KILN_TRY(auto bundle, bundles_.directory(container));
-  KILN_CHECK(bundle.write(name + ".json", json_text(make_exec_process(own, process, user)), 0600));
+  KILN_CHECK(bundle.write(name + ".json", json_text(description), 0600));
 
   runtime_process::options call;
   call.argv = runtime_arguments("");

@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "configs/container_process.hpp"
 #include "configs/executor.hpp"
 #include "messages/pattern.hpp"
 #include "messages/platform.hpp"
@@ -179,7 +180,10 @@ void add_mounts(json& mounts, const std::vector<container_mount>& more) {
 }
 
 json user_object(const user_ids& user) {
-  return {{"uid", user.uid}, {"gid", user.gid}, {"additionalGids", user.additional_gids}};
+  auto groups = user.additional_gids;
+  std::set<std::uint32_t> seen;
+  std::erase_if(groups, [&](std::uint32_t gid) { return !seen.insert(gid).second; });
+  return {{"uid", user.uid}, {"gid", user.gid}, {"additionalGids", groups}, {"umask", configs::process_umask}};
 }
 
 json resources_object(const std::optional<pb::LinuxResources>& limits, bool insecure) {

@@ -132,6 +132,28 @@ result<user_ids> find_user(std::string_view spec, const std::optional<std::strin
   return ids;
 }
 
+std::string home_of(std::uint32_t uid, const std::optional<std::string>& passwd) {
+  std::string home;
+  for_each_entry(passwd, [&](const std::vector<std::string_view>& f) {
+    if (number(f[2]).value_or(0) != uid) return false;
+    home = f[5];
+    return true;
+  });
+  return home.empty() ? "/" : home;
+}
+
+namespace {
+
+std::optional<std::string> user_file(int root_fd, const char* path) {
+  auto text = read_file_in_root(root_fd, path, configs::max_user_file_size);
+  if (!text) return std::nullopt;
+  return *std::move(text);
+}
+
+}  // namespace
+
+std::string home_in_root(int root_fd, std::uint32_t uid) { return home_of(uid, user_file(root_fd, "/etc/passwd")); }
+
 result<user_ids> find_user_in_root(int root_fd, std::string_view spec) {
   std::size_t colon = spec.find(':');
   if (colon != std::string_view::npos) {
@@ -139,12 +161,7 @@ result<user_ids> find_user_in_root(int root_fd, std::string_view spec) {
     auto gid = plain_id(spec.substr(colon + 1));
     if (uid && gid) return user_ids{*uid, *gid, {*gid}};
   }
-  auto read = [&](const char* path) -> std::optional<std::string> {
-    auto text = read_file_in_root(root_fd, path, configs::max_user_file_size);
-    if (!text) return std::nullopt;
-    return *std::move(text);
-  };
-  auto ids = find_user(spec, read("/etc/passwd"), read("/etc/group"));
+  auto ids = find_user(spec, user_file(root_fd, "/etc/passwd"), user_file(root_fd, "/etc/group"));
   if (!ids && spec.empty()) return user_ids{0, 0, {0}};
   return ids;
 }

@@ -25,7 +25,11 @@ struct user_ids {
 result<user_ids> find_user(std::string_view spec, const std::optional<std::string>& passwd,
                            const std::optional<std::string>& group);
 
+/// Where the first user with that id in the text of a passwd file is at home; "/" without one.
+std::string home_of(std::uint32_t uid, const std::optional<std::string>& passwd);
+
 /// The same with the files of a root; they are read only when names must be looked up.
 result<user_ids> find_user_in_root(int root_fd, std::string_view spec);
+std::string home_in_root(int root_fd, std::uint32_t uid);
 
 }  // namespace kiln::workers

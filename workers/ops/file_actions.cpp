@@ -27,11 +27,13 @@ std::string parent_of(const std::string& path) {
   return slash == 0 || slash == std::string::npos ? "/" : path.substr(0, slash);
 }
 
+std::string name_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
+
 result<entry> open_entry(int root, const std::string& resolved, const std::string& what) {
   entry e;
   e.directory = unique_fd{open_in_root(root, parent_of(resolved), O_PATH | O_DIRECTORY)};
   if (!e.directory) return errno_error(errno, what);
-  e.name = resolved.substr(resolved.rfind('/') + 1);
+  e.name = name_of(resolved);
   if (e.name.empty()) e.name = ".";
   return e;
 }
@@ -48,7 +50,7 @@ status remove_one(int root, const std::string& path, bool allow_not_found) {
   auto what = "remove " + clean;
   if (clean == "/") return make_error(errc::invalid_argument, "rmPath: invalid empty path");
   KILN_TRY(auto directory, resolve_in_root(root, parent_of(clean)));
-  auto name = clean.substr(clean.rfind('/') + 1);
+  auto name = name_of(clean);
   unique_fd parent{open_in_root(root, directory, O_RDONLY | O_DIRECTORY)};
   struct stat info;
   if (!parent || fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) {
@@ -58,19 +60,26 @@ status remove_one(int root, const std::string& path, bool allow_not_found) {
   return store::remove_tree(store::fd_path(parent.get()) + "/" + name);
 }
 
-void walk_matches(int directory, const std::string& prefix, const std::string& below,
-                  const path_pattern& pattern, std::vector<std::string>& found, int depth) {
-  auto names = store::list_names(directory);
-  if (!names.ok() || depth < 0) return;
-  for (const auto& name : *names) {
+/// How deep what matches a pattern can lie. A set may take a slash, too.
+std::size_t levels_of(std::string_view pattern) {
+  return static_cast<std::size_t>(
+      std::count_if(pattern.begin(), pattern.end(), [](char c) { return c == '/' || c == '['; }));
+}
+
+status walk_matches(int directory, const std::string& prefix, const std::string& below,
+                    const path_pattern& pattern, std::vector<std::string>& found, std::size_t levels) {
+  KILN_TRY(auto names, store::list_names(directory));
+  for (const auto& name : names) {
     auto relative = prefix.empty() ? name : prefix + "/" + name;
     if (pattern.matches(relative)) {
       found.push_back(below == "/" ? "/" + relative : below + "/" + relative);
       continue;
     }
+    if (levels == 0) continue;
     unique_fd child{openat(directory, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)};
-    if (child) walk_matches(child.get(), relative, below, pattern, found, depth - 1);
+    if (child) KILN_CHECK(walk_matches(child.get(), relative, below, pattern, found, levels - 1));
   }
+  return {};
 }
 
 }  // namespace
@@ -144,13 +153,16 @@ status make_symlink(int root, const pb::FileActionSymlink& action, const std::op
 
 status remove_path(int root, const pb::FileActionRm& action) {
   if (!action.allowwildcard()) return remove_one(root, action.path(), action.allownotfound());
-  KILN_TRY(auto matches, resolve_wildcards(root, action.path()));
-  for (const auto& match : matches) KILN_CHECK(remove_one(root, match, action.allownotfound()));
+  auto matches = resolve_wildcards(root, action.path(), false);
+  if (!matches) {
+    bool missing = matches.error().code == errc::not_found;
+    return missing && action.allownotfound() ? status{} : std::move(matches).error();
+  }
+  for (const auto& match : *matches) KILN_CHECK(remove_one(root, match, action.allownotfound()));
   return {};
 }
 
-result<std::vector<std::string>> resolve_wildcards(int root, const std::string& pattern) {
-  constexpr int depth_max = 256;
+result<std::vector<std::string>> resolve_wildcards(int root, const std::string& pattern, bool follow_last) {
   auto clean = clean_absolute(pattern);
   std::string fixed = "/";
   std::size_t start = 1;
@@ -163,10 +175,17 @@ result<std::vector<std::string>> resolve_wildcards(int root, const std::string& 
   }
   if (start >= clean.size()) return std::vector<std::string>{clean};
   KILN_TRY(auto compiled, path_pattern::compile(clean.substr(start), path_pattern::dialect::match));
-  KILN_TRY(auto base, resolve_in_root(root, fixed));
-  unique_fd directory{open_in_root(root, base, O_RDONLY | O_DIRECTORY)};
+  KILN_TRY(auto base, resolve_in_root(root, follow_last ? fixed : parent_of(fixed)));
+  if (!follow_last && fixed != "/") base += (base == "/" ? "" : "/") + name_of(fixed);
   std::vector<std::string> found;
-  if (directory) walk_matches(directory.get(), "", base, compiled, found, depth_max);
+  unique_fd directory{open_in_root(root, base, O_RDONLY | O_DIRECTORY | O_NOFOLLOW)};
+  if (directory) {
+    KILN_CHECK(walk_matches(directory.get(), "", base, compiled, found, levels_of(clean.substr(start))));
+  } else {
+    // A file, or a link that is not followed, has nothing in it; what is not there was meant to be.
+    unique_fd there{open_in_root(root, base, O_PATH | O_NOFOLLOW)};
+    if (!there) return errno_error(errno, "lstat " + base);
+  }
   std::sort(found.begin(), found.end());
   return found;
 }

@@ -10,6 +10,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "messages/mode_text.hpp"
 #include "messages/pattern.hpp"
 #include "store/files.hpp"
 #include "store/regular_file.hpp"
@@ -17,7 +18,6 @@
 #include "store/xattr.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/ops/file_actions.hpp"
-#include "workers/ops/mode_text.hpp"
 
 namespace kiln::workers {
 
@@ -51,8 +51,11 @@ class copier {
       : root_(root), action_(action), owner_(owner), job_(job) {}
 
   status prepare() {
+    // A mode is told as a number or as text; with text the number says nothing.
     if (!action_.modestr().empty()) {
       KILN_TRY(change_, mode_change::parse(action_.modestr()));
+    } else if (action_.mode() != -1) {
+      mode_ = static_cast<mode_t>(action_.mode()) & 07777;
     }
     auto compile = [](const auto& patterns, const char* name, pattern_list& into) -> status {
       auto compiled = pattern_list::compile({patterns.begin(), patterns.end()});
@@ -66,6 +69,9 @@ class copier {
 
   /// Copies one source path to its place; `destination` as the action has it.
   status copy(int source_root, const std::string& source, const std::string& destination) {
+    // Of one source: what an earlier one made may be something else by now.
+    links_.clear();
+    made_.clear();
     auto wanted = destination;
     auto last = base_of(destination);
     if (!destination.ends_with("/") && last != ".") wanted = parent_of(destination);
@@ -106,7 +112,7 @@ class copier {
 
   /// Directories on the way to a destination get the action's mode and owner.
   status make_directories(const std::string& path) {
-    auto mode = action_.mode() == -1 ? default_directory_mode : static_cast<mode_t>(action_.mode()) & 07777;
+    auto mode = mode_.value_or(default_directory_mode) & 0777;  // set-id bits are for what is copied
     auto who = owner_.value_or(file_owner{});
     KILN_CHECK(make_directories_in_root(root_, path, mode, who.uid, who.gid, &made_));
     return {};
@@ -281,7 +287,7 @@ class copier {
     if (!S_ISLNK(info.st_mode)) {
       auto mode = info.st_mode & 07777;
       if (change_) mode = change_->apply(info.st_mode);
-      else if (action_.mode() != -1) mode = static_cast<mode_t>(action_.mode()) & 07777;
+      else if (mode_) mode = *mode_;
       if (fchmodat(to, to_name.c_str(), mode, 0) != 0) return errno_error(errno, "failed to chmod " + shown);
     }
     copy_xattrs(store::fd_path(parent.source.get()) + "/" + name, store::fd_path(to) + "/" + to_name);
@@ -319,6 +325,7 @@ class copier {
   const pb::FileActionCopy& action_;
   const std::optional<file_owner>& owner_;
   const job_context& job_;
+  std::optional<mode_t> mode_;
   std::optional<mode_change> change_;
   pattern_list include_;
   pattern_list exclude_;
@@ -342,7 +349,6 @@ result<bool> try_unpack(int source_root, const std::string& source, int root, co
   }
   store::unpack_options options;
   options.detect_compression = true;
-  options.refuse_escaping_symlinks = true;
   options.xattrs_best_effort = true;
   if (owner) options.owner = std::pair{owner->uid, owner->gid};
   if (lseek(file->get(), 0, SEEK_SET) != 0) return errno_error(errno, "rewinding " + source);
@@ -366,7 +372,7 @@ status copy_path(int source_root, int root, const std::string& root_path, const 
   }
   std::vector<std::string> sources{source};
   if (action.allowwildcard()) {
-    KILN_TRY(sources, resolve_wildcards(source_root, source));
+    KILN_TRY(sources, resolve_wildcards(source_root, source, action.followsymlink()));
     if (sources.empty()) {
       if (action.allowemptywildcard()) return {};
       return make_error(errc::not_found, source + " not found");

@@ -12,6 +12,8 @@
 #include "configs/filesync.hpp"
 #include "messages/json_text.hpp"
 #include "messages/pattern.hpp"
+#include "messages/text_list.hpp"
+#include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 #include "store/confinement.hpp"
 #include "store/filesync/receiver.hpp"
@@ -43,7 +45,10 @@ struct local_identifier {
   std::vector<std::string> metadata_exceptions;
 };
 
-result<std::vector<std::string>> string_list(const std::string& key, const std::string& text) {
+result<std::vector<std::string>> string_list(const pb::SourceOp& op, const std::string& key,
+                                             const std::string& text) {
+  if (auto exact = op.attrs().find(bytes_key(key)); exact != op.attrs().end())
+    return parse_list_bytes(exact->second);
   auto read = parse_json(text);
   if (!read.ok()) return std::move(read).error().with_context("invalid " + key);
   const auto& parsed = *read;
@@ -79,13 +84,13 @@ result<local_identifier> parse_identifier(const pb::SourceOp& op) {
       id.session = colon == std::string::npos ? value : value.substr(colon + 1);
       if (colon != std::string::npos) id.name = value.substr(0, colon) + "-" + id.name;
     } else if (key == "local.includepattern") {
-      KILN_TRY(id.include, string_list(key, value));
+      KILN_TRY(id.include, string_list(op, key, value));
       id.has_include = value != "null";
     } else if (key == "local.excludepatterns") {
-      KILN_TRY(id.exclude, string_list(key, value));
+      KILN_TRY(id.exclude, string_list(op, key, value));
       id.has_exclude = value != "null";
     } else if (key == "local.followpaths") {
-      KILN_TRY(id.follow, string_list(key, value));
+      KILN_TRY(id.follow, string_list(op, key, value));
       id.has_follow = value != "null";
     } else if (key == "local.sharedkeyhint") {
       id.shared_key_hint = value;
@@ -96,17 +101,18 @@ result<local_identifier> parse_identifier(const pb::SourceOp& op) {
     } else if (key == "local.metadatatransfer") {
       KILN_TRY(id.metadata_only, go_bool(key, value));
     } else if (key == "local.metadatatransferexclude") {
-      KILN_TRY(id.metadata_exceptions, string_list(key, value));
+      KILN_TRY(id.metadata_exceptions, string_list(op, key, value));
     }
   }
   return id;
 }
 
-// As Go marshals []string, where nil is null.
+// As Go marshals []string, where nil is null; only to be hashed.
 std::string json_list(const std::vector<std::string>& list, bool present) {
   if (!present) return "null";
   std::string out = "[";
-  for (const auto& item : list) out += (out.size() > 1 ? "," : "") + solver::go_json_string(item);
+  for (const auto& item : list)
+    out += (out.size() > 1 ? "," : "") + solver::exact_json_string(item);
   return out + "]";
 }
 
