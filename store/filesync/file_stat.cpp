@@ -69,20 +69,28 @@ std::string proc_path(int dir_fd, const char* name) {
   return "/proc/self/fd/" + std::to_string(dir_fd) + "/" + name;
 }
 
-void read_xattrs(int dir_fd, const char* name, file_stat& out) {
+// What is not supported, not ours to read or gone by now has no xattrs; any other failure is one.
+bool has_no_xattr(int err) {
+  return err == ENOTSUP || err == ENODATA || err == ENOENT || err == ENOTDIR || err == EPERM || err == EACCES;
+}
+
+status read_xattrs(int dir_fd, const char* name, file_stat& out) {
   std::string path = proc_path(dir_fd, name);
+  auto failed = [&](int err) { return errno_error(err, "xattrs of " + out.path()); };
   std::array<char, 1024> small{};
   ssize_t n = ::llistxattr(path.c_str(), small.data(), small.size());
-  if (n == 0) return;
+  if (n == 0) return {};
   std::vector<char> large;
   std::string_view names;
   if (n > 0) {
     names = {small.data(), static_cast<std::size_t>(n)};
   } else {
-    if (errno != ERANGE) return;  // unsupported, or gone: no xattrs
+    if (has_no_xattr(errno)) return {};
+    if (errno != ERANGE) return failed(errno);
     large.resize(configs::max_xattr_list_size);
     n = ::llistxattr(path.c_str(), large.data(), large.size());
-    if (n <= 0) return;
+    if (n == 0 || (n < 0 && has_no_xattr(errno))) return {};
+    if (n < 0) return failed(errno);
     names = {large.data(), static_cast<std::size_t>(n)};
   }
   std::string value;
@@ -98,10 +106,12 @@ void read_xattrs(int dir_fd, const char* name, file_stat& out) {
       value.resize(configs::max_xattr_value_size);
       size = ::lgetxattr(path.c_str(), key.c_str(), value.data(), value.size());
     }
-    if (size < 0) continue;
+    if (size < 0 && has_no_xattr(errno)) continue;
+    if (size < 0) return failed(errno);
     value.resize(static_cast<std::size_t>(size));
     (*out.mutable_xattrs())[key] = value;
   }
+  return {};
 }
 
 }  // namespace
@@ -124,8 +134,7 @@ status fill_stat(int dir_fd, const char* name, const struct stat& st, std::strin
     if (n < 0) return errno_error(errno, "readlink " + std::string(path));
     out.set_linkname(std::string(target.data(), static_cast<std::size_t>(n)));
   }
-  read_xattrs(dir_fd, name, out);
-  return {};
+  return read_xattrs(dir_fd, name, out);
 }
 
 }  // namespace kiln::filesync

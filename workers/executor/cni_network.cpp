@@ -192,7 +192,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
       return std::move(s).error().with_context("CNI setup error");
     }
     // What a plugin did must be undone even if it, or we, die half-way.
-    note(p);
+    if (auto s = note(p); !s.ok()) {
+      forget(p);
+      return std::move(s).error().with_context("CNI setup error");
+    }
     for (std::size_t n = 0; n < network_.plugins.size(); ++n) {
       auto outcome = call(p, n, "ADD", p.result);
       std::string failure;
@@ -210,7 +213,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
                                                  "\" failed (add): " + failure);
       }
     }
-    note(p);
+    if (auto s = note(p); !s.ok()) {
+      take_down(p);
+      return std::move(s).error().with_context("CNI setup error");
+    }
     return p;
   }
 
@@ -220,9 +226,12 @@ class provider final : public network_provider, public std::enable_shared_from_t
       if (!outcome.ok()) spdlog::warn("network {}: {}", p.id, outcome.error().message);
       else if (outcome->code != 0) spdlog::warn("network {}: {}", p.id, cni_error_text(outcome->output));
     }
+    forget(p);
+  }
+
+  void forget(const prepared& p) {
     drop_namespace(p.file);
-    std::error_code ignored;
-    fs::remove(p.file.string() + ".json", ignored);
+    ::unlink((p.file.string() + ".json").c_str());
   }
 
   result<plugin_outcome> call(const prepared& p, std::size_t n, const char* command, const json& former) {
@@ -237,9 +246,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
     return run_plugin(c);
   }
 
-  void note(const prepared& p) {
+  status note(const prepared& p) {
     json j{{"hostname", p.hostname}, {"result", p.result}};
-    std::ofstream(p.file.string() + ".json") << j.dump();
+    KILN_TRY(auto file, store::open_file(p.file.string() + ".json", O_WRONLY | O_CREAT | O_TRUNC, 0600));
+    return store::write_all(file.get(), j.dump());
   }
 
   /// What a former daemon left: its mounts are gone with it, addresses and rules are not.
@@ -248,6 +258,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
     std::vector<fs::path> notes;
     for (const auto& entry : fs::directory_iterator(o_.root, failed))
       if (entry.path().extension() == ".json") notes.push_back(entry.path());
+    if (failed) spdlog::warn("what a former daemon left in {}: {}", o_.root.string(), failed.message());
     for (const auto& path : notes) {
       std::ifstream in(path);
       auto j = json::parse(std::string{std::istreambuf_iterator<char>(in), {}}, nullptr, false);
