@@ -4,9 +4,8 @@
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
-#include <iterator>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -246,32 +245,35 @@ class provider final : public network_provider, public std::enable_shared_from_t
     return run_plugin(c);
   }
 
+  /// Replaces the note in one step: a daemon killed meanwhile leaves the one or the other.
   status note(const prepared& p) {
     json j{{"hostname", p.hostname}, {"result", p.result}};
-    KILN_TRY(auto file, store::open_file(p.file.string() + ".json", O_WRONLY | O_CREAT | O_TRUNC, 0600));
-    return store::write_all(file.get(), j.dump());
+    return store::write_file(p.file.string() + ".json", j.dump());
   }
 
-  /// What a former daemon left: its mounts are gone with it, addresses and rules are not.
+  /// What a former daemon left: its mounts are gone with it, addresses and rules are not. Plugins are asked to undo
+  /// whatever has a namespace or a note; one that was cut off in the middle knows no result.
   void sweep() {
     std::error_code failed;
-    std::vector<fs::path> notes;
-    for (const auto& entry : fs::directory_iterator(o_.root, failed))
-      if (entry.path().extension() == ".json") notes.push_back(entry.path());
+    std::set<std::string> ids;
+    for (const auto& entry : fs::directory_iterator(o_.root, failed)) {
+      auto name = entry.path().filename();
+      if (name.extension() == ".tmp") ::unlink(entry.path().c_str());
+      else ids.insert((name.extension() == ".json" ? name.stem() : name).string());
+    }
     if (failed) spdlog::warn("what a former daemon left in {}: {}", o_.root.string(), failed.message());
-    for (const auto& path : notes) {
-      std::ifstream in(path);
-      auto j = json::parse(std::string{std::istreambuf_iterator<char>(in), {}}, nullptr, false);
+    for (const auto& id : ids) {
       prepared p;
-      p.id = path.stem().string();
-      p.file = o_.root / p.id;
+      p.id = id;
+      p.file = o_.root / id;
+      auto text = store::read_file(p.file.string() + ".json", configs::cni_output_bytes_max);
+      auto j = text.ok() ? json::parse(*text, nullptr, false) : json();
       if (j.is_object()) {
         p.hostname = j.value("hostname", "");
         if (j.contains("result")) p.result = j["result"];
       }
       take_down(p);
     }
-    for (const auto& entry : fs::directory_iterator(o_.root, failed)) drop_namespace(entry.path());
   }
 
   cni_network network_;
