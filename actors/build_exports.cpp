@@ -1,9 +1,11 @@
 // What becomes of a build's result: attestations, exporters, cache exports.
 #include <algorithm>
+#include <numeric>
 
 #include "actors/build_state.hpp"
 #include "actors/session_exporters.hpp"
 #include "actors/verify_platforms.hpp"
+#include "exporters/client_store.hpp"
 #include "solver/error_details.hpp"
 #include "store/cache_keys.hpp"
 
@@ -314,8 +316,16 @@ void build_state::run_cache_exports() {
 void build_state::succeed() {
   ctl::SolveResponse response;
   auto& out = *response.mutable_exporterresponse();
-  for (const auto& e : exports_)
-    for (const auto& [key, value] : e.response) out[key] = value;
+  // One answer for all exporters; later ones come first in it. The last word has the one whose image the client
+  // itself enters into the index of a directory, by what is said here.
+  std::vector<std::size_t> order(exports_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::stable_partition(order.begin(), order.end(), [this](std::size_t i) {
+    auto spec = spec_of(static_cast<int>(i));
+    return !exporters::writes_to_client_store(spec.type, spec.attributes);
+  });
+  for (auto i : order)
+    for (const auto& [key, value] : exports_[i].response) out[key] = value;
   for (const auto& [key, value] : final_.metadata)
     if (key.starts_with("frontend.")) out[key] = value;
   for (const auto& [key, value] : cache_response_)

@@ -96,7 +96,8 @@ struct manager {
         [this](result<bool> outcome) {
           auto done = std::move(prunes.front());
           prunes.pop_front();
-          self->send(done.listener, done_atom::value);
+          // Who is told that it is done asks no further: of a failure the answer tells.
+          if (outcome.ok()) self->send(done.listener, done_atom::value);
           answer(done.promise, std::move(outcome));
           if (!prunes.empty()) prune_next();
         });

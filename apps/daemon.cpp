@@ -11,6 +11,7 @@
 #include <caf/all.hpp>
 #include <spdlog/spdlog.h>
 
+#include "actors/history_orphans.hpp"
 #include "actors/worker_devices.hpp"
 #include "apps/cluster_setup.hpp"
 #include "apps/data_plane.hpp"
@@ -128,6 +129,7 @@ struct daemon::parts {
   status open_state() {
     KILN_TRY(auto snapshotter, store::parse_snapshotter(config.oci.snapshotter));
     KILN_TRY(refs, store::ref_store::open({config.root, snapshotter, own_mounts}));
+    actors::sweep_history_documents(*refs);
     hosts = std::make_unique<registry::hosts>(config.registries,
                                               static_cast<unsigned>(config.max_registry_concurrency));
     workers::worker_options worker;

@@ -26,6 +26,10 @@ inline constexpr std::size_t max_inline_manifests = 128;
 inline constexpr std::size_t session_content_chunk = 1 << 20;
 /// Answer time of a client asked about its content store.
 inline constexpr std::chrono::milliseconds session_content_timeout{60'000};
+/// How long to wait before asking again for a blob that another writer of a client's content store has: at first,
+/// and at most.
+inline constexpr std::chrono::milliseconds session_content_first_pause{10};
+inline constexpr std::chrono::milliseconds session_content_pause{1'000};
 /// Blobs written at a time by one cache export.
 inline constexpr unsigned cache_upload_parallelism = 4;
 

@@ -16,20 +16,16 @@ namespace {
 
 /// Compresses what `fill` writes (an uncompressed tar) into a new blob of the store.
 result<store::layer_blob> write_blob(store::blob_store& blobs, const compression_options& how,
-                                     const std::string& name, const job_context& job,
+                                     const job_context& job,
                                      const std::function<status(store::byte_sink&)>& fill) {
-  KILN_TRY(auto writer, blobs.write("export-" + name + "-" + new_id(), std::nullopt, std::nullopt));
-  auto fail = [&](error e) {
-    (void)writer->truncate();
-    return e;
-  };
+  KILN_TRY(auto writer, blobs.create());
   auto compressor = store::make_compressor(how.kind, how.level, *writer);
   store::hashing_sink hashed(*compressor);
   store::gathering_sink gathered(hashed, configs::export_buffer_size);
   store::checked_sink checked(gathered, job);
-  if (auto s = fill(checked); !s.ok()) return fail(std::move(s).error());
-  if (auto s = gathered.finish(); !s.ok()) return fail(std::move(s).error());
-  if (auto s = compressor->finish(); !s.ok()) return fail(std::move(s).error());
+  KILN_CHECK(fill(checked));
+  KILN_CHECK(gathered.finish());
+  KILN_CHECK(compressor->finish());
   store::layer_blob out;
   out.diff_id = hashed.sum();
   out.blob.media_type = layer_media_type(how.kind);
@@ -150,12 +146,12 @@ result<exported_layer> layer_exporter::make(const store::layer_info& info, const
 
 result<store::layer_blob> layer_exporter::compress_new(const store::layer_info& info,
                                                        const job_context& job) {
-  return write_blob(store_.blobs(), compression_, info.id, job,
+  return write_blob(store_.blobs(), compression_, job,
                     [&](store::byte_sink& out) { return store_.write_layer_tar(info.id, out, job); });
 }
 
 result<store::layer_blob> layer_exporter::convert(const store::layer_blob& from, const job_context& job) {
-  auto made = write_blob(store_.blobs(), compression_, from.blob.digest.str().substr(0, 23), job,
+  auto made = write_blob(store_.blobs(), compression_, job,
                          [&](store::byte_sink& out) -> status {
                            KILN_TRY(auto in, store_.blobs().read(from.blob.digest));
                            auto plain = store::make_decompressor(std::move(in));
@@ -187,7 +183,7 @@ status layer_exporter::rewrite_times(std::vector<exported_layer>& layers, const 
     auto kind = store::compression_of_media_type(layer.blob.blob.media_type);
     compression_options how = compression_;
     if (!how.force && kind) how.kind = *kind;
-    auto made = write_blob(store_.blobs(), how, layer.blob.blob.digest.str().substr(0, 23), job,
+    auto made = write_blob(store_.blobs(), how, job,
                            [&](store::byte_sink& out) -> status {
                              KILN_TRY(auto in, store_.blobs().read(layer.blob.blob.digest));
                              auto plain = store::make_decompressor(std::move(in));

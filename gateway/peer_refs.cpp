@@ -5,13 +5,13 @@
 #include <condition_variable>
 #include <map>
 #include <mutex>
-#include <set>
 
 #include "content.grpc.pb.h"
 #include "gateway/peer_service.hpp"
 #include "gateway/pulled_stream.hpp"
 #include "messages/cluster_types.hpp"
 #include "solver/error_details.hpp"
+#include "store/turns.hpp"
 
 namespace kiln::gateway {
 
@@ -21,33 +21,6 @@ namespace content_api = containerd::services::content::v1;
 struct peer_refs::shared : std::enable_shared_from_this<peer_refs::shared> {
   shared(store::ref_store& s, std::shared_ptr<peer_directory> p, peer_refs_options o)
       : store(s), peers(std::move(p)), options(o) {}
-
-  /// One caller at a time per key.
-  class turn {
-   public:
-    turn(shared* owner, std::string key) : owner_(owner), key_(std::move(key)) {}
-    turn(turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), key_(std::move(other.key_)) {}
-    turn& operator=(turn&&) = delete;
-    ~turn() {
-      if (!owner_) return;
-      {
-        std::lock_guard lock(owner_->mutex);
-        owner_->busy.erase(key_);
-      }
-      owner_->freed.notify_all();
-    }
-
-   private:
-    shared* owner_;
-    std::string key_;
-  };
-  result<turn> wait_turn(std::string key, const std::stop_token& stop) {
-    std::unique_lock lock(mutex);
-    if (!freed.wait(lock, stop, [&] { return !busy.contains(key); }))
-      return make_error(errc::cancelled, "context canceled");
-    busy.insert(key);
-    return turn(this, std::move(key));
-  }
 
   std::string remembered(const std::string& located) {
     std::lock_guard lock(mutex);
@@ -77,7 +50,7 @@ struct peer_refs::shared : std::enable_shared_from_this<peer_refs::shared> {
   const peer_refs_options options;
   std::mutex mutex;
   std::condition_variable_any freed;
-  std::set<std::string> busy;
+  store::turns turns;  // of refs being made known here
   std::map<std::string, std::string> known;  // "node!id" → id here
 };
 
@@ -103,10 +76,8 @@ class peer_blobs final : public store::blob_provider {
   bool is_peer() const override { return true; }
 
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
-    if (into.has(blob.digest)) return {};
-    KILN_TRY(auto turn, shared_->wait_turn("blob " + blob.digest.str(), job.stop));
-    if (into.has(blob.digest)) return {};
-    KILN_TRY(auto writer, into.write("peer-" + blob.digest.str(), blob.digest, blob.size));
+    KILN_TRY(auto writer, into.bring(blob.digest, blob.size, job.stop));
+    if (!writer) return {};
     bool is_local = false;  // the failure is this node's own
     auto s = pull(blob, *writer, job, is_local);
     if (s.ok()) return s;
@@ -121,8 +92,7 @@ class peer_blobs final : public store::blob_provider {
   using stream = pulled_stream<content_api::ReadContentResponse>;
 
   error refuse(store::blob_writer& writer, const descriptor& blob, const std::string& what) {
-    // Nothing of it is kept: what is too short for its size cannot be committed.
-    if (auto emptied = writer.truncate(); emptied.ok()) (void)writer.commit();
+    writer.discard();
     auto e = make_error(errc::data_loss,
                         "node " + where_.node + " sent " + what + " for blob " + blob.digest.str());
     spdlog::warn("{}", e.message);
@@ -274,7 +244,7 @@ result<store::ref> peer_refs::fetch(const std::string& located, const job_contex
       return solver::lost_ref(located, own.error().message);
     return own;
   }
-  KILN_TRY(auto turn, shared_->wait_turn("ref " + located, job.stop));
+  KILN_TRY(auto turn, shared_->turns.wait("ref " + located, job.stop));
   auto provider = std::make_shared<peer_blobs>(shared_, located);
   if (auto id = shared_->remembered(located); !id.empty()) {
     if (auto have = store.get(id); have.ok()) {

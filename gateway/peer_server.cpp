@@ -31,13 +31,6 @@ class counted_blobs final : public store::blob_store {
   result<std::string> read_all(const digest& d, std::int64_t limit) const override {
     return inner_.read_all(d, limit);
   }
-  result<std::unique_ptr<store::blob_writer>> write(std::string_view, std::optional<digest>,
-                                                    std::optional<std::int64_t>) override {
-    return read_only();
-  }
-  result<digest> put(std::string_view) override { return read_only(); }
-  status set_labels(const digest&, const std::map<std::string, std::string>&) override { return read_only(); }
-  status remove(const digest&) override { return read_only(); }
   std::vector<store::blob_info> list() const override { return inner_.list(); }
 
  private:
@@ -55,7 +48,6 @@ class counted_blobs final : public store::blob_store {
     std::unique_ptr<store::byte_source> inner_;
     std::shared_ptr<peer_traffic> traffic_;
   };
-  static error read_only() { return make_error(errc::unimplemented, "read-only content store"); }
 
   store::blob_store& inner_;
   std::shared_ptr<peer_traffic> traffic_;

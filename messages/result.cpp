@@ -38,6 +38,7 @@ errc code_of_errno(int err) {
     case ECONNREFUSED:
     case ECONNRESET:
     case EPIPE: return errc::unavailable;
+    case ENODEV:
     case ENOSYS:
     case ENOTSUP: return errc::unimplemented;
     default: return errc::internal;

@@ -178,19 +178,4 @@ bool hosts::is_plain(const std::string& host) const {
   return plain_.contains(host);
 }
 
-result<hosts::turn> hosts::wait_turn(const std::string& key, std::stop_token stop) {
-  std::unique_lock lock(mutex_);
-  if (!freed_.wait(lock, stop, [&] { return !busy_.contains(key); }))
-    return make_error(errc::cancelled, "context canceled");
-  busy_.insert(key);
-  return turn(this, key);
-}
-
-hosts::turn::~turn() {
-  if (owner_ == nullptr) return;
-  std::lock_guard lock(owner_->mutex_);
-  owner_->busy_.erase(key_);
-  owner_->freed_.notify_all();
-}
-
 }  // namespace kiln::registry

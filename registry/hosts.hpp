@@ -2,7 +2,6 @@
 // idle connections, tokens, limits. Thread-safe.
 #pragma once
 
-#include <condition_variable>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -15,6 +14,7 @@
 #include "configs/registry.hpp"
 #include "messages/job.hpp"
 #include "messages/result.hpp"
+#include "store/turns.hpp"
 
 namespace kiln::registry {
 
@@ -60,19 +60,9 @@ class hosts {
   void set_plain(const std::string& host);
   bool is_plain(const std::string& host) const;
 
-  /// Lets one caller at a time into `key` (a blob being fetched); cancelled when `stop` asks.
-  class turn {
-   public:
-    turn(hosts* owner, std::string key) : owner_(owner), key_(std::move(key)) {}
-    turn(turn&& other) noexcept : owner_(std::exchange(other.owner_, nullptr)), key_(std::move(other.key_)) {}
-    turn& operator=(turn&&) = delete;
-    ~turn();
-
-   private:
-    hosts* owner_;
-    std::string key_;
-  };
-  result<turn> wait_turn(const std::string& key, std::stop_token stop);
+  /// Lets one caller at a time into `key` (a layer being compressed); cancelled when `stop` asks.
+  using turn = store::turns::turn;
+  result<turn> wait_turn(const std::string& key, std::stop_token stop) { return turns_.wait(key, stop); }
 
  private:
   const configs::registry_config& table(const std::string& host) const;
@@ -83,8 +73,8 @@ class hosts {
   std::unique_ptr<kiln::registry::transport> transport_;
   std::unique_ptr<kiln::registry::authorizer> authorizer_;
   mutable std::mutex mutex_;
-  std::condition_variable_any freed_;
-  std::set<std::string> plain_, busy_;
+  std::set<std::string> plain_;
+  store::turns turns_;
 };
 
 /// Whether the host is this machine ("localhost", 127.0.0.0/8, [::1]), whatever the port.

@@ -53,7 +53,9 @@ void remember_source(store::blob_store& blobs, const digest& d, const reference&
 
 status repository::fetch_from(const endpoint& e, const std::string& from, const descriptor& d,
                               store::blob_store& into, const byte_progress& progress, int attempts) {
-  KILN_TRY(auto writer, into.write("pull-" + d.digest.str(), d.digest, d.size));
+  // Before the permit: whoever brings a blob may be waiting for one.
+  KILN_TRY(auto writer, into.bring(d.digest, d.size, job_.stop));
+  if (!writer) return {};
   std::optional<error> last;
   for (int n = 1, idle = 0;; ++n) {
     std::int64_t begin = writer->offset();
@@ -113,8 +115,6 @@ status repository::fetch_from(const endpoint& e, const std::string& from, const 
 }
 
 status repository::fetch_blob(const descriptor& d, store::blob_store& into, const byte_progress& progress) {
-  if (into.has(d.digest)) return {};
-  KILN_TRY(auto turn, hosts_.wait_turn("pull-" + d.digest.str(), job_.stop));
   if (into.has(d.digest)) return {};
   std::optional<error> first;
   auto attempt = [&](const endpoint& e, const std::string& from, int attempts) {

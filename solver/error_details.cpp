@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 
 #include "errdefs.pb.h"
+#include "messages/json_text.hpp"
 #include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 
@@ -18,7 +19,7 @@ namespace {
 void for_each_ref(error& e, const std::function<void(std::string& id)>& visit) {
   for (auto& detail : e.details) {
     if (detail.type_url != solve_detail_type) continue;
-    auto solve = ordered_json::parse(detail.value, nullptr, false);
+    auto solve = json_or_null<ordered_json>(detail.value);
     if (!solve.is_object()) continue;
     for (const char* field : {"inputIDs", "mountIDs"}) {
       auto list = solve.find(field);
@@ -26,7 +27,7 @@ void for_each_ref(error& e, const std::function<void(std::string& id)>& visit) {
       for (auto& id : *list)
         if (auto* text = id.get_ptr<std::string*>(); text && !text->empty()) visit(*text);
     }
-    detail.value = solve.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+    detail.value = json_text(solve);
   }
 }
 

@@ -1,11 +1,11 @@
 #include "store/blob_store.hpp"
 
 #include <openssl/evp.h>
-#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <mutex>
 
 #include <spdlog/spdlog.h>
@@ -13,6 +13,7 @@
 #include "configs/store.hpp"
 #include "messages/json_text.hpp"
 #include "store/files.hpp"
+#include "store/turns.hpp"
 
 namespace kiln::store {
 
@@ -72,14 +73,20 @@ class file_source final : public byte_source {
 
 class ingestion final : public blob_writer {
  public:
-  ingestion(fs::path blobs, fs::path directory, unique_fd fd, std::optional<digest> expected,
-            std::optional<std::int64_t> size)
+  /// `turn`: the right to this blob, where its digest is known.
+  ingestion(fs::path blobs, fs::path file, unique_fd fd, std::optional<digest> expected,
+            std::optional<std::int64_t> size, std::optional<turns::turn> turn)
       : blobs_(std::move(blobs)),
-        directory_(std::move(directory)),
+        file_(std::move(file)),
+        turn_(std::move(turn)),
         fd_(std::move(fd)),
         expected_(std::move(expected)),
         size_(size),
         hash_(expected_ ? expected_->algorithm() : "sha256") {}
+  ~ingestion() override {
+    bool can_go_on = expected_ && offset_ > 0;
+    if (fd_ && !can_go_on) discard();
+  }
 
   /// Takes in what an earlier writer left.
   status resume() {
@@ -87,7 +94,7 @@ class ingestion final : public blob_writer {
     while (true) {
       auto count = ::read(fd_.get(), buffer.data(), buffer.size());
       if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return errno_error(errno, "read ingestion " + directory_.string());
+      if (count < 0) return give_up(errno_error(errno, "read " + file_.string()));
       if (count == 0) break;
       hash_.update({buffer.data(), static_cast<std::size_t>(count)});
       offset_ += count;
@@ -99,38 +106,42 @@ class ingestion final : public blob_writer {
   std::int64_t offset() const override { return offset_; }
 
   status write(std::string_view bytes) override {
-    if (!fd_) return make_error(errc::failed_precondition, "this ingestion has ended");
+    if (!fd_) return ended();
     if (size_ && offset_ + static_cast<std::int64_t>(bytes.size()) > *size_)
       return make_error(errc::out_of_range,
                         "more bytes than the " + std::to_string(*size_) + " expected" + of());
-    KILN_CHECK(write_all(fd_.get(), bytes));
+    if (auto s = write_all(fd_.get(), bytes); !s) return give_up(std::move(s).error().with_context("store blob" + of()));
     hash_.update(bytes);
     offset_ += static_cast<std::int64_t>(bytes.size());
     return {};
   }
 
   status truncate() override {
-    if (!fd_) return make_error(errc::failed_precondition, "this ingestion has ended");
+    if (!fd_) return ended();
     if (::ftruncate(fd_.get(), 0) != 0 || ::lseek(fd_.get(), 0, SEEK_SET) != 0)
-      return errno_error(errno, "truncate ingestion");
+      return give_up(errno_error(errno, "truncate " + file_.string()));
     offset_ = 0;
     hash_.start();
     return {};
   }
 
+  void discard() noexcept override {
+    if (!fd_) return;
+    if (::unlink(file_.c_str()) != 0 && errno != ENOENT)
+      spdlog::warn("store: cannot remove {}: errno {}", file_.string(), errno);
+    fd_.reset();
+    turn_.reset();
+  }
+
   result<digest> commit() override {
-    if (!fd_) return make_error(errc::failed_precondition, "this ingestion has ended");
+    if (!fd_) return ended();
     auto actual = hash_.finish();
-    if (size_ && offset_ != *size_) {
-      discard();
-      return make_error(errc::data_loss, "unexpected size " + std::to_string(offset_) + ", expected " +
-                                             std::to_string(*size_) + of());
-    }
-    if (expected_ && actual != *expected_) {
-      discard();
-      return make_error(errc::data_loss,
-                        "unexpected digest " + actual.str() + ", expected " + expected_->str());
-    }
+    if (size_ && offset_ != *size_)
+      return give_up(make_error(errc::data_loss, "unexpected size " + std::to_string(offset_) + ", expected " +
+                                                     std::to_string(*size_) + of()));
+    if (expected_ && actual != *expected_)
+      return give_up(make_error(errc::data_loss,
+                                "unexpected digest " + actual.str() + ", expected " + expected_->str()));
     auto target = blobs_ / std::string(actual.algorithm()) / std::string(actual.hex());
     struct stat info {};
     if (::stat(target.c_str(), &info) == 0 && info.st_size == offset_) {
@@ -138,31 +149,52 @@ class ingestion final : public blob_writer {
       return actual;
     }
     if (::fchmod(fd_.get(), 0444) != 0 || ::fsync(fd_.get()) != 0)
-      return errno_error(errno, "fsync blob " + actual.str());
-    auto data = directory_ / "data";
-    if (::rename(data.c_str(), target.c_str()) != 0) return errno_error(errno, "rename blob " + actual.str());
+      return give_up(errno_error(errno, "fsync blob " + actual.str()));
+    if (::rename(file_.c_str(), target.c_str()) != 0)
+      return give_up(errno_error(errno, "rename blob " + actual.str()));
     fd_.reset();
-    KILN_CHECK(sync_directory(target.parent_path()));
-    if (::rmdir(directory_.c_str()) != 0 && errno != ENOENT)
-      spdlog::warn("store: cannot remove {}: errno {}", directory_.string(), errno);
+    auto durable = sync_directory(target.parent_path());
+    turn_.reset();
+    if (!durable) return std::move(durable).error();
     return actual;
   }
 
  private:
+  static error ended() { return make_error(errc::failed_precondition, "this blob has been written already"); }
   std::string of() const { return expected_ ? " of " + expected_->str() : std::string(); }
-  void discard() {
-    if (auto removed = remove_tree(directory_); !removed) spdlog::warn("store: {}", removed.error().message);
-    fd_.reset();
+  error give_up(error e) {
+    discard();
+    return e;
   }
 
   fs::path blobs_;
-  fs::path directory_;
-  unique_fd fd_;  // also holds the lock of this name
+  fs::path file_;  // below blobs_/ingest
+  std::optional<turns::turn> turn_;
+  unique_fd fd_;
   std::optional<digest> expected_;
   std::optional<std::int64_t> size_;
   hasher hash_;
   std::int64_t offset_ = 0;
 };
+
+/// What blobs being written are called: those whose digest is known by it, so that they can be gone on with.
+std::string partial_name(const digest& d) { return std::string(d.algorithm()) + "-" + std::string(d.hex()); }
+
+std::optional<digest> digest_of_partial(const std::string& name) {
+  auto dash = name.find('-');
+  if (dash == std::string::npos) return std::nullopt;
+  auto d = digest::parse(name.substr(0, dash) + ":" + name.substr(dash + 1));
+  if (!d.ok()) return std::nullopt;
+  return *std::move(d);
+}
+
+std::int64_t modified_ns(const struct stat& info) {
+  return std::int64_t{info.st_mtim.tv_sec} * 1'000'000'000 + info.st_mtim.tv_nsec;
+}
+
+bool is_stale(std::int64_t written_at_ns) {
+  return written_at_ns < now_ns() - std::chrono::nanoseconds(limits::partial_blob_age).count();
+}
 
 class disk_blob_store final : public blob_store {
  public:
@@ -179,8 +211,7 @@ class disk_blob_store final : public blob_store {
 
   result<blob_info> info(const digest& d) const override {
     KILN_TRY(auto found, find(d));
-    blob_info out{
-        d, found.st_size, std::int64_t{found.st_mtim.tv_sec} * 1'000'000'000 + found.st_mtim.tv_nsec, {}};
+    blob_info out{d, found.st_size, modified_ns(found), {}};
     if (auto text = read_file(labels_of(d), limits::blob_labels_bytes); text.ok()) {
       out.labels = text_members(json_or_null(*text));
     }
@@ -211,44 +242,66 @@ class disk_blob_store final : public blob_store {
     return read_file(path_of(d), limit);
   }
 
-  result<std::unique_ptr<blob_writer>> write(std::string_view ref, std::optional<digest> expected,
-                                             std::optional<std::int64_t> size) override {
-    if (expected) KILN_CHECK(checked(*expected));
-    auto directory = directory_ / "ingest" / std::string(sha256(ref).hex());
-    // Another writer of this name may finish (and remove the directory) between our steps.
-    for (int attempt = 0; attempt < 100; ++attempt) {
-      if (::mkdir(directory.c_str(), 0700) != 0 && errno != EEXIST)
-        return errno_error(errno, "mkdir " + directory.string());
-      int raw = ::open((directory / "data").c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
-      if (raw < 0) {
-        if (errno == ENOENT) continue;
-        return errno_error(errno, "open ingestion " + std::string(ref));
-      }
-      unique_fd fd(raw);
-      if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0)
-        return make_error(errc::failed_precondition,
-                          "ingestion " + std::string(ref) + " is under way already");
-      struct stat opened {
-      }, named{};
-      if (::fstat(fd.get(), &opened) != 0 || ::stat((directory / "data").c_str(), &named) != 0 ||
-          opened.st_ino != named.st_ino)
-        continue;
-      auto writer =
-          std::make_unique<ingestion>(directory_, directory, std::move(fd), std::move(expected), size);
-      KILN_CHECK(writer->resume());
-      return std::unique_ptr<blob_writer>(std::move(writer));
-    }
-    return make_error(errc::aborted, "ingestion " + std::string(ref) + " keeps changing");
+  result<std::unique_ptr<blob_writer>> bring(const digest& d, std::optional<std::int64_t> size,
+                                             std::stop_token stop) override {
+    KILN_CHECK(checked(d));
+    if (has(d)) return std::unique_ptr<blob_writer>();
+    KILN_TRY(auto turn, turns_.wait(d.str(), stop));
+    if (has(d)) return std::unique_ptr<blob_writer>();
+    auto file = directory_ / "ingest" / partial_name(d);
+    KILN_TRY(auto fd, open_file(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+    auto writer = std::make_unique<ingestion>(directory_, file, std::move(fd), d, size, std::move(turn));
+    KILN_CHECK(writer->resume());
+    return std::unique_ptr<blob_writer>(std::move(writer));
+  }
+
+  result<std::unique_ptr<blob_writer>> create() override {
+    auto file = directory_ / "ingest" / ("new-" + new_id());
+    KILN_TRY(auto fd, open_file(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+    return std::unique_ptr<blob_writer>(
+        std::make_unique<ingestion>(directory_, file, std::move(fd), std::nullopt, std::nullopt, std::nullopt));
   }
 
   result<digest> put(std::string_view bytes) override {
     auto d = sha256(bytes);
     if (has(d)) return d;
-    auto size = static_cast<std::int64_t>(bytes.size());
-    auto writer = write("put-" + new_id(), d, size);
-    if (!writer) return std::move(writer).error();
-    KILN_CHECK((*writer)->write(bytes));
-    return (*writer)->commit();
+    KILN_TRY(auto writer, create());
+    KILN_CHECK(writer->write(bytes));
+    return writer->commit();
+  }
+
+  std::vector<partial_blob> partials() const override {
+    std::vector<partial_blob> all;
+    auto ingest = open_file(directory_ / "ingest", O_RDONLY | O_DIRECTORY);
+    if (!ingest) return all;
+    auto names = list_names(ingest->get());
+    if (!names) return all;
+    for (const auto& name : *names) {
+      auto d = digest_of_partial(name);
+      struct stat info {};
+      if (!d || ::fstatat(ingest->get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) continue;
+      bool in_use = turns_.is_taken(d->str());
+      all.push_back({*std::move(d), static_cast<std::int64_t>(info.st_blocks) * 512, modified_ns(info), in_use});
+    }
+    return all;
+  }
+
+  status remove_partial(const digest& d) override {
+    KILN_CHECK(checked(d));
+    auto turn = turns_.take(d.str());
+    if (!turn) return make_error(errc::failed_precondition, "blob " + d.str() + " is being brought");
+    auto file = directory_ / "ingest" / partial_name(d);
+    if (::unlink(file.c_str()) != 0 && errno != ENOENT) return errno_error(errno, "remove " + file.string());
+    return {};
+  }
+
+  void remove_stale_partials() override {
+    for (const auto& p : partials()) {
+      if (p.in_use || !is_stale(p.written_at_ns)) continue;
+      spdlog::info("store: dropping what there is of blob {}: nobody went on with it", p.digest.str());
+      if (auto gone = remove_partial(p.digest); !gone && gone.error().code != errc::failed_precondition)
+        spdlog::warn("store: {}", gone.error().message);
+    }
   }
 
   status set_labels(const digest& d, const std::map<std::string, std::string>& labels) override {
@@ -312,27 +365,49 @@ class disk_blob_store final : public blob_store {
     return directory_ / "labels" / (std::string(d.algorithm()) + "-" + std::string(d.hex()));
   }
 
-  /// Removes ingestions that nobody has touched for long, and those of put(), which nobody resumes.
+  /// What a killed daemon left: only what can be gone on with stays.
   void sweep() {
-    auto oldest = now_ns() / 1'000'000'000 - std::chrono::seconds(limits::stale_ingestion).count();
     std::error_code ignored;
     for (const auto& entry : fs::directory_iterator(directory_ / "ingest", ignored)) {
+      auto d = digest_of_partial(entry.path().filename().string());
       struct stat info {};
-      auto data = entry.path() / "data";
-      if (::stat(data.c_str(), &info) == 0 && info.st_mtim.tv_sec >= oldest) continue;
-      spdlog::info("store: sweeping stale ingestion {}", entry.path().filename().string());
+      bool can_go_on = d && !has(*d) && ::lstat(entry.path().c_str(), &info) == 0 && S_ISREG(info.st_mode) &&
+                       !is_stale(modified_ns(info));
+      if (can_go_on) continue;
+      spdlog::info("store: sweeping unfinished blob {}", entry.path().filename().string());
       if (auto removed = remove_tree(entry.path()); !removed)
         spdlog::warn("store: {}", removed.error().message);
     }
-    for (const auto& entry : fs::directory_iterator(directory_ / "labels", ignored))
-      if (entry.path().extension() == ".tmp") ::unlink(entry.path().c_str());
+    for (const auto& entry : fs::directory_iterator(directory_ / "labels", ignored)) {
+      auto d = digest_of_partial(entry.path().filename().string());
+      if (!d || !has(*d)) ::unlink(entry.path().c_str());
+    }
   }
 
   fs::path directory_;
+  turns turns_;  // of blobs being brought, by digest
   mutable std::mutex labels_mutex_;
 };
 
 }  // namespace
+
+namespace {
+
+error read_only() { return make_error(errc::unimplemented, "read-only content store"); }
+
+}  // namespace
+
+result<std::unique_ptr<blob_writer>> blob_store::bring(const kiln::digest&, std::optional<std::int64_t>,
+                                                       std::stop_token) {
+  return read_only();
+}
+result<std::unique_ptr<blob_writer>> blob_store::create() { return read_only(); }
+result<kiln::digest> blob_store::put(std::string_view) { return read_only(); }
+status blob_store::set_labels(const kiln::digest&, const std::map<std::string, std::string>&) {
+  return read_only();
+}
+status blob_store::remove(const kiln::digest&) { return read_only(); }
+status blob_store::remove_partial(const kiln::digest&) { return read_only(); }
 
 status blob_writer::finish() {
   auto committed = commit();

@@ -1,5 +1,5 @@
 // Content-addressed blobs on disk: blobs/<algorithm>/<hex>, immutable, verified while written.
-// Ingestion is resumable by name; a committed blob is durable (file and directory fsynced). Thread-safe.
+// What is being written is in blobs/ingest; a committed blob is durable (file and directory fsynced). Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -7,6 +7,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -24,15 +25,25 @@ struct blob_info {
   std::map<std::string, std::string> labels;  // containerd-style
 };
 
-/// One ingestion under way. Destroying it keeps what was written for a later resume.
+/// A blob that is not here whole: it is being brought, or was not brought to its end.
+struct partial_blob {
+  kiln::digest digest;
+  std::int64_t size = 0;           // bytes in allocated blocks
+  std::int64_t written_at_ns = 0;  // last, Unix epoch
+  bool in_use = false;             // somebody is bringing it
+};
+
+/// One blob being written. A disk that refuses its bytes ends it, and nothing of it stays.
 class blob_writer : public byte_sink {
  public:
-  /// Bytes already durable under this name when the writer was opened, plus what was written since.
+  /// Bytes that were there when the writer was opened, plus what was written since.
   virtual std::int64_t offset() const = 0;
-  /// Discards what was written so far and starts at zero.
+  /// Drops what was written so far and starts at zero.
   virtual status truncate() = 0;
-  /// Ends the ingestion: verifies size and digest when expected, fsyncs, renames. The digest of
-  /// what was written; data_loss when it is not what was expected (then nothing remains).
+  /// Ends it and leaves nothing.
+  virtual void discard() noexcept = 0;
+  /// Ends it: verifies size and digest when expected, fsyncs, renames. The digest of what was
+  /// written; data_loss when it is not what was expected (then nothing remains).
   virtual result<kiln::digest> commit() = 0;
   status finish() override;
 };
@@ -50,15 +61,26 @@ class blob_store {
   virtual result<std::unique_ptr<byte_source>> read(const kiln::digest& d, std::int64_t offset = 0) const = 0;
   /// The whole blob in memory; resource_exhausted above `limit` bytes.
   virtual result<std::string> read_all(const kiln::digest& d, std::int64_t limit) const = 0;
-  /// Opens (or resumes) the ingestion named `ref`; failed_precondition while another holds it.
-  virtual result<std::unique_ptr<blob_writer>> write(std::string_view ref,
-                                                     std::optional<kiln::digest> expected,
-                                                     std::optional<std::int64_t> size) = 0;
-  /// Stores bytes at hand; a no-op when they are there already.
-  virtual result<kiln::digest> put(std::string_view bytes) = 0;
-  virtual status set_labels(const kiln::digest& d, const std::map<std::string, std::string>& labels) = 0;
-  virtual status remove(const kiln::digest& d) = 0;
   virtual std::vector<blob_info> list() const = 0;
+
+  // Writing. Stores that are only read leave these as they are: unimplemented.
+  /// Begins to bring a blob whose digest is known, or goes on where an earlier attempt stopped. One at a time:
+  /// whoever comes while another brings the same blob waits for that, and takes over when it fails. Null when
+  /// the blob is here, be it by then; cancelled when `stop` asks. What is written and neither committed nor
+  /// discarded stays for the next attempt, for limits::partial_blob_age.
+  virtual result<std::unique_ptr<blob_writer>> bring(const kiln::digest& d, std::optional<std::int64_t> size,
+                                                     std::stop_token stop);
+  /// A new blob, whose digest its bytes will tell. Uncommitted, nothing of it stays.
+  virtual result<std::unique_ptr<blob_writer>> create();
+  /// Stores bytes at hand; a no-op when they are there already.
+  virtual result<kiln::digest> put(std::string_view bytes);
+  virtual status set_labels(const kiln::digest& d, const std::map<std::string, std::string>& labels);
+  virtual status remove(const kiln::digest& d);
+  virtual std::vector<partial_blob> partials() const { return {}; }
+  /// Removes what there is of a blob that is not whole; failed_precondition while somebody brings it.
+  virtual status remove_partial(const kiln::digest& d);
+  /// Removes partial blobs that nobody went on with for limits::partial_blob_age.
+  virtual void remove_stale_partials() {}
 };
 
 }  // namespace kiln::store

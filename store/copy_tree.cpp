@@ -57,7 +57,7 @@ struct tree_copier {
     }
     if (options.hard_link_files && S_ISREG(info.st_mode)) {
       if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) return {};
-      if (errno != EMLINK && errno != EXDEV && errno != EPERM) return errno_error(errno, "link " + path);
+      if (!cannot_be_linked(errno)) return errno_error(errno, "link " + path);
     }
     return copy_entry(from, name, info, to, name);
   }

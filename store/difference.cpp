@@ -68,9 +68,11 @@ result<std::optional<struct stat>> look_for(int directory, const std::string& na
   return errno_error(errno, "stat " + name);
 }
 
-bool is_opaque(int directory, const std::string& name, const std::string& attribute) {
+result<bool> is_opaque(int directory, const std::string& name, const std::string& attribute) {
   auto value = get_xattr(directory, name, attribute);
-  return value.ok() && *value == "y";
+  if (value.ok()) return *value == "y";
+  if (value.error().code == errc::not_found) return false;
+  return std::move(value).error();
 }
 
 struct walker {
@@ -178,7 +180,8 @@ struct walker {
       KILN_TRY(auto l, open_at(lower, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
       KILN_TRY(auto u, open_at(upper, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
       auto inside = prefix + name + "/";
-      if (is_opaque(upper, name, opaque)) KILN_CHECK(both(l.get(), u.get(), inside, depth + 1));
+      KILN_TRY(auto whole, is_opaque(upper, name, opaque));
+      if (whole) KILN_CHECK(both(l.get(), u.get(), inside, depth + 1));
       else KILN_CHECK(over(l.get(), u.get(), inside, depth + 1));
     }
     return {};
@@ -211,7 +214,8 @@ struct plain_check {
         differs = !equal;
       }
       if (S_ISDIR(y.st_mode)) {
-        if (is_opaque(upper, name, opaque)) return false;
+        KILN_TRY(auto whole, is_opaque(upper, name, opaque));
+        if (whole) return false;
         KILN_TRY(auto u, open_at(upper, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
         unique_fd l;
         if (x && S_ISDIR(x->st_mode)) {
@@ -278,9 +282,10 @@ struct change_writer {
       }
     }
     // Layers never change again, so they may share files.
-    if (as_overlay && S_ISREG(c.info.st_mode) &&
-        ::linkat(c.directory, c.name.c_str(), parent.get(), c.name.c_str(), 0) == 0)
-      return {};
+    if (as_overlay && S_ISREG(c.info.st_mode)) {
+      if (::linkat(c.directory, c.name.c_str(), parent.get(), c.name.c_str(), 0) == 0) return {};
+      if (!cannot_be_linked(errno)) return errno_error(errno, "link " + c.path);
+    }
     KILN_CHECK(copy_entry(c.directory, c.name, c.info, parent.get(), c.name));
     if (is_directory) directories.emplace_back(c.path, c.name);
     // A directory where the lower tree has something else replaces it whole by itself; a directory over

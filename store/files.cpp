@@ -77,9 +77,13 @@ status write_file(const fs::path& path, std::string_view bytes, mode_t mode) {
   auto temporary = path;
   temporary += ".tmp";
   KILN_TRY(auto fd, open_file(temporary, O_WRONLY | O_CREAT | O_TRUNC, mode));
-  KILN_CHECK(write_all(fd.get(), bytes));
-  if (::fsync(fd.get()) != 0) return errno_error(errno, "fsync " + temporary.string());
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return errno_error(errno, "rename to " + path.string());
+  auto written = write_all(fd.get(), bytes);
+  if (written.ok() && ::fsync(fd.get()) != 0) written = errno_error(errno, "fsync");
+  if (written.ok() && ::rename(temporary.c_str(), path.c_str()) != 0) written = errno_error(errno, "rename");
+  if (!written.ok()) {
+    ::unlink(temporary.c_str());
+    return std::move(written).error().with_context(path.string());
+  }
   return sync_directory(path.parent_path());
 }
 
@@ -273,25 +277,29 @@ result<std::int64_t> allocated_bytes(const fs::path& path, bool own_only) {
   return all.sum;
 }
 
+namespace {
+
+/// Whether the kernel or the file systems have no such way of copying, between these two files.
+bool no_such_copy(int err) {
+  return err == EXDEV || err == EINVAL || err == ENOSYS || err == EOPNOTSUPP || err == ENOTTY || err == EBADF ||
+         err == EPERM || err == ETXTBSY;
+}
+
+}  // namespace
+
 status copy_file_data(int from, int to) {
   if (::ioctl(to, FICLONE, from) == 0) return {};
+  if (!no_such_copy(errno)) return errno_error(errno, "copy file data");
   bool by_range = true;
   std::unique_ptr<char[]> buffer;
   while (true) {
     if (by_range) {
       auto count = ::copy_file_range(from, nullptr, to, nullptr, std::size_t{1} << 30, 0);
       if (count > 0) continue;
-      if (count == 0) {
-        // Some special file systems claim to be at the end at once; read() tells the truth.
-        by_range = false;
-      } else if (errno == EINTR) {
-        continue;
-      } else if (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP ||
-                 errno == EBADF) {
-        by_range = false;
-      } else {
-        return errno_error(errno, "copy file data");
-      }
+      // Some special file systems claim to be at the end at once; read() tells the truth.
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0 && !no_such_copy(errno)) return errno_error(errno, "copy file data");
+      by_range = false;
     }
     if (!buffer) buffer = std::make_unique<char[]>(limits::copy_buffer);
     auto count = ::read(from, buffer.get(), limits::copy_buffer);

@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -42,6 +43,11 @@ result<std::int64_t> allocated_bytes(const std::filesystem::path& path, bool own
 
 /// Copies all bytes of one open file into another: reflink, else copy_file_range, else read and write.
 status copy_file_data(int from, int to);
+
+/// Whether a file has as many names as it may have, or is where none can be given to it: then it is copied.
+inline bool cannot_be_linked(int err) {
+  return err == EMLINK || err == EXDEV || err == EPERM || err == EOPNOTSUPP || err == ENOSYS;
+}
 
 /// All entries of an open directory except "." and "..", sorted bytewise.
 result<std::vector<std::string>> list_names(int directory);

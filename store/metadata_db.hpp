@@ -5,11 +5,16 @@
 // corrupt it. MDB_NOMETASYNC leaves the small meta page to the next commit or sync(): a killed process
 // loses nothing, a power cut may undo the last commit as a whole. Whoever deletes bytes that an undone
 // commit would name again calls sync() first.
+//
+// A full disk. Removing needs pages too, for LMDB copies what it changes. So the file is always some megabytes
+// longer than what is used, allocated (limits::database_reserve): other writes may take half of that when the
+// file system gives no more, clean() all of it. What it frees is used again, so small removals go on for ever.
 // Thread-safe. Knows nothing of records.
 #pragma once
 
 #include <array>
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <filesystem>
 #include <functional>
@@ -62,8 +67,10 @@ class transaction {
 
  private:
   friend class metadata_db;
+  status failed(int code, std::string_view what);
   MDB_txn* handle_ = nullptr;
   const unsigned* tables_ = nullptr;
+  int failure_ = 0;  // LMDB's code of the first write that failed
 };
 
 class metadata_db {
@@ -84,25 +91,42 @@ class metadata_db {
   std::shared_ptr<pending> enqueue(operation op);
   /// Waits until it is committed and durable; its own error, or the database's.
   status wait(const std::shared_ptr<pending>& p);
+  /// Queues an operation that nobody waits for. One that the disk refuses stays queued, at its place, for the
+  /// next commit.
+  void post(operation op);
   bool has_queued();
   /// enqueue and wait.
   status write(operation op) { return wait(enqueue(std::move(op))); }
-  /// Commits what is queued and makes even the last commit proof against power cuts.
+  /// A write that frees space, after all that is queued (unless the disk refuses that). It is alone in its
+  /// transaction and may use what is kept in reserve; resource_exhausted when it changes more than fits there.
+  status clean(operation op);
+  /// Makes even the last commit proof against power cuts.
   status sync();
 
  private:
-  metadata_db() = default;
-  status open_tables();
-  void commit_batch(std::deque<std::shared_ptr<pending>>& batch);
-  int run_batch(std::deque<std::shared_ptr<pending>>& batch);
-  status grow();
+  enum class room { ordinary, cleaning };
+  using batch = std::deque<std::shared_ptr<pending>>;
 
-  MDB_env* env_ = nullptr;
+  metadata_db() = default;
+  status open_environment();
+  status open_tables();
+  void close_environment();
+  bool commit_queue(std::unique_lock<std::mutex>& lock);
+  void commit_batch(batch& b, room r);
+  int run_batch(batch& b, room r);
+  int make_room(room r);
+  status grow();
+  status reopen();
+
+  std::filesystem::path file_;
+  MDB_env* env_ = nullptr;  // null: it failed, and could not be opened again yet
   std::array<unsigned, static_cast<std::size_t>(table::count)> tables_{};
   mutable std::shared_mutex map_mutex_;  // shared: a transaction is open; exclusive: the map is resized
+  std::uint64_t allocated_ = 0;          // bytes of the file that have blocks; the committing thread's
+  bool can_reserve_ = true;              // the file system allocates ahead
   std::mutex queue_mutex_;
   std::condition_variable committed_;
-  std::deque<std::shared_ptr<pending>> queue_;
+  batch queue_;
   bool committing_ = false;
 };
 

@@ -8,12 +8,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <fstream>
 #include <sstream>
 #include <thread>
 
 #include <spdlog/spdlog.h>
 
+#include "configs/store.hpp"
 #include "store/confinement.hpp"
 #include "store/files.hpp"
 
@@ -98,10 +98,11 @@ std::string context_log(int context) {
   return text;
 }
 
-/// errc::unimplemented when the kernel cannot take layers one by one.
+/// errc::unimplemented when the kernel cannot take layers one by one, and only then.
 status mount_by_context(const mount_spec& spec, const parsed_options& options, const fs::path& target) {
   unique_fd context(::fsopen("overlay", FSOPEN_CLOEXEC));
-  if (!context) return make_error(errc::unimplemented, "no fsopen");
+  if (!context && (errno == ENOSYS || errno == EPERM)) return make_error(errc::unimplemented, "no fsopen");
+  if (!context) return errno_error(errno, "overlay on " + target.string() + ": fsopen");
   auto failed = [&](const std::string& what) {
     int err = errno;
     return errno_error(
@@ -121,11 +122,16 @@ status mount_by_context(const mount_spec& spec, const parsed_options& options, c
         return failed(option);
       continue;
     }
-    for (const auto& layer : split(value, ':'))
+    bool first = true;
+    for (const auto& layer : split(value, ':')) {
       if (::fsconfig(context.get(), FSCONFIG_SET_STRING, "lowerdir+", layer.c_str(), 0) != 0) {
-        if (errno == EINVAL || errno == EOPNOTSUPP) return make_error(errc::unimplemented, "no lowerdir+");
+        // Of a parameter it does not know the kernel says so at once.
+        if (first && (errno == EINVAL || errno == EOPNOTSUPP))
+          return make_error(errc::unimplemented, "no lowerdir+");
         return failed(layer);
       }
+      first = false;
+    }
   }
   if (options.flags & MS_RDONLY) ::fsconfig(context.get(), FSCONFIG_SET_FLAG, "ro", nullptr, 0);
   if (::fsconfig(context.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return failed("create");
@@ -214,7 +220,7 @@ status fuse_mount(const parsed_options& options, const fs::path& target) {
   while (::waitpid(pid, &exit_status, 0) < 0)
     if (errno != EINTR) return errno_error(errno, "wait for fuse-overlayfs");
   if (exit_status != 0)
-    return make_error(errc::internal, "fuse-overlayfs on " + target.string() + " ended with status " +
+    return make_error(errc::unavailable, "fuse-overlayfs on " + target.string() + " ended with status " +
                                           std::to_string(exit_status));
   return {};
 }
@@ -267,7 +273,8 @@ result<std::vector<fs::path>> mounts_below(const fs::path& directory) {
   std::error_code failed;
   auto top = fs::canonical(directory, failed).string();
   if (failed) return errno_error(failed.value(), directory.string());
-  std::ifstream table("/proc/self/mountinfo");
+  KILN_TRY(auto text, read_file("/proc/self/mountinfo", limits::proc_file_bytes));
+  std::istringstream table(text);
   std::vector<fs::path> found;
   for (std::string line; std::getline(table, line);) {
     std::istringstream words(line);
@@ -290,11 +297,17 @@ result<int> unmount_below(const fs::path& directory) {
   return undone;
 }
 
-bool in_user_namespace() {
-  std::ifstream map("/proc/self/uid_map");
+result<bool> in_user_namespace() {
+  KILN_TRY(auto text, read_file("/proc/self/uid_map", limits::proc_file_bytes));
+  std::istringstream map(text);
   std::uint64_t inside = 1, outside = 1, count = 0;
   map >> inside >> outside >> count;
   return !(inside == 0 && outside == 0 && count == 4'294'967'295u);
+}
+
+bool is_unsupported(const error& e) {
+  return e.code == errc::unimplemented || e.code == errc::invalid_argument || e.code == errc::permission_denied ||
+         e.code == errc::not_found || e.code == errc::unavailable;
 }
 
 result<mounted> mounted::make(ref_store& store, const std::vector<mount_spec>& specs, mount_use use) {

@@ -27,6 +27,10 @@ result<std::vector<std::filesystem::path>> mounts_below(const std::filesystem::p
 result<int> unmount_below(const std::filesystem::path& directory);
 
 /// Whether this process is in a user namespace other than the first.
-bool in_user_namespace();
+result<bool> in_user_namespace();
+
+/// Whether a mount (or what was tried on it) failed because it cannot work here at all, and not because of what
+/// may be otherwise the next time: no space, no memory, no descriptors, a broken or read-only disk.
+bool is_unsupported(const error& e);
 
 }  // namespace kiln::store

@@ -50,6 +50,7 @@ class core_ref_store final : public ref_store {
   }
   result<ref> commit(mutable_ref m) override { return core_->commit(std::move(m)); }
   result<ref> freeze(mutable_ref m) override { return core_->freeze(std::move(m)); }
+  status discard(mutable_ref m) override { return core_->discard(std::move(m)); }
   result<ref> commit_copy(const mutable_ref& m, const record_options& o, const job_context& job) override {
     return core_->commit_copy(m, o, job);
   }

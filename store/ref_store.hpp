@@ -180,6 +180,8 @@ class ref_store {
   /// What was written so far, to be looked at and not kept: an immutable ref that goes with its last handle
   /// and is in no cache.
   virtual result<ref> freeze(mutable_ref m) = 0;
+  /// Removes a retained mutable record, its name with it: what was begun in it is of no use.
+  virtual status discard(mutable_ref m) = 0;
   /// An immutable copy of a retained mutable record's present state; the name keeps its own.
   virtual result<ref> commit_copy(const mutable_ref& m, const record_options& options,
                                   const job_context& job) = 0;
@@ -231,8 +233,10 @@ class ref_store {
   // Space.
   /// Bytes in allocated blocks of the record without its parents; measured once. Nothing of a lazy one.
   virtual std::optional<std::int64_t> own_size(const ref& r) = 0;
+  /// Records, and content that none names (unfinished downloads): that has its digest as id.
   virtual result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) = 0;
-  /// Removes unused records by policy, telling each; also drops cache keys whose results went.
+  /// Removes unused records by policy, telling each; also drops cache keys whose results went. Works on a full
+  /// disk. What could not be removed is an error, after all else is.
   virtual status prune(const prune_options& options,
                        const std::function<void(const usage_record&)>& removed) = 0;
 };

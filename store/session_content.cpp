@@ -1,6 +1,8 @@
 #include "store/session_content.hpp"
 
 #include <algorithm>
+#include <condition_variable>
+#include <mutex>
 
 #include "configs/remote_cache.hpp"
 #include "content.pb.h"
@@ -105,8 +107,8 @@ result<std::string> session_content::read_all(const digest& d, std::int64_t limi
 }
 
 status session_content::fetch(const descriptor& blob, blob_store& into, const job_context& job) {
-  if (into.has(blob.digest)) return {};
-  KILN_TRY(auto writer, into.write("session-" + blob.digest.str(), blob.digest, blob.size));
+  KILN_TRY(auto writer, into.bring(blob.digest, blob.size, job.stop));
+  if (!writer) return {};
   auto id = blob.digest.str();
   job.progress->progress(id, writer->offset(), blob.size, false);
   auto got = read(blob.digest, writer->offset(), job.stop, [&](std::string_view bytes) -> status {
@@ -126,49 +128,64 @@ status session_content::fetch(const descriptor& blob, blob_store& into, const jo
 }
 
 status session_content::write(const digest& d, std::int64_t size, byte_source& from, const job_context& job) {
-  KILN_TRY(auto stream,
-           caller_->open(method("Write"), {{"buildkit-attachable-store-id", store_id_}}, job.stop));
-  bool there = false;
+  for (auto pause = configs::session_content_first_pause;; pause = std::min(pause * 2, configs::session_content_pause)) {
+    KILN_TRY(auto stream,
+             caller_->open(method("Write"), {{"buildkit-attachable-store-id", store_id_}}, job.stop));
+    bool is_locked = false;
+    auto outcome = write_once(*stream, d, size, from, job, is_locked);
+    if (!outcome.ok() && outcome.error().code == errc::already_exists) return {};
+    if (!is_locked) return outcome;
+    // Somebody else is writing it: then it is there, or can be written.
+    stream.reset();
+    std::mutex mutex;
+    std::unique_lock lock(mutex);
+    std::condition_variable_any().wait_for(lock, job.stop, pause, [] { return false; });
+    KILN_CHECK(job.check());
+  }
+}
+
+/// `is_locked`: nothing was read of `from`, another writer has the blob.
+status session_content::write_once(message_stream& stream, const digest& d, std::int64_t size, byte_source& from,
+                                   const job_context& job, bool& is_locked) {
   auto exchange = [&](const proto::WriteContentRequest& request) -> result<proto::WriteContentResponse> {
     proto::WriteContentResponse answer;
     std::string message;
-    if (stream->write(request.SerializeAsString()) && stream->read(message) &&
-        answer.ParseFromString(message))
+    if (stream.write(request.SerializeAsString()) && stream.read(message) && answer.ParseFromString(message))
       return answer;
-    auto verdict = stream->finish();
+    auto verdict = stream.finish();
     if (verdict.ok()) return make_error(errc::unavailable, "the client's content store ended the stream");
-    there = verdict.error().code == errc::already_exists;
     return std::move(verdict).error();
   };
-  auto outcome = [&]() -> status {
-    proto::WriteContentRequest request;
-    request.set_action(proto::STAT);
-    request.set_ref("kiln-" + d.str());
-    request.set_total(size);
-    request.set_expected(d.str());
-    if (auto answer = exchange(request); !answer.ok()) return std::move(answer).error();
-    // From the beginning, whatever an earlier attempt left: offset 0 truncates.
-    std::string buffer(configs::session_content_chunk, '\0');
-    std::int64_t offset = 0;
-    request.set_action(proto::WRITE);
-    for (;;) {
-      KILN_CHECK(job.check());
-      KILN_TRY(std::size_t got, from.read(buffer));
-      if (got == 0) break;
-      request.set_offset(offset);
-      request.set_data(buffer.data(), got);
-      if (auto answer = exchange(request); !answer.ok()) return std::move(answer).error();
-      offset += static_cast<std::int64_t>(got);
-    }
-    request.clear_data();
-    request.set_action(proto::COMMIT);
+  proto::WriteContentRequest request;
+  request.set_action(proto::STAT);
+  request.set_ref("kiln-" + d.str());
+  request.set_total(size);
+  request.set_expected(d.str());
+  if (auto answer = exchange(request); !answer.ok()) {
+    // Source: containerd plugins/content/local/locks.go.
+    is_locked = answer.error().code == errc::unavailable &&
+                answer.error().message.find(" locked") != std::string::npos;
+    return std::move(answer).error();
+  }
+  // From the beginning, whatever an earlier attempt left: offset 0 truncates.
+  std::string buffer(configs::session_content_chunk, '\0');
+  std::int64_t offset = 0;
+  request.set_action(proto::WRITE);
+  for (;;) {
+    KILN_CHECK(job.check());
+    KILN_TRY(std::size_t got, from.read(buffer));
+    if (got == 0) break;
     request.set_offset(offset);
+    request.set_data(buffer.data(), got);
     if (auto answer = exchange(request); !answer.ok()) return std::move(answer).error();
-    stream->writes_done();
-    return {};
-  }();
-  if (there) return {};
-  return outcome;
+    offset += static_cast<std::int64_t>(got);
+  }
+  request.clear_data();
+  request.set_action(proto::COMMIT);
+  request.set_offset(offset);
+  if (auto answer = exchange(request); !answer.ok()) return std::move(answer).error();
+  stream.writes_done();
+  return {};
 }
 
 status session_content::push(const descriptor& blob, const blob_store& from, const job_context& job) {

@@ -28,9 +28,9 @@ class session_content {
   result<std::int64_t> size(const digest& d, std::stop_token stop);
   /// A small blob, verified; resource_exhausted above `limit` bytes.
   result<std::string> read_all(const digest& d, std::int64_t limit, std::stop_token stop);
-  /// Brings a blob into the store, verified; resumes what an earlier attempt left.
+  /// Brings a blob into the store, verified; resumes what an earlier attempt left. Waits while another does.
   status fetch(const descriptor& blob, blob_store& into, const job_context& job);
-  /// Gives the client a blob; success when it has it already.
+  /// Gives the client a blob; success when it has it already. Waits while another writes it.
   status push(const descriptor& blob, const blob_store& from, const job_context& job);
   status push_bytes(const digest& d, std::string_view bytes, std::stop_token stop);
 
@@ -38,6 +38,8 @@ class session_content {
   status read(const digest& d, std::int64_t offset, std::stop_token stop,
               const std::function<status(std::string_view)>& use);
   status write(const digest& d, std::int64_t size, byte_source& from, const job_context& job);
+  status write_once(message_stream& stream, const digest& d, std::int64_t size, byte_source& from,
+                    const job_context& job, bool& is_locked);
 
   std::shared_ptr<session_caller> caller_;
   std::string store_id_;

@@ -34,7 +34,8 @@ std::string_view to_string(snapshotter_kind k) {
   return "native";
 }
 
-result<std::unique_ptr<snapshots>> snapshots::open(fs::path directory, snapshotter_kind wanted, fs::path window) {
+result<std::unique_ptr<snapshots>> snapshots::open(fs::path directory, snapshotter_kind wanted,
+                                                   std::string_view known, fs::path window) {
   KILN_CHECK(make_directories(directory, 0700));
   std::error_code failed;
   directory = fs::canonical(directory, failed);
@@ -43,39 +44,49 @@ result<std::unique_ptr<snapshots>> snapshots::open(fs::path directory, snapshott
   s->window_ = std::move(window);
   KILN_CHECK(make_directories(directory / "empty", 0755));
   // Containers have it as their root.
-  if (::chmod((directory / "empty").c_str(), 0755) != 0) return errno_error(errno, "chmod " + (directory / "empty").string());
-  s->user_namespace_ = in_user_namespace();
-  for (auto number : s->list()) s->next_ = std::max<std::uint64_t>(s->next_, number + 1);
-
-  using enum snapshotter_kind;
-  if (wanted == native) {
-    s->kind_ = native;
-    return s;
-  }
-  auto overlay = status(make_error(errc::unavailable, "not tried"));
-  if (wanted == automatic || wanted == overlayfs) {
-    overlay = s->probe_overlay(false);
-    if (overlay.ok()) {
-      s->kind_ = overlayfs;
-      return s;
-    }
-    if (wanted == overlayfs)
-      return std::move(overlay).error().with_context("the overlayfs snapshotter does not work on " +
-                                                     directory.string());
-  }
-  auto fuse = s->probe_overlay(true);
-  if (fuse.ok()) {
-    s->kind_ = fuse_overlayfs;
-    return s;
-  }
-  if (wanted == fuse_overlayfs)
-    return std::move(fuse).error().with_context("the fuse-overlayfs snapshotter does not work on " +
-                                                directory.string());
-  spdlog::info(
-      "store: neither overlayfs ({}) nor fuse-overlayfs ({}) works on {}; using the native snapshotter",
-      overlay.error().message, fuse.error().message, directory.string());
-  s->kind_ = native;
+  if (::chmod((directory / "empty").c_str(), 0755) != 0)
+    return errno_error(errno, "chmod " + (directory / "empty").string());
+  KILN_TRY(s->user_namespace_, in_user_namespace());
+  KILN_TRY(auto numbers, s->list());
+  for (auto number : numbers) s->next_ = std::max<std::uint64_t>(s->next_, number + 1);
+  auto chosen = s->choose(wanted);
+  if (chosen.ok()) return s;
+  if (!s->take_known(known, wanted)) return std::move(chosen).error();
+  spdlog::warn("store: {}; the snapshotter stays what it was", chosen.error().message);
   return s;
+}
+
+/// Decides on a kind by trying. An error that is not is_unsupported() says that it could not be tried.
+status snapshots::choose(snapshotter_kind wanted) {
+  using enum snapshotter_kind;
+  auto does_not = [&](std::string_view name, error e) {
+    auto verb = is_unsupported(e) ? " snapshotter does not work on " : " snapshotter could not be tried on ";
+    return std::move(e).with_context("the " + std::string(name) + verb + directory_.string());
+  };
+  std::string reasons;
+  for (auto kind : {overlayfs, fuse_overlayfs}) {
+    if (wanted != automatic && wanted != kind) continue;
+    kind_ = kind;
+    auto works = probe_overlay(kind == fuse_overlayfs);
+    if (works.ok()) return works;
+    if (wanted == kind || !is_unsupported(works.error()))
+      return does_not(to_string(kind), std::move(works).error());
+    reasons += (reasons.empty() ? "" : "; ") + std::string(to_string(kind)) + ": " + works.error().message;
+  }
+  if (wanted == automatic)
+    spdlog::info("store: no overlay works on {} ({}); using the native snapshotter", directory_.string(), reasons);
+  kind_ = native;
+  return {};
+}
+
+std::string snapshots::known() const { return std::string(to_string(kind_)) + (volatile_ ? " volatile" : ""); }
+
+bool snapshots::take_known(std::string_view known, snapshotter_kind wanted) {
+  auto kind = parse_snapshotter(known.substr(0, known.find(' ')));
+  if (known.empty() || !kind.ok() || (wanted != snapshotter_kind::automatic && wanted != *kind)) return false;
+  kind_ = *kind;
+  volatile_ = known.ends_with(" volatile");
+  return true;
 }
 
 // Mounts a small overlay, changes something through it and looks for the whiteout.
@@ -84,6 +95,12 @@ status snapshots::probe_overlay(bool fuse) {
     return make_error(errc::unavailable, "the path holds a character that overlay options cannot");
   auto top = directory_ / "probe";
   KILN_CHECK(remove_tree(top));
+  struct cleaner {
+    const fs::path& top;
+    ~cleaner() {
+      if (auto gone = remove_tree(top); !gone) spdlog::warn("store: {}", gone.error().message);
+    }
+  } clean_up{top};
   for (auto name : {"", "lower", "upper", "work", "merged"}) KILN_CHECK(make_directories(top / name, 0700));
   KILN_CHECK(write_file(top / "lower" / "file", "x"));
   status outcome;
@@ -94,20 +111,19 @@ status snapshots::probe_overlay(bool fuse) {
                     {"lowerdir=" + (top / "lower").string(), "upperdir=" + (top / "upper").string(),
                      "workdir=" + (top / "work").string()},
                     {}};
-    kind_ = fuse ? snapshotter_kind::fuse_overlayfs : snapshotter_kind::overlayfs;
     volatile_ = with_volatile;
     add_overlay_options(spec.options, true);
     outcome = mount_all({&spec, 1}, top / "merged");
-    if (outcome.ok()) break;
+    if (outcome.ok() || !is_unsupported(outcome.error())) break;
   }
-  if (outcome.ok()) {
-    struct stat info {};
-    if (::unlink((top / "merged" / "file").c_str()) != 0) outcome = errno_error(errno, "unlink in the probe");
-    else if (!fuse && (::lstat((top / "upper" / "file").c_str(), &info) != 0 || !S_ISCHR(info.st_mode)))
-      outcome = make_error(errc::unavailable, "no whiteout appeared in the probe");
-    if (auto undone = unmount(top / "merged"); !undone && outcome.ok()) outcome = undone;
-  }
-  if (auto removed = remove_tree(top); !removed && outcome.ok()) return removed;
+  if (!outcome.ok()) return outcome;
+  struct stat info {};
+  if (::unlink((top / "merged" / "file").c_str()) != 0) outcome = errno_error(errno, "unlink in the probe");
+  else if (!fuse && ::lstat((top / "upper" / "file").c_str(), &info) != 0)
+    outcome = errno_error(errno, "whiteout in the probe");
+  else if (!fuse && !S_ISCHR(info.st_mode))
+    outcome = make_error(errc::unavailable, "no whiteout appeared in the probe");
+  if (auto undone = unmount(top / "merged"); !undone && outcome.ok()) outcome = undone;
   return outcome;
 }
 
@@ -131,19 +147,21 @@ result<std::uint64_t> snapshots::create() {
       if (errno == EEXIST) continue;
       return errno_error(errno, "mkdir " + directory.string());
     }
-    if (::mkdir((directory / "fs").c_str(), 0755) != 0 || ::chmod((directory / "fs").c_str(), 0755) != 0)
-      return errno_error(errno, "mkdir " + (directory / "fs").string());
-    return number;
+    if (::mkdir((directory / "fs").c_str(), 0755) == 0 && ::chmod((directory / "fs").c_str(), 0755) == 0)
+      return number;
+    auto failed = errno_error(errno, "mkdir " + (directory / "fs").string());
+    (void)remove(number);
+    return failed;
   }
 }
 
 status snapshots::remove(std::uint64_t number) { return remove_tree(directory_of(number)); }
 
-std::vector<std::uint64_t> snapshots::list() const {
+result<std::vector<std::uint64_t>> snapshots::list() const {
+  KILN_TRY(auto directory, open_file(directory_, O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto names, list_names(directory.get()));
   std::vector<std::uint64_t> numbers;
-  std::error_code ignored;
-  for (const auto& entry : fs::directory_iterator(directory_, ignored)) {
-    auto name = entry.path().filename().string();
+  for (const auto& name : names) {
     std::uint64_t number = 0;
     auto [end, failed] = std::from_chars(name.data(), name.data() + name.size(), number);
     if (failed == std::errc{} && end == name.data() + name.size()) numbers.push_back(number);

@@ -21,9 +21,13 @@ namespace kiln::store {
 class snapshots {
  public:
   /// Opens or creates the directory and decides which kind works on it; unavailable when the one asked
-  /// for does not. `window` is where containers see the directory, if elsewhere.
+  /// for does not. `known`: what known() told an earlier daemon, empty if none: that holds where it cannot be
+  /// tried just now, as on a full disk. Without it the reason why not is the error. `window` is where containers see
+  /// the directory, if elsewhere.
   static result<std::unique_ptr<snapshots>> open(std::filesystem::path directory, snapshotter_kind wanted,
-                                                 std::filesystem::path window = {});
+                                                 std::string_view known, std::filesystem::path window = {});
+  /// What was found to work, for the next daemon.
+  std::string known() const;
 
   snapshotter_kind kind() const noexcept { return kind_; }
   bool layered() const noexcept { return kind_ != snapshotter_kind::native; }
@@ -37,7 +41,7 @@ class snapshots {
   std::filesystem::path fs_of(std::uint64_t number) const { return directory_of(number) / "fs"; }
   status remove(std::uint64_t number);
   /// Numbers of all directories there are.
-  std::vector<std::uint64_t> list() const;
+  result<std::vector<std::uint64_t>> list() const;
 
   /// Read-only mount of layers, bottom first. `whiteouts`: a single layer may hold whiteouts.
   mount_spec read_only(std::span<const std::uint64_t> layers, bool whiteouts) const;
@@ -48,7 +52,9 @@ class snapshots {
 
  private:
   explicit snapshots(std::filesystem::path directory) : directory_(std::move(directory)) {}
+  status choose(snapshotter_kind wanted);
   status probe_overlay(bool fuse);
+  bool take_known(std::string_view known, snapshotter_kind wanted);
   void add_overlay_options(std::vector<std::string>& options, bool writable) const;
   mount_spec bind(const std::filesystem::path& below, const char* access) const;
 

@@ -20,10 +20,6 @@ result<std::vector<mount_spec>> store_core::mounts(const record_ptr& r, const jo
     return std::vector{snapshots_->read_only(own, false)};
   }
   KILN_TRY(auto layers, mount_layers(r, job));
-  if (layers.size() > limits::layers_per_mount)
-    return make_error(errc::resource_exhausted, "a mount of " + std::to_string(layers.size()) +
-                                                    " layers; overlayfs takes at most " +
-                                                    std::to_string(limits::layers_per_mount));
   bool whiteouts = layers.size() == 1 && (!layers[0]->parents.empty() || !layers[0]->copy().origin().empty());
   return std::vector{snapshots_->read_only(numbers_of(layers), whiteouts)};
 }

@@ -35,8 +35,10 @@ status store_core::lock_root() {
   auto path = root_ / "kilnd.lock";
   KILN_TRY(lock_, open_file(path, O_RDWR | O_CREAT, 0600));
   if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
-    return make_error(errc::failed_precondition,
-                      "could not lock " + path.string() + ", another instance is running");
+    return errno == EWOULDBLOCK
+               ? make_error(errc::failed_precondition,
+                            "could not lock " + path.string() + ", another instance is running")
+               : errno_error(errno, "could not lock " + path.string());
   return {};
 }
 
@@ -63,14 +65,19 @@ status store_core::prepare(const ref_store_options& options) {
   if (auto text = read_file("/proc/sys/kernel/random/boot_id", 1024); text.ok()) boot_id_ = *text;
   KILN_TRY(blobs_, blob_store::open(root_ / "blobs"));
   KILN_TRY(database_, metadata_db::open(root_ / "metadata.mdb"));
-  KILN_TRY(snapshots_, snapshots::open(root_ / "snapshots", options.snapshotter,
+  auto known = value("store", "snapshotter").value_or("");
+  KILN_TRY(snapshots_, snapshots::open(root_ / "snapshots", options.snapshotter, known,
                                        options.confine ? root_ / window_name : fs::path()));
+  if (snapshots_->known() != known)
+    if (auto kept = set_value("store", "snapshotter", snapshots_->known()); !kept)
+      spdlog::warn("store: {}", kept.error().message);
   keys_ = make_cache_keys(*database_);
   // Layers of one snapshotter mean nothing to another: what exists decides unless told otherwise.
   auto kind = std::string(to_string(snapshots_->kind()));
   auto layered = std::string(snapshots_->layered() ? "layered" : "native");
   if (auto before = value("store", "snapshots"); before && *before != layered) {
-    if (!snapshots_->list().empty())
+    KILN_TRY(auto made, snapshots_->list());
+    if (!made.empty())
       return make_error(errc::failed_precondition, "the state in " + root_.string() + " was made by a " +
                                                        *before + " snapshotter and cannot be used with " +
                                                        kind);
@@ -87,7 +94,7 @@ status store_core::sweep() {
   KILN_CHECK(drop_torn_records());
   std::set<std::uint64_t> named;
   std::vector<std::string> broken;
-  auto present = snapshots_->list();
+  KILN_TRY(auto present, snapshots_->list());
   KILN_CHECK(database_->read([&](const transaction& t) {
     t.scan(table::snapshots, {}, [&](std::string_view number, std::string_view id) {
       auto n = std::strtoull(std::string(number).c_str(), nullptr, 10);
@@ -108,7 +115,45 @@ status store_core::sweep() {
       else ++swept;
     }
   if (swept > 0) spdlog::info("store: swept {} snapshots that no record names", swept);
+  KILN_CHECK(seal_retained());
+  KILN_CHECK(sweep_results());
   return sweep_blobs();
+}
+
+/// Retained snapshots that were being written have the work directories of their mounts still.
+status store_core::seal_retained() {
+  std::vector<std::uint64_t> numbers;
+  KILN_CHECK(database_->read([&](const transaction& t) {
+    t.scan(table::names, {}, [&](auto, std::string_view id) {
+      auto bytes = t.get(table::records, id);
+      stored::Record r;
+      if (bytes && r.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())) && r.snapshot() != 0)
+        numbers.push_back(r.snapshot());
+      return true;
+    });
+  }));
+  for (auto number : numbers) KILN_CHECK(snapshots_->seal(number));
+  return {};
+}
+
+/// Cache keys that lead to records that are not there: a record goes with its keys, but a key may have been saved
+/// whose record was not.
+status store_core::sweep_results() {
+  std::vector<std::string> absent;
+  KILN_CHECK(database_->read([&](const transaction& t) {
+    std::string last;
+    t.scan(table::by_result, {}, [&](std::string_view key, auto) {
+      std::string id(key.substr(0, key.find('\0')));
+      if (id == last) return true;
+      last = id;
+      if (!t.get(table::records, id)) absent.push_back(id);
+      return true;
+    });
+  }));
+  for (const auto& id : absent)
+    KILN_CHECK(database_->clean([&id](transaction& t) { return release_result(t, id); }));
+  if (!absent.empty()) spdlog::info("store: swept the cache keys of {} results that are gone", absent.size());
+  return {};
 }
 
 /// Records whose snapshots were not yet durable when the power went, with everything built on them.
@@ -159,8 +204,12 @@ void store_core::run_background(std::stop_token stop) {
     if (stop.stop_requested()) return;
     work_queued_ = false;
     lock.unlock();
-    if (auto done = flush(); !done) spdlog::error("store: {}", done.error().message);
+    auto done = flush();
+    if (!done) spdlog::error("store: {}", done.error().message);
     lock.lock();
+    if (done.ok()) continue;
+    work_queued_ = true;  // again, when there may be room
+    background_wake_.wait_for(lock, stop, limits::flush_retry, [] { return false; });
   }
 }
 
@@ -173,7 +222,7 @@ status store_core::flush_records() {
     usage.swap(usage_);
   }
   if (usage.empty()) return {};
-  return database_->write([&usage](transaction& t) -> status {
+  auto done = database_->write([&usage](transaction& t) -> status {
     for (const auto& [id, change] : usage) {
       auto bytes = t.get(table::records, id);
       stored::Record r;
@@ -185,6 +234,15 @@ status store_core::flush_records() {
     }
     return {};
   });
+  if (done.ok()) return done;
+  std::lock_guard lock(mutex_);
+  for (const auto& [id, change] : usage) {
+    auto& kept = usage_[id];
+    kept.count += change.count;
+    kept.last_used_at_ns = std::max(kept.last_used_at_ns, change.last_used_at_ns);
+    kept.size_changed = kept.size_changed || change.size_changed;
+  }
+  return done;
 }
 
 /// Commits what is queued, makes snapshots durable and tells the database so, writes usage counts.
@@ -215,7 +273,12 @@ status store_core::flush() {
       return {};
     });
   }
-  return database_->wait(queued);
+  auto done = database_->wait(queued);
+  if (!done.ok()) {
+    std::lock_guard lock(mutex_);
+    unsynced_.insert(synced.begin(), synced.end());
+  }
+  return done;
 }
 
 // ---------------------------------------------------------------- small values
@@ -273,7 +336,7 @@ status store_core::set_value(std::string_view bucket, std::string_view key, std:
 }
 
 status store_core::erase_value(std::string_view bucket, std::string_view key) {
-  return database_->write([k = table_key(bucket, key)](transaction& t) { return t.erase(table::values, k); });
+  return database_->clean([k = table_key(bucket, key)](transaction& t) { return t.erase(table::values, k); });
 }
 
 std::vector<std::pair<std::string, std::string>> store_core::values(std::string_view bucket) {

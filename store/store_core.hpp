@@ -6,10 +6,13 @@
 // Locks, in this order: record::mutex, then store_core::mutex_. Neither is held during I/O on snapshots.
 #pragma once
 
+#include <atomic>
 #include <condition_variable>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <set>
+#include <span>
 #include <thread>
 #include <unordered_map>
 #include <unordered_set>
@@ -21,6 +24,7 @@
 #include "store/metadata_db.hpp"
 #include "store/ref_store.hpp"
 #include "store/snapshots.hpp"
+#include "store/turns.hpp"
 
 namespace kiln::store {
 
@@ -60,7 +64,7 @@ struct record {
   const int kind_;
   const bool computed;     // of a diff: has a snapshot of its own even where layers could be reused
   const std::string name;  // it was acquired under, if it is or was a retained mutable
-  const std::vector<std::shared_ptr<record>> parents;  // diff: lower, upper; either may be null (scratch)
+  std::vector<std::shared_ptr<record>> parents;  // never changed; diff: lower, upper; either may be null (scratch)
 
   std::mutex mutex;  // guards the rest
   stored::Record data;
@@ -68,12 +72,14 @@ struct record {
   std::shared_ptr<blob_provider> peer;  // the node it came from last
   bool is_stored = false;  // the database has it, or will have
   bool is_frozen = false;  // the database never will: its snapshot goes with it
+  std::atomic<bool> is_discarded = false;  // nor ever again
   std::int64_t uses = 0;   // how often a caller was given it, and when last
   std::int64_t last_used_ns = 0;
 
   std::optional<bool> is_plain;  // whether its upper directory is as its plain form would be, once known
   std::weak_ptr<record> plain;   // the plain form, where it is another
-  std::vector<std::shared_ptr<record>> pins;  // plain forms that its mounts need besides its parents
+  std::map<std::string, std::weak_ptr<record>> flats;  // stacks it is the top of, as one layer
+  std::vector<std::shared_ptr<record>> pins;  // plain and flat forms that its mounts need besides its parents
 
   // One job at a time makes the snapshot.
   std::condition_variable_any made;
@@ -96,6 +102,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
                                     const job_context& job);
   result<ref> commit(mutable_ref m);
   result<ref> freeze(mutable_ref m);
+  status discard(mutable_ref m);
   status drop_untouched(const record_ptr& r);
   result<ref> commit_copy(const mutable_ref& m, const record_options& options, const job_context& job);
   result<ref> layer(const ref& parent, layer_blob blob, std::shared_ptr<blob_provider> provider,
@@ -147,6 +154,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   static std::vector<record_ptr> once(const std::vector<record_ptr>& layers);
   /// The layers of an overlay mount, bottom first, all on disk. A layer on top of others than it was made on
   /// changes only what it changed there, so one that is not plain (difference.hpp) is replaced by its plain form.
+  /// Of more than limits::stacked_layers the lowest are replaced by one that is all of them.
   result<std::vector<record_ptr>> mount_layers(const record_ptr& r, const job_context& job);
 
   void forget(record& r) noexcept;  // from ~record (store_records.cpp)
@@ -158,10 +166,14 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status lock_root();
   status sweep();
   status drop_torn_records();
+  status seal_retained();
+  status sweep_results();
 
   // Records (store_records.cpp).
   record_ptr find_live(const std::string& id);
-  result<record_ptr> load(const std::string& id, int depth = 0);
+  result<record_ptr> load(const std::string& id);
+  result<stored::Record> read_record(const std::string& id);
+  result<record_ptr> enliven(stored::Record stored_record, std::vector<record_ptr> parents);
   record_ptr admit(stored::Record stored_record, std::vector<record_ptr> parents);
   stored::Record fresh(record_kind kind, const record_options& options);
   void store_record(const record_ptr& r, bool unsynced);
@@ -169,8 +181,16 @@ class store_core : public std::enable_shared_from_this<store_core> {
   static status put_record(transaction& t, const stored::Record& r);
   static status erase_record(transaction& t, const stored::Record& r,
                              std::vector<std::string>& orphaned_blobs);
-  status remove_records(const std::vector<std::string>& ids, bool alone = false);
-  void finish_blobs(const std::vector<std::string>& digests);
+  status remove_records(const std::vector<std::string>& ids, bool alone = false,
+                        const std::function<void(const std::vector<std::string>&)>& gone = {});
+  /// What goes with records: their ids, snapshots, and the blobs no other record names.
+  struct removal {
+    std::vector<std::string> ids;
+    std::vector<std::uint64_t> snapshots;
+    std::vector<std::string> blobs;
+  };
+  status forget_records(std::span<const std::string> ids, bool alone, removal& out);
+  status finish_blobs(const std::vector<std::string>& digests);
   status sweep_blobs();
 
   // Handles (store_handles.cpp).
@@ -197,6 +217,8 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<bool> is_plain(const record_ptr& layer, const job_context& job);
   /// What the layer changed over its own parent and no more, with every removal a whiteout of its own.
   result<record_ptr> plain_form(const record_ptr& layer, const record_ptr& user, const job_context& job);
+  result<record_ptr> flat_form(const std::vector<record_ptr>& layers, const record_ptr& user,
+                               const job_context& job);
   std::vector<std::uint64_t> numbers_of(const std::vector<record_ptr>& layers);
 
   // Snapshots (store_making.cpp).
@@ -221,7 +243,10 @@ class store_core : public std::enable_shared_from_this<store_core> {
   // Space (store_space.cpp).
   std::int64_t measure(const stored::Record& r);
   result<std::vector<usage_record>> all_usage();
+  result<std::vector<usage_record>> loose_usage(const std::unordered_map<std::string, record_ptr>& live);
   bool doom(const std::string& id);
+  status remove_loose(const digest& d);
+  bool drop_stale_loose(const usage_record& u);
   status drop_unreferenced_blobs();
 
   // Background work: durable snapshots, usage counts.
@@ -244,6 +269,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   std::unique_ptr<cache_keys> keys_;
 
   std::mutex prune_mutex_;  // one prune at a time
+  turns flats_;             // of flat forms being made
 
   std::mutex mutex_;  // guards what follows
   std::unordered_map<std::string, std::weak_ptr<record>> live_;

@@ -213,6 +213,30 @@ result<ref> store_core::freeze(mutable_ref m) {
   return ref(r);
 }
 
+status store_core::discard(mutable_ref m) {
+  auto r = m.release();
+  if (!r || r->name.empty()) return {};  // its snapshot goes with the handle
+  r->is_discarded = true;  // what is queued of it is void
+  auto erased = database_->clean([&](transaction& t) -> status {
+    std::vector<std::string> ignored;  // what is being written has no blobs
+    return erase_record(t, r->copy(), ignored);
+  });
+  if (!erased) {
+    r->is_discarded = false;
+    return erased;
+  }
+  {
+    std::lock_guard lock(r->mutex);
+    r->data.clear_name();
+    r->is_stored = false;
+  }
+  std::lock_guard lock(mutex_);
+  live_names_.erase(r->name);
+  unsynced_.erase(r->id);
+  usage_.erase(r->id);
+  return {};
+}
+
 result<ref> store_core::commit_copy(const mutable_ref& m, const record_options& options,
                                     const job_context& job) {
   if (!m) return make_error(errc::invalid_argument, "commit of an empty reference");
@@ -231,7 +255,7 @@ result<ref> store_core::commit_copy(const mutable_ref& m, const record_options& 
   store_record(r, true);
   // Files of earlier copies need not be hashed again, see tree_digests.
   auto origin = source->id;
-  database_->enqueue([key = table_key(r->id, "contenthash.origin"), origin](transaction& t) {
+  database_->post([key = table_key(r->id, "contenthash.origin"), origin](transaction& t) {
     return t.put(table::metadata, key, std::string("contenthash.origin") + '\0' + origin);
   });
   return ref(std::move(r));

@@ -4,6 +4,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include "configs/store.hpp"
+#include "store/copy_tree.hpp"
 #include "store/difference.hpp"
 #include "store/store_core.hpp"
 
@@ -88,6 +90,12 @@ result<std::vector<record_ptr>> store_core::mount_layers(const record_ptr& r, co
   }
   all = once(all);
   KILN_CHECK(ensure_layers(all, job));
+  while (all.size() > limits::stacked_layers) {
+    auto cut = all.begin() + static_cast<std::ptrdiff_t>(limits::stacked_layers);
+    KILN_TRY(auto flat, flat_form({all.begin(), cut}, r, job));
+    all.erase(all.begin() + 1, cut);
+    all.front() = std::move(flat);
+  }
   return all;
 }
 
@@ -169,6 +177,52 @@ result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_
   }
   KILN_CHECK(ensure_layers({plain}, job));
   return plain;
+}
+
+/// The lowest layers of a mount as one: a copy of what they show together. Always as many, so that mounts on the
+/// same ground share it.
+result<record_ptr> store_core::flat_form(const std::vector<record_ptr>& layers, const record_ptr& user,
+                                         const job_context& job) {
+  std::string ids;
+  for (const auto& layer : layers) ids += layer->id + '\n';
+  auto key = "store.flat." + std::string(sha256(ids).hex());
+  const auto& top = layers.back();
+  KILN_TRY(auto turn, flats_.wait(key, job.stop));
+  record_ptr flat;
+  {
+    std::lock_guard lock(top->mutex);
+    if (auto known = top->flats.find(key); known != top->flats.end()) flat = known->second.lock();
+  }
+  if (!flat)
+    if (auto id = metadata(top->id, key))
+      if (auto loaded = load(*id); loaded.ok() && (*loaded)->snapshot() != 0) flat = *loaded;
+  if (!flat) {
+    auto name = "merging " + std::to_string(layers.size()) + " layers";
+    job.progress->progress(name, 0, 0, false);
+    KILN_TRY(auto number, snapshots_->create());
+    auto copied = [&]() -> status {
+      KILN_TRY(auto mount, scoped_mount::make(*this, {snapshots_->read_only(numbers_of(layers), true)}));
+      return copy_tree(mount.path(), snapshots_->fs_of(number), {}, job);
+    }();
+    if (!copied) {
+      if (auto gone = snapshots_->remove(number); !gone) spdlog::warn("store: {}", gone.error().message);
+      return std::move(copied).error().with_context(name);
+    }
+    auto made = fresh(record_kind::diff, {.description = "layers up to " + top->id + " as one"});
+    made.set_computed(true);
+    made.set_snapshot(number);
+    flat = admit(std::move(made), {nullptr, top});
+    store_record(flat, true);
+    if (auto kept = set_metadata(top->id, key, flat->id); !kept) spdlog::warn("store: {}", kept.error().message);
+    job.progress->progress(name, 0, 0, true);
+  }
+  {
+    std::lock_guard lock(top->mutex);
+    top->flats[key] = flat;
+  }
+  std::lock_guard lock(user->mutex);
+  if (std::find(user->pins.begin(), user->pins.end(), flat) == user->pins.end()) user->pins.push_back(flat);
+  return flat;
 }
 
 }  // namespace kiln::store

@@ -1,6 +1,7 @@
 // Records in memory and in the database: loading, storing, changing, removing and forgetting them, with the
 // blobs that no record names any more.
 #include <algorithm>
+#include <iterator>
 
 #include <spdlog/spdlog.h>
 
@@ -30,7 +31,23 @@ record::record(std::shared_ptr<store_core> owner, stored::Record stored_record,
       parents(std::move(parent_records)),
       data(std::move(stored_record)) {}
 
-record::~record() { core->forget(*this); }
+record::~record() {
+  core->forget(*this);
+  // However many stand on each other, they go one after the other and not one within the other.
+  thread_local std::vector<record_ptr>* going = nullptr;
+  if (going != nullptr) {
+    std::move(parents.begin(), parents.end(), std::back_inserter(*going));
+    return;
+  }
+  std::vector<record_ptr> mine = std::move(parents);
+  going = &mine;
+  while (!mine.empty()) {
+    auto next = std::move(mine.back());
+    mine.pop_back();
+    next.reset();
+  }
+  going = nullptr;
+}
 
 std::uint64_t record::snapshot() {
   std::lock_guard lock(mutex);
@@ -81,38 +98,71 @@ record_ptr store_core::find_live(const std::string& id) {
   return found == live_.end() ? nullptr : found->second.lock();
 }
 
-/// The record, from memory or the database, with all that it stands on.
-result<record_ptr> store_core::load(const std::string& id, int depth) {
-  if (auto r = find_live(id)) return r;
-  if (depth > limits::tree_depth) return make_error(errc::data_loss, "records are nested too deeply");
-  stored::Record stored_record;
+result<stored::Record> store_core::read_record(const std::string& id) {
+  stored::Record out;
   bool found = false;
   KILN_CHECK(database_->read([&](const transaction& t) {
     auto bytes = t.get(table::records, id);
-    found = bytes && stored_record.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
+    found = bytes && out.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
   }));
-  if (!found || stored_record.deleted()) {
-    if (auto r = find_live(id)) return r;  // another thread was faster
-    return make_error(errc::not_found, "cache record " + id + " not found");
-  }
-  std::vector<record_ptr> parents;
-  for (const auto& parent : stored_record.parents()) {
-    if (parent.empty()) {
-      parents.push_back(nullptr);
-      continue;
-    }
-    KILN_TRY(auto p, load(parent, depth + 1));
-    parents.push_back(std::move(p));
-  }
+  if (!found || out.deleted()) return make_error(errc::not_found, "cache record " + id + " not found");
+  return out;
+}
+
+/// A record of the database comes to memory, unless another thread was faster.
+result<record_ptr> store_core::enliven(stored::Record stored_record, std::vector<record_ptr> parents) {
   auto fresh = std::make_shared<record>(shared_from_this(), std::move(stored_record), std::move(parents));
   fresh->is_stored = true;
   std::lock_guard lock(mutex_);
-  if (doomed_.contains(id)) return make_error(errc::not_found, "cache record " + id + " is being removed");
-  auto& slot = live_[id];
+  if (doomed_.contains(fresh->id))
+    return make_error(errc::not_found, "cache record " + fresh->id + " is being removed");
+  auto& slot = live_[fresh->id];
   if (auto other = slot.lock()) return other;
   slot = fresh;
   if (!fresh->data.chain_id().empty()) live_chains_[fresh->data.chain_id()] = fresh;
   return fresh;
+}
+
+/// The record, from memory or the database, with all that it stands on: that comes first, however much it is.
+result<record_ptr> store_core::load(const std::string& wanted) {
+  struct frame {
+    stored::Record data;
+    std::vector<record_ptr> parents;  // those that are there
+  };
+  std::vector<frame> open;
+  auto id = wanted;
+  while (true) {
+    auto there = find_live(id);
+    if (!there) {
+      auto data = read_record(id);
+      if (!data.ok()) {
+        there = find_live(id);  // another thread was faster
+        if (!there) return std::move(data).error();
+      } else if (open.size() >= limits::records_deep) {
+        return make_error(errc::data_loss, "records are nested too deeply");
+      } else {
+        open.push_back({*std::move(data), {}});
+      }
+    }
+    // What is there is a parent of the innermost; that one is there once all its parents are.
+    while (true) {
+      if (there) {
+        if (open.empty()) return there;
+        open.back().parents.push_back(std::move(there));
+      }
+      auto& inner = open.back();
+      while (inner.parents.size() < static_cast<std::size_t>(inner.data.parents_size()) &&
+             inner.data.parents(static_cast<int>(inner.parents.size())).empty())
+        inner.parents.push_back(nullptr);
+      if (inner.parents.size() < static_cast<std::size_t>(inner.data.parents_size())) {
+        id = inner.data.parents(static_cast<int>(inner.parents.size()));
+        break;
+      }
+      auto done = std::move(inner);
+      open.pop_back();
+      KILN_TRY(there, enliven(std::move(done.data), std::move(done.parents)));
+    }
+  }
 }
 
 stored::Record store_core::fresh(record_kind kind, const record_options& options) {
@@ -189,8 +239,9 @@ void store_core::store_record(const record_ptr& r, bool unsynced) {
   // alive: it is found in memory until the database has it.
   std::unique_lock lock(mutex_);
   if (unsynced) unsynced_.insert(r->id);
-  database_->enqueue(
+  database_->post(
       [this, keep = r, stored_record = std::move(snapshot_of_record), unsynced](transaction& t) -> status {
+        if (keep->is_discarded) return {};
         KILN_CHECK(put_record(t, stored_record));
         if (unsynced) KILN_CHECK(t.put(table::unsynced, stored_record.id(), boot_id_));
         return {};
@@ -206,7 +257,7 @@ void store_core::modify(const record_ptr& r, const std::function<void(stored::Re
     change(r->data);
     if (!r->is_stored) return;
   }
-  database_->enqueue([keep = r, change](transaction& t) -> status {
+  database_->post([keep = r, change](transaction& t) -> status {
     auto bytes = t.get(table::records, keep->id);
     stored::Record stored_record;
     if (!bytes || !stored_record.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()))) return {};
@@ -217,15 +268,41 @@ void store_core::modify(const record_ptr& r, const std::function<void(stored::Re
 }
 
 /// Removes records, first from the database, durably, then from disk. All that stands on them goes too,
-/// unless `alone`: then those that something stands on stay.
-status store_core::remove_records(const std::vector<std::string>& ids, bool alone) {
-  std::vector<std::uint64_t> numbers;
-  std::vector<std::string> removed, orphaned_blobs;
-  KILN_CHECK(database_->write([&](transaction& t) -> status {
-    numbers.clear();
-    removed.clear();
-    orphaned_blobs.clear();
-    std::vector<std::string> pending = ids;
+/// unless `alone`: then those that something stands on stay. `gone` is told of those that went, some at a time.
+status store_core::remove_records(const std::vector<std::string>& ids, bool alone,
+                                  const std::function<void(const std::vector<std::string>&)>& gone) {
+  status outcome;
+  auto at_once = limits::removed_at_once;
+  for (std::size_t at = 0; at < ids.size();) {
+    auto n = std::min(at_once, ids.size() - at);
+    removal r;
+    auto done = forget_records({ids.data() + at, n}, alone, r);
+    if (!done && done.error().code == errc::resource_exhausted && n > 1) {
+      at_once = n / 2;  // what is kept in reserve is small
+      continue;
+    }
+    KILN_CHECK(std::move(done));
+    at += n;
+    {
+      std::lock_guard lock(mutex_);
+      for (const auto& id : r.ids) {
+        unsynced_.erase(id);
+        usage_.erase(id);
+      }
+    }
+    for (auto number : r.snapshots)
+      if (auto removed = snapshots_->remove(number); !removed && outcome.ok()) outcome = std::move(removed);
+    if (auto removed = finish_blobs(r.blobs); !removed && outcome.ok()) outcome = std::move(removed);
+    if (gone) gone(r.ids);
+  }
+  return outcome;
+}
+
+/// The part of remove_records() in the database; proof against a power cut when it returns.
+status store_core::forget_records(std::span<const std::string> ids, bool alone, removal& out) {
+  KILN_CHECK(database_->clean([&](transaction& t) -> status {
+    out = {};
+    std::vector<std::string> pending(ids.begin(), ids.end());
     while (!pending.empty()) {
       auto id = std::move(pending.back());
       pending.pop_back();
@@ -243,58 +320,40 @@ status store_core::remove_records(const std::vector<std::string>& ids, bool alon
       });
       if (alone && !children.empty()) continue;
       pending.insert(pending.end(), children.begin(), children.end());
-      KILN_CHECK(erase_record(t, r, orphaned_blobs));
+      KILN_CHECK(erase_record(t, r, out.blobs));
       KILN_CHECK(release_result(t, id));
-      if (r.snapshot() != 0) numbers.push_back(r.snapshot());
-      removed.push_back(id);
+      if (r.snapshot() != 0) out.snapshots.push_back(r.snapshot());
+      out.ids.push_back(id);
     }
     return {};
   }));
-  // Before bytes go, the removal must be proof against a power cut.
-  KILN_CHECK(database_->sync());
-  {
-    std::lock_guard lock(mutex_);
-    for (const auto& id : removed) {
-      unsynced_.erase(id);
-      usage_.erase(id);
-    }
-  }
-  status outcome;
-  for (auto number : numbers)
-    if (auto gone = snapshots_->remove(number); !gone) {
-      spdlog::warn("store: {}", gone.error().message);
-      outcome = gone;
-    }
-  finish_blobs(orphaned_blobs);
-  return outcome;
+  return database_->sync();
 }
 
 /// Removes blobs that no record names any more, unless one was stored again meanwhile.
-void store_core::finish_blobs(const std::vector<std::string>& digests) {
-  if (digests.empty()) return;
+status store_core::finish_blobs(const std::vector<std::string>& digests) {
+  if (digests.empty()) return {};
+  status outcome;
   for (const auto& text : digests) {
     bool needed = false;
-    if (auto seen = database_->read(
-            [&](const transaction& t) { needed = t.any(table::blob_refs, key_part(text) + '\0'); });
-        !seen)
-      return;
+    KILN_CHECK(database_->read(
+        [&](const transaction& t) { needed = t.any(table::blob_refs, key_part(text) + '\0'); }));
     auto d = digest::parse(text);
     if (needed || !d) continue;
-    if (auto gone = blobs_->remove(*d); !gone) spdlog::warn("store: {}", gone.error().message);
+    if (auto gone = blobs_->remove(*d); !gone && outcome.ok()) outcome = std::move(gone);
   }
-  auto cleared = database_->write([&](transaction& t) -> status {
+  KILN_CHECK(database_->clean([&](transaction& t) -> status {
     for (const auto& text : digests) KILN_CHECK(t.erase(table::values, table_key(doomed_blobs_bucket, text)));
     return {};
-  });
-  if (!cleared) spdlog::warn("store: {}", cleared.error().message);
+  }));
+  return outcome;
 }
 
 /// Ends removals of blobs that a crash cut short.
 status store_core::sweep_blobs() {
   std::vector<std::string> digests;
   for (auto& [digest, ignored] : values(doomed_blobs_bucket)) digests.push_back(digest);
-  if (!digests.empty()) finish_blobs(digests);
-  return {};
+  return finish_blobs(digests);
 }
 
 // The last handle went. Locks nothing of the record: nobody else can see it.

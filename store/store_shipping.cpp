@@ -39,12 +39,6 @@ class telling_sink final : public byte_sink {
   std::int64_t total_ = 0, told_ = 0;
 };
 
-/// Gives up an ingestion that nobody can resume.
-error give_up(blob_writer& writer, error e) {
-  (void)writer.truncate();
-  return e;
-}
-
 }  // namespace
 
 std::vector<layer_blob> blobs_of(const stored::Record& r, blob_form form) {
@@ -157,7 +151,7 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
 
   auto name = "packing " + r->id;
   job.progress->progress(name, 0, 0, false);
-  KILN_TRY(auto writer, blobs_->write("ship-" + new_id(), std::nullopt, std::nullopt));
+  KILN_TRY(auto writer, blobs_->create());
   auto compressor = make_compressor(compression::zstd, limits::transport_level, *writer);
   hashing_sink hashed(*compressor);
   gathering_sink gathered(hashed, limits::transport_buffer);
@@ -179,7 +173,7 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
     KILN_CHECK(gathered.finish());
     return compressor->finish();
   };
-  if (auto s = fill(); !s.ok()) return give_up(*writer, std::move(s).error());
+  KILN_CHECK(fill());
   layer_blob made;
   made.diff_id = hashed.sum();
   made.blob.media_type = transport_media_type;

@@ -3,7 +3,8 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
+#include <chrono>
+#include <iterator>
 #include <unordered_map>
 
 #include <spdlog/spdlog.h>
@@ -88,6 +89,49 @@ void sort_by_worth(std::vector<const usage_record*>& candidates) {
   for (std::size_t i = 0; i < all.size(); ++i) candidates[i] = all[i].record;
 }
 
+/// Whether it belongs to somebody who says so.
+bool is_kept(const blob_info& blob) {
+  return std::any_of(blob.labels.begin(), blob.labels.end(),
+                     [](const auto& label) { return label.first.rfind("kiln.keep", 0) == 0; });
+}
+
+/// Whether somebody who works may be about to name it.
+bool is_recent(const blob_info& blob) {
+  return blob.created_at_ns >= now_ns() - std::chrono::nanoseconds(limits::unreferenced_blob_age).count();
+}
+
+/// The text of a document: manifests, indexes, configs and statements are JSON, layers never are. Of one that is
+/// too large to be a manifest the beginning; nothing of other content.
+std::optional<std::string> document_text(const blob_store& blobs, const digest& d) {
+  auto in = blobs.read(d);
+  char first = '\0';
+  auto got = in.ok() ? (*in)->read({&first, 1}) : result<std::size_t>(std::move(in).error());
+  if (!got.ok() || *got == 0 || first != '{') return std::nullopt;
+  std::string text(1, first);
+  char part[64 * 1024];
+  while (text.size() < limits::document_bytes) {
+    got = (*in)->read(part);
+    if (!got.ok() || *got == 0) break;
+    text.append(part, *got);
+  }
+  return text;
+}
+
+/// Every digest that a text mentions.
+void add_mentioned(std::string_view text, std::unordered_set<std::string>& out) {
+  constexpr std::string_view algorithm = "sha256:";
+  constexpr std::size_t hex = 64;
+  for (auto at = text.find(algorithm); at != std::string_view::npos; at = text.find(algorithm, at + 1))
+    if (at + algorithm.size() + hex <= text.size()) out.emplace(text.substr(at, algorithm.size() + hex));
+}
+
+/// The digest of content that no record names: its id.
+std::optional<digest> loose_id(const std::string& id) {
+  auto d = digest::parse(id);
+  if (!d.ok()) return std::nullopt;
+  return *std::move(d);
+}
+
 }  // namespace
 
 usage_record usage_of(const stored::Record& r) {
@@ -131,9 +175,10 @@ std::optional<std::int64_t> store_core::own_size(const record_ptr& r) {
   return data.size() - 1;
 }
 
-/// All records with their sizes; those not yet known are measured and remembered.
+/// All records with their sizes, which are remembered, and the content that no record names. What the disk does
+/// not let us write down is no reason not to tell.
 result<std::vector<usage_record>> store_core::all_usage() {
-  KILN_CHECK(flush_records());
+  if (auto flushed = flush_records(); !flushed) spdlog::warn("store: {}", flushed.error().message);
   std::vector<stored::Record> records;
   KILN_CHECK(database_->read([&](const transaction& t) {
     t.scan(table::records, {}, [&](auto, std::string_view bytes) {
@@ -177,7 +222,7 @@ result<std::vector<usage_record>> store_core::all_usage() {
         std::lock_guard lock(found->second->mutex);
         found->second->data.set_size(size);
       }
-    KILN_CHECK(database_->write([&](transaction& t) -> status {
+    auto kept = database_->write([&](transaction& t) -> status {
       for (const auto& [id, size] : measured) {
         auto bytes = t.get(table::records, id);
         stored::Record r;
@@ -186,9 +231,81 @@ result<std::vector<usage_record>> store_core::all_usage() {
         KILN_CHECK(t.put(table::records, id, r.SerializeAsString()));
       }
       return {};
-    }));
+    });
+    if (!kept) spdlog::warn("store: {}", kept.error().message);
   }
+  KILN_TRY(auto loose, loose_usage(live));
+  usage.insert(usage.end(), std::make_move_iterator(loose.begin()), std::make_move_iterator(loose.end()));
   return usage;
+}
+
+/// Blobs that no record names: those that were not brought to their end, whole ones whose record never came, and
+/// layers that only the manifest of a stored image names. Documents are not told. While somebody works recent ones
+/// may be named yet, and what lives may have been refused by the database so far.
+result<std::vector<usage_record>> store_core::loose_usage(
+    const std::unordered_map<std::string, record_ptr>& live) {
+  bool busy = !live.empty();
+  std::unordered_set<std::string> named;
+  for (const auto& [id, r] : live) {
+    auto data = r->copy();
+    for (const auto& blob : data.blobs()) named.insert(blob.digest());
+  }
+  std::vector<usage_record> loose;
+  auto add = [&](const digest& d, std::int64_t size, std::int64_t at_ns, bool in_use, std::string what,
+                 record_type type = record_type::regular) {
+    usage_record u;
+    u.id = d.str();
+    u.type = type;
+    u.is_mutable = true;
+    u.in_use = in_use;
+    u.size = size;
+    u.created_at_ns = at_ns;
+    u.last_used_at_ns = at_ns;
+    u.description = std::move(what) + " " + d.str();
+    loose.push_back(std::move(u));
+  };
+  for (const auto& p : blobs_->partials())
+    add(p.digest, p.size, p.written_at_ns, p.in_use, p.in_use ? "content being brought" : "unfinished content");
+  std::vector<blob_info> unnamed;
+  auto all = blobs_->list();
+  KILN_CHECK(database_->read([&](const transaction& t) {
+    for (auto& blob : all)
+      if (!is_kept(blob) && !named.contains(blob.digest.str()) &&
+          !t.any(table::blob_refs, key_part(blob.digest.str()) + '\0'))
+        unnamed.push_back(std::move(blob));
+  }));
+  std::unordered_set<std::string> mentioned;
+  std::erase_if(unnamed, [&](const blob_info& blob) {
+    auto text = document_text(*blobs_, blob.digest);
+    if (text) add_mentioned(*text, mentioned);
+    return text.has_value();
+  });
+  for (const auto& blob : unnamed) {
+    auto measured = allocated_bytes(blobs_->path_of(blob.digest));
+    auto size = measured.ok() ? *measured : blob.size;
+    bool of_image = mentioned.contains(blob.digest.str());
+    add(blob.digest, size, blob.created_at_ns, busy && is_recent(blob),
+        of_image ? "content of a stored image" : "unused content",
+        of_image ? record_type::internal : record_type::regular);
+  }
+  return loose;
+}
+
+/// Removes whole content that nobody came to name for as long as unfinished content waits; whether it did.
+bool store_core::drop_stale_loose(const usage_record& u) {
+  auto d = loose_id(u.id);
+  auto oldest = now_ns() - std::chrono::nanoseconds(limits::partial_blob_age).count();
+  if (!d || u.in_use || u.type == record_type::internal || u.created_at_ns >= oldest) return false;
+  auto gone = remove_loose(*d);
+  if (!gone) spdlog::warn("store: {}", gone.error().message);
+  return gone.ok();
+}
+
+/// Whole or not; what somebody came to bring meanwhile stays.
+status store_core::remove_loose(const digest& d) {
+  auto gone = blobs_->remove_partial(d);
+  if (!gone) return gone.error().code == errc::failed_precondition ? status() : gone;
+  return finish_blobs({d.str()});
 }
 
 result<std::vector<usage_record>> store_core::disk_usage(const std::vector<std::string>& filters) {
@@ -210,12 +327,16 @@ status store_core::prune(const prune_options& options,
                          const std::function<void(const usage_record&)>& removed) {
   KILN_TRY(auto wanted, filter::parse(options.filters));
   std::lock_guard one_at_a_time(prune_mutex_);
+  blobs_->remove_stale_partials();
   KILN_TRY(auto all, all_usage());
+  std::erase_if(all, [this](const usage_record& u) { return drop_stale_loose(u); });
   std::int64_t total = 0;
   std::unordered_map<std::string, int> children;
-  for (const auto& u : all) {
-    total += u.size;
-    for (const auto& parent : u.parents) ++children[parent];
+  std::unordered_map<std::string, std::size_t> index_of;
+  for (std::size_t i = 0; i < all.size(); ++i) {
+    total += all[i].size;
+    index_of[all[i].id] = i;
+    for (const auto& parent : all[i].parents) ++children[parent];
   }
   struct statvfs disk {};
   if (options.min_free_space != 0 && ::statvfs(root_.c_str(), &disk) != 0)
@@ -224,9 +345,13 @@ status store_core::prune(const prune_options& options,
   auto keep = bytes_to_keep(options, total, free);
   auto cut_off = now_ns() - options.keep_duration_ns;
 
+  auto went = [&](const usage_record& u) {
+    total -= u.size;
+    for (const auto& parent : u.parents) --children[parent];
+    if (removed) removed(u);
+  };
+  status failure;  // the first; the rest goes on
   std::vector<bool> gone(all.size());
-  std::unordered_map<const usage_record*, std::size_t> index_of;
-  for (std::size_t i = 0; i < all.size(); ++i) index_of[&all[i]] = i;
   while (keep == 0 || total > keep) {
     std::vector<const usage_record*> candidates;
     for (std::size_t i = 0; i < all.size(); ++i) {
@@ -244,29 +369,31 @@ status store_core::prune(const prune_options& options,
     }
     std::vector<std::string> ids;
     for (const auto* u : candidates) {
-      if (doom(u->id)) ids.push_back(u->id);
       // Whoever came to use it in the meantime keeps it, and with it its parents.
-      gone[index_of[u]] = true;
-    }
-    status outcome;
-    if (!ids.empty()) outcome = remove_records(ids, true);
-    for (const auto* u : candidates) {
-      if (std::find(ids.begin(), ids.end(), u->id) == ids.end()) continue;
-      if (outcome.ok()) {
-        total -= u->size;
-        for (const auto& parent : u->parents) --children[parent];
-        if (removed) removed(*u);
+      gone[index_of[u->id]] = true;
+      if (auto loose = loose_id(u->id)) {
+        auto done = remove_loose(*loose);
+        if (done.ok()) went(*u);
+        else if (failure.ok()) failure = std::move(done);
+      } else if (doom(u->id)) {
+        ids.push_back(u->id);
       }
-      std::lock_guard lock(mutex_);
-      doomed_.erase(u->id);
     }
-    KILN_CHECK(std::move(outcome));
+    if (!ids.empty()) {
+      auto done = remove_records(ids, true, [&](const std::vector<std::string>& those) {
+        for (const auto& id : those) went(all[index_of.at(id)]);
+      });
+      if (!done.ok() && failure.ok()) failure = std::move(done);
+    }
+    std::lock_guard lock(mutex_);
+    for (const auto& id : ids) doomed_.erase(id);
   }
+  KILN_CHECK(std::move(failure));
   return options.all && options.filters.empty() && keep == 0 ? drop_unreferenced_blobs() : status{};
 }
 
-/// Blobs that no record names: manifests, configs, what a broken pull left. While somebody works, recent
-/// ones may be about to be named; those labelled `kiln.keep…` belong to somebody else.
+/// Blobs that no record names, documents too. While somebody works, recent ones may be about to be named; those
+/// labelled `kiln.keep…` belong to somebody else.
 status store_core::drop_unreferenced_blobs() {
   KILN_CHECK(flush_records());
   bool busy = false;
@@ -278,18 +405,13 @@ status store_core::drop_unreferenced_blobs() {
       busy = busy || seen.back();
     }
   }
-  auto newest = busy ? now_ns() - std::chrono::nanoseconds(limits::unreferenced_blob_age).count()
-                     : std::numeric_limits<std::int64_t>::max();
   std::vector<digest> unreferenced;
   auto all = blobs_->list();
   KILN_CHECK(database_->read([&](const transaction& t) {
-    for (const auto& blob : all) {
-      bool kept = std::any_of(blob.labels.begin(), blob.labels.end(),
-                              [](const auto& label) { return label.first.rfind("kiln.keep", 0) == 0; });
-      if (!kept && blob.created_at_ns < newest &&
+    for (const auto& blob : all)
+      if (!is_kept(blob) && !(busy && is_recent(blob)) &&
           !t.any(table::blob_refs, key_part(blob.digest.str()) + '\0'))
         unreferenced.push_back(blob.digest);
-    }
   }));
   for (const auto& d : unreferenced) KILN_CHECK(blobs_->remove(d));
   return {};

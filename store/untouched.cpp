@@ -52,12 +52,15 @@ struct pruner {
       auto slash = part.rfind('/');
       auto parent = open_in_root(layer, slash == std::string::npos ? "." : part.substr(0, slash),
                                  O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-      if (!parent.ok()) return false;
+      if (!parent.ok()) return parent.error().code != errc::not_found;
       auto name = slash == std::string::npos ? part : part.substr(slash + 1);
       struct stat info {};
       if (::fstatat(parent->get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0) return errno != ENOENT;
       if (!S_ISDIR(info.st_mode)) return true;
-      if (get_xattr(parent->get(), name, opaque).ok() || get_xattr(parent->get(), name, redirect).ok()) return true;
+      for (const auto& attribute : {opaque, redirect}) {
+        auto value = get_xattr(parent->get(), name, attribute);
+        if (value.ok() || value.error().code != errc::not_found) return true;
+      }
       if (cut == std::string::npos) return false;
     }
   }

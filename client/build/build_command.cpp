@@ -110,7 +110,7 @@ status check_directories(const string_map& directories, std::string_view flag) {
 
 status open_targets(build_state& state) {
   using where = export_request::destination;
-  auto shared = [](int fd) { return std::make_shared<unique_fd>(fd); };
+  auto stream = [](int fd) { return std::make_shared<output_file>(output_file::stream(unique_fd(fd))); };
   for (std::size_t i = 0; i < state.request.exports.size(); ++i) {
     const auto& e = state.request.exports[i];
     auto id = static_cast<int>(i);
@@ -124,13 +124,13 @@ status open_targets(build_state& state) {
         break;
       }
       case where::file: {
-        int fd = ::open(e.path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-        if (fd < 0) return errno_error(errno, "--output: open " + e.path);
-        state.targets[id] = {.file = shared(fd), .directory = {}};
+        auto file = output_file::open(e.path);
+        if (!file.ok()) return std::move(file).error().with_context("--output");
+        state.targets[id] = {.file = std::make_shared<output_file>(*std::move(file)), .directory = {}};
         break;
       }
       case where::standard_output:
-        state.targets[id] = {.file = shared(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)), .directory = {}};
+        state.targets[id] = {.file = stream(::fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, 3)), .directory = {}};
         break;
       case where::docker_load: {
         int ends[2];
@@ -139,7 +139,7 @@ status open_targets(build_state& state) {
         auto child = child_process::start({.argv = {"docker", "load"}, .input = input.get(), .output = STDERR_FILENO, .environment = {}});
         if (!child.ok()) return std::move(child).error().with_context("--load");
         state.docker_load = *std::move(child);
-        state.targets[id] = {.file = shared(output.release()), .directory = {}};
+        state.targets[id] = {.file = stream(output.release()), .directory = {}};
         break;
       }
     }
@@ -259,6 +259,9 @@ status run_build(const global_flags& global, const build_flags& flags, interrupt
                          .progress = push, .stop = interrupts.token()});
     progress.finish();
   }
+  if (outcome.ok())
+    for (auto& [id, target] : state.targets)
+      if (target.file) KILN_CHECK(target.file->commit());
   state.targets.clear();
   if (!flags.ref_file.empty()) KILN_CHECK(write_file_atomically(flags.ref_file, state.ref, 0666));
   if (!flags.cache_metrics.empty()) KILN_CHECK(write_metrics(flags.cache_metrics, metrics, started));

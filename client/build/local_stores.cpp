@@ -105,7 +105,9 @@ result<local_stores> open_local_stores(const build_request& request) {
     KILN_CHECK(make_directory(directory, "--export-cache"));
     if (auto reset = value_or(e.attrs, "reset", ""); !reset.empty() && !parse_go_bool(reset))
       return make_error(errc::invalid_argument, "--export-cache: failed to parse reset attribute: " + reset);
-    out.by_id["local:" + directory] = std::make_shared<blob_directory>(directory);
+    auto store = std::make_shared<blob_directory>(directory);
+    store->remove_stale_ingests();
+    out.by_id["local:" + directory] = std::move(store);
   }
   for (auto import : request.cache_imports) {
     if (import.type == "local") {
@@ -126,8 +128,10 @@ result<local_stores> open_local_stores(const build_request& request) {
   for (const auto& e : request.exports) {
     if (e.where != export_request::destination::store) continue;
     KILN_CHECK(make_directory(e.path, "--output"));
+    auto store = std::make_shared<blob_directory>(e.path);
+    store->remove_stale_ingests();
     // The daemon knows one name for them all.
-    if (!out.by_id.try_emplace("export", std::make_shared<blob_directory>(e.path)).second)
+    if (!out.by_id.try_emplace("export", std::move(store)).second)
       return make_error(errc::invalid_argument, "oci store key \"export\" already exists");
   }
   return out;
@@ -150,7 +154,8 @@ status update_store_indexes(const local_stores& stores, const build_request& req
   for (const auto& e : request.exports) {
     if (e.where != export_request::destination::store) continue;
     oci_index index(e.path);
-    if (auto names = find("image.name"); !names.empty()) {
+    // The response is of all outputs together: a name is this one's only if it was to have one.
+    if (auto names = find("image.name"); !names.empty() && e.attrs.contains("name")) {
       for (const auto& name : split_names(names)) KILN_CHECK(index.put_name(*decoded, name));
     } else {
       KILN_CHECK(index.put_tag(*decoded, "latest"));

@@ -2,6 +2,9 @@
 
 #include <filesystem>
 
+#include <ctime>
+
+#include <sys/file.h>
 #include <sys/stat.h>
 
 #include <fmt/format.h>
@@ -12,8 +15,34 @@ namespace {
 namespace fs = std::filesystem;
 
 constexpr std::size_t hash_chunk_bytes = 1 << 20;
+constexpr int begin_attempts = 10;
+constexpr std::int64_t stale_after_ns = 3'600'000'000'000;  // other tools' writers hold no lock of ours
 
 std::int64_t modified_ns(const struct stat& st) { return st.st_mtim.tv_sec * 1'000'000'000LL + st.st_mtim.tv_nsec; }
+
+/// Opens the data of an unfinished blob for its only writer; unavailable while there is another.
+result<unique_fd> hold(const std::string& data, int flags) {
+  for (;;) {
+    unique_fd fd(::open(data.c_str(), O_RDWR | O_CLOEXEC | flags, 0666));
+    if (!fd) return errno_error(errno, data);
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0) {
+      if (errno == EWOULDBLOCK) return make_error(errc::unavailable, data + ": locked");
+      return errno_error(errno, data);
+    }
+    // It may have been committed or removed since it was opened.
+    struct stat opened {
+    }, named{};
+    if (::fstat(fd.get(), &opened) == 0 && ::stat(data.c_str(), &named) == 0 && opened.st_ino == named.st_ino)
+      return fd;
+    if ((flags & O_CREAT) == 0) return make_error(errc::not_found, data + ": gone");
+  }
+}
+
+std::int64_t now_ns() {
+  timespec now{};
+  ::clock_gettime(CLOCK_REALTIME, &now);
+  return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
+}
 
 error not_found(const kiln::digest& d) { return make_error(errc::not_found, fmt::format("content {}: not found", d.str())); }
 
@@ -79,22 +108,28 @@ result<std::unique_ptr<blob_directory::ingest>> blob_directory::begin(const std:
   if (!expected.empty())
     if (auto d = digest::parse(expected); d.ok() && info(*d).ok())
       return make_error(errc::already_exists, fmt::format("content {}: already exists", expected));
-  {
-    std::lock_guard lock(mutex_);
-    if (!open_refs_.insert(ref).second)
-      return make_error(errc::unavailable, fmt::format("ref {} locked: unavailable", ref));
-  }
+  auto locked = [&] { return make_error(errc::unavailable, fmt::format("ref {} locked: unavailable", ref)); };
   auto out = std::make_unique<ingest>();
-  out->owner_ = this;
   out->facts_.ref = ref;
   out->path_ = ingest_path(ref);
-  std::error_code err;
-  fs::create_directories(out->path_, err);
-  if (err) return make_error(errc::internal, fmt::format("{}: {}", out->path_, err.message()));
-  (void)write_file_atomically(out->path_ + "/ref", ref, 0666);
+  {
+    std::lock_guard lock(mutex_);
+    if (!open_refs_.insert(ref).second) return locked();
+    begun_.insert(out->path_);
+  }
+  out->owner_ = this;
   auto data = out->path_ + "/data";
-  out->file_ = unique_fd(::open(data.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666));
-  if (!out->file_) return errno_error(errno, data);
+  result<unique_fd> held = make_error(errc::not_found, data);
+  // Whoever commits or drops it at this moment takes the directory away.
+  for (int n = 0; n < begin_attempts && !held.ok() && held.error().code == errc::not_found; ++n) {
+    std::error_code err;
+    fs::create_directories(out->path_, err);
+    if (err) return errno_error(err.value(), out->path_);
+    held = hold(data, O_CREAT);
+  }
+  if (!held.ok()) return held.error().code == errc::unavailable ? locked() : std::move(held).error();
+  out->file_ = *std::move(held);
+  (void)write_file_atomically(out->path_ + "/ref", ref, 0666);
   // What an interrupted writer left is hashed again and carried on.
   std::string buffer(hash_chunk_bytes, '\0');
   for (;;) {
@@ -159,8 +194,12 @@ result<kiln::digest> blob_directory::ingest::commit() {
   ::fchmod(file_.get(), 0444);
   bool existed = fs::exists(target, err);
   if (!existed && ::rename((path_ + "/data").c_str(), target.c_str()) != 0) return errno_error(errno, target);
+  fs::remove_all(path_, err);  // the lock is still held
   file_.reset();
-  fs::remove_all(path_, err);
+  {
+    std::lock_guard lock(owner_->mutex_);
+    owner_->begun_.erase(path_);
+  }
   unique_fd parent(::open(fs::path(target).parent_path().c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (parent) ::fsync(parent.get());
   if (existed) return make_error(errc::already_exists, fmt::format("content {}: already exists", got.str()));
@@ -176,6 +215,32 @@ result<ingest_facts> blob_directory::status_of(const std::string& ref) const {
   out.offset = st.st_size;
   out.started_ns = out.updated_ns = modified_ns(st);
   return out;
+}
+
+namespace {
+
+/// Unless somebody is writing it.
+void remove_unheld(const std::string& path) {
+  auto held = hold(path + "/data", 0);
+  std::error_code ignored;
+  if (held.ok() || held.error().code == errc::not_found) fs::remove_all(path, ignored);
+}
+
+}  // namespace
+
+blob_directory::~blob_directory() {
+  for (const auto& path : begun_) remove_unheld(path);
+}
+
+void blob_directory::remove_stale_ingests() {
+  std::error_code err;
+  for (const auto& entry : fs::directory_iterator(directory_ + "/ingest", err)) {
+    struct stat st {};
+    auto path = entry.path().string();
+    bool has_data = ::stat((path + "/data").c_str(), &st) == 0;
+    if (!has_data && ::stat(path.c_str(), &st) != 0) continue;
+    if (modified_ns(st) < now_ns() - stale_after_ns) remove_unheld(path);
+  }
 }
 
 std::vector<ingest_facts> blob_directory::ingests() const {

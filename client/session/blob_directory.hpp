@@ -36,6 +36,9 @@ struct ingest_facts {
 class blob_directory {
  public:
   explicit blob_directory(std::string directory) : directory_(std::move(directory)) {}
+  /// What was begun here and not committed goes.
+  ~blob_directory();
+  blob_directory(const blob_directory&) = delete;
 
   const std::string& path() const { return directory_; }
   /// not_found "content <digest>: not found".
@@ -64,11 +67,13 @@ class blob_directory {
     ingest_facts facts_;
     sha256_hasher hasher_;
   };
-  /// Opens or resumes; unavailable while another writer holds the ref.
+  /// Opens or resumes; unavailable while another writer, be it of another process, holds the ref.
   result<std::unique_ptr<ingest>> begin(const std::string& ref, std::int64_t total, const std::string& expected);
   result<ingest_facts> status_of(const std::string& ref) const;
   std::vector<ingest_facts> ingests() const;
   kiln::status abort(const std::string& ref);
+  /// Removes what killed writers left: unfinished blobs that nobody holds and nobody wrote to for an hour.
+  void remove_stale_ingests();
 
  private:
   result<std::string> blob_path(const kiln::digest& d) const;
@@ -77,6 +82,7 @@ class blob_directory {
   std::string directory_;
   mutable std::mutex mutex_;
   std::set<std::string> open_refs_;
+  std::set<std::string> begun_;  // paths of what was begun and not committed
 };
 
 }  // namespace kiln::client

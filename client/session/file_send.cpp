@@ -53,15 +53,14 @@ class file_send_service : public session_service {
   }
 
   status receive_file(message_stream& stream, export_target& target) {
-    if (!target.file || !*target.file) return make_error(errc::already_exists, "target already exists");
+    auto file = std::exchange(target.file, nullptr);
+    if (!file) return make_error(errc::already_exists, "target already exists");
     moby::filesync::v1::BytesMessage message;
     std::string bytes;
     while (stream.read(bytes)) {
       if (!message.ParseFromString(bytes)) return make_error(errc::invalid_argument, "malformed BytesMessage");
-      KILN_CHECK(write_all(target.file->get(), message.data()));
+      KILN_CHECK(file->write(message.data()));
     }
-    // Whoever reads the file once the build has ended must find all of it.
-    if (target.file->get() > 2 && ::close(target.file->release()) != 0) return errno_error(errno, "close");
     return {};
   }
 

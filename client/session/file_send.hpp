@@ -5,7 +5,7 @@
 #include <memory>
 #include <string>
 
-#include "client/fd.hpp"
+#include "client/output_file.hpp"
 #include "client/session/service.hpp"
 
 namespace kiln::client {
@@ -14,12 +14,12 @@ namespace kiln::client {
 struct export_target {
   enum class kind { file, directory };
   kind what = kind::file;
-  std::shared_ptr<unique_fd> file;  // null: the target is declined ("target already exists")
+  std::shared_ptr<output_file> file;  // null: the target is declined ("target already exists")
   std::string directory;
   bool delete_extra = false;        // local exporter's mode=delete
 };
 
-/// Source: buildkit session/filesync SyncTarget.
+/// Files are committed by whoever knows that the build has succeeded. Source: buildkit session/filesync SyncTarget.
 std::unique_ptr<session_service> make_file_send_service(std::map<int, export_target> targets);
 
 }  // namespace kiln::client

@@ -32,15 +32,6 @@ class memory_blob final : public store::blob_store {
       return make_error(errc::resource_exhausted, "blob " + d.str() + " is too large");
     return std::string(bytes_);
   }
-  result<std::unique_ptr<store::blob_writer>> write(std::string_view, std::optional<kiln::digest>,
-                                                    std::optional<std::int64_t>) override {
-    return read_only();
-  }
-  result<kiln::digest> put(std::string_view) override { return read_only(); }
-  status set_labels(const kiln::digest&, const std::map<std::string, std::string>&) override {
-    return read_only();
-  }
-  status remove(const kiln::digest&) override { return read_only(); }
   std::vector<store::blob_info> list() const override { return {*info(digest_)}; }
 
  private:
@@ -60,7 +51,6 @@ class memory_blob final : public store::blob_store {
   static error missing(const kiln::digest& d) {
     return make_error(errc::not_found, "blob " + d.str() + ": not found");
   }
-  static error read_only() { return make_error(errc::unimplemented, "a blob in memory is read-only"); }
 
   kiln::digest digest_;
   std::string_view bytes_;

@@ -85,9 +85,9 @@ class object_provider final : public store::blob_provider {
  public:
   explicit object_provider(object_cache_settings settings) : settings_(std::move(settings)) {}
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
-    if (into.has(blob.digest)) return {};
+    KILN_TRY(auto writer, into.bring(blob.digest, blob.size, job.stop));
+    if (!writer) return {};
     KILN_TRY(auto objects, settings_.open(job));
-    KILN_TRY(auto writer, into.write("object-" + blob.digest.str(), blob.digest, blob.size));
     auto id = blob.digest.str();
     job.progress->progress(id, writer->offset(), blob.size, false);
     auto got = objects->get(

@@ -27,6 +27,14 @@ timespec to_timespec(std::int64_t nanoseconds) {
 
 }  // namespace
 
+namespace {
+
+/// Whether the destination is one that has no such attributes, or where we may not set them. A disk that is full
+/// or broken is another matter.
+bool keeps_no_xattr(int err) { return err == ENOTSUP || err == EPERM || err == EACCES; }
+
+}  // namespace
+
 std::string temporary_name() {
   std::uint64_t random = 0;
   if (::getrandom(&random, sizeof random, 0) != sizeof random)
@@ -45,7 +53,9 @@ status apply_metadata(int fd, const file_stat& stat, mode_t extra_mode) {
   if (::fchmod(fd, permission_bits(stat.mode()) | extra_mode) != 0)
     return errno_error(errno, "chmod " + stat.path());
   for (const auto& [key, value] : stat.xattrs())
-    if (!store::is_overlay_xattr(key)) ::fsetxattr(fd, key.c_str(), value.data(), value.size(), 0);
+    if (!store::is_overlay_xattr(key) && ::fsetxattr(fd, key.c_str(), value.data(), value.size(), 0) != 0 &&
+        !keeps_no_xattr(errno))
+      return errno_error(errno, "setxattr " + stat.path());
   if (is_dir(stat)) return {};
   timespec t = to_timespec(stat.modtime());
   timespec times[2] = {t, t};
@@ -63,7 +73,9 @@ status apply_metadata_at(int dir_fd, const std::string& name, const file_stat& s
   if (!stat.xattrs().empty()) {
     std::string path = "/proc/self/fd/" + std::to_string(dir_fd) + "/" + name;
     for (const auto& [key, value] : stat.xattrs())
-      if (!store::is_overlay_xattr(key)) ::lsetxattr(path.c_str(), key.c_str(), value.data(), value.size(), 0);
+      if (!store::is_overlay_xattr(key) &&
+          ::lsetxattr(path.c_str(), key.c_str(), value.data(), value.size(), 0) != 0 && !keeps_no_xattr(errno))
+        return errno_error(errno, "setxattr " + stat.path());
   }
   return set_mtime_at(dir_fd, name, stat.modtime());
 }

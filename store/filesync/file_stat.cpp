@@ -70,22 +70,30 @@ std::string proc_path(int dir_fd, const char* name) {
   return "/proc/self/fd/" + std::to_string(dir_fd) + "/" + name;
 }
 
+// What is not supported, not ours to read or gone by now has no xattrs; any other failure is one.
+bool has_no_xattr(int err) {
+  return err == ENOTSUP || err == ENODATA || err == ENOENT || err == ENOTDIR || err == EPERM || err == EACCES;
+}
+
 /// `follow`: the path is a descriptor's in /proc, a link to what it stands for.
-void read_xattrs(const std::string& path, bool follow, file_stat& out) {
+status read_xattrs(const std::string& path, bool follow, file_stat& out) {
   auto list_names = follow ? ::listxattr : ::llistxattr;
   auto get_value = follow ? ::getxattr : ::lgetxattr;
+  auto failed = [&](int err) { return errno_error(err, "xattrs of " + out.path()); };
   std::array<char, 1024> small{};
   ssize_t n = list_names(path.c_str(), small.data(), small.size());
-  if (n == 0) return;
+  if (n == 0) return {};
   std::vector<char> large;
   std::string_view names;
   if (n > 0) {
     names = {small.data(), static_cast<std::size_t>(n)};
   } else {
-    if (errno != ERANGE) return;  // unsupported, or gone: no xattrs
+    if (has_no_xattr(errno)) return {};
+    if (errno != ERANGE) return failed(errno);
     large.resize(configs::max_xattr_list_size);
     n = list_names(path.c_str(), large.data(), large.size());
-    if (n <= 0) return;
+    if (n == 0 || (n < 0 && has_no_xattr(errno))) return {};
+    if (n < 0) return failed(errno);
     names = {large.data(), static_cast<std::size_t>(n)};
   }
   std::string value;
@@ -101,10 +109,12 @@ void read_xattrs(const std::string& path, bool follow, file_stat& out) {
       value.resize(configs::max_xattr_value_size);
       size = get_value(path.c_str(), key.c_str(), value.data(), value.size());
     }
-    if (size < 0) continue;
+    if (size < 0 && has_no_xattr(errno)) continue;
+    if (size < 0) return failed(errno);
     value.resize(static_cast<std::size_t>(size));
     (*out.mutable_xattrs())[key] = value;
   }
+  return {};
 }
 
 void fill_plain(const struct stat& st, std::string_view path, file_stat& out) {
@@ -134,15 +144,13 @@ status fill_link(int dir_fd, const char* name, std::string_view path, file_stat&
 status fill_stat(int dir_fd, const char* name, const struct stat& st, std::string_view path, file_stat& out) {
   fill_plain(st, path, out);
   if (S_ISLNK(st.st_mode)) KILN_CHECK(fill_link(dir_fd, name, path, out));
-  read_xattrs(proc_path(dir_fd, name), false, out);
-  return {};
+  return read_xattrs(proc_path(dir_fd, name), false, out);
 }
 
 status fill_stat(int fd, const struct stat& st, std::string_view path, file_stat& out) {
   fill_plain(st, path, out);
   if (S_ISLNK(st.st_mode)) KILN_CHECK(fill_link(fd, "", path, out));
-  read_xattrs("/proc/self/fd/" + std::to_string(fd), true, out);
-  return {};
+  return read_xattrs("/proc/self/fd/" + std::to_string(fd), true, out);
 }
 
 }  // namespace kiln::filesync

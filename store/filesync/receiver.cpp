@@ -94,6 +94,7 @@ class receiver {
     }
     writer.join();
     maker.join();
+    if (error_) drop_unfinished();
     if (options_.progress) options_.progress(received_, true);
     if (cut_off) {
       if (status verdict = stream_.finish(); !verdict) return verdict;
@@ -106,7 +107,7 @@ class receiver {
   struct pending_file {
     file_stat stat;
     bool replaces = false;  // something is there already
-    std::string name;       // what it is written as, final or temporary
+    std::string name;       // what it is written as, final or temporary; empty: as yet it has none
     unique_fd fd;
     bool started = false;
   };
@@ -263,40 +264,78 @@ class receiver {
     return {};
   }
 
+  // Where others' files are (merge) one that is not complete is not seen, be it that we are killed: it has no name.
+  // Elsewhere the whole tree counts for nothing until it is complete.
+  status create_file(pending_file& file) {
+    KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
+    if (options_.merge) {
+      file.fd.reset(::openat(dir, ".", O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600));
+      if (file.fd || (errno != EOPNOTSUPP && errno != EISDIR && errno != ENOENT && errno != EINVAL)) return {};
+    }
+    bool in_place = !file.replaces && !options_.merge;
+    file.name = in_place ? base_name(file.stat.path()) : temporary_name();
+    file.fd.reset(
+        ::openat(dir, file.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+    return {};
+  }
+
+  status give_name(pending_file& file) {
+    KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
+    file.name = temporary_name();
+    auto nameless = "/proc/self/fd/" + std::to_string(file.fd.get());
+    if (::linkat(AT_FDCWD, nameless.c_str(), dir, file.name.c_str(), AT_SYMLINK_FOLLOW) != 0)
+      return errno_error(errno, "failed to create " + file.stat.path());
+    return {};
+  }
+
   status open_file(std::uint32_t id, pending_file& file) {
     if (file.fd) return {};
-    KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
     if (file.started) {
+      KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
       KILN_TRY(file.fd, store::open_regular_at(dir, file.name, O_WRONLY | O_APPEND));
     } else {
-      file.name = file.replaces ? temporary_name() : base_name(file.stat.path());
-      file.fd.reset(
-          ::openat(dir, file.name.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600));
+      KILN_CHECK(create_file(file));
       file.started = true;
     }
     if (!file.fd) return errno_error(errno, "failed to create " + file.stat.path());
     open_ids_.push_back(id);
-    if (open_ids_.size() > configs::filesync_open_files) {
-      std::lock_guard lock(mutex_);
-      for (std::size_t i = 0; i < open_ids_.size() / 2; ++i) {
-        if (auto it = pending_.find(open_ids_[i]); it != pending_.end()) it->second.fd.reset();
+    if (open_ids_.size() <= configs::filesync_open_files) return {};
+    std::vector<std::uint32_t> closed(open_ids_.begin(),
+                                      open_ids_.begin() + static_cast<std::ptrdiff_t>(open_ids_.size() / 2));
+    open_ids_.erase(open_ids_.begin(), open_ids_.begin() + static_cast<std::ptrdiff_t>(closed.size()));
+    for (auto old : closed) {
+      pending_file* other = nullptr;
+      {
+        std::lock_guard lock(mutex_);
+        if (auto it = pending_.find(old); it != pending_.end()) other = &it->second;
       }
-      open_ids_.erase(open_ids_.begin(),
-                      open_ids_.begin() + static_cast<std::ptrdiff_t>(open_ids_.size() / 2));
+      if (other == nullptr || !other->fd) continue;
+      if (other->name.empty()) KILN_CHECK(give_name(*other));
+      other->fd.reset();
     }
     return {};
   }
 
   status finish_file(pending_file& file) {
     KILN_CHECK(apply_metadata(file.fd.get(), file.stat));
+    auto name = base_name(file.stat.path());
+    if (file.name.empty()) KILN_CHECK(give_name(file));
     file.fd.reset();
-    if (file.replaces) {
+    if (file.name != name) {
       KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
-      if (::renameat(dir, file.name.c_str(), dir, base_name(file.stat.path()).c_str()) != 0) {
+      if (::renameat(dir, file.name.c_str(), dir, name.c_str()) != 0)
         return errno_error(errno, "failed to rename " + file.stat.path());
-      }
     }
     return {};
+  }
+
+  // Files under temporary names that were not completed.
+  void drop_unfinished() {
+    for (auto& [id, file] : pending_) {
+      if (!file.started || file.name.empty() || file.name == base_name(file.stat.path())) continue;
+      if (auto dir = data_parent_.get(parent_path(file.stat.path())); dir.ok())
+        ::unlinkat(*dir, file.name.c_str(), 0);
+    }
   }
 
   // ---- the maker: compares, removes, makes all but file content ----

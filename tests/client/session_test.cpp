@@ -171,8 +171,10 @@ TEST_CASE("An exported file is written whole, and a declined one already exists"
   auto path = (dir.path / "out.tar").string();
   std::map<int, export_target> targets;
   targets[0] = {.file = nullptr, .directory = {}};
-  targets[1] = {.file = std::make_shared<unique_fd>(::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600)), .directory = {}};
-  fake_daemon daemon(make_file_send_service(std::move(targets)));
+  auto file = output_file::open(path);
+  REQUIRE(file.ok());
+  targets[1] = {.file = std::make_shared<output_file>(*std::move(file)), .directory = {}};
+  fake_daemon daemon(make_file_send_service(targets));
   auto stub = moby::filesync::v1::FileSend::NewStub(daemon.channel);
   auto send = [&](const char* id, const std::vector<std::string>& parts) {
     grpc::ClientContext context;
@@ -188,6 +190,9 @@ TEST_CASE("An exported file is written whole, and a declined one already exists"
     return stream->Finish();
   };
   CHECK(send("1", {std::string(100'000, 'x'), "end"}).ok());
+  CHECK(send("1", {"x"}).error_code() == grpc::StatusCode::ALREADY_EXISTS);
+  CHECK(!std::filesystem::exists(path));  // not before the build has succeeded
+  REQUIRE(targets[1].file->commit().ok());
   CHECK(dir.read("out.tar") == std::string(100'000, 'x') + "end");
   CHECK(send("0", {"x"}).error_code() == grpc::StatusCode::ALREADY_EXISTS);
   CHECK(send("7", {"x"}).error_message() == "exporter 7 not found");

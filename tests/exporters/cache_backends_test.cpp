@@ -1,6 +1,9 @@
 // Caches exported by one daemon and imported by another, through a real registry and a client's directory.
 #include <catch2/catch.hpp>
 
+#include <atomic>
+#include <thread>
+
 #include <nlohmann/json.hpp>
 
 #include "registry/image_json.hpp"
@@ -160,6 +163,53 @@ TEST_CASE("a cache written to a client's directory is read from it by another da
   // The client may never come back: the bytes are here already.
   CHECK(b.refs->blobs().list().size() == 3);
   CHECK(copy_files(b, *cache, {}) == copied);
+}
+
+TEST_CASE("local caches that hold the same layers are imported at once") {
+  content_client client("local:/the/cache");
+  finished_build a;
+  auto response = run_export(a, "local", {{"dest", "/the/cache"}, {"mode", "max"}}, client.job());
+  auto manifest = nlohmann::json::parse(response.at("cache.manifest"));
+  for (int round = 0; round < 10; ++round) {
+    test_daemon b;
+    std::atomic<int> loaded{0};
+    std::vector<std::jthread> imports;
+    for (int i = 0; i < 4; ++i)
+      imports.emplace_back([&] {
+        attributes from{{"src", "/the/cache"}, {"digest", manifest["digest"]}};
+        auto importer = make_cache_importer("local", from, b.resources);
+        if (!importer.ok()) return;
+        auto cache = (*importer)->load(client.job());
+        if (!cache.ok()) return;
+        auto found = find_copy(**cache);
+        if (found.empty()) return;
+        loaded += (*cache)->load((*cache)->results(found[0])[0].id, *b.refs, client.job()).ok();
+      });
+    imports.clear();
+    REQUIRE(loaded == 4);
+    CHECK(b.refs->blobs().partials().empty());
+  }
+}
+
+TEST_CASE("a blob that another is writing into the client's directory is waited for") {
+  content_client client("local:/the/cache");
+  finished_build a;
+  client.lock(6);
+  run_export(a, "local", {{"dest", "/the/cache"}, {"mode", "max"}}, client.job());
+  CHECK(client.blobs().size() == 6);
+  // Both of two exports, whoever is first with what.
+  content_client other("local:/the/other");
+  std::atomic<int> done{0};
+  {
+    std::vector<std::jthread> exports;
+    for (int i = 0; i < 2; ++i)
+      exports.emplace_back([&] {
+        auto exporter = make_cache_exporter("local", {{"dest", "/the/other"}, {"mode", "max"}}, a.resources);
+        done += exporter.ok() && export_cache(**exporter, a.scope, a.resources, other.job()).ok();
+      });
+  }
+  CHECK(done == 2);
+  CHECK(other.blobs().size() == 6);
 }
 
 TEST_CASE("a local cache needs a session, and what it names must be what it says") {

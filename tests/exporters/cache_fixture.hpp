@@ -129,6 +129,11 @@ class content_client {
     std::lock_guard lock(mutex_);
     return writes_;
   }
+  /// Refuses this many attempts to write, as while another writer has the blob.
+  void lock(int attempts) {
+    std::lock_guard lock(mutex_);
+    locked_ = attempts;
+  }
 
  private:
   using stream = kiln::test::stream_end;
@@ -175,6 +180,8 @@ class content_client {
       if (!q.ParseFromString(message)) return make_error(errc::internal, "bad request");
       std::lock_guard lock(mutex_);
       if (blobs_.contains(q.expected())) return make_error(errc::already_exists, "content already exists");
+      if (q.action() == proto::STAT && locked_ > 0 && locked_-- > 0)
+        return make_error(errc::unavailable, "ref " + q.ref() + " locked for 1s (since now): unavailable");
       proto::WriteContentResponse a;
       a.set_action(q.action());
       if (q.action() == proto::WRITE) {
@@ -198,6 +205,7 @@ class content_client {
   std::string store_id_;
   std::mutex mutex_;
   std::map<std::string, std::string> blobs_;
+  int locked_ = 0;
   int writes_ = 0;
   std::shared_ptr<kiln::test::fake_session> session_ = std::make_shared<kiln::test::fake_session>("client");
   kiln::test::fake_directory directory_;

@@ -44,10 +44,6 @@ class memory_blobs final : public store::blob_store {
     return std::unique_ptr<store::byte_source>(std::move(out));
   }
   result<std::string> read_all(const digest& d, std::int64_t) const override { return blobs.at(d); }
-  result<std::unique_ptr<store::blob_writer>> write(std::string_view, std::optional<digest>,
-                                                    std::optional<std::int64_t>) override {
-    return make_error(errc::unimplemented, "read only");
-  }
   result<digest> put(std::string_view bytes) override {
     auto d = sha256(bytes);
     blobs[d] = bytes;

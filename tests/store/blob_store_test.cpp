@@ -1,6 +1,10 @@
 #include "store_fixture.hpp"
 
+#include <sys/mount.h>
 #include <sys/wait.h>
+
+#include <atomic>
+#include <thread>
 
 using namespace kiln;
 using namespace kiln::store;
@@ -61,54 +65,154 @@ TEST_CASE("Names that are no digests never reach the file system") {
 TEST_CASE("What differs from the expected digest or size is refused and leaves nothing") {
   temporary_root root;
   auto blobs = must(blob_store::open(root.path()));
-  auto wrong = must(blobs->write("a", sha256("expected"), std::nullopt));
+  auto wrong = must(blobs->bring(sha256("expected"), std::nullopt, {}));
   must(wrong->write("something else"));
   auto refused = wrong->commit();
   REQUIRE(!refused.ok());
   CHECK(refused.error().code == errc::data_loss);
-  auto shorter = must(blobs->write("b", std::nullopt, 10));
+  auto shorter = must(blobs->bring(sha256("1234567890"), 10, {}));
   must(shorter->write("12345"));
   CHECK(shorter->commit().error().code == errc::data_loss);
-  auto longer = must(blobs->write("c", std::nullopt, 3));
+  auto longer = must(blobs->bring(sha256("123"), 3, {}));
   CHECK(longer->write("12345").error().code == errc::out_of_range);
   longer.reset();
   CHECK(blobs->list().empty());
-  CHECK(!fs::exists(root.path() / "ingest" / std::string(sha256("a").hex())));
+  CHECK(fs::is_empty(root.path() / "ingest"));
 }
 
-TEST_CASE("An ingestion is resumed where it stopped, and only one writer holds it") {
+TEST_CASE("A blob that was not brought to its end is gone on with, also by the next daemon") {
   temporary_root root;
   auto text = big_text(300'000);
   {
     auto blobs = must(blob_store::open(root.path()));
-    auto w = must(blobs->write("layer", sha256(text), 300'000));
+    auto w = must(blobs->bring(sha256(text), 300'000, {}));
     must(w->write(std::string_view(text).substr(0, 100'000)));
-    CHECK(blobs->write("layer", std::nullopt, std::nullopt).error().code == errc::failed_precondition);
   }
   auto blobs = must(blob_store::open(root.path()));
-  auto w = must(blobs->write("layer", sha256(text), 300'000));
+  auto left = blobs->partials();
+  REQUIRE(left.size() == 1);
+  CHECK(left[0].digest == sha256(text));
+  CHECK(left[0].size >= 100'000);
+  CHECK(!left[0].in_use);
+  auto w = must(blobs->bring(sha256(text), 300'000, {}));
   REQUIRE(w->offset() == 100'000);
+  CHECK(blobs->partials().at(0).in_use);
+  CHECK(blobs->remove_partial(sha256(text)).error().code == errc::failed_precondition);
   must(w->write(std::string_view(text).substr(100'000)));
   CHECK(must(w->commit()) == sha256(text));
-  auto again = must(blobs->write("layer", std::nullopt, std::nullopt));
-  CHECK(again->offset() == 0);
-  must(again->write("abc"));
-  must(again->truncate());
-  CHECK(again->offset() == 0);
-  must(again->write("xyz"));
-  CHECK(must(again->commit()) == sha256("xyz"));
+  CHECK(blobs->partials().empty());
+  CHECK(must(blobs->bring(sha256(text), 300'000, {})) == nullptr);
+
+  auto other = must(blobs->bring(sha256("xyz"), std::nullopt, {}));
+  must(other->write("abc"));
+  must(other->truncate());
+  CHECK(other->offset() == 0);
+  must(other->write("xyz"));
+  CHECK(must(other->commit()) == sha256("xyz"));
 }
 
-TEST_CASE("Stale ingestions are swept when the store is opened, recent ones are not") {
+TEST_CASE("Whoever wants a blob that another brings waits for it, and takes over when the other fails") {
   temporary_root root;
   auto blobs = must(blob_store::open(root.path()));
-  for (auto name : {"old", "new"}) must(must(blobs->write(name, std::nullopt, std::nullopt))->write("x"));
-  auto old_data = root.path() / "ingest" / std::string(sha256("old").hex()) / "data";
-  const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
-  REQUIRE(::utimensat(AT_FDCWD, old_data.c_str(), long_ago, 0) == 0);
+  auto text = big_text(200'000);
+  auto first = must(blobs->bring(sha256(text), 200'000, {}));
+  must(first->write(std::string_view(text).substr(0, 50'000)));
+
+  constexpr int waiting = 4;
+  std::atomic<int> brought{0}, found{0};
+  std::vector<std::jthread> others;
+  for (int i = 0; i < waiting; ++i)
+    others.emplace_back([&] {
+      auto w = blobs->bring(sha256(text), 200'000, {});
+      if (!w.ok()) return;
+      if (!*w) {
+        ++found;
+        return;
+      }
+      // Goes on where the one that failed had got.
+      auto at = static_cast<std::size_t>((*w)->offset());
+      if (at == 50'000 && (*w)->write(std::string_view(text).substr(at)).ok() && (*w)->commit().ok()) ++brought;
+    });
+  std::stop_source stop;
+  std::jthread stopper([&] { stop.request_stop(); });
+  CHECK(blobs->bring(sha256(text), 200'000, stop.get_token()).error().code == errc::cancelled);
+  CHECK(must(blobs->bring(sha256("another"), 7, {})) != nullptr);  // others are not held up
+  first.reset();                                                   // it failed
+  others.clear();
+  CHECK(brought == 1);
+  CHECK(found == waiting - 1);
+  CHECK(must(blobs->read_all(sha256(text), 1 << 20)) == text);
+}
+
+TEST_CASE("What is left of a blob waits for a day at most; what nobody can go on with goes at the start") {
+  temporary_root root;
+  auto blobs = must(blob_store::open(root.path()));
+  auto age = [&](const digest& d) {
+    auto file = root.path() / "ingest" / ("sha256-" + std::string(d.hex()));
+    const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
+    REQUIRE(::utimensat(AT_FDCWD, file.c_str(), long_ago, 0) == 0);
+  };
+  auto begin = [&](std::string_view name) {
+    must(must(blobs->bring(sha256(name), std::nullopt, {}))->write("x"));
+    return sha256(name);
+  };
+  auto young = begin("young");
+  age(begin("old"));
+  write(root.path() / "ingest/new-abc", "of a killed export");
+  write(root.path() / "ingest/0123456789abcdef/data", "as earlier versions had it");
   blobs = must(blob_store::open(root.path()));
-  CHECK(!fs::exists(old_data));
-  CHECK(must(blobs->write("new", std::nullopt, std::nullopt))->offset() == 1);
+  REQUIRE(blobs->partials().size() == 1);
+  CHECK(blobs->partials()[0].digest == young);
+  CHECK(std::distance(fs::directory_iterator(root.path() / "ingest"), {}) == 1);
+
+  age(young);
+  {
+    auto in_use = must(blobs->bring(young, std::nullopt, {}));
+    blobs->remove_stale_partials();
+    CHECK(blobs->partials().size() == 1);
+  }
+  blobs->remove_stale_partials();
+  CHECK(blobs->partials().empty());
+}
+
+TEST_CASE("A new blob that is not committed leaves nothing") {
+  temporary_root root;
+  auto blobs = must(blob_store::open(root.path()));
+  {
+    auto w = must(blobs->create());
+    must(w->write("begun"));
+    CHECK(!fs::is_empty(root.path() / "ingest"));
+    CHECK(blobs->partials().empty());
+  }
+  CHECK(fs::is_empty(root.path() / "ingest"));
+  must(must(blobs->bring(sha256("nothing came"), 12, {}))->truncate());
+  CHECK(fs::is_empty(root.path() / "ingest"));
+  auto w = must(blobs->bring(sha256("given up"), 8, {}));
+  must(w->write("given"));
+  w->discard();
+  CHECK(fs::is_empty(root.path() / "ingest"));
+  CHECK(w->write(" up").error().code == errc::failed_precondition);
+}
+
+TEST_CASE("A disk that is full says so, ends the blob and keeps nothing of it") {
+  temporary_root root;
+  fs::create_directories(root.path() / "small");
+  if (::mount("tmpfs", (root.path() / "small").c_str(), "tmpfs", 0, "size=1m") != 0) return;  // not root
+  {
+    auto blobs = must(blob_store::open(root.path() / "small"));
+    auto text = big_text(4 << 20);
+    auto w = must(blobs->bring(sha256(text), std::nullopt, {}));
+    auto full = w->write(text);
+    REQUIRE(!full.ok());
+    CHECK(full.error().code == errc::resource_exhausted);
+    CHECK(full.error().message.find("no space left on device") != std::string::npos);
+    w.reset();
+    CHECK(fs::is_empty(root.path() / "small/ingest"));
+    CHECK(blobs->put(text).error().code == errc::resource_exhausted);
+    CHECK(fs::is_empty(root.path() / "small/ingest"));
+    must(blobs->put("what is small still fits"));
+  }
+  must(unmount(root.path() / "small"));
 }
 
 TEST_CASE("A truncated blob is data loss, never silently short") {
@@ -148,8 +252,9 @@ TEST_CASE("A writer killed at any point leaves a store without half blobs") {
       if (!blobs.ok()) ::_exit(1);
       for (int i = 0;; ++i) {
         auto mine = text + std::to_string(round) + "-" + std::to_string(i);
-        auto w = (*blobs)->write("w", sha256(mine), static_cast<std::int64_t>(mine.size()));
-        if (!w.ok() || !(*w)->truncate().ok() || !(*w)->write(mine).ok() || !(*w)->commit().ok()) ::_exit(2);
+        auto w = i % 2 == 0 ? (*blobs)->bring(sha256(mine), static_cast<std::int64_t>(mine.size()), {})
+                            : (*blobs)->create();
+        if (!w.ok() || !(*w)->write(mine).ok() || !(*w)->commit().ok()) ::_exit(2);
       }
     }
     seed = seed * 1664525 + 1013904223;
@@ -164,6 +269,9 @@ TEST_CASE("A writer killed at any point leaves a store without half blobs") {
       REQUIRE(sha256(must(blobs->read_all(blob.digest, 64 << 20))) == blob.digest);
       must(blobs->remove(blob.digest));
     }
-    must(must(blobs->write("w", std::nullopt, std::nullopt))->truncate());
+    // At most what can be gone on with, and that is known.
+    auto left = static_cast<std::size_t>(std::distance(fs::directory_iterator(root.path() / "ingest"), {}));
+    CHECK(left == blobs->partials().size());
+    for (const auto& p : blobs->partials()) must(blobs->remove_partial(p.digest));
   }
 }

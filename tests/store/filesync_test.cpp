@@ -454,6 +454,63 @@ TEST_CASE("a transfer that breaks off leaves an error and no file half written u
     CHECK(st.st_mtim.tv_sec != 0);  // not the mtime told: asked for again
 }
 
+TEST_CASE("where others' files are, a file is seen once it is complete, and what was there stays until then") {
+  temp_dir to;
+  write_file(to / "old", "as it was");
+  constexpr int many = 400;  // more than are held open at once
+  auto [a, b] = make_stream_pair();
+  std::set<std::string> seen;
+  std::thread peer([&, end = a.get()] {
+    packet p = stat_packet("dir", 0755);
+    p.mutable_stat()->set_mode(1u << 31 | 0755);
+    end->write(p.SerializeAsString());
+    std::vector<std::string> paths;
+    for (int i = 0; i < many; ++i) paths.push_back("dir/f" + std::to_string(1000 + i));
+    paths.push_back("old");
+    for (const auto& path : paths) {
+      p = stat_packet(path, 0644);
+      p.mutable_stat()->set_size(8);
+      end->write(p.SerializeAsString());
+    }
+    p.Clear();
+    end->write(p.SerializeAsString());
+    std::string bytes;
+    auto data = [&](int id, const char* text) {
+      p.Clear();
+      p.set_type(packet::PACKET_DATA);
+      p.set_id(static_cast<std::uint32_t>(id));
+      p.set_data(text);
+      end->write(p.SerializeAsString());
+    };
+    for (int asked = 0; asked <= many && end->read(bytes);) ++asked;
+    for (int i = 1; i <= many + 1; ++i) data(i, "half");
+    for (int i = 1; i <= many / 2; ++i) {  // half of them to their end
+      data(i, "done");
+      data(i, "");
+    }
+    // What comes next is handled after all of that: break off there.
+    data(many + 1, "more");
+    end->writes_done();
+    while (end->read(bytes)) {
+    }
+  });
+  receive_options options;
+  options.merge = true;
+  options.cancel = [end = b.get()] { end->break_off(); };
+  auto s = receive(*b, to.path().string(), options);
+  b.reset();
+  peer.join();
+  REQUIRE(!s.ok());
+  CHECK(read_file(to / "old") == "as it was");
+  std::size_t whole = 0;
+  for (const auto& e : fs::recursive_directory_iterator(to.path())) {
+    if (!e.is_regular_file() || e.path().filename() == "old") continue;
+    ++whole;
+    CHECK(read_file(e.path()) == "halfdone");
+  }
+  CHECK(whole == many / 2);
+}
+
 TEST_CASE("a receiver that asks for what was not told is refused") {
   temp_dir from;
   write_file(from / "f", "x");

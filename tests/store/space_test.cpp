@@ -175,6 +175,29 @@ TEST_CASE(
   CHECK(store->get(kept).ok());
 }
 
+TEST_CASE("Start-up sweeps what only a kill leaves: probes, work directories, keys that lead nowhere, labels") {
+  temporary_root root;
+  std::string kept;
+  {
+    auto store = open_store(root);
+    kept = drop(*store, "kept", 10);
+    must(store->keys().add({{}, {{"leads somewhere", {kept, 0}}, {"leads nowhere", {"no such record", 0}}}}));
+    auto m = must(store->acquire_named("cache", {}, {.type = record_type::exec_cachemount}, {}));
+    write(must(store->mounts(m))[0].source + "/content", "of a cache mount");
+  }
+  write(root.path() / "snapshots/2/work0/work/#1a", "half a copy");
+  write(root.path() / "snapshots/probe/upper/file", "x");
+  write(root.path() / ("blobs/labels/sha256-" + std::string(sha256("gone").hex())), "{}");
+  auto store = open_store(root);
+  CHECK(!fs::exists(root.path() / "snapshots/2/work0"));
+  CHECK(read(root.path() / "snapshots/2/fs/content") == "of a cache mount");
+  CHECK(!fs::exists(root.path() / "snapshots/probe"));
+  CHECK(fs::is_empty(root.path() / "blobs/labels"));
+  CHECK(store->keys().results("leads somewhere").size() == 1);
+  CHECK(store->keys().results("leads nowhere").empty());
+  CHECK(store->keys().keys_of_result("no such record").empty());
+}
+
 TEST_CASE("A record whose snapshot has vanished is dropped with what stands on it") {
   temporary_root root;
   std::string top_id, other;

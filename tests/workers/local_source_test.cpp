@@ -1,6 +1,7 @@
 // The local source against a client that sends a directory, over in-memory streams.
 #include "store/filesync/sender.hpp"
 #include "tests/workers/worker_fixture.hpp"
+#include "wire.pb.h"
 #include "workers/sources/header_values.hpp"
 
 using namespace kiln;
@@ -147,4 +148,69 @@ TEST_CASE_METHOD(local_fixture, "an unchanged directory gives the ref an earlier
     REQUIRE(third.ok());
     CHECK((*third)[0].id() != (*first)[0].id());
   }
+}
+
+TEST_CASE_METHOD(local_fixture, "a transfer that fails leaves nothing; one that was cut off is gone on with") {
+  using packet = fsutil::types::Packet;
+  write_file(context / "first", std::string(100'000, 'x'));
+  write_file(context / "second", "y");
+  auto kept = [&] {
+    std::int64_t bytes = 0;
+    auto usage = refs->disk_usage({});
+    REQUIRE(usage.ok());
+    for (const auto& u : *usage)
+      if (u.description.starts_with("local source")) bytes += std::max<std::int64_t>(u.size, 1);
+    return bytes;
+  };
+  // Sends all that is asked for but `second`, then says why not, or nothing at all.
+  auto break_off = [&](const std::string& complaint) {
+    client.streams["/moby.filesync.v1.FileSync/DiffCopy"] = [this, complaint](message_stream& s,
+                                                                              const call_metadata&) {
+      packet p;
+      for (const char* name : {"first", "second"}) {
+        p.Clear();
+        p.set_type(packet::PACKET_STAT);
+        p.mutable_stat()->set_path(name);
+        p.mutable_stat()->set_mode(0644);
+        p.mutable_stat()->set_size(static_cast<std::int64_t>(fs::file_size(context / name)));
+        s.write(p.SerializeAsString());
+      }
+      p.Clear();
+      p.set_type(packet::PACKET_STAT);
+      s.write(p.SerializeAsString());
+      std::string bytes;
+      for (int asked = 0; asked < 2 && s.read(bytes); ++asked) {
+      }
+      p.Clear();
+      p.set_type(packet::PACKET_DATA);
+      p.set_data(read_file(context / "first"));
+      s.write(p.SerializeAsString());
+      p.clear_data();
+      s.write(p.SerializeAsString());
+      if (complaint.empty()) return s.writes_done();
+      p.set_type(packet::PACKET_ERR);
+      p.set_data(complaint);
+      s.write(p.SerializeAsString());
+      while (s.read(bytes)) {
+      }
+    };
+  };
+  auto good = client.streams["/moby.filesync.v1.FileSync/DiffCopy"];
+
+  break_off("open second: permission denied");
+  auto failed = run(local(), {});
+  REQUIRE(!failed.ok());
+  CHECK(failed.error().message.find("permission denied") != std::string::npos);
+  CHECK(kept() == 0);
+
+  break_off("");
+  failed = run(local(), {});
+  REQUIRE(!failed.ok());
+  CHECK(failed.error().code == errc::unavailable);
+  CHECK(kept() >= 100'000);
+  client.streams["/moby.filesync.v1.FileSync/DiffCopy"] = good;
+  auto whole = run(local(), {});
+  REQUIRE(whole.ok());
+  CHECK(read((*whole)[0], "second") == "y");
+  CHECK(read((*whole)[0], "first") == std::string(100'000, 'x'));
 }

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <mutex>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -191,7 +192,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
       return std::move(s).error().with_context("CNI setup error");
     }
     // What a plugin did must be undone even if it, or we, die half-way.
-    note(p);
+    if (auto s = note(p); !s.ok()) {
+      forget(p);
+      return std::move(s).error().with_context("CNI setup error");
+    }
     for (std::size_t n = 0; n < network_.plugins.size(); ++n) {
       auto outcome = call(p, n, "ADD", p.result);
       std::string failure;
@@ -209,7 +213,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
                                                  "\" failed (add): " + failure);
       }
     }
-    note(p);
+    if (auto s = note(p); !s.ok()) {
+      take_down(p);
+      return std::move(s).error().with_context("CNI setup error");
+    }
     return p;
   }
 
@@ -219,6 +226,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
       if (!outcome.ok()) spdlog::warn("network {}: {}", p.id, outcome.error().message);
       else if (outcome->code != 0) spdlog::warn("network {}: {}", p.id, cni_error_text(outcome->output));
     }
+    forget(p);
+  }
+
+  void forget(const prepared& p) {
     drop_namespace(p.file);
     if (auto gone = directory_.remove(p.id + ".json"); !gone) spdlog::warn("network: {}", gone.error().message);
   }
@@ -235,30 +246,34 @@ class provider final : public network_provider, public std::enable_shared_from_t
     return run_plugin(c);
   }
 
-  void note(const prepared& p) {
+  /// Replaces the note in one step: a daemon killed meanwhile leaves the one or the other.
+  status note(const prepared& p) {
     json j{{"hostname", p.hostname}, {"result", p.result}};
-    auto noted = directory_.write(p.id + ".json", json_text(j), 0600);
-    if (!noted) spdlog::warn("network: {}", noted.error().message);
+    return directory_.write(p.id + ".json", json_text(j), 0600);
   }
 
-  /// What a former daemon left: its mounts are gone with it, addresses and rules are not.
+  /// What a former daemon left: its mounts are gone with it, addresses and rules are not. Plugins are asked to undo
+  /// whatever has a namespace or a note; one that was cut off in the middle knows no result.
   status sweep() {
     KILN_TRY(auto names, directory_.names());
+    std::set<std::string> ids;
     for (const auto& name : names) {
-      if (!name.ends_with(".json")) continue;
-      auto text = directory_.read(name, configs::cni_note_bytes_max);
-      auto j = text.ok() ? json_or_null(*text) : json();
+      fs::path entry(name);
+      if (name.starts_with(".new-")) KILN_CHECK(directory_.remove(name));  // a note that was never finished
+      else ids.insert((entry.extension() == ".json" ? entry.stem() : entry).string());
+    }
+    for (const auto& id : ids) {
       prepared p;
-      p.id = fs::path(name).stem().string();
-      p.file = o_.root / p.id;
+      p.id = id;
+      p.file = o_.root / id;
+      auto text = directory_.read(id + ".json", configs::cni_note_bytes_max);
+      auto j = text.ok() ? json_or_null(*text) : json();
       if (j.is_object()) {
         p.hostname = text_member(j, "hostname");
         if (j.contains("result")) p.result = j["result"];
       }
       take_down(p);
     }
-    KILN_TRY(auto left, directory_.names());
-    for (const auto& name : left) drop_namespace(o_.root / name);
     return {};
   }
 

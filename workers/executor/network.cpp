@@ -2,6 +2,8 @@
 
 #include <unistd.h>
 
+#include <cerrno>
+
 #include "configs/executor.hpp"
 #include "store/files.hpp"
 #include "workers/executor/cni_network.hpp"
@@ -58,9 +60,11 @@ result<std::unique_ptr<network_provider>> network_for_mode(const network_setting
   if (settings.mode == "host") return host_network();
   if (settings.mode != "auto" && !settings.mode.empty())
     return make_error(errc::invalid_argument, "invalid network mode: \"" + settings.mode + "\"");
-  if (!settings.cni_config_path.empty() && ::access(settings.cni_config_path.c_str(), F_OK) == 0)
-    return configured_network(settings, std::move(options));
-  return host_network();
+  if (settings.cni_config_path.empty()) return host_network();
+  if (::access(settings.cni_config_path.c_str(), F_OK) == 0) return configured_network(settings, std::move(options));
+  // Only where there is none: builds must not get the host's network because a disk failed.
+  if (errno == ENOENT || errno == ENOTDIR) return host_network();
+  return errno_error(errno, "look for cni config \"" + settings.cni_config_path + "\"");
 }
 
 }  // namespace kiln::workers

@@ -17,6 +17,7 @@
 #include "messages/pattern.hpp"
 #include "messages/platform.hpp"
 #include "solver/go_json.hpp"
+#include "store/mount.hpp"
 #include "workers/cdi/apply.hpp"
 #include "workers/executor/seccomp.hpp"
 
@@ -99,21 +100,6 @@ bool cgroup_namespaces() {
   static const bool supported =
       ::stat("/proc/self/ns/cgroup", &st) == 0 && ::stat("/sys/fs/cgroup/cgroup.subtree_control", &st) == 0;
   return supported;
-}
-
-// Whether this process is in a user namespace of somebody else's: devices cannot be made there.
-bool in_user_namespace() {
-  static const bool inside = [] {
-    int fd = ::open("/proc/self/uid_map", O_RDONLY | O_CLOEXEC);
-    if (fd < 0) return false;
-    char text[128] = {};
-    ssize_t n = ::read(fd, text, sizeof text - 1);
-    ::close(fd);
-    unsigned long inner = 0, outer = 0, count = 0;
-    return n > 0 && std::sscanf(text, "%lu %lu %lu", &inner, &outer, &count) == 3 &&
-           !(inner == 0 && outer == 0 && count == 4294967295UL);
-  }();
-  return inside;
 }
 
 int free_loop_device() {
@@ -267,7 +253,8 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
            {"resources", resources_object(container.resources, insecure)}};
   json annotations = json::object();
   if (insecure) {
-    if (!in_user_namespace()) lin["devices"] = insecure_devices();
+    KILN_TRY(bool nested, store::in_user_namespace());  // devices cannot be made there
+    if (!nested) lin["devices"] = insecure_devices();
   } else {
     lin["maskedPaths"] = {"/proc/acpi",          "/proc/asound",
                           "/proc/kcore",         "/proc/keys",

@@ -10,10 +10,14 @@
 #include <mutex>
 #include <set>
 
+#include <spdlog/spdlog.h>
+
 #include "registry/hosts.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
+#include "store/files.hpp"
 #include "workers/sources/git_command.hpp"
+#include "workers/sources/git_leftovers.hpp"
 #include "workers/sources/git_reference.hpp"
 #include "workers/sources/signatures.hpp"
 
@@ -41,11 +45,12 @@ std::string trimmed(std::string text) {
   return text;
 }
 
-/// A file that goes away with its holder.
-struct temporary_file {
+/// A directory that goes away with its holder, and with the next start if the daemon is killed.
+struct temporary_directory {
   std::string path;
-  ~temporary_file() {
-    if (!path.empty()) unlink(path.c_str());
+  ~temporary_directory() {
+    if (path.empty()) return;
+    if (auto gone = store::remove_tree(path); !gone) spdlog::warn("git: {}", gone.error().message);
   }
 };
 
@@ -153,7 +158,7 @@ class git_source final : public source_handler {
       return commit_info{ref, r.checksum, ""};
     }
     git_command git;
-    temporary_file known_hosts;
+    temporary_directory known_hosts;
     KILN_CHECK(authorize(git, r, known_hosts, job));
     auto ref = r.ref;
     if (ref.empty()) {
@@ -228,18 +233,14 @@ class git_source final : public source_handler {
 
   // -- credentials ---------------------------------------------------------------------------------
 
-  status authorize(git_command& git, const git_reference& r, temporary_file& known_hosts, const job_context& job) {
+  status authorize(git_command& git, const git_reference& r, temporary_directory& known_hosts, const job_context& job) {
     git.remote = r.remote;
     if (!r.known_ssh_hosts.empty()) {
-      char name[] = "/tmp/kiln-known-hosts-XXXXXX";
-      int fd = mkstemp(name);
-      if (fd < 0) return errno_error(errno, "known hosts file");
-      known_hosts.path = name;
-      auto written = write(fd, r.known_ssh_hosts.data(), r.known_ssh_hosts.size());
-      close(fd);
-      if (written != static_cast<ssize_t>(r.known_ssh_hosts.size()))
-        return make_error(errc::resource_exhausted, "writing the known hosts file");
-      git.known_hosts_file = known_hosts.path;
+      KILN_TRY(auto directory, refs_.temporary_directory("known-hosts"));
+      known_hosts.path = directory.string();
+      git.known_hosts_file = (directory / "known_hosts").string();
+      KILN_TRY(auto file, store::open_file(git.known_hosts_file, O_WRONLY | O_CREAT | O_EXCL, 0600));
+      KILN_CHECK(store::write_all(file.get(), r.known_ssh_hosts));
     }
     const auto& url = r.where.url;
     if (url.scheme != "https" && url.scheme != "http") return {};
@@ -330,9 +331,10 @@ class git_source final : public source_handler {
     std::unique_lock lock{*turn};
     KILN_CHECK(job.check());
     KILN_TRY(auto repository, open_repository(r, job));
+    KILN_CHECK(remove_git_leftovers(repository.mount.path()));
     git_command git;
     git.git_dir = repository.mount.path();
-    temporary_file known_hosts;
+    temporary_directory known_hosts;
     KILN_CHECK(authorize(git, r, known_hosts, job));
     auto begin = [&]() -> status {
       std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init", "--bare"};
@@ -385,7 +387,6 @@ class git_source final : public source_handler {
     if (git.run({"cat-file", "-e", info.sha + "^{commit}"}, job.stop).ok())
       return is_commit_sha(info.ref) ? status{} : point(git, info, job);
     auto shallow = fs::path(git.git_dir) / "shallow";
-    fs::remove(fs::path(git.git_dir) / "shallow.lock");
     std::vector<std::string> arguments = {"fetch"};
     if (r.fetch_by_commit) {
       arguments.insert(arguments.end(), {"--depth=1", "--no-tags", "origin", info.sha});

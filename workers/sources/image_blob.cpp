@@ -77,7 +77,12 @@ class image_blob_source : public source_handler {
     bool had = store_.blobs().has(w.ref.digest);
     KILN_CHECK(fetch(w, job));
     KILN_TRY(single_file file, single_file::begin(store_, {"blob " + w.ref.str(), w.type, 0}, job));
-    KILN_TRY(auto in, store_.blobs().read(w.ref.digest));
+    auto opened = store_.blobs().read(w.ref.digest);
+    while (!opened.ok() && opened.error().code == errc::not_found) {  // another who wanted it has removed it
+      KILN_CHECK(fetch(w, job));
+      opened = store_.blobs().read(w.ref.digest);
+    }
+    KILN_TRY(auto in, std::move(opened));
     std::vector<char> buffer(256 << 10);
     for (;;) {
       KILN_CHECK(job.check());

@@ -133,6 +133,11 @@ bool invalid_session(const error& e) {
          e.message.find("no access allowed to dir") != std::string::npos;
 }
 
+/// A transfer that was only cut off: what came is the beginning of the next one. Any other leaves nothing.
+bool can_be_gone_on_with(const error& e) {
+  return e.code == errc::cancelled || e.code == errc::unavailable || e.code == errc::deadline_exceeded;
+}
+
 class local_source final : public source_handler {
  public:
   explicit local_source(worker_resources& resources) : refs_(*resources.refs) {}
@@ -252,6 +257,8 @@ class local_source final : public source_handler {
     auto before = received ? unchanged(name, mounted.path(), job) : store::ref{};
     KILN_CHECK(mounted.unmount());
     if (!received) {
+      if (!can_be_gone_on_with(received.error()))
+        if (auto gone = refs_.discard(std::move(snapshot)); !gone) spdlog::warn("local source: {}", gone.error().message);
       KILN_CHECK(job.check());
       return std::move(received).error();
     }
