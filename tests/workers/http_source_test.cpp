@@ -18,6 +18,7 @@
 #include "tests/support/stream_pair.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "upload.pb.h"
+#include "workers/sources/download_name.hpp"
 #include "workers/sources/http.hpp"
 #include "workers/sources/image_blob.hpp"
 #include "workers/sources/oci_layout.hpp"

@@ -18,6 +18,7 @@
 #include "store/confinement.hpp"
 #include "store/regular_file.hpp"
 #include "upload.pb.h"
+#include "workers/sources/download_name.hpp"
 #include "workers/sources/resolved_memory.hpp"
 #include "workers/sources/signatures.hpp"
 #include "workers/sources/single_file.hpp"
@@ -490,66 +491,7 @@ class http_source : public source_handler {
   resolved_memory<download> memory_;
 };
 
-std::string percent_decoded(std::string_view s) {
-  std::string out;
-  for (std::size_t i = 0; i < s.size(); ++i) {
-    if (s[i] == '%' && i + 2 < s.size() && std::isxdigit(static_cast<unsigned char>(s[i + 1])) &&
-        std::isxdigit(static_cast<unsigned char>(s[i + 2]))) {
-      out += static_cast<char>(std::stoi(std::string(s.substr(i + 1, 2)), nullptr, 16));
-      i += 2;
-    } else {
-      out += s[i];
-    }
-  }
-  return out;
-}
-
 }  // namespace
-
-std::string disposition_file_name(std::string_view header) {
-  std::string plain, extended;
-  std::size_t at = header.find(';');
-  while (at < header.size()) {
-    at = header.find_first_not_of("; \t", at);
-    if (at == header.npos) break;
-    std::size_t equal = header.find('=', at);
-    if (equal == header.npos) break;
-    std::string name(header.substr(at, equal - at)), value;
-    while (!name.empty() && name.back() == ' ') name.pop_back();
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
-    at = equal + 1;
-    while (at < header.size() && header[at] == ' ') ++at;
-    if (at < header.size() && header[at] == '"') {
-      for (++at; at < header.size() && header[at] != '"'; ++at) {
-        if (header[at] == '\\' && at + 1 < header.size()) ++at;
-        value += header[at];
-      }
-      ++at;
-    } else {
-      std::size_t end = std::min(header.find_first_of("; \t", at), header.size());
-      value = header.substr(at, end - at);
-      at = end;
-    }
-    if (name == "filename") plain = value;
-    if (name == "filename*") {
-      std::size_t quote = value.find('\'');
-      std::size_t second = quote == std::string::npos ? quote : value.find('\'', quote + 1);
-      if (second != std::string::npos) extended = percent_decoded(std::string_view(value).substr(second + 1));
-    }
-  }
-  return extended.empty() ? plain : extended;
-}
-
-std::string download_name(const std::string& url, const std::string& wanted, const std::string& disposition) {
-  if (!wanted.empty()) return safe_file_name(wanted);
-  if (std::string name = disposition_file_name(disposition); !name.empty() && !name.ends_with('/'))
-    return safe_file_name(name);
-  std::string path = url.substr(0, url.find_first_of("?#"));
-  std::size_t host = path.find("://");
-  std::size_t slash = path.find('/', host == path.npos ? 0 : host + 3);
-  if (slash == path.npos) return "download";
-  return safe_file_name(percent_decoded(path.substr(slash)));
-}
 
 std::unique_ptr<source_handler> make_http_source(store::ref_store& store, registry::hosts& hosts) {
   return std::make_unique<http_source>(store, hosts);

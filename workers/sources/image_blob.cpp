@@ -5,6 +5,7 @@
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "store/session_content.hpp"
+#include "workers/sources/download_name.hpp"
 #include "workers/sources/http.hpp"
 #include "workers/sources/image.hpp"
 #include "workers/sources/image_reader.hpp"

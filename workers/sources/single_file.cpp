@@ -42,18 +42,6 @@ result<file_attributes> parse_file_attributes(const pb::SourceOp& source) {
   return out;
 }
 
-std::string safe_file_name(std::string_view text) {
-  auto space = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
-  while (!text.empty() && space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && space(text.back())) text.remove_suffix(1);
-  while (text.size() > 1 && text.ends_with('/')) text.remove_suffix(1);
-  if (auto slash = text.rfind('/'); slash != text.npos) text.remove_prefix(slash + 1);
-  bool control = text.find('\x7f') != text.npos;
-  for (unsigned char c : text) control |= c < 0x20;
-  if (text.empty() || text == "." || text == ".." || text.size() > 255 || control) return "download";
-  return std::string(text);
-}
-
 result<single_file> single_file::begin(store::ref_store& store, const store::record_options& options,
                                        const job_context& job) {
   single_file out(store);

@@ -27,9 +27,6 @@ struct file_attributes {
 };
 result<file_attributes> parse_file_attributes(const pb::SourceOp& source);
 
-/// A single path component whatever a server says: "download" when nothing usable is left.
-std::string safe_file_name(std::string_view text);
-
 /// A new snapshot with one file being written.
 class single_file {
  public:

@@ -1,0 +1,6 @@
+// KEY=VALUE,KEY=VALUE lines.
+#include "messages/csv.hpp"
+
+#include "tests/fuzz/support/input.hpp"
+
+void kiln::fuzz::try_input(std::string_view input) { (void)split_csv(input); }
