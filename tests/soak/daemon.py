@@ -217,8 +217,11 @@ class Daemon:
         with open('/proc/self/mountinfo') as f:
             left += [f'mount on the host: {line.split()[4]}' for line in f if self.scratch in line]
         left += [f'network namespace: {n}' for n in entries(self.networks) if n not in self.baseline['networks']]
-        for place in ('tmp', 'blobs/ingest', 'executor/containers', 'executor/runtime'):
+        for place in ('tmp', 'executor/containers', 'executor/runtime'):
             left += [f'file: {place}/{name}' for name in entries(os.path.join(self.state, place))]
+        # What was not brought to its end may wait for more, if the ledger has it.
+        known = {r['id'].replace(':', '-') for r in self.usage()}
+        left += [f'file: blobs/ingest/{name}' for name in entries(os.path.join(self.state, 'blobs/ingest')) if name not in known]
         def more():
             return self.descriptors() - self.baseline['descriptors']
         if not until(10, lambda: more()['socket:[N]'] <= SOCKET_TOLERANCE
