@@ -1,4 +1,4 @@
-/* Runs in a build step: asks the ssh agent for its keys and prints how many there are. Static, so that it needs nothing. */
+/* Runs in a build step: asks the ssh agent for its keys and prints how many there are. Linked statically. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -1,7 +1,7 @@
 """The builds of a soak: what they read, how they are asked for, and what their results are known by.
 
-Each is deterministic: the same variant gives the same answer, whatever was cached, killed or pruned before. The file
-`turn` of the context decides which steps run again; it is mounted, never copied, so it changes no result.
+Each is deterministic: the same variant gives the same answer, whatever was cached, killed or pruned before. The
+file `turn` of the context decides which steps run again; it is mounted, never copied, so it changes no result.
 """
 import hashlib
 import io
@@ -29,7 +29,8 @@ class World:
     secret: str
     ssh_agent: str
     ask_agent: str  # program
-    frontend: str = ''  # reference of a frontend image, if there is one
+    tiny_frontend: str = ''  # references of frontend images, if there are any
+    frontend: str = ''
 
 
 @dataclass
@@ -58,6 +59,7 @@ class Build:
     answer: Callable[[Job], str]
     files: Callable[[Job], None] = lambda job: None
     fails_with: str = ''  # the error that is its right result
+    frontend: Callable[[Job], list] = lambda job: ['--frontend', 'dockerfile.v0']
 
     def prepare(self, job):
         os.makedirs(job.context)
@@ -67,9 +69,9 @@ class Build:
         self.files(job)
 
     def command(self, job):
-        return ['build', '--progress=plain', '--frontend', 'dockerfile.v0', '--local', f'context={job.context}',
-                '--local', f'dockerfile={job.context}', '--opt', f'build-arg:SOURCE_DATE_EPOCH={EPOCH}',
-                '--metadata-file', job.path('metadata.json')] + self.flags(job)
+        common = ['--progress=plain', '--local', f'context={job.context}', '--local', f'dockerfile={job.context}',
+                  '--opt', f'build-arg:SOURCE_DATE_EPOCH={EPOCH}', '--metadata-file', job.path('metadata.json')]
+        return ['build'] + common + self.frontend(job) + self.flags(job)
 
 
 # ------------------------------------------------------------------ contexts
@@ -142,7 +144,8 @@ def tar_listing(job):
     with tarfile.open(job.path('out.tar')) as tar:
         for m in tar:
             data = tar.extractfile(m).read() if m.isreg() else b''
-            lines.append(f'{m.name} {m.type} {m.mode:o} {m.uid}:{m.gid} {m.linkname} {hashlib.sha256(data).hexdigest()}')
+            digest = hashlib.sha256(data).hexdigest()
+            lines.append(f'{m.name} {m.type} {m.mode:o} {m.uid}:{m.gid} {m.linkname} {digest}')
     return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
 
 
@@ -185,8 +188,9 @@ def image_archive(job):
         list(referenced(root, blobs.__getitem__))
     except KeyError as missing:
         raise Wrong(f'the archive lacks {missing}') from None
-    if root['digest'] != metadata(job, 'containerimage.digest'):
-        raise Wrong(f'the archive has {root["digest"]}, the answer said {metadata(job, "containerimage.digest")}')
+    told = metadata(job, 'containerimage.digest')
+    if root['digest'] != told:
+        raise Wrong(f'the archive has {root["digest"]}, the answer said {told}')
     return root['digest']
 
 
@@ -263,16 +267,14 @@ def registry_cache(job):
 
 
 def local_cache(job):
-    # A directory of its own: clients write into it, so what another one has there is no business of the daemon's.
-    directory = job.path('cache')
-    return out_local(job) + ['--export-cache', f'type=local,mode=max,dest={directory}']
+    # A directory of its own: clients write into it, not the daemon.
+    return out_local(job) + ['--export-cache', f'type=local,mode=max,dest={job.path("cache")}']
 
 
 def inline_cache(job):
-    # Named by turn, since what the inline cache says depends on how the steps came about.
-    return ['--output', f'type=image,name={job.world.registry}/soak/inline:{job.variant},push=true,rewrite-timestamp=true',
-            '--export-cache', 'type=inline',
-            '--import-cache', f'type=registry,ref={job.world.registry}/soak/inline:{job.variant}']
+    ref = f'{job.world.registry}/soak/inline:{job.variant}'
+    return ['--output', f'type=image,name={ref},push=true,rewrite-timestamp=true', '--export-cache', 'type=inline',
+            '--import-cache', f'type=registry,ref={ref}']
 
 
 # ------------------------------------------------------------------ the list
@@ -318,7 +320,8 @@ RUN --mount=type=secret,id=token --mount=type=secret,id=token,env=TOKEN {turn} \
 
 SSH = '''FROM busybox
 COPY ask_agent /
-RUN --mount=type=ssh {turn} /ask_agent > /keys; for i in 1 2 3 4 5; do /ask_agent & done; wait; echo {variant} >> /keys
+RUN --mount=type=ssh {turn} \\
+    /ask_agent > /keys; for i in 1 2 3 4 5; do /ask_agent & done; wait; echo {variant} >> /keys
 '''
 
 SOURCES = '''FROM busybox AS a
@@ -334,7 +337,8 @@ RUN {turn} echo about to fail; echo lost > /lost; exit 7
 COPY turn /never
 '''
 
-LINKS = 'FROM busybox\n' + ''.join(f'COPY --link tree/{i} /links/{i}\n' for i in range(7)) + 'RUN {turn} ls -R /links > /list\n'
+LINKS = ('FROM busybox\n' + ''.join(f'COPY --link tree/{i} /links/{i}\n' for i in range(7))
+         + 'RUN {turn} ls -R /links > /list\n')
 
 CHAIN = 'FROM busybox\n' + ''.join(f'RUN {{turn}} echo {{variant}} > /step{i}\n' for i in range(8))
 
@@ -371,11 +375,30 @@ BUILDS = [
     Build('provenance', CHAIN, lambda j: out_oci(j) + ['--opt', 'attest:provenance=mode=max'], image_layers),
     Build('a failing step', FAILS, out_oci, said('exit code: 7'), fails_with='exit code: 7'),
     Build('no output, no cache', CHAIN, lambda j: ['--no-cache'], said()),
-    Build('lint', UNPACK, lambda j: ['--opt', 'requestid=frontend.lint', '--opt', 'frontend.caps=moby.buildkit.frontend.subrequests'],
-          said(), archive),
+    Build('lint', UNPACK, lambda j: ['--opt', 'requestid=frontend.lint',
+                                     '--opt', 'frontend.caps=moby.buildkit.frontend.subrequests'], said(), archive),
 ]
 
-FRONTEND = Build('frontend image', '# syntax={w.frontend}\n' + CHAIN, out_oci, image_archive)
+
+def tiny(mode):
+    return lambda j: ['--frontend', 'gateway.v0', '--opt', f'source={j.world.tiny_frontend}',
+                      '--opt', f'mode={mode}']
+
+
+TINY_BUILDS = [
+    Build('a frontend image', '', out_local, local_tree, frontend=tiny('file')),
+    Build('a frontend image that asks for more', '', out_local, local_tree, frontend=tiny('nested')),
+    Build('a frontend image that crashes', '', out_local, said('exit code: 3'), fails_with='exit code: 3',
+          frontend=tiny('crash')),
+]
+FRONTEND_BUILDS = [
+    Build('a Dockerfile with a syntax line', '# syntax={w.frontend}\n' + CHAIN, out_oci, image_archive),
+]
+
+
+def builds_of(world):
+    return (BUILDS + (TINY_BUILDS if world.tiny_frontend else [])
+            + (FRONTEND_BUILDS if world.frontend else []))
 
 
 def put_program(job):

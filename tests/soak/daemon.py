@@ -17,8 +17,8 @@ CGROUPS = '/sys/fs/cgroup'
 DISK_TOLERANCE_PART = 0.02
 DISK_TOLERANCE_BYTES = 2 << 20
 FD_TOLERANCE = 6
-# Connections to registries are kept for the next time: at most 32 (configs/registry.hpp), each with a pair to wake it.
-# Those of the last clients may be closing.
+# Connections to registries are kept for the next time: at most 32 (configs/registry.hpp), each with a pair to wake
+# it. Those of the last clients may be closing.
 SOCKET_TOLERANCE = 32 * 3 + 6
 
 
@@ -78,11 +78,15 @@ class Daemon:
         os.makedirs(self.networks)
         program = os.path.join(self.plugins, 'remember')
         with open(program, 'w') as f:
-            f.write('#!/bin/sh\ncat >/dev/null\ncase $CNI_COMMAND in\n'
-                    f'ADD) : >"{self.networks}/$CNI_CONTAINERID" ;;\n'
-                    f'DEL) rm -f "{self.networks}/$CNI_CONTAINERID" ;;\nesac\n'
-                    'echo \'{"cniVersion": "1.0.0", "interfaces": [{"name": "eth0", "sandbox": "\'"$CNI_NETNS"\'"}],\'\n'
-                    'echo \'"ips": [{"address": "10.0.0.2/32", "interface": 0}]}\'\n')
+            f.write(f'''#!/bin/sh
+cat >/dev/null
+case $CNI_COMMAND in
+  ADD) : >"{self.networks}/$CNI_CONTAINERID" ;;
+  DEL) rm -f "{self.networks}/$CNI_CONTAINERID" ;;
+esac
+echo '{{"cniVersion": "1.0.0", "interfaces": [{{"name": "eth0", "sandbox": "'"$CNI_NETNS"'"}}],'
+echo '"ips": [{{"address": "10.0.0.2/32", "interface": 0}}]}}'
+''')
         os.chmod(program, 0o755)
         with open(os.path.join(self.plugins, 'net.json'), 'w') as f:
             json.dump({'cniVersion': '1.0.0', 'name': 'soak', 'type': 'remember'}, f)
@@ -153,7 +157,8 @@ class Daemon:
         kinds = collections.Counter()
         for fd in entries(f'/proc/{self.process.pid}/fd'):
             try:
-                kinds[re.sub(r'\d+', 'N', os.readlink(f'/proc/{self.process.pid}/fd/{fd}')).replace(self.scratch, '')] += 1
+                target = os.readlink(f'/proc/{self.process.pid}/fd/{fd}').replace(self.scratch, '')
+                kinds[re.sub(r'\d+', 'N', target)] += 1
             except FileNotFoundError:
                 pass
         return kinds
@@ -183,7 +188,7 @@ class Daemon:
         return found
 
     def processes(self):
-        """Whatever runs in our control groups or names our state directory; the dead that wait for a parent do not count."""
+        """Whatever runs in our control groups or names our state directory; not the dead that wait for a parent."""
         found = []
         for pid in entries('/proc'):
             if not pid.isdigit() or int(pid) in (os.getpid(), self.process.pid if self.process else 0):
@@ -204,7 +209,8 @@ class Daemon:
 
     def remember(self):
         """Takes what a fresh daemon has as the measure for later."""
-        self.baseline = {'mounts': self.mounts(), 'descriptors': self.descriptors(), 'networks': entries(self.networks)}
+        self.baseline = {'mounts': self.mounts(), 'descriptors': self.descriptors(),
+                         'networks': entries(self.networks)}
 
     def leftovers(self):
         """What an idle daemon has that it should not; an empty list is good."""
@@ -221,7 +227,8 @@ class Daemon:
             left += [f'file: {place}/{name}' for name in entries(os.path.join(self.state, place))]
         # What was not brought to its end may wait for more, if the ledger has it.
         known = {r['id'].replace(':', '-') for r in self.usage()}
-        left += [f'file: blobs/ingest/{name}' for name in entries(os.path.join(self.state, 'blobs/ingest')) if name not in known]
+        partial = entries(os.path.join(self.state, 'blobs/ingest'))
+        left += [f'file: blobs/ingest/{name}' for name in partial if name not in known]
         def more():
             return self.descriptors() - self.baseline['descriptors']
         if not until(10, lambda: more()['socket:[N]'] <= SOCKET_TOLERANCE

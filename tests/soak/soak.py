@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
-"""The soak: mixed builds by several clients while others cancel, prune, kill and restart; then what is left is looked for.
+"""The soak: mixed builds by several clients while others cancel, prune, kill and restart; then what is left is
+looked for.
 
-Three stages. First every build runs once on a quiet daemon: its answer is the one expected for the rest. Then builds and
-faults by chance, most of the time. Then one daemon for the last part, with cancels and prunes but no kill, whose memory
-is measured while it is idle. All chance comes from the seed; the processes' own timing does not.
+Three stages. First every build runs once on a quiet daemon: its answer is the one expected for the rest. Then builds
+and faults by chance, most of the time. Then one daemon for the last part, with cancels and prunes but no kill, whose
+memory is measured while it is idle. All chance comes from the seed; the processes' own timing does not.
 
 `kills N` instead: the daemon is killed at N random points of builds and exports, its cache kept.
 """
@@ -44,7 +45,7 @@ class Soak:
     def __init__(self, options, world, daemon):
         self.options, self.world, self.daemon = options, world, daemon
         self.rng = random.Random(options.seed)
-        self.list = builds.BUILDS + ([builds.FRONTEND] if world.frontend else [])
+        self.list = builds.builds_of(world)
         self.expected = {}
         self.wrong = []  # what must not be
         self.counts = collections.Counter()
@@ -74,7 +75,8 @@ class Soak:
             self.lock.wait_for(lambda: self.up)
             faults, stops = self.faults, self.stops
             log = open(job.path('log'), 'wb')
-            process = subprocess.Popen(self.daemon.command(build.command(job)), stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+            process = subprocess.Popen(self.daemon.command(build.command(job)), stdout=log, stderr=log,
+                                       stdin=subprocess.DEVNULL)
             log.close()
             process.cancelled = None
             self.running[number] = process
@@ -115,7 +117,7 @@ class Soak:
                 answer = build.answer(job)
                 if expected is not None and answer != expected:
                     self.blame(f'{name}: the result is {answer}, not {expected}')
-                self.counts['ended with the right result' if not build.fails_with else 'ended with their own error'] += 1
+                self.counts['ended with their own error' if build.fails_with else 'ended with the right result'] += 1
             except (builds.Wrong, OSError, KeyError) as e:
                 self.blame(f'{name}: {type(e).__name__} {e}\n{job.log()[-2000:]}')
         elif cancelled and code == -cancelled:  # SIGINT before it had a handler, too
@@ -124,7 +126,8 @@ class Soak:
             text = job.log()
             last = text[text.rfind('error: '):].strip() if 'error: ' in text else text[-300:]
             self.errors[re.sub(r'[0-9a-f]{12,}|/\S+|\d+', '…', last)[:160]] += 1
-            self.counts['cancelled by the client' if cancelled else 'ended with a clear error by a kill or stop'] += 1
+            how = 'cancelled by the client' if cancelled else 'ended with a clear error by a kill or stop'
+            self.counts[how] += 1
             if not CLEAR.search(text):
                 self.blame(f'{name}: not a clear error\n{text[-2000:]}')
         else:
@@ -298,7 +301,8 @@ class Soak:
             ledger, snapshots, blobs = self.daemon.disk()
             self.figures[f'ledger / snapshots + blobs, after {command}'] = f'{ledger} / {snapshots} + {blobs} bytes'
             if snapshots + blobs - ledger > EMPTY_DISK_BYTES or flags and ledger:
-                self.blame(f'after {command} du says {ledger} bytes, but {snapshots} of snapshots and {blobs} of blobs are there')
+                self.blame(f'after {command} du says {ledger} bytes, but there are {snapshots} of snapshots and '
+                           f'{blobs} of blobs')
         for left in self.daemon.leftovers():
             self.blame('after prune --all: ' + left)
         if not self.daemon.stop():
@@ -319,8 +323,9 @@ class Soak:
         self.last_look()
         self.figures['time'] = f'{time.monotonic() - began:.0f} s'
         if getattr(self, 'memory', None):
-            self.figures['memory, idle'] = (f'{self.memory[0] >> 10} KiB in the second third, {self.memory[1] >> 10} KiB in the '
-                                            f'last, of {len(self.samples)} samples')
+            first, last = (m >> 10 for m in self.memory)
+            self.figures['memory, idle'] = (f'{first} KiB in the second third, {last} KiB in the last, '
+                                            f'of {len(self.samples)} samples')
 
     # ---------------------------------------------------------------- kills
 
@@ -371,10 +376,11 @@ def main():
     parser.add_argument('--seed', type=int, default=0)
     for name in ('scratch', 'kilnd', 'kilnctl', 'registry', 'files-url', 'secret', 'ssh-agent', 'ask-agent'):
         parser.add_argument('--' + name, required=True)
+    parser.add_argument('--tiny-frontend', default='')
     parser.add_argument('--frontend', default='')
     parser.add_argument('--faults', default='', help='only these, separated by commas')
     o = parser.parse_args()
-    world = builds.World(o.registry, o.files_url, o.secret, o.ssh_agent, o.ask_agent, o.frontend)
+    world = builds.World(o.registry, o.files_url, o.secret, o.ssh_agent, o.ask_agent, o.tiny_frontend, o.frontend)
     daemon = Daemon(o.kilnd, o.kilnctl, o.scratch, str(os.getpid()), o.registry)
     soak = Soak(o, world, daemon)
     try:
