@@ -323,7 +323,10 @@ result<ref> store_core::layer(const ref& parent, layer_blob blob, std::shared_pt
       auto& blobs = *r.mutable_blobs();
       int at = 0;
       while (at < blobs.size() && blobs[at].digest() != stored_blob.digest()) ++at;
-      if (at == blobs.size()) *blobs.Add() = stored_blob;
+      if (at == blobs.size()) {
+        *blobs.Add() = stored_blob;
+        r.set_size(0);
+      }
       for (; at > 0; --at) blobs.SwapElements(at, at - 1);
     });
   return ref(std::move(existing));

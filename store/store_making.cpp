@@ -188,7 +188,10 @@ result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob
   for (const auto& form : forms) {
     last = provider->fetch(form.blob, *blobs_, job);
     if (last.ok()) {
-      if (blobs_->has(form.blob.digest)) return form;
+      if (blobs_->has(form.blob.digest)) {
+        modify(r, [](stored::Record& grown) { grown.set_size(0); });
+        return form;
+      }
       last = make_error(errc::data_loss,
                         "blob " + form.blob.digest.str() + " was fetched but is not in the store");
     }

@@ -202,7 +202,7 @@ result<std::vector<usage_record>> store_core::all_usage() {
       records.push_back(std::move(data));
 
   std::vector<usage_record> usage;
-  std::vector<std::pair<std::string, std::int64_t>> measured;
+  std::vector<stored::Record> measured;
   for (auto& r : records) {
     auto found = live.find(r.id());
     bool in_use = found != live.end();
@@ -210,25 +210,30 @@ result<std::vector<usage_record>> store_core::all_usage() {
       r.set_size(0);  // it changes while we look
     } else if (r.size() == 0) {
       r.set_size(measure(r) + 1);
-      measured.emplace_back(r.id(), r.size());
+      measured.push_back(r);
     }
     auto u = usage_of(r);
     u.in_use = in_use;
     usage.push_back(std::move(u));
   }
   if (!measured.empty()) {
-    for (const auto& [id, size] : measured)
-      if (auto found = live.find(id); found != live.end()) {
+    // What came to a record while it was measured is not in the measure: then the next look takes it again.
+    auto take = [](const stored::Record& seen, stored::Record& now) {
+      if (now.snapshot() != seen.snapshot() || now.blobs_size() != seen.blobs_size()) return false;
+      now.set_size(seen.size());
+      return true;
+    };
+    for (const auto& seen : measured)
+      if (auto found = live.find(seen.id()); found != live.end()) {
         std::lock_guard lock(found->second->mutex);
-        found->second->data.set_size(size);
+        take(seen, found->second->data);
       }
     auto kept = database_->write([&](transaction& t) -> status {
-      for (const auto& [id, size] : measured) {
-        auto bytes = t.get(table::records, id);
+      for (const auto& seen : measured) {
+        auto bytes = t.get(table::records, seen.id());
         stored::Record r;
-        if (!bytes || !r.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()))) continue;
-        r.set_size(size);
-        KILN_CHECK(t.put(table::records, id, r.SerializeAsString()));
+        if (bytes && r.ParseFromArray(bytes->data(), static_cast<int>(bytes->size())) && take(seen, r))
+          KILN_CHECK(t.put(table::records, r.id(), r.SerializeAsString()));
       }
       return {};
     });

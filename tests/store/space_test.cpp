@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <set>
+#include <thread>
 
 using namespace kiln;
 using namespace kiln::store;
@@ -39,6 +40,47 @@ int snapshot_count(const temporary_root& root) {
 }
 
 }  // namespace
+
+TEST_CASE("The size of a layer that was measured while it was nowhere grows with the blobs that come") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto provider = std::make_shared<memory_provider>();
+  auto first = provider->add(tar_builder().file("f", filled(100'000)).text());
+  auto second = provider->add(filled(50'000));
+  second.diff_id = first.diff_id;  // the same layer, compressed in another way
+  auto lazy = must(store->layer({}, first, provider, {}));
+  auto size = [&] { return must(store->disk_usage({})).at(0).size; };
+  CHECK(size() == 0);
+  must(store->bring_blob(lazy, first.blob.digest, {}));
+  auto with_one = size();
+  CHECK(with_one >= 100'000);
+  must(store->blobs().put(filled(50'000)));
+  must(store->layer({}, second, provider, {}));
+  CHECK(size() >= with_one + 50'000);
+}
+
+TEST_CASE("A size that is measured while blobs come is not kept") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto r = layer_of(*store, {}, {{"f", "x"}}, {});
+  auto alone = must(store->disk_usage({})).at(0).size;
+  std::int64_t added = 0;
+  {
+    std::jthread looks([&](std::stop_token stop) {
+      while (!stop.stop_requested()) must(store->disk_usage({}));
+    });
+    for (int i = 0; i < 200; ++i) {
+      layer_blob b;
+      auto bytes = filled(4'000 + static_cast<std::size_t>(i));
+      b.blob.digest = must(store->blobs().put(bytes));
+      b.blob.size = static_cast<std::int64_t>(bytes.size());
+      b.diff_id = sha256("f");
+      must(store->add_layer_blob(r.id(), b));
+      added += b.blob.size;
+    }
+  }
+  CHECK(must(store->disk_usage({})).at(0).size >= alone + added);
+}
 
 TEST_CASE("Usage tells size, use, type, parents and whether somebody has it") {
   temporary_root root;
