@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
-#include <thread>
 
 #include "configs/exporters.hpp"
 #include "exporters/tar_times.hpp"
+#include "messages/thread.hpp"
 #include "registry/media_types.hpp"
 #include "store/codec.hpp"
 #include "store/sinks.hpp"
@@ -71,11 +71,8 @@ status in_parallel(std::size_t n, unsigned threads, const std::function<status(s
       if (outcome.ok()) outcome = std::move(s);
     }
   };
-  {
-    std::vector<std::jthread> helpers;
-    for (std::size_t i = 1; i < std::min<std::size_t>(threads, n); ++i) helpers.emplace_back(run);
-    run();
-  }
+  auto at_once = std::min<std::size_t>({threads, n, configs::export_threads_max});
+  run_with_helpers("export", std::max<std::size_t>(1, at_once) - 1, run);
   return outcome;
 }
 

@@ -1,7 +1,6 @@
 #include "gateway/frontend_runner.hpp"
 
 #include <cerrno>
-#include <thread>
 
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
@@ -11,6 +10,7 @@
 #include "actors/frontend_door.hpp"
 #include "configs/gateway.hpp"
 #include "gateway/stdio_server.hpp"
+#include "messages/thread.hpp"
 #include "store/unique_fd.hpp"
 
 namespace kiln::gateway {
@@ -112,7 +112,7 @@ class runner {
       }
       if (complaint.size() < configs::gateway::frontend_complaint_bytes) complaint += bytes;
     };
-    std::thread feeder([&] { feed(ours.get(), control); });
+    KILN_TRY(auto feeder, thread::start("frontend-input", [&] { feed(ours.get(), control); }));
     auto end = container.run(init, io, stop);
     ::shutdown(ours.get(), SHUT_RDWR);
     feeder.join();

@@ -8,6 +8,7 @@
 #include <set>
 
 #include "content.grpc.pb.h"
+#include "gateway/peer_requests.hpp"
 #include "gateway/peer_service.hpp"
 #include "gateway/pulled_stream.hpp"
 #include "messages/cluster_types.hpp"
