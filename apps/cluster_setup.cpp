@@ -11,7 +11,9 @@
 #include <caf/io/basp_broker.hpp>
 #include <caf/io/middleman.hpp>
 
+#include "actors/ask_and_wait.hpp"
 #include "apps/basp_gate.hpp"
+#include "configs/node_names.hpp"
 #include "configs/version.hpp"
 #include "messages/actor_error.hpp"
 
@@ -125,15 +127,14 @@ result<cluster_actor> cluster_setup::dial(caf::actor_system& system, const std::
     broker = broker_;
   }
   if (!broker) return make_error(errc::cancelled, "shutting down");
-  caf::scoped_actor self{system};
   result<cluster_actor> out = make_error(errc::unavailable, "nobody listens there");
-  self->request(broker, cfg::dial_time, caf::connect_atom::value, system.middleman().backend().new_scribe(fd.release()),
-                published_port)
-      .receive(
-          [&](const caf::node_id&, const caf::strong_actor_ptr& handle, const std::set<std::string>&) {
-            if (handle) out = caf::actor_cast<cluster_actor>(handle);
-          },
-          [&](const caf::error& e) { out = make_error(errc::unavailable, system.render(e)); });
+  auto answered = actors::ask_and_wait<caf::node_id, caf::strong_actor_ptr, std::set<std::string>>(
+      system, broker, cfg::dial_time,
+      [&](caf::node_id&, caf::strong_actor_ptr& handle, std::set<std::string>&) {
+        if (handle) out = caf::actor_cast<cluster_actor>(handle);
+      },
+      caf::connect_atom::value, system.middleman().backend().new_scribe(fd.release()), published_port);
+  if (!answered.ok()) return make_error(errc::unavailable, answered.error().message);
   return out;
 }
 

@@ -27,7 +27,7 @@
 #include "gateway/services.hpp"
 #include "messages/actor_error.hpp"
 #include "registry/hosts.hpp"
-#include "solver/entitlements.hpp"
+#include "solver/step_entitlements.hpp"
 #include "store/content_hash.hpp"
 #include "store/unique_fd.hpp"
 #include "supervisors/daemon_tree.hpp"
@@ -263,7 +263,7 @@ struct daemon::parts {
     tree.worker.admit = [this](const pb::Op& op) {
       std::vector<solver::device> there;
       if (resources->devices && op.exec().cdidevices_size() > 0) there = resources->devices->devices();
-      return solver::entitlements::admit_step(op, config.insecure_entitlements, there);
+      return solver::admit_step(op, config.insecure_entitlements, there);
     };
     tree.worker.parallelism_max = config.oci.max_parallelism;
     tree.worker.ops = op_pool;
@@ -499,14 +499,12 @@ void daemon::stop(const std::function<bool()>& hurry, const closing_hook& closin
   if (p.system) {
     p.system->await_all_actors_done();
     if (p.cluster) p.cluster->stop();
-    p.live->set(nullptr);
-    p.system.reset();
   }
-  // Jobs that were told to stop end on their threads; then nothing uses the state any more.
-  p.process_pool.reset();
-  p.frontend_pool.reset();
-  p.op_pool.reset();
-  p.io_pool.reset();
+  // Jobs that were told to stop end on their threads, some of which still talk to actors (and keep something of the
+  // system's with them); then nothing uses the system, nor the state.
+  for (auto* pool : {&p.process_pool, &p.frontend_pool, &p.op_pool, &p.io_pool}) pool->reset();
+  p.live->set(nullptr);
+  p.system.reset();
   p.data.reset();
 }
 

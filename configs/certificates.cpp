@@ -197,16 +197,6 @@ result<certificate_texts> load_certificates(const certificate_files& files, std:
   return texts;
 }
 
-std::string misnamed(const std::vector<std::string>& names, std::string_view node) {
-  if (std::find(names.begin(), names.end(), node) != names.end()) return "";
-  if (names.empty())
-    return "names no node (it has no DNS name among its alternative names): make one for node " + std::string(node) +
-           " with \"kilnctl cluster certs\"";
-  std::string list;
-  for (const auto& name : names) list += (list.empty() ? "" : ", ") + name;
-  return "is for " + list + ", not for node " + std::string(node);
-}
-
 result<certificate_pair> make_authority(std::string_view name, std::time_t from, std::chrono::seconds validity) {
   key_ptr key{EVP_EC_gen("P-256")};
   if (!key) return openssl_error("making a key");

@@ -27,10 +27,6 @@ struct certificate_texts {
 };
 result<certificate_texts> load_certificates(const certificate_files& files, std::time_t now);
 
-/// Why whoever has a certificate for these names may not call itself `node`, as what the certificate "…"; empty when it
-/// may. A node's name is one of its certificate's DNS names, letter by letter.
-std::string misnamed(const std::vector<std::string>& names, std::string_view node);
-
 /// A certificate and its key, PEM.
 struct certificate_pair {
   std::string cert;

@@ -54,13 +54,6 @@ constexpr std::size_t address_bytes_max = 280;  // host:port
 constexpr std::size_t record_bytes_max = 1 << 20;  // of a worker's description
 constexpr std::int32_t slots_max = 4096;
 constexpr std::size_t message_bytes_max = 64u << 20;  // of one message between nodes; 1 MiB – 1 GiB
-constexpr std::size_t hello_bytes_max = 2u << 20;     // of a hello, an answer to one
-constexpr std::size_t beat_bytes_max = 1u << 20;      // of a beat and of what is about one thing only
-constexpr std::size_t status_bytes_max = 4u << 20;    // of the progress of a step
-constexpr std::size_t message_elements_max = 262'144;  // of all lists of one message
-constexpr int message_depth_max = 4;                   // of errors in errors
-constexpr std::size_t peer_actors_max = 262'144;       // that another node tells of
-constexpr std::size_t ended_actors_kept_max = 65'536;  // that another node may still write to
 constexpr std::size_t reason_bytes_max = 512;
 constexpr std::size_t door_clients_max = 65'536;  // actors of one other node with work or pins here
 

@@ -28,9 +28,6 @@ inline constexpr std::size_t cni_output_bytes_max = 1 << 20;  // of one plugin
 inline constexpr std::int64_t cni_config_bytes_max = 1 << 20;
 inline constexpr std::size_t max_secret_size = 512'000;         // bytes, upstream's 500 KiB
 inline constexpr std::chrono::milliseconds secret_timeout{60'000};
-/// Connections to a forwarded SSH agent at a time, of one mount, and those that may wait for their turn. 1 – 512.
-inline constexpr std::size_t ssh_connections_max = 64;
-inline constexpr int ssh_backlog = 128;
 /// How long a runtime may take to go once everything in its container is dead.
 inline constexpr std::chrono::milliseconds kill_grace{5000};
 /// How long exec() waits for its container to be up.

@@ -6,9 +6,6 @@
 
 namespace kiln::configs {
 
-/// Threads of one export, however many platforms or layers it has. 1 – 64.
-inline constexpr std::size_t export_threads_max = 16;
-
 /// Bytes of one message to the client. Source: session/filesync/filesync.go, 3 MiB.
 inline constexpr std::size_t export_message_size = 3 << 20;
 /// Layers compressed side by side; each compresses on all cores. 1–16.

@@ -34,8 +34,6 @@ inline constexpr std::chrono::milliseconds last_calls{2'000};
 
 /// Threads that read blobs and do other blocking work for the gateway. 1 – 16.
 inline constexpr std::size_t blocking_threads = 2;
-/// Calls that wait for one of those; more are refused. 64 – 65,536.
-inline constexpr std::size_t waiting_calls_max = 4'096;
 /// One message of Content.Read. Source: containerd's content service sends 1 MiB buffers. 64 KiB – 4 MiB.
 inline constexpr std::size_t content_read_bytes = 1 << 20;
 /// Blobs in one message of Content.List.

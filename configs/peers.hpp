@@ -47,9 +47,8 @@ inline constexpr std::chrono::milliseconds session_wait_max{30'000};
 inline constexpr std::chrono::milliseconds session_call_time_max{600'000};
 /// Headers of one such call.
 inline constexpr int session_headers_max = 64;
-/// Calls of one connection, and calls that wait for a thread that describes refs or reads blobs; more are refused.
+/// Calls of one connection at a time.
 inline constexpr int streams_max = 1'024;
-inline constexpr std::size_t waiting_calls_max = 4'096;
 /// On top of a call's own time, for the way.
 inline constexpr std::chrono::milliseconds session_grace{5'000};
 

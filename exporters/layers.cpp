@@ -38,6 +38,9 @@ result<store::layer_blob> write_blob(store::blob_store& blobs, const compression
   return out;
 }
 
+/// Threads of one export, however many platforms or layers it has.
+constexpr std::size_t threads_max = 16;
+
 bool is_wanted(const store::layer_blob& b, store::compression kind) {
   return store::compression_of_media_type(b.blob.media_type) == kind;
 }
@@ -71,7 +74,7 @@ status in_parallel(std::size_t n, unsigned threads, const std::function<status(s
       if (outcome.ok()) outcome = std::move(s);
     }
   };
-  auto at_once = std::min<std::size_t>({threads, n, configs::export_threads_max});
+  auto at_once = std::min<std::size_t>({threads, n, threads_max});
   run_with_helpers("export", std::max<std::size_t>(1, at_once) - 1, run);
   return outcome;
 }

@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "actors/ask_and_wait.hpp"
 #include "actors/frontend_bridge.hpp"
 #include "actors/frontend_door.hpp"
 #include "configs/gateway.hpp"
@@ -77,12 +78,8 @@ class runner {
     if (process.no_network) request.set_network(pb::NONE);
     container_inputs inputs;
     inputs.refs = {process.ref};
-    status failed;
-    caf::scoped_actor self{*o_.system};
-    self->request(build, caf::infinite, inputs)
-        .receive([&](container_inputs& lent) { inputs = std::move(lent); },
-                 [&](const caf::error& e) { failed = from_caf(e); });
-    if (!failed.ok()) return std::move(failed).error();
+    KILN_CHECK(actors::ask_and_wait<container_inputs>(*o_.system, build, caf::infinite,
+                                                      [&](container_inputs& lent) { inputs = std::move(lent); }, inputs));
     return o_.make_container(request, inputs);
   }
 

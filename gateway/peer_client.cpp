@@ -11,7 +11,7 @@
 #include <fstream>
 #include <sstream>
 
-#include "configs/certificates.hpp"
+#include "configs/node_names.hpp"
 #include "configs/peers.hpp"
 
 namespace kiln::gateway {

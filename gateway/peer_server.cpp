@@ -3,6 +3,7 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/server_posix.h>
 
+#include "configs/calls.hpp"
 #include "configs/peers.hpp"
 #include "gateway/content_service.hpp"
 #include "gateway/listener.hpp"
@@ -118,8 +119,8 @@ class peer_server_impl final : public peer_server {
   content_service content_;
   peer_service peers_;
   // Destroyed, so joined, before what their last jobs use.
-  thread_pool reading_{"peer-read", cfg::read_threads, cfg::waiting_calls_max};
-  thread_pool describing_{"peer-describe", cfg::describe_threads, cfg::waiting_calls_max};
+  thread_pool reading_{"peer-read", cfg::read_threads, configs::waiting_calls_max};
+  thread_pool describing_{"peer-describe", cfg::describe_threads, configs::waiting_calls_max};
   thread_pool calls_{"peer-session", cfg::session_calls_max, 0};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::unique_ptr<grpc::Server> grpc_;

@@ -77,27 +77,6 @@ status entitlements::check(const pb::Op& op) const {
   return {};
 }
 
-status entitlements::admit_step(const pb::Op& op, std::span<const std::string> allowed_by_daemon,
-                                std::span<const device> registered) {
-  auto allowed = [&](std::string_view name) {
-    return std::find(allowed_by_daemon.begin(), allowed_by_daemon.end(), name) != allowed_by_daemon.end();
-  };
-  auto refused = [](std::string_view name) {
-    return make_error(errc::permission_denied,
-                      std::string(name) + " is not allowed by the configuration of the node that is to run the step");
-  };
-  const auto& exec = op.exec();
-  if (exec.network() == pb::HOST && !allowed(network_host)) return refused(network_host);
-  if (exec.security() == pb::INSECURE && !allowed(security_insecure)) return refused(security_insecure);
-  if (exec.cdidevices().empty() || allowed(any_device)) return {};
-  std::vector<pb::CDIDevice> named(exec.cdidevices().begin(), exec.cdidevices().end());
-  KILN_TRY(auto wanted, find_devices(registered, named));
-  for (const auto& name : wanted)
-    for (const auto& d : registered)
-      if (d.name == name && !d.auto_allowed) return refused("device " + name);
-  return {};
-}
-
 status entitlements::admit_devices(pb::ExecOp& exec, std::span<const device> registered) const {
   if (exec.cdidevices().empty() || all_devices_) return {};
   std::vector<pb::CDIDevice> admitted, named;

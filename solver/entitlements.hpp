@@ -21,11 +21,6 @@ class entitlements {
   static result<entitlements> grant(std::span<const std::string> requested,
                                     std::span<const std::string> allowed_by_daemon);
 
-  /// Whether a step may run at all where `allowed_by_daemon` is what the configuration allows, whoever granted it
-  /// elsewhere: permission_denied, with the entitlement, otherwise. Devices that all may have need none.
-  static status admit_step(const pb::Op& op, std::span<const std::string> allowed_by_daemon,
-                           std::span<const device> registered);
-
   bool has(const std::string& name) const { return granted_.contains(name); }
   /// permission_denied "<entitlement> is not allowed" when an exec needs what was not granted.
   status check(const pb::Op& op) const;

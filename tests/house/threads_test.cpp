@@ -65,6 +65,16 @@ TEST_CASE("threads are started in one place only") {
   CHECK_FALSE(lines_with(bare, {}).empty());
 }
 
+TEST_CASE("no thread of a pool talks to actors as a scoped actor") {
+  // It would keep the actor system from ending for as long as the thread lives (actors/ask_and_wait.hpp).
+  static const std::regex scoped{R"(\bscoped_actor self\b)"};
+  for (const auto& line : lines_with(scoped, {"apps/daemon.cpp"})) {
+    INFO(line);
+    CHECK(false);
+  }
+  CHECK_FALSE(lines_with(scoped, {}).empty());
+}
+
 TEST_CASE("a thread that cannot be started is an error, and its pool says no") {
   auto started = in_narrow_child([] {
     auto one = kiln::thread::start("none", [] {});

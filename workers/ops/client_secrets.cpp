@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "configs/executor.hpp"
+#include "configs/ssh.hpp"
 #include "messages/thread_pool.hpp"
 #include "secrets.pb.h"
 #include "ssh.pb.h"

@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "solver/entitlements.hpp"
+#include "solver/step_entitlements.hpp"
 
 using namespace kiln;
 
@@ -13,7 +13,7 @@ TEST_CASE("a step runs where the node's own configuration allows what it does be
   std::vector<solver::device> there{{"vendor.com/device=one", {}, false}};
   std::vector<solver::device> for_all{{"vendor.com/device=one", {}, true}};
   auto admit = [&](const pb::Op& op, std::vector<std::string> allowed, const std::vector<solver::device>& devices) {
-    return solver::entitlements::admit_step(op, allowed, devices);
+    return solver::admit_step(op, allowed, devices);
   };
   CHECK(admit(plain, {}, {}).ok());
   for (const auto* op : {&host, &insecure, &device}) {
