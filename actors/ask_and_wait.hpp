@@ -16,7 +16,7 @@ namespace kiln::actors {
 
 /// Asks, and waits for the answer, of these types; `answered` gets it before this returns. Otherwise its error:
 /// unavailable when the system ends meanwhile. `time` may be caf::infinite. The system must outlive the call.
-template <class... Values, class Handle, class Time, class... Args>
+template <class Handle, class Time, class... Values, class... Args>
 status ask_and_wait(caf::actor_system& system, const Handle& target, Time time,
                     std::function<void(Values&...)> answered, Args... args) {
   struct question {

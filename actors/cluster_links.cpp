@@ -197,8 +197,9 @@ caf::result<link_beat> cluster_state::take_beat(link_beat& beat) {
 void cluster_state::hear(link& l, link_beat& beat) {
   l.heard = now();
   l.load = beat.load;
-  l.load.running = std::max(l.load.running, 0);
-  l.load.waiting = std::max(l.load.waiting, 0);
+  // They are added up.
+  l.load.running = std::clamp(l.load.running, 0, cfg::slots_max);
+  l.load.waiting = std::clamp(l.load.waiting, 0, cfg::slots_max);
   learn(beat.neighbours);
   for (const auto& [address, listener] : listeners_) self_->send(listener, l.load, l.info.name);
 }

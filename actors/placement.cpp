@@ -19,7 +19,10 @@ namespace {
 /// Each of the filters is enough: each must have it.
 void constrain(work_item& item, const std::string& filter) {
   if (item.constraints.empty()) item.constraints.emplace_back();
-  for (auto& c : item.constraints) c += (c.empty() ? "" : ",") + filter;
+  for (auto& c : item.constraints) {
+    if (!c.empty()) c += ',';
+    c += filter;
+  }
 }
 
 }  // namespace
@@ -27,8 +30,10 @@ void constrain(work_item& item, const std::string& filter) {
 void keep_on(work_item& item, const std::string& worker_id) { constrain(item, "id==" + worker_id); }
 
 void require_entitlements(work_item& item, const pb::Op& op) {
-  auto require = [&](const std::string& name) {
-    constrain(item, std::string("labels.") + entitlements_label + "~=\"" + name + "\"");
+  auto require = [&](std::string_view name) {
+    std::string filter("labels.");
+    filter.append(entitlements_label).append("~=\"").append(name).append("\"");
+    constrain(item, filter);
   };
   if (op.exec().network() == pb::HOST) require("network.host");
   if (op.exec().security() == pb::INSECURE) require("security.insecure");

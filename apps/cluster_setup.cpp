@@ -128,12 +128,12 @@ result<cluster_actor> cluster_setup::dial(caf::actor_system& system, const std::
   }
   if (!broker) return make_error(errc::cancelled, "shutting down");
   result<cluster_actor> out = make_error(errc::unavailable, "nobody listens there");
-  auto answered = actors::ask_and_wait<caf::node_id, caf::strong_actor_ptr, std::set<std::string>>(
-      system, broker, cfg::dial_time,
+  std::function<void(caf::node_id&, caf::strong_actor_ptr&, std::set<std::string>&)> take =
       [&](caf::node_id&, caf::strong_actor_ptr& handle, std::set<std::string>&) {
         if (handle) out = caf::actor_cast<cluster_actor>(handle);
-      },
-      caf::connect_atom::value, system.middleman().backend().new_scribe(fd.release()), published_port);
+      };
+  auto answered = actors::ask_and_wait(system, broker, cfg::dial_time, take, caf::connect_atom::value,
+                                       system.middleman().backend().new_scribe(fd.release()), published_port);
   if (!answered.ok()) return make_error(errc::unavailable, answered.error().message);
   return out;
 }

@@ -78,8 +78,8 @@ class runner {
     if (process.no_network) request.set_network(pb::NONE);
     container_inputs inputs;
     inputs.refs = {process.ref};
-    KILN_CHECK(actors::ask_and_wait<container_inputs>(*o_.system, build, caf::infinite,
-                                                      [&](container_inputs& lent) { inputs = std::move(lent); }, inputs));
+    std::function<void(container_inputs&)> take = [&](container_inputs& lent) { inputs = std::move(lent); };
+    KILN_CHECK(actors::ask_and_wait(*o_.system, build, caf::infinite, take, inputs));
     return o_.make_container(request, inputs);
   }
 

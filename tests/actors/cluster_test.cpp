@@ -630,7 +630,7 @@ TEST_CASE("an envoy passes on what the worker says of its own step, and nothing 
     progress_actor listener;
   };
   auto seen = std::make_shared<kept>();
-  auto worker = f.system.spawn([seen](worker_actor::pointer self) {
+  auto worker = f.system.spawn([seen](worker_actor::pointer self, caf::unit_t) {
     return actors::worker_face(
         [self, seen]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
           ([&] {
@@ -639,10 +639,11 @@ TEST_CASE("an envoy passes on what the worker says of its own step, and nothing 
           return self->make_response_promise<Reply>();
         },
         [](auto&&...) {});
-  });
+  }, caf::unit);
   auto log = std::make_shared<progress_log>();
   auto listener = f.system.spawn(collector, log);
-  auto vertex = f.system.spawn([](caf::event_based_actor*) -> caf::behavior { return {[](run_reply&) {}}; });
+  auto vertex = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](run_reply&) {}}; },
+                              caf::unit);
   auto envoy = f.system.spawn(actors::envoy, actors::envoy_options{worker, caf::actor_cast<caf::strong_actor_ptr>(vertex), "b"});
   run_request step;
   step.op.vertex = "mine";

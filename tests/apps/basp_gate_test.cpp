@@ -6,6 +6,7 @@
 
 #include "apps/basp_gate.hpp"
 #include "basp_bytes.hpp"
+#include "messages/actor_error.hpp"
 
 using namespace kiln;
 using namespace kiln::apps;

@@ -4,6 +4,7 @@
 
 #include "configs/certificates.hpp"
 #include "configs/daemon_config.hpp"
+#include "configs/node_names.hpp"
 #include "messages/cluster_text.hpp"
 #include "../support/temp_dir.hpp"
 

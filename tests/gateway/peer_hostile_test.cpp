@@ -1,6 +1,10 @@
 // A client with a valid certificate of a node, that says what no node would.
 #include <catch2/catch.hpp>
 
+#include <cstdlib>
+#include <fstream>
+#include <limits>
+
 #include <grpcpp/grpcpp.h>
 
 #include "gateway/peer_requests.hpp"
@@ -154,4 +158,43 @@ TEST_CASE("headers that are let through are those that gRPC takes") {
   for (std::string key : {"", "A", "a b", "a:b", ":a", "\n", "\x80"})
     CHECK_FALSE(gateway::check_metadata({{key, "x"}}).ok());
   for (std::string value : {"\n", "\x7f", "\x80"}) CHECK_FALSE(gateway::check_metadata({{"a", value}}).ok());
+}
+
+TEST_CASE("seeds for tests/fuzz/peer.cpp", "[.seeds]") {
+  // KILN_SEEDS=DIR test_gateway "[.seeds]"
+  std::string dir = std::getenv("KILN_SEEDS");
+  auto save = [&](const std::string& name, char what, const google::protobuf::Message& m) {
+    auto bytes = m.SerializeAsString();
+    std::ofstream(dir + "/" + name) << what << static_cast<char>(bytes.size() & 0xff) << static_cast<char>(bytes.size() >> 8)
+                                    << bytes;
+  };
+  gateway::peer_api::DescribeRefRequest describe;
+  describe.set_id("k3ad0q9x2");
+  save("describe", 0, describe);
+  gateway::peer_api::ProvideBlobRequest provide;
+  provide.set_ref("k3ad0q9x2");
+  provide.set_digest(sha256("x").str());
+  save("provide", 1, provide);
+  gateway::peer_api::SessionInfoRequest info;
+  info.set_id("s1");
+  info.set_wait_ms(5'000);
+  save("info", 2, info);
+  save("secret", 3, hostile::open("s1", get_secret, secret("secret")));
+  auto agent = hostile::open("s1", "/moby.sshforward.v1.SSH/ForwardAgent", "");
+  agent.mutable_open()->set_unary(false);
+  auto& header = *agent.mutable_open()->add_metadata();
+  header.set_key("buildkit.ssh.id");
+  header.set_value("default");
+  save("agent", 3, agent);
+  gateway::peer_api::RefLayer layer;
+  layer.set_origin("k3ad0q9x2");
+  layer.set_description("a step");
+  auto& blob = *layer.mutable_transport();
+  blob.set_digest(sha256("x").str());
+  blob.set_diff_id(sha256("y").str());
+  blob.set_size(10);
+  blob.add_urls("https://example.com/blob");
+  (*blob.mutable_annotations())["key"] = "value";
+  *layer.add_blobs() = blob;
+  save("layer", 4, layer);
 }
