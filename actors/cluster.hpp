@@ -35,6 +35,8 @@ struct cluster_options {
   std::function<result<cluster_actor>(const std::string& address)> dial;
   /// The addresses that a seed stands for. Blocking.
   std::function<result<std::vector<std::string>>(const std::string& seed)> resolve;
+  /// Why the node behind a handle may not be called so, as what its certificate "…"; empty when it may. Null: all may.
+  std::function<std::string(const caf::node_id& node, const std::string& name)> misnamed = nullptr;
   std::function<worker_actor()> worker;  // the local one; null while it restarts
   const store::cache_keys* keys = nullptr;  // outlives the actor system
   /// Bytes moved, refs kept, disk free. Blocking; null: nothing is known.

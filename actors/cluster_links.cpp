@@ -26,11 +26,13 @@ door_impl cluster_state::make_door() {
   return self_->spawn(door, door_options{o_.worker, name(), o_.self.role, draining_});
 }
 
-std::optional<error> cluster_state::objection(const node_info& info) {
+std::optional<error> cluster_state::objection(const node_info& info, const caf::node_id& node) {
   if (auto fault = fault_of(info); !fault.empty())
     return make_error(errc::invalid_argument, "not a node of a cluster: " + fault);
   std::optional<error> why;
-  if (info.version != o_.self.version) {
+  if (auto misnamed = o_.misnamed ? o_.misnamed(node, info.name) : ""; !misnamed.empty()) {
+    why = make_error(errc::failed_precondition, "the certificate of the node at " + info.control_address + " " + misnamed);
+  } else if (info.version != o_.self.version) {
     why = make_error(errc::failed_precondition, "node " + info.name + " runs Kiln " + info.version +
                                                     ", node " + name() + " runs " + o_.self.version +
                                                     ": all nodes of a cluster must run the same version");
@@ -74,7 +76,7 @@ caf::result<link_hello, worker_actor> cluster_state::greeted(link_hello& hello,
   if (left_) return to_caf(make_error(errc::unavailable, "node " + name() + " was drained and has left"));
   if (!who || who != self_->current_sender() || !remote_door || remote_door.node() != who->node())
     return to_caf(make_error(errc::invalid_argument, "a hello must come from whom it speaks of"));
-  if (auto why = objection(hello.from)) return to_caf(*why);
+  if (auto why = objection(hello.from, who->node())) return to_caf(*why);
   // Both greet each other at once: the link of the smaller name is the one that stays.
   auto own = routes_.find(hello.from.control_address);
   if (own != routes_.end() && own->second.now == route::phase::greeting && name() < hello.from.name)
@@ -195,8 +197,9 @@ caf::result<link_beat> cluster_state::take_beat(link_beat& beat) {
 void cluster_state::hear(link& l, link_beat& beat) {
   l.heard = now();
   l.load = beat.load;
-  l.load.running = std::max(l.load.running, 0);
-  l.load.waiting = std::max(l.load.waiting, 0);
+  // They are added up.
+  l.load.running = std::clamp(l.load.running, 0, cfg::slots_max);
+  l.load.waiting = std::clamp(l.load.waiting, 0, cfg::slots_max);
   learn(beat.neighbours);
   for (const auto& [address, listener] : listeners_) self_->send(listener, l.load, l.info.name);
 }

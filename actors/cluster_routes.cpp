@@ -157,7 +157,7 @@ bool cluster_state::answered(const std::string& address, std::uint64_t id, const
   } else if (hello.from.instance == o_.self.instance) {
     why = make_error(errc::already_exists, "this node has dialled itself");
   } else {
-    why = objection(hello.from);
+    why = objection(hello.from, handle.node());
   }
   if (why) {
     self_->send(handle, leave_atom::value, id, why->message);

@@ -109,8 +109,8 @@ class cluster_state {
   /// The link of that id, if it is the present sender that it leads to.
   link* link_of_sender(std::uint64_t id);
   door_impl make_door();
-  /// Why no link to that node can be; nothing when it can.
-  std::optional<error> objection(const node_info& info);
+  /// Why no link to that node, which speaks through `node`, can be; nothing when it can.
+  std::optional<error> objection(const node_info& info, const caf::node_id& node);
   void note_refusal(const node_info& info, const std::string& reason);
   /// Another node says hello.
   caf::result<link_hello, worker_actor> greeted(link_hello& hello, const caf::strong_actor_ptr& who,

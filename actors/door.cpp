@@ -53,14 +53,23 @@ class door_state {
   }
 
  private:
-  /// Why nobody gets an answer to a question that begins so.
+  /// Why nobody gets an answer to a question that begins so. Exports, imports and sources belong to the node whose
+  /// clients they are for; nobody is lent ours.
   template <class First>
-  std::optional<error> refusal(const First&) const {
+  std::optional<error> refusal([[maybe_unused]] const First& first) const {
     constexpr bool is_run = std::is_same_v<First, run_request>;
     constexpr bool is_work = is_run || std::is_same_v<First, checksum_request>;
+    constexpr bool is_look = std::is_same_v<First, pin_atom> || std::is_same_v<First, ref_scope> ||
+                             std::is_same_v<First, describe_atom> || std::is_same_v<First, load_count_atom>;
+    if constexpr (!is_work && !is_look && !std::is_same_v<First, prune_caches>)
+      return make_error(errc::permission_denied, "node " + o_.node + " does not do that for other nodes");
     if (is_work && o_.role == node_role::coordinator)
       return make_error(errc::failed_precondition, "node " + o_.node + " coordinates only");
     if (is_run && o_.draining) return make_error(errc::unavailable, "node " + o_.node + " is draining");
+    if constexpr (is_run) {
+      if (first.op.op.has_source() || first.op.op.has_build())
+        return make_error(errc::permission_denied, "node " + o_.node + " fetches no sources for other nodes");
+    }
     return std::nullopt;
   }
 

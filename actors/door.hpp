@@ -1,6 +1,6 @@
-// What one other node holds of our worker: one door a link. Owns who came through it. Passes every request
-// on with its sender, so that jobs and pins belong to whoever asked over there; refuses work while draining,
-// or when this node only coordinates. A sender that dies is forgotten (the worker sees it itself); when the
+// What one other node holds of our worker: one door a link. Owns who came through it. Passes requests that one node has
+// for another (steps, but no sources; looks at refs) on with their sender, so that jobs and pins belong to whoever asked
+// over there; refuses all others, and work while draining or when this node only coordinates. A sender that dies is forgotten (the worker sees it itself); when the
 // door ends, the worker is told to forget everyone who came through. A worker that is down is `unavailable`.
 #pragma once
 

@@ -1,4 +1,4 @@
-// All that one actor (mostly a vertex) has on one worker. Owns the promises of what it relays. May be asked
+// All that one actor (mostly a vertex) has on one worker. Owns the promises of what it relays, and hears its progress. May be asked
 // whatever a worker may; `leave` from the placer says that the worker's node is gone: everything is then
 // answered with unavailable, and it ends. When the actor it stands for goes it goes too, and the worker
 // forgets its jobs and pins, as for any requester that dies.
@@ -15,6 +15,9 @@ struct envoy_options {
   std::string node;  // for words
 };
 
-worker_actor::behavior_type envoy(worker_actor::stateful_pointer<actor_state> self, envoy_options options);
+/// It is told the progress of what it relays, and passes on what that worker may say: of the step, nothing of others.
+using envoy_impl = worker_actor::extend<caf::reacts_to<ctl::StatusResponse>>;
+
+envoy_impl::behavior_type envoy(envoy_impl::stateful_pointer<actor_state> self, envoy_options options);
 
 }  // namespace kiln::actors

@@ -2,8 +2,9 @@
 
 #include <condition_variable>
 #include <deque>
-#include <thread>
 #include <vector>
+
+#include "messages/thread.hpp"
 
 namespace kiln::actors {
 
@@ -13,7 +14,7 @@ struct job_pool::core {
   std::mutex mutex;
   std::condition_variable wake;
   std::deque<std::function<void()>> queue;
-  std::vector<std::thread> threads;
+  std::vector<thread> threads;
   std::size_t idle = 0;
   bool stopping = false;
 
@@ -36,10 +37,12 @@ struct job_pool::core {
 
 job_pool::job_pool(unsigned threads_max) : core_(std::make_shared<core>()) {
   core_->threads_max = threads_max;
+  // One there always is: work waits when no further one can be had, but not for ever.
+  if (threads_max > 0) core_->threads.push_back(thread::must_start("job", [core = core_] { core->serve(); }));
 }
 
 job_pool::~job_pool() {
-  std::vector<std::thread> threads;
+  std::vector<thread> threads;
   {
     std::lock_guard lock{core_->mutex};
     core_->stopping = true;
@@ -47,8 +50,8 @@ job_pool::~job_pool() {
   }
   core_->wake.notify_all();
   for (auto& t : threads) {
-    if (t.get_id() == std::this_thread::get_id()) {
-      t.detach();
+    if (t.is_current()) {
+      t.let_go();
     } else {
       t.join();
     }
@@ -60,8 +63,10 @@ void job_pool::submit(std::function<void()> work) {
   {
     std::lock_guard lock{core_->mutex};
     core_->queue.push_back(std::move(work));
-    if (core_->idle < core_->queue.size() && core_->threads.size() < core_->threads_max)
-      core_->threads.emplace_back([core = core_] { core->serve(); });
+    if (core_->idle < core_->queue.size() && core_->threads.size() < core_->threads_max) {
+      auto more = thread::start("job", [core = core_] { core->serve(); });
+      if (more.ok()) core_->threads.push_back(*std::move(more));
+    }
   }
   core_->wake.notify_one();
 }

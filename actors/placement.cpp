@@ -14,10 +14,29 @@ int placement::node::free() const {
   return info.slots - std::max(static_cast<int>(given.size()), load.running + load.waiting);
 }
 
-void keep_on(work_item& item, const std::string& worker_id) {
-  // Each of the filters is enough: each must have it.
+namespace {
+
+/// Each of the filters is enough: each must have it.
+void constrain(work_item& item, const std::string& filter) {
   if (item.constraints.empty()) item.constraints.emplace_back();
-  for (auto& c : item.constraints) c += (c.empty() ? "id==" : ",id==") + worker_id;
+  for (auto& c : item.constraints) {
+    if (!c.empty()) c += ',';
+    c += filter;
+  }
+}
+
+}  // namespace
+
+void keep_on(work_item& item, const std::string& worker_id) { constrain(item, "id==" + worker_id); }
+
+void require_entitlements(work_item& item, const pb::Op& op) {
+  auto require = [&](std::string_view name) {
+    std::string filter("labels.");
+    filter.append(entitlements_label).append("~=\"").append(name).append("\"");
+    constrain(item, filter);
+  };
+  if (op.exec().network() == pb::HOST) require("network.host");
+  if (op.exec().security() == pb::INSECURE) require("security.insecure");
 }
 
 placement::placement(std::string here) : here_(std::move(here)), typical_(limits::typical_at_first) {}

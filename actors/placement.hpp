@@ -20,6 +20,7 @@
 #include "messages/cluster_types.hpp"
 #include "messages/platform.hpp"
 #include "messages/result.hpp"
+#include "ops.pb.h"
 
 namespace kiln::actors {
 
@@ -37,6 +38,11 @@ struct work_item {
 
 /// Besides what constrains it, the step must run on the worker of that id.
 void keep_on(work_item& item, const std::string& worker_id);
+
+/// Label of workers: which entitlements their node's configuration grants, separated by commas.
+inline constexpr const char* entitlements_label = "kiln.entitlements";
+/// The step must run where what it does beyond the sandbox is allowed.
+void require_entitlements(work_item& item, const pb::Op& op);
 
 struct assignment {
   std::uint64_t id = 0;

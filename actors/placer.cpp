@@ -1,5 +1,6 @@
 #include "actors/placer.hpp"
 
+#include <algorithm>
 #include <map>
 #include <set>
 
@@ -9,6 +10,7 @@
 #include "actors/key_store.hpp"
 #include "actors/placement.hpp"
 #include "actors/progress.hpp"
+#include "configs/cluster.hpp"
 #include "configs/placing.hpp"
 #include "solver/error_details.hpp"
 
@@ -26,6 +28,7 @@ struct step {
   caf::strong_actor_ptr requester;
   caf::typed_response_promise<run_reply> promise;
   std::string node;  // where it runs; empty while it waits
+  std::shared_ptr<void> grant;  // what it may ask of sessions while it runs elsewhere
   int attempts = 0;
 };
 
@@ -51,12 +54,12 @@ class placer_state {
           if (!is_remote(r.ref)) return here<digest>(std::move(r), p);
           auto l = locate(r.ref);
           auto named = std::exchange(r.ref, l.id);
-          r.sessions = lent(r.sessions);
-          return there<digest>(l.node, named, std::move(r), p);
+          auto grant = lend(l.node, r.sessions);
+          return there<digest>(std::move(grant), l.node, named, std::move(r), p);
         },
         [this](pin_atom a, const std::string& id) -> caf::result<bool> {
           auto l = locate(id);
-          return there<bool>(l.node.empty() ? o_.self.name : l.node, id, a, l.id);
+          return there<bool>(nullptr, l.node.empty() ? o_.self.name : l.node, id, a, l.id);
         },
         [this](release_atom a, const std::string& id) {
           auto l = locate(id);
@@ -120,7 +123,7 @@ class placer_state {
   /// Asks the node that has `ref` on behalf of the present sender. Only that node can answer, so its end is
   /// the ref's.
   template <class Reply, class... Parts>
-  caf::result<Reply> there(const std::string& node, const std::string& ref, Parts&&... parts) {
+  caf::result<Reply> there(std::shared_ptr<void> grant, const std::string& node, const std::string& ref, Parts&&... parts) {
     auto sender = self_->current_sender();
     if (!sender) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
     if (!places_.has_node(node)) return to_caf(lost_with(node, ref));
@@ -128,8 +131,8 @@ class placer_state {
     if (!envoy) return to_caf(make_error(errc::unavailable, "worker is restarting, try again"));
     auto promise = self_->make_response_promise<Reply>();
     self_->request(envoy, caf::infinite, std::forward<Parts>(parts)...)
-        .then([promise](Reply& reply) mutable { promise.deliver(std::move(reply)); },
-              [this, promise, node, ref](caf::error& e) mutable {
+        .then([promise, grant](Reply& reply) mutable { promise.deliver(std::move(reply)); },
+              [this, promise, node, ref, grant](caf::error& e) mutable {
                 auto failure = from_caf(e);
                 // Also when the cluster has not told of its end yet.
                 if (failure.code == errc::unavailable && node != o_.self.name) failure = lost_with(node, ref);
@@ -147,15 +150,16 @@ class placer_state {
     if (!is_remote(scope.ref)) return here<Reply>(std::move(scope), std::move(request));
     auto l = locate(scope.ref);
     auto named = std::exchange(scope.ref, l.id);
-    scope.sessions = lent(scope.sessions);
-    return there<Reply>(l.node, named, std::move(scope), std::move(request));
+    auto grant = lend(l.node, scope.sessions);
+    return there<Reply>(std::move(grant), l.node, named, std::move(scope), std::move(request));
   }
 
-  /// Our clients' sessions as other nodes name them.
-  session_group lent(const session_group& sessions) const {
-    session_group out;
-    for (const auto& id : sessions.ids) out.ids.push_back(at_node(o_.self.name, id));
-    return out;
+  /// Names our clients' sessions as other nodes do, and grants that node what `op` needs of them for as long as the
+  /// result lives; without an op, what it takes to read refs.
+  std::shared_ptr<void> lend(const std::string& node, session_group& sessions, const pb::Op& op = {}) {
+    auto grant = grant_of(op, sessions);
+    for (auto& id : sessions.ids) id = at_node(o_.self.name, id);
+    return o_.grants ? o_.grants->add(node, std::move(grant)) : nullptr;
   }
 
   // Envoys.
@@ -222,6 +226,7 @@ class placer_state {
     s.item.takes_credit = r.op.op.has_exec();
     s.item.platform = r.op.platform;
     for (const auto& filter : r.op.op.constraints().filter()) s.item.constraints.push_back(filter);
+    require_entitlements(s.item, r.op.op);
     // Devices are named as this node has them; another one's may be others, or not there.
     if (r.op.op.exec().cdidevices_size() > 0) keep_on(s.item, o_.self.record.id());
     for (const auto& mount : r.op.op.exec().mounts())
@@ -248,6 +253,7 @@ class placer_state {
   void submit(std::uint64_t id) {
     auto& s = steps_.at(id);
     s.node.clear();
+    s.grant = nullptr;
     if (auto ok = places_.submit(s.item, self_->clock().now()); !ok.ok()) return fail(id, std::move(ok).error());
     assign();
   }
@@ -270,7 +276,7 @@ class placer_state {
     bool elsewhere = node != o_.self.name;
     for (auto& input : request.inputs)
       input = elsewhere ? as_seen_by(node, at_node(o_.self.name, input)) : as_seen_by(node, input);
-    if (elsewhere) request.sessions = lent(request.sessions);
+    s.grant = elsewhere ? lend(node, request.sessions, request.op.op) : nullptr;
     // A step that comes back from another node is told of, too.
     if (elsewhere || s.attempts > 0) self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
     self_->request(envoy, caf::infinite, std::move(request), s.progress)
@@ -296,8 +302,18 @@ class placer_state {
     return found != steps_.end() && found->second.node == node;
   }
 
+  /// What a worker elsewhere says it made, as far as it can be true.
+  static bool is_sound(const step& s, const run_reply& reply) {
+    auto most = static_cast<std::size_t>(1 + s.request.op.op.exec().mounts_size() + s.request.op.op.file().actions_size());
+    return reply.outputs.size() <= most && std::all_of(reply.outputs.begin(), reply.outputs.end(), [](const auto& id) {
+             return id.size() <= configs::cluster::id_bytes_max;
+           });
+  }
+
   void ran(std::uint64_t id, const std::string& node, run_reply& reply) {
     if (!is_current(id, node)) return;
+    if (!is_sound(steps_.at(id), reply))
+      return fail(id, make_error(errc::internal, "node " + node + " answers what no step makes"));
     auto s = std::move(steps_.extract(id).mapped());
     places_.finish(id, self_->clock().now());
     for (const auto& input : s.request.inputs) places_.learn(input, -1, node);

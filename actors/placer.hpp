@@ -10,6 +10,7 @@
 
 #include "actors/handles.hpp"
 #include "messages/actor_cluster.hpp"
+#include "messages/session_grants.hpp"
 
 namespace kiln::actors {
 
@@ -20,6 +21,8 @@ struct placer_options {
   /// Told of every other node before anything is given to it, and when it has gone; may be null.
   std::function<void(const node_info&)> node_up = nullptr;
   std::function<void(const std::string&)> node_down = nullptr;
+  /// Knows what every other node may ask of the sessions here, as long as it does something for them; may be null.
+  std::shared_ptr<session_grants> grants = nullptr;
 };
 
 using placer_actor = worker_actor::extend_with<members_listener>;

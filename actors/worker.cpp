@@ -303,6 +303,7 @@ class worker_state {
     return start<run_reply, ran>(
         *ops_, slot,
         [o = o_, r, progress](std::stop_token stop) -> result<ran> {
+          if (o->admit) KILN_CHECK(o->admit(r.op.op));
           KILN_TRY(auto handler, o->handler(r.op.op));
           progress_sender sink(progress, r.op.vertex);
           auto job = context(*o, stop, r.sessions, sink);

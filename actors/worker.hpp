@@ -38,6 +38,8 @@ struct worker_options {
   /// A ref of another node ("node!id"), as a lazy ref of this store; null: there are no other nodes. Blocking;
   /// data_loss with a lost-ref detail (solver/error_details.hpp) when nobody has it any more.
   std::function<result<store::ref>(const std::string& located, const job_context&)> fetch;
+  /// Whether this node's own configuration lets a step run, whoever asks for it; blocking. Null: always.
+  std::function<status(const pb::Op&)> admit;
   types::WorkerRecord record;
   /// The devices there are now, for the record; blocking. Null: none.
   std::function<std::vector<types::CDIDevice>()> devices;

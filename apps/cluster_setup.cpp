@@ -11,7 +11,9 @@
 #include <caf/io/basp_broker.hpp>
 #include <caf/io/middleman.hpp>
 
-#include "apps/basp_frames.hpp"
+#include "actors/ask_and_wait.hpp"
+#include "apps/basp_gate.hpp"
+#include "configs/node_names.hpp"
 #include "configs/version.hpp"
 #include "messages/actor_error.hpp"
 
@@ -59,10 +61,12 @@ result<std::unique_ptr<cluster_setup>> cluster_setup::make(const configs::daemon
   relay.handshake_time = cfg::dial_time;
   relay.silence = std::chrono::milliseconds{cfg::connection_dead_factor * c.dead_after_ns / 1'000'000};
   relay.connections_max = 2 * cfg::peers_max;
-  relay.judge = [] {
-    return [frames = basp_frames(cfg::message_bytes_max)](const char* data, std::size_t size) mutable {
-      return frames.pass(data, size);
-    };
+  KILN_TRY(auto own, identity_of(s->certificates_.cert));
+  if (auto why = configs::misnamed(own.names, s->info_.name); !why.empty())
+    return make_error(errc::invalid_argument, "cluster certificate: " + c.cert + " " + why);
+  s->peers_ = std::make_shared<basp_peers>(std::move(own));
+  relay.gate = [peers = s->peers_](bool dialled, const certificate_identity& other) {
+    return std::make_unique<basp_gate>(peers, dialled, other);
   };
   KILN_TRY(s->relay_, tls_relay::open(std::move(relay)));
   s->dials_ = std::make_shared<actors::job_pool>(cfg::dial_threads);
@@ -83,6 +87,9 @@ actors::cluster_options cluster_setup::options(caf::actor_system& system, types:
   o.seeds = config_.seeds;
   o.dial = [this, &system](const std::string& address) { return dial(system, address); };
   o.resolve = resolve_seed;
+  o.misnamed = [peers = peers_](const caf::node_id& node, const std::string& name) {
+    return configs::misnamed(peers->names_of(node), name);
+  };
   std::random_device random;
   o.seed = (std::uint64_t{random()} << 32) | random();
   o.beat_interval = std::chrono::nanoseconds{config_.beat_interval_ns};
@@ -120,15 +127,14 @@ result<cluster_actor> cluster_setup::dial(caf::actor_system& system, const std::
     broker = broker_;
   }
   if (!broker) return make_error(errc::cancelled, "shutting down");
-  caf::scoped_actor self{system};
   result<cluster_actor> out = make_error(errc::unavailable, "nobody listens there");
-  self->request(broker, cfg::dial_time, caf::connect_atom::value, system.middleman().backend().new_scribe(fd.release()),
-                published_port)
-      .receive(
-          [&](const caf::node_id&, const caf::strong_actor_ptr& handle, const std::set<std::string>&) {
-            if (handle) out = caf::actor_cast<cluster_actor>(handle);
-          },
-          [&](const caf::error& e) { out = make_error(errc::unavailable, system.render(e)); });
+  std::function<void(caf::node_id&, caf::strong_actor_ptr&, std::set<std::string>&)> take =
+      [&](caf::node_id&, caf::strong_actor_ptr& handle, std::set<std::string>&) {
+        if (handle) out = caf::actor_cast<cluster_actor>(handle);
+      };
+  auto answered = actors::ask_and_wait(system, broker, cfg::dial_time, take, caf::connect_atom::value,
+                                       system.middleman().backend().new_scribe(fd.release()), published_port);
+  if (!answered.ok()) return make_error(errc::unavailable, answered.error().message);
   return out;
 }
 

@@ -55,6 +55,7 @@ class cluster_setup {
   std::string data_listen_;
   configs::certificate_files files_;
   configs::certificate_texts certificates_;
+  std::shared_ptr<class basp_peers> peers_;
   std::unique_ptr<tls_relay> relay_;
   std::shared_ptr<actors::job_pool> dials_;
   std::mutex mutex_;

@@ -6,12 +6,15 @@
 
 #include <grp.h>
 
+#include <algorithm>
 #include <future>
+#include <mutex>
 
 #include <caf/all.hpp>
 #include <spdlog/spdlog.h>
 
 #include "actors/history_orphans.hpp"
+#include "actors/placement.hpp"
 #include "actors/worker_devices.hpp"
 #include "apps/cluster_setup.hpp"
 #include "apps/data_plane.hpp"
@@ -25,6 +28,7 @@
 #include "gateway/services.hpp"
 #include "messages/actor_error.hpp"
 #include "registry/hosts.hpp"
+#include "solver/step_entitlements.hpp"
 #include "store/content_hash.hpp"
 #include "store/unique_fd.hpp"
 #include "supervisors/daemon_tree.hpp"
@@ -101,6 +105,25 @@ workers::executor_options executor_options(const configs::daemon_config& c) {
 
 }  // namespace
 
+/// The actor system for somebody who asks at a bad time.
+class live_system {
+ public:
+  void set(caf::actor_system* system) {
+    std::lock_guard lock(mutex_);
+    system_ = system;
+  }
+  std::string what_runs() const {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) return "the actor system is being taken down";
+    if (!system_) return "no actor, but threads or what they use";
+    return std::to_string(system_->registry().running()) + " actors";
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  caf::actor_system* system_ = nullptr;
+};
+
 /// Members are destroyed from the bottom up: whoever uses something stands below it.
 struct daemon::parts {
   configs::daemon_config config;
@@ -120,6 +143,7 @@ struct daemon::parts {
   std::unique_ptr<cluster_setup> cluster;  // null: this node is alone
   std::unique_ptr<data_plane> data;        // with it
   std::shared_ptr<std::atomic<int>> running_builds = std::make_shared<std::atomic<int>>(0);
+  std::shared_ptr<live_system> live = std::make_shared<live_system>();
   actor_config caf_config;
   std::unique_ptr<caf::actor_system> system;
   caf::actor root;
@@ -158,6 +182,11 @@ struct daemon::parts {
     if (!config.oci.apparmor_profile.empty())
       labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;
     if (cluster) labels[actors::node_label] = cluster->node_name();
+    if (cluster)
+      for (const auto& name : config.insecure_entitlements) {
+        auto& all = labels[actors::entitlements_label];
+        all += (all.empty() ? "" : ",") + name;
+      }
     for (const auto& [key, value] : config.oci.labels) labels[key] = value;
     if (config.oci.platforms.empty()) {
       to_proto(host_platform(), *record.add_platforms());
@@ -234,6 +263,11 @@ struct daemon::parts {
     };
     tree.worker.record = record;
     if (resources->devices) tree.worker.devices = [this] { return devices(); };
+    tree.worker.admit = [this](const pb::Op& op) {
+      std::vector<solver::device> there;
+      if (resources->devices && op.exec().cdidevices_size() > 0) there = resources->devices->devices();
+      return solver::admit_step(op, config.insecure_entitlements, there);
+    };
     tree.worker.parallelism_max = config.oci.max_parallelism;
     tree.worker.ops = op_pool;
     tree.worker.io = io_pool;
@@ -275,6 +309,7 @@ struct daemon::parts {
 
     if (cluster) cluster->configure(caf_config);
     system = std::make_unique<caf::actor_system>(caf_config);
+    live->set(system.get());
     if (cluster) {
       auto options = cluster->options(*system, record);
       options.worker = [peers] { return peers.local_worker(); };
@@ -293,6 +328,7 @@ struct daemon::parts {
                                            [peers] { return peers.cluster(); }};
       KILN_TRY(data, data_plane::start(*cluster, *refs, *sessions));
       data->follow(*tree.placer);
+      tree.placer->grants = data->grants();
       tree.worker.sessions = &data->sessions();
       tree.worker.fetch = [this](const std::string& located, const job_context& job) { return data->fetch(located, job); };
     }
@@ -425,7 +461,7 @@ result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& conf
 
 int daemon::failure_fd() const { return parts_->failure.get(); }
 
-void daemon::stop(const std::function<bool()>& hurry) {
+void daemon::stop(const std::function<bool()>& hurry, const closing_hook& closing) {
   using clock = std::chrono::steady_clock;
   auto& p = *parts_;
   auto until = clock::now() + p.stop_grace();
@@ -443,6 +479,13 @@ void daemon::stop(const std::function<bool()>& hurry) {
                    running == 1 ? " is" : "s are");
     patient = in_time([&](auto slice) { return p.server->drain(slice); });
     if (!patient) spdlog::warn("builds that still run are cancelled");
+  }
+  // Other nodes may have all the time there is; nothing else has.
+  auto left = std::max<std::chrono::nanoseconds>(until - clock::now(), std::chrono::nanoseconds{0});
+  if (closing)
+    closing(configs::stop_deadline + (p.cluster && patient ? left : std::chrono::nanoseconds{0}),
+            [live = p.live] { return live->what_runs(); });
+  if (p.server) {
     p.server->shutdown();
     p.server.reset();
   }
@@ -460,13 +503,12 @@ void daemon::stop(const std::function<bool()>& hurry) {
   if (p.system) {
     p.system->await_all_actors_done();
     if (p.cluster) p.cluster->stop();
-    p.system.reset();
   }
-  // Jobs that were told to stop end on their threads; then nothing uses the state any more.
-  p.process_pool.reset();
-  p.frontend_pool.reset();
-  p.op_pool.reset();
-  p.io_pool.reset();
+  // Jobs that were told to stop end on their threads, some of which still talk to actors (and keep something of the
+  // system's with them); then nothing uses the system, nor the state.
+  for (auto* pool : {&p.process_pool, &p.frontend_pool, &p.op_pool, &p.io_pool}) pool->reset();
+  p.live->set(nullptr);
+  p.system.reset();
   p.data.reset();
 }
 

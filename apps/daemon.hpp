@@ -1,8 +1,10 @@
 // Puts a daemon together from its configuration: state, worker, actors, gateway; and takes it apart again.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <string>
 
 #include "configs/daemon_config.hpp"
 #include "messages/result.hpp"
@@ -20,8 +22,10 @@ class daemon {
   int failure_fd() const;
   /// Takes no new builds and waits for those that run, and for what other nodes have here: as long as the
   /// configuration gives them, and until `hurry`, asked ten times a second, says true. Cancels the rest and
-  /// stops everything in order.
-  void stop(const std::function<bool()>& hurry);
+  /// stops everything in order. `closing` is called once all that is left to wait for is bounded by the time it is
+  /// told, with somebody to ask what still runs; may be null.
+  using closing_hook = std::function<void(std::chrono::nanoseconds time, std::function<std::string()> what_runs)>;
+  void stop(const std::function<bool()>& hurry, const closing_hook& closing = nullptr);
 
  private:
   struct parts;

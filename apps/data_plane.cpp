@@ -11,7 +11,7 @@ result<std::unique_ptr<data_plane>> data_plane::start(const cluster_setup& clust
   out->refs_ = std::make_unique<gateway::peer_refs>(refs, out->peers_);
   out->sessions_ = std::make_unique<gateway::remote_sessions>(own_sessions, out->peers_);
   KILN_TRY(out->server_, gateway::peer_server::start({cluster.data_listen(), tls},
-                                                     {&refs, &own_sessions, out->peers_->shared_traffic()}));
+                                                     {&refs, &own_sessions, out->grants_, out->peers_->shared_traffic()}));
   return out;
 }
 

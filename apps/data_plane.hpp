@@ -22,12 +22,15 @@ class data_plane {
   /// Has the placer keep the directory of nodes up to date.
   void follow(actors::placer_options& placer);
   void count(node_load& load) const;
+  /// What other nodes may ask of the sessions here: for the placer to say.
+  const std::shared_ptr<session_grants>& grants() const { return grants_; }
   /// Other nodes get nothing from here any more.
   void stop() { server_->shutdown(); }
 
  private:
   data_plane() = default;
 
+  std::shared_ptr<session_grants> grants_ = std::make_shared<session_grants>();
   std::shared_ptr<gateway::peer_directory> peers_;
   std::unique_ptr<gateway::peer_refs> refs_;
   std::unique_ptr<gateway::remote_sessions> sessions_;

@@ -13,6 +13,7 @@
 #include "apps/daemon.hpp"
 #include "apps/idle_memory.hpp"
 #include "apps/log_setup.hpp"
+#include "apps/stop_deadline.hpp"
 #include "configs/daemon.hpp"
 #include "configs/daemon_flags.hpp"
 #include "messages/plain_text.hpp"
@@ -75,6 +76,9 @@ int main(int argc, char** argv) {
   sd_notify(0, "STOPPING=1");
   bool failed = waits[1].revents != 0;
   if (!failed) take_signal(signals);
-  (*daemon)->stop([&] { return failed || take_signal(signals); });
+  kiln::apps::stop_deadline deadline;
+  (*daemon)->stop([&] { return failed || take_signal(signals); },
+                  [&](auto time, auto what_runs) { deadline.begin(time, exit_failed, std::move(what_runs)); });
+  daemon->reset();
   return failed ? exit_failed : 0;
 }

@@ -14,13 +14,15 @@
 #include <cstring>
 #include <list>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509v3.h>
 #include <spdlog/spdlog.h>
+
+#include "messages/thread.hpp"
 
 namespace kiln::apps {
 
@@ -40,6 +42,7 @@ struct ssl_free {
   void operator()(BIO* b) const noexcept { BIO_free_all(b); }
   void operator()(X509* c) const noexcept { X509_free(c); }
   void operator()(EVP_PKEY* k) const noexcept { EVP_PKEY_free(k); }
+  void operator()(GENERAL_NAMES* n) const noexcept { GENERAL_NAMES_free(n); }
 };
 using ssl_ptr = std::unique_ptr<SSL, ssl_free>;
 using context_ptr = std::unique_ptr<SSL_CTX, ssl_free>;
@@ -56,6 +59,24 @@ result<addresses_ptr> look_up(const host_port& where, int flags) {
   if (e != 0)
     return make_error(errc::unavailable, where.host + ": " + (e == EAI_SYSTEM ? strerror(errno) : gai_strerror(e)));
   return addresses_ptr{found, freeaddrinfo};
+}
+
+certificate_identity identity_of(X509* certificate) {
+  certificate_identity out;
+  unsigned char digest[EVP_MAX_MD_SIZE];
+  unsigned int size = 0;
+  if (X509_digest(certificate, EVP_sha256(), digest, &size) == 1)
+    out.fingerprint.assign(reinterpret_cast<const char*>(digest), size);
+  std::unique_ptr<GENERAL_NAMES, ssl_free> names{
+      static_cast<GENERAL_NAMES*>(X509_get_ext_d2i(certificate, NID_subject_alt_name, nullptr, nullptr))};
+  for (int i = 0; names && i < sk_GENERAL_NAME_num(names.get()); ++i) {
+    auto* name = sk_GENERAL_NAME_value(names.get(), i);
+    if (name->type != GEN_DNS) continue;
+    out.names.emplace_back(reinterpret_cast<const char*>(ASN1_STRING_get0_data(name->d.dNSName)),
+                           static_cast<std::size_t>(ASN1_STRING_length(name->d.dNSName)));
+  }
+  ERR_clear_error();
+  return out;
 }
 
 /// Certificates of both ends are wanted and checked, whoever dials.
@@ -139,28 +160,30 @@ result<unique_fd> connect_to(const addrinfo& a, clock::time_point deadline) {
 /// Bytes on their way.
 class buffer {
  public:
-  bool empty() const { return begin_ == end_; }
-  char* space() { return bytes_.data(); }
-  const char* data() const { return bytes_.data() + begin_; }
-  int size() const { return static_cast<int>(end_ - begin_); }
-  void fill(std::size_t n) {
+  bool empty() const { return begin_ == bytes_.size(); }
+  std::string_view bytes() const { return std::string_view(bytes_).substr(begin_); }
+  /// What is put there is on its way, once it is empty.
+  std::string& fill() {
+    bytes_.clear();
+    if (bytes_.capacity() > buffer_bytes) bytes_.shrink_to_fit();  // a large message has gone
     begin_ = 0;
-    end_ = n;
+    return bytes_;
   }
   void take(std::size_t n) { begin_ += n; }
 
  private:
-  std::vector<char> bytes_ = std::vector<char>(buffer_bytes);
-  std::size_t begin_ = 0, end_ = 0;
+  std::string bytes_;
+  std::size_t begin_ = 0;
 };
 
 struct connection {
   unique_fd net, plain;
   ssl_ptr ssl;
+  certificate_identity other;
   bool shaking_hands = false;
   clock::time_point deadline;  // of the handshake
   buffer in, out;              // from and to the network
-  std::function<bool(const char*, std::size_t)> judge;
+  std::unique_ptr<relay_gate> gate;
   bool wants_read = true;      // what TLS waits for
   bool wants_write = false;
   bool net_gone = false;       // hung up: not polled any more
@@ -182,10 +205,11 @@ struct tls_relay::core {
   std::atomic<bool> stopping = false;
   std::list<connection> open;  // the thread's own from here on
   std::size_t shaking_hands = 0;
+  std::vector<char> scratch = std::vector<char>(buffer_bytes);
   clock::time_point accept_after;
   std::string refusal;  // the last that was logged
   clock::time_point refused_at;
-  std::thread thread;
+  thread runner;
 
   void call() {
     std::uint64_t one = 1;
@@ -306,20 +330,16 @@ struct tls_relay::core {
       moved = false;
       if (c.in.empty()) {
         ERR_clear_error();
-        int n = SSL_read(c.ssl.get(), c.in.space(), static_cast<int>(buffer_bytes));
+        int n = SSL_read(c.ssl.get(), scratch.data(), static_cast<int>(scratch.size()));
         if (n > 0) {
-          c.in.fill(static_cast<std::size_t>(n));
-          if (c.judge && !c.judge(c.in.data(), static_cast<std::size_t>(n))) {
-            spdlog::warn("cluster: a connection is ended: what comes over it is no message, or too long");
-            return false;
-          }
+          if (!let_in(c, {scratch.data(), static_cast<std::size_t>(n)})) return false;
           moved = true;
         } else if (!wait_for_tls(c, n)) {
           return false;
         }
       }
       if (!c.in.empty()) {
-        auto n = send(c.plain.get(), c.in.data(), static_cast<std::size_t>(c.in.size()), MSG_DONTWAIT | MSG_NOSIGNAL);
+        auto n = send(c.plain.get(), c.in.bytes().data(), c.in.bytes().size(), MSG_DONTWAIT | MSG_NOSIGNAL);
         if (n > 0) {
           c.in.take(static_cast<std::size_t>(n));
           moved = true;
@@ -328,9 +348,10 @@ struct tls_relay::core {
         }
       }
       if (c.out.empty()) {
-        auto n = recv(c.plain.get(), c.out.space(), buffer_bytes, MSG_DONTWAIT);
+        auto n = recv(c.plain.get(), scratch.data(), scratch.size(), MSG_DONTWAIT);
         if (n > 0) {
-          c.out.fill(static_cast<std::size_t>(n));
+          c.out.fill().assign(scratch.data(), static_cast<std::size_t>(n));
+          if (c.gate) c.gate->take_out(c.out.bytes());
           moved = true;
         } else if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
           return false;
@@ -338,7 +359,7 @@ struct tls_relay::core {
       }
       if (!c.out.empty()) {
         ERR_clear_error();
-        int n = SSL_write(c.ssl.get(), c.out.data(), c.out.size());
+        int n = SSL_write(c.ssl.get(), c.out.bytes().data(), static_cast<int>(c.out.bytes().size()));
         if (n > 0) {
           c.out.take(static_cast<std::size_t>(n));
           moved = true;
@@ -348,6 +369,19 @@ struct tls_relay::core {
       }
     }
     return true;
+  }
+
+  /// Past the gate; false when it ends the connection.
+  bool let_in(connection& c, std::string_view bytes) {
+    auto& passed = c.in.fill();
+    auto good = c.gate ? c.gate->take_in(bytes, passed) : status{};
+    if (!c.gate) passed = bytes;
+    if (good.ok()) return true;
+    std::string who;
+    for (const auto& name : c.other.names) who += (who.empty() ? "" : ", ") + name;
+    log_refusal("the connection of " + (who.empty() ? "a node without a name" : who) + " is ended: " +
+                good.error().message, spdlog::level::warn);
+    return false;
   }
 
   /// Notes what TLS waits for; false when it is over.
@@ -366,10 +400,10 @@ struct tls_relay::core {
     int n = SSL_do_handshake(c.ssl.get());
     if (n != 1) {
       if (wait_for_tls(c, n)) return true;
-      log_refusal(ssl_reason(c.ssl.get()));
+      log_refusal("a connection is refused: " + ssl_reason(c.ssl.get()), spdlog::level::info);
       return false;
     }
-    auto other = make_plain(c);
+    auto other = make_plain(c, false);
     if (!other.ok()) {
       spdlog::error("cluster: {}", other.error().message);
       return false;
@@ -381,20 +415,22 @@ struct tls_relay::core {
   }
 
   /// One line for many who fail alike.
-  void log_refusal(const std::string& reason) {
+  void log_refusal(const std::string& reason, spdlog::level::level_enum level) {
     auto now = clock::now();
     if (reason == refusal && now - refused_at < refusal_log_interval) return;
-    spdlog::info("cluster: a connection is refused: {}", reason);
+    spdlog::log(level, "cluster: {}", reason);
     refusal = reason;
     refused_at = now;
   }
 
   /// The local side of a connection; its other end.
-  result<unique_fd> make_plain(connection& c) const {
+  result<unique_fd> make_plain(connection& c, bool dialled) const {
     int pair[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0, pair) != 0) return errno_error(errno, "socketpair");
     c.plain = unique_fd{pair[0]};
-    if (o.judge) c.judge = o.judge();
+    x509_ptr certificate{SSL_get1_peer_certificate(c.ssl.get())};
+    if (certificate) c.other = identity_of(certificate.get());
+    if (o.gate) c.gate = o.gate(dialled, c.other);
     return unique_fd{pair[1]};
   }
 
@@ -423,12 +459,20 @@ struct tls_relay::core {
   }
 };
 
+result<certificate_identity> identity_of(const std::string& certificate) {
+  bio_ptr text{BIO_new_mem_buf(certificate.data(), static_cast<int>(certificate.size()))};
+  x509_ptr cert{PEM_read_bio_X509(text.get(), nullptr, nullptr, nullptr)};
+  ERR_clear_error();
+  if (!cert) return make_error(errc::invalid_argument, "there is no PEM certificate");
+  return identity_of(cert.get());
+}
+
 tls_relay::tls_relay(std::unique_ptr<core> c) : core_(std::move(c)) {}
 
 tls_relay::~tls_relay() {
   core_->stopping = true;
   core_->call();
-  if (core_->thread.joinable()) core_->thread.join();
+  core_->runner.join();
 }
 
 result<std::unique_ptr<tls_relay>> tls_relay::open(tls_relay_options options) {
@@ -450,7 +494,7 @@ result<std::unique_ptr<tls_relay>> tls_relay::open(tls_relay_options options) {
 
 void tls_relay::start(std::function<void(unique_fd)> take) {
   core_->take = std::move(take);
-  core_->thread = std::thread([c = core_.get()] { c->run(); });
+  core_->runner = thread::must_start("tls-relay", [c = core_.get()] { c->run(); });
 }
 
 result<unique_fd> tls_relay::connect(const std::string& address, std::chrono::milliseconds time) {
@@ -465,7 +509,7 @@ result<unique_fd> tls_relay::connect(const std::string& address, std::chrono::mi
       why = std::move(dialled).error();
       continue;
     }
-    KILN_TRY(auto out, core_->make_plain(*dialled));
+    KILN_TRY(auto out, core_->make_plain(*dialled, true));
     {
       std::lock_guard lock(core_->mutex);
       core_->arrived.push_back(*std::move(dialled));

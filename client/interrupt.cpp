@@ -26,7 +26,7 @@ interrupt_handler::interrupt_handler() {
   ::pthread_sigmask(SIG_BLOCK, &set, nullptr);
   // A peer that went away shows as EPIPE, not as a death.
   std::signal(SIGPIPE, SIG_IGN);
-  thread_ = std::thread([this] { run(); });
+  thread_ = thread::must_start("signals", [this] { run(); });
 }
 
 interrupt_handler::~interrupt_handler() {

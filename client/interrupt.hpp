@@ -6,7 +6,8 @@
 #include <functional>
 #include <mutex>
 #include <stop_token>
-#include <thread>
+
+#include "messages/thread.hpp"
 
 namespace kiln::client {
 
@@ -28,7 +29,7 @@ class interrupt_handler {
   std::mutex mutex_;
   std::function<void()> on_kill_;
   std::atomic<bool> ending_ = false;
-  std::thread thread_;
+  thread thread_;
 };
 
 }  // namespace kiln::client

@@ -8,6 +8,8 @@ namespace kiln::configs {
 /// How long running builds may go on after SIGTERM before they are cancelled; a node of a cluster waits for its
 /// drainGrace instead.
 inline constexpr std::chrono::nanoseconds stop_grace = std::chrono::minutes{10};
+/// How long stopping may take once nobody is waited for any more: then the process ends, whatever hangs. 5 s – 10 min.
+inline constexpr std::chrono::nanoseconds stop_deadline = std::chrono::seconds{30};
 /// How often a daemon that waits for them looks for a second signal.
 inline constexpr std::chrono::milliseconds stop_poll_interval{100};
 

@@ -29,6 +29,11 @@ inline constexpr std::chrono::milliseconds retry_pause{50};
 inline constexpr std::size_t read_ahead_messages = 8;
 /// Layers of one ref that a peer may tell of.
 inline constexpr int layers_max = 10'000;
+/// And of one blob or layer: names, annotations, addresses.
+inline constexpr std::size_t text_bytes_max = 4'096;
+inline constexpr std::size_t description_bytes_max = 64 << 10;
+inline constexpr int annotations_max = 1'000;
+inline constexpr int urls_max = 100;
 /// Refs of peers whose records here are remembered.
 inline constexpr std::size_t remembered_refs_max = 20'000;
 
@@ -37,6 +42,13 @@ inline constexpr std::size_t read_threads = 4;
 inline constexpr std::size_t describe_threads = 4;
 /// Calls to sessions relayed at a time. 16 – 4096.
 inline constexpr std::size_t session_calls_max = 512;
+/// How long another node may wait for a session to connect, and for the answer to one call.
+inline constexpr std::chrono::milliseconds session_wait_max{30'000};
+inline constexpr std::chrono::milliseconds session_call_time_max{600'000};
+/// Headers of one such call.
+inline constexpr int session_headers_max = 64;
+/// Calls of one connection at a time.
+inline constexpr int streams_max = 1'024;
 /// On top of a call's own time, for the way.
 inline constexpr std::chrono::milliseconds session_grace{5'000};
 

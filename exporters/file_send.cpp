@@ -1,6 +1,7 @@
 #include "exporters/file_send.hpp"
 
 #include <algorithm>
+#include <cctype>
 
 #include "configs/exporters.hpp"
 #include "filesync.pb.h"
@@ -16,8 +17,14 @@ result<std::shared_ptr<session_caller>> exporting_client(const export_input& inp
 call_metadata file_send_metadata(int id, const std::map<std::string, std::string>& response) {
   call_metadata out{{"buildkit-attachable-exporter-id", std::to_string(id)}};
   for (const auto& [k, v] : response) {
+    // Frontends name some of them; what no header can carry stays out.
+    auto key = "exporter-md-" + k;
+    std::transform(key.begin(), key.end(), key.begin(), [](unsigned char c) { return std::tolower(c); });
+    bool legal = std::all_of(key.begin(), key.end(), [](unsigned char c) {
+      return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
+    });
     bool printable = std::all_of(v.begin(), v.end(), [](unsigned char c) { return c >= 0x20 && c < 0x7f; });
-    if (printable) out.emplace_back("exporter-md-" + k, v);
+    if (legal && printable) out.emplace_back(std::move(key), v);
   }
   return out;
 }

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <atomic>
 #include <mutex>
-#include <thread>
 
 #include "configs/exporters.hpp"
 #include "exporters/tar_times.hpp"
+#include "messages/thread.hpp"
 #include "registry/media_types.hpp"
 #include "store/codec.hpp"
 #include "store/sinks.hpp"
@@ -33,6 +33,9 @@ result<store::layer_blob> write_blob(store::blob_store& blobs, const compression
   KILN_TRY(out.blob.digest, writer->commit());
   return out;
 }
+
+/// Threads of one export, however many platforms or layers it has.
+constexpr std::size_t threads_max = 16;
 
 bool is_wanted(const store::layer_blob& b, store::compression kind) {
   return store::compression_of_media_type(b.blob.media_type) == kind;
@@ -67,11 +70,8 @@ status in_parallel(std::size_t n, unsigned threads, const std::function<status(s
       if (outcome.ok()) outcome = std::move(s);
     }
   };
-  {
-    std::vector<std::jthread> helpers;
-    for (std::size_t i = 1; i < std::min<std::size_t>(threads, n); ++i) helpers.emplace_back(run);
-    run();
-  }
+  auto at_once = std::min<std::size_t>({threads, n, threads_max});
+  run_with_helpers("export", std::max<std::size_t>(1, at_once) - 1, run);
   return outcome;
 }
 

@@ -4,9 +4,8 @@
 #include <algorithm>
 #include <atomic>
 #include <cstddef>
-#include <system_error>
-#include <thread>
-#include <vector>
+
+#include "messages/thread.hpp"
 
 namespace kiln::frontends {
 
@@ -18,15 +17,7 @@ void run_parallel(std::size_t count, std::size_t limit, const Job& job) {
   auto work = [&] {
     for (auto i = next.fetch_add(1); i < count; i = next.fetch_add(1)) job(i);
   };
-  std::vector<std::jthread> threads;
-  for (std::size_t i = 1; i < std::min(count, limit); ++i) {
-    try {
-      threads.emplace_back(work);
-    } catch (const std::system_error&) {
-      break;
-    }
-  }
-  work();
+  run_with_helpers("frontend", std::max<std::size_t>(1, std::min(count, limit)) - 1, work);
 }
 
 }  // namespace kiln::frontends

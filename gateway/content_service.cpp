@@ -13,6 +13,7 @@ namespace cfg = configs::gateway;
 
 namespace {
 
+error too_many_calls() { return make_error(errc::resource_exhausted, "too many calls at a time"); }
 error read_only() { return make_error(errc::unknown, "read-only content store"); }
 
 void to_proto(std::int64_t unix_ns, google::protobuf::Timestamp& out) {
@@ -78,12 +79,14 @@ struct reading : std::enable_shared_from_this<reading> {
     sent += static_cast<std::int64_t>(filled);
     left -= static_cast<std::int64_t>(filled);
     if (!call->send(std::move(piece))) return;  // the client left
-    call->on_drained([self = shared_from_this()] { self->pool->submit([self] { self->next(); }); });
+    call->on_drained([self = shared_from_this()] {
+      if (!self->pool->submit([self] { self->next(); })) self->call->fail(too_many_calls());
+    });
   }
 
   std::shared_ptr<call_type> call;
   store::blob_store* blobs;
-  blocking_pool* pool;
+  thread_pool* pool;
   std::unique_ptr<store::byte_source> source;
   std::int64_t left = 0;
   std::int64_t sent = 0;
@@ -94,7 +97,7 @@ struct reading : std::enable_shared_from_this<reading> {
 grpc::ServerUnaryReactor* content_service::Info(context*, const api::InfoRequest* request,
                                                 api::InfoResponse* response) {
   auto call = unary_call<api::InfoResponse>::make("Content/Info", response);
-  pool_.submit([this, call, text = request->digest()] {
+  bool taken = pool_.submit([this, call, text = request->digest()] {
     auto d = parse(text);
     if (!d.ok()) return call->fail(d.error());
     auto blob = blobs_.info(*d);
@@ -103,6 +106,7 @@ grpc::ServerUnaryReactor* content_service::Info(context*, const api::InfoRequest
     to_proto(*blob, *answer.mutable_info());
     call->succeed(std::move(answer));
   });
+  if (!taken) call->fail(too_many_calls());
   return call.get();
 }
 
@@ -113,7 +117,7 @@ content_service::writer<api::ReadContentResponse>* content_service::Read(
   job->blobs = &blobs_;
   job->pool = &pool_;
   auto* reactor = job->call.get();
-  pool_.submit([job, request = *request] { job->open(request); });
+  if (!pool_.submit([job, request = *request] { job->open(request); })) job->call->fail(too_many_calls());
   return reactor;
 }
 
@@ -125,7 +129,7 @@ content_service::writer<api::ListContentResponse>* content_service::List(
     call->fail(make_error(errc::unimplemented, "content list: filters are not supported"));
     return reactor;
   }
-  pool_.submit([this, call] {
+  bool taken = pool_.submit([this, call] {
     api::ListContentResponse batch;
     for (const auto& blob : blobs_.list()) {
       to_proto(blob, *batch.add_info());
@@ -136,6 +140,7 @@ content_service::writer<api::ListContentResponse>* content_service::List(
     if (batch.info_size() > 0) call->send(std::move(batch));
     call->succeed();
   });
+  if (!taken) call->fail(too_many_calls());
   return reactor;
 }
 

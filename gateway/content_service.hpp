@@ -4,7 +4,7 @@
 #pragma once
 
 #include "content.grpc.pb.h"
-#include "gateway/blocking_pool.hpp"
+#include "messages/thread_pool.hpp"
 #include "store/blob_store.hpp"
 
 namespace kiln::gateway {
@@ -14,7 +14,7 @@ namespace content_api = containerd::services::content::v1;
 class content_service final : public content_api::Content::CallbackService {
  public:
   /// Both must outlive the server.
-  content_service(store::blob_store& blobs, blocking_pool& pool) : blobs_(blobs), pool_(pool) {}
+  content_service(store::blob_store& blobs, thread_pool& pool) : blobs_(blobs), pool_(pool) {}
 
   using context = grpc::CallbackServerContext;
   template <class Response>
@@ -41,7 +41,7 @@ class content_service final : public content_api::Content::CallbackService {
 
  private:
   store::blob_store& blobs_;
-  blocking_pool& pool_;
+  thread_pool& pool_;
 };
 
 }  // namespace kiln::gateway

@@ -1,16 +1,17 @@
 #include "gateway/frontend_runner.hpp"
 
 #include <cerrno>
-#include <thread>
 
 #include <spdlog/spdlog.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "actors/ask_and_wait.hpp"
 #include "actors/frontend_bridge.hpp"
 #include "actors/frontend_door.hpp"
 #include "configs/gateway.hpp"
 #include "gateway/stdio_server.hpp"
+#include "messages/thread.hpp"
 #include "store/unique_fd.hpp"
 
 namespace kiln::gateway {
@@ -77,12 +78,8 @@ class runner {
     if (process.no_network) request.set_network(pb::NONE);
     container_inputs inputs;
     inputs.refs = {process.ref};
-    status failed;
-    caf::scoped_actor self{*o_.system};
-    self->request(build, caf::infinite, inputs)
-        .receive([&](container_inputs& lent) { inputs = std::move(lent); },
-                 [&](const caf::error& e) { failed = from_caf(e); });
-    if (!failed.ok()) return std::move(failed).error();
+    std::function<void(container_inputs&)> take = [&](container_inputs& lent) { inputs = std::move(lent); };
+    KILN_CHECK(actors::ask_and_wait(*o_.system, build, caf::infinite, take, inputs));
     return o_.make_container(request, inputs);
   }
 
@@ -112,7 +109,7 @@ class runner {
       }
       if (complaint.size() < configs::gateway::frontend_complaint_bytes) complaint += bytes;
     };
-    std::thread feeder([&] { feed(ours.get(), control); });
+    KILN_TRY(auto feeder, thread::start("frontend-input", [&] { feed(ours.get(), control); }));
     auto end = container.run(init, io, stop);
     ::shutdown(ours.get(), SHUT_RDWR);
     feeder.join();

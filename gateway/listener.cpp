@@ -210,8 +210,7 @@ acceptor::acceptor(std::vector<listening_socket> sockets, std::function<void(int
     ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, sockets_[i].fd(), &event);
     addresses_.push_back(sockets_[i].address());
   }
-  thread_ = std::thread([this] { run(); });
-  ::pthread_setname_np(thread_.native_handle(), "acceptor");
+  thread_ = thread::must_start("acceptor", [this] { run(); });
 }
 
 acceptor::~acceptor() { stop(); }

@@ -8,10 +8,10 @@
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "messages/result.hpp"
+#include "messages/thread.hpp"
 
 namespace kiln::gateway {
 
@@ -78,7 +78,7 @@ class acceptor {
   std::function<void(int, bool)> accepted_;
   int epoll_fd_ = -1;
   int wake_fd_ = -1;
-  std::thread thread_;
+  thread thread_;
 };
 
 }  // namespace kiln::gateway

@@ -6,9 +6,12 @@
 #include <grpcpp/security/tls_certificate_verifier.h>
 #include <grpcpp/security/tls_credentials_options.h>
 
+#include <spdlog/spdlog.h>
+
 #include <fstream>
 #include <sstream>
 
+#include "configs/node_names.hpp"
 #include "configs/peers.hpp"
 
 namespace kiln::gateway {
@@ -37,9 +40,32 @@ result<tls_texts> read_node_tls(const tls_files& files) {
   return out;
 }
 
-result<std::shared_ptr<peer_directory>> peer_directory::make(std::string self, const tls_files& tls) {
-  KILN_TRY(auto texts, read_node_tls(tls));
-  namespace tls_api = grpc::experimental;
+namespace {
+
+namespace tls_api = grpc::experimental;
+
+/// Lets a server pass whose certificate is for that node.
+class node_verifier final : public tls_api::ExternalCertificateVerifier {
+ public:
+  explicit node_verifier(std::string node) : node_(std::move(node)) {}
+  bool Verify(tls_api::TlsCustomVerificationCheckRequest* request, std::function<void(grpc::Status)>,
+              grpc::Status* verdict) override {
+    std::vector<std::string> names;
+    for (const auto& name : request->dns_names()) names.emplace_back(name.data(), name.size());
+    auto why = configs::misnamed(names, node_);
+    if (!why.empty()) {
+      spdlog::warn("cluster: the certificate of the peer service where node {} should be {}", node_, why);
+      *verdict = grpc::Status(grpc::StatusCode::UNAUTHENTICATED, "its certificate " + why);
+    }
+    return true;
+  }
+  void Cancel(tls_api::TlsCustomVerificationCheckRequest*) override {}
+
+ private:
+  const std::string node_;
+};
+
+std::shared_ptr<grpc::ChannelCredentials> credentials_for(const std::string& node, const tls_texts& texts) {
   auto provider = std::make_shared<tls_api::StaticDataCertificateProvider>(
       texts.ca, std::vector<tls_api::IdentityKeyCertPair>{{texts.key, texts.cert}});
   tls_api::TlsChannelCredentialsOptions options;
@@ -47,12 +73,19 @@ result<std::shared_ptr<peer_directory>> peer_directory::make(std::string self, c
   options.watch_root_certs();
   options.watch_identity_key_cert_pairs();
   options.set_verify_server_certs(true);
-  // Nodes are dialled by whatever address they tell; what counts is that the cluster's authority knows them.
+  // Nodes are dialled by whatever address they tell; what counts is that the cluster's authority knows them by name.
   options.set_check_call_host(false);
-  options.set_certificate_verifier(std::make_shared<tls_api::NoOpCertificateVerifier>());
-  auto credentials = tls_api::TlsCredentials(options);
-  if (!credentials) return make_error(errc::invalid_argument, "cluster tls: the certificates cannot be used");
-  return std::shared_ptr<peer_directory>(new peer_directory(std::move(self), std::move(credentials)));
+  options.set_certificate_verifier(tls_api::ExternalCertificateVerifier::Create<node_verifier>(node));
+  return tls_api::TlsCredentials(options);
+}
+
+}  // namespace
+
+result<std::shared_ptr<peer_directory>> peer_directory::make(std::string self, const tls_files& tls) {
+  KILN_TRY(auto texts, read_node_tls(tls));
+  if (!credentials_for(self, texts))
+    return make_error(errc::invalid_argument, "cluster tls: the certificates cannot be used");
+  return std::shared_ptr<peer_directory>(new peer_directory(std::move(self), std::move(texts)));
 }
 
 void peer_directory::put(const std::string& node, const std::string& address) {
@@ -77,7 +110,7 @@ void peer_directory::put(const std::string& node, const std::string& address) {
     args.SetInt(GRPC_ARG_MAX_RECONNECT_BACKOFF_MS, ms(cfg::reconnect_max));
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-    fresh->channel = grpc::CreateCustomChannel(address, credentials_, args);
+    fresh->channel = grpc::CreateCustomChannel(address, credentials_for(node, tls_), args);
     before = std::exchange(slot, std::move(fresh));
   }
   if (before) before->gone.request_stop();

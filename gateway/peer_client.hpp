@@ -25,6 +25,12 @@ struct peer_traffic {
   std::atomic<std::int64_t> out{0};
 };
 
+/// The certificate, key and authority of a node, all there.
+struct tls_texts {
+  std::string cert, key, ca;
+};
+result<tls_texts> read_node_tls(const tls_files& files);
+
 /// One other node, as long as it is known under this address.
 struct peer {
   std::string node;
@@ -36,7 +42,7 @@ struct peer {
 class peer_directory {
  public:
   /// `self`: the name of this node. invalid_argument unless certificate, key and authority can all be read.
-  /// Peers are checked to have a certificate of that authority; their names in it do not matter.
+  /// Peers are checked to have a certificate of that authority, for the name they are known by.
   static result<std::shared_ptr<peer_directory>> make(std::string self, const tls_files& tls);
 
   const std::string& self() const { return self_; }
@@ -51,21 +57,14 @@ class peer_directory {
   const std::shared_ptr<peer_traffic>& shared_traffic() const { return traffic_; }
 
  private:
-  peer_directory(std::string self, std::shared_ptr<grpc::ChannelCredentials> credentials)
-      : self_(std::move(self)), credentials_(std::move(credentials)) {}
+  peer_directory(std::string self, tls_texts tls) : self_(std::move(self)), tls_(std::move(tls)) {}
 
   const std::string self_;
-  const std::shared_ptr<grpc::ChannelCredentials> credentials_;
+  const tls_texts tls_;
   const std::shared_ptr<peer_traffic> traffic_ = std::make_shared<peer_traffic>();
   mutable std::mutex mutex_;
   std::map<std::string, std::shared_ptr<peer>, std::less<>> peers_;
 };
-
-/// The certificate, key and authority of a node, all there.
-struct tls_texts {
-  std::string cert, key, ca;
-};
-result<tls_texts> read_node_tls(const tls_files& files);
 
 /// Stops when any of several tokens does.
 class any_stop {

@@ -7,6 +7,7 @@
 #include <mutex>
 
 #include "content.grpc.pb.h"
+#include "gateway/peer_requests.hpp"
 #include "gateway/peer_service.hpp"
 #include "gateway/pulled_stream.hpp"
 #include "messages/cluster_types.hpp"

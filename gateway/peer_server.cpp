@@ -3,9 +3,9 @@
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/server_posix.h>
 
+#include "configs/calls.hpp"
 #include "configs/peers.hpp"
 #include "gateway/content_service.hpp"
-#include "gateway/elastic_pool.hpp"
 #include "gateway/listener.hpp"
 #include "gateway/peer_service.hpp"
 
@@ -56,9 +56,10 @@ class counted_blobs final : public store::blob_store {
 class peer_server_impl final : public peer_server {
  public:
   explicit peer_server_impl(const peer_server_parts& parts)
-      : blobs_(parts.refs->blobs(), parts.traffic),
+      : access_(parts.access ? parts.access : std::make_shared<session_grants>()),
+        blobs_(parts.refs->blobs(), parts.traffic),
         content_(blobs_, reading_),
-        peers_(*parts.refs, *parts.sessions, describing_, calls_) {}
+        peers_(*parts.refs, *parts.sessions, *access_, describing_, calls_) {}
   ~peer_server_impl() override { shutdown(); }
 
   status open(const peer_server_options& options) {
@@ -78,6 +79,7 @@ class peer_server_impl final : public peer_server {
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MAX_PINGS_WITHOUT_DATA, 0);
     builder.AddChannelArgument(GRPC_ARG_HTTP2_MIN_RECV_PING_INTERVAL_WITHOUT_DATA_MS,
                                ms(cfg::keepalive_time) / 2);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, cfg::streams_max);
     builder.RegisterService(&content_);
     builder.RegisterService(&peers_);
     using type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
@@ -104,13 +106,14 @@ class peer_server_impl final : public peer_server {
   }
 
  private:
+  const std::shared_ptr<const session_access> access_;
   counted_blobs blobs_;
   content_service content_;
   peer_service peers_;
   // Destroyed, so joined, before what their last jobs use.
-  blocking_pool reading_{cfg::read_threads};
-  blocking_pool describing_{cfg::describe_threads};
-  elastic_pool calls_{cfg::session_calls_max};
+  thread_pool reading_{"peer-read", cfg::read_threads, configs::waiting_calls_max};
+  thread_pool describing_{"peer-describe", cfg::describe_threads, configs::waiting_calls_max};
+  thread_pool calls_{"peer-session", cfg::session_calls_max, 0};
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> connections_;
   std::unique_ptr<grpc::Server> grpc_;
   std::unique_ptr<acceptor> acceptor_;

@@ -9,6 +9,7 @@
 #include "gateway/peer_client.hpp"
 #include "gateway/server.hpp"
 #include "messages/session.hpp"
+#include "messages/session_grants.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::gateway {
@@ -22,6 +23,7 @@ struct peer_server_options {
 struct peer_server_parts {
   store::ref_store* refs = nullptr;
   session_directory* sessions = nullptr;  // of this node only
+  std::shared_ptr<const session_access> access;  // what other nodes may ask of those; null: nothing
   std::shared_ptr<peer_traffic> traffic;  // null: not counted
 };
 

@@ -1,8 +1,12 @@
 #include "gateway/peer_service.hpp"
 
-#include <atomic>
-#include <thread>
+#include <grpc/grpc_security_constants.h>
+#include <spdlog/spdlog.h>
 
+#include <atomic>
+#include <latch>
+
+#include "gateway/peer_requests.hpp"
 #include "gateway/reactors.hpp"
 #include "gateway/served_stream.hpp"
 #include "messages/rpc_status.hpp"
@@ -14,28 +18,7 @@ namespace api = peer_api;
 
 namespace {
 
-api::LayerBlob to_proto(const store::layer_blob& blob) {
-  api::LayerBlob out;
-  out.set_media_type(blob.blob.media_type);
-  out.set_digest(blob.blob.digest.str());
-  out.set_size(blob.blob.size);
-  out.set_diff_id(blob.diff_id.str());
-  for (const auto& [key, value] : blob.blob.annotations) (*out.mutable_annotations())[key] = value;
-  for (const auto& url : blob.blob.urls) out.add_urls(url);
-  return out;
-}
-
-result<store::layer_blob> from_proto(const api::LayerBlob& blob) {
-  store::layer_blob out;
-  KILN_TRY(out.blob.digest, digest::parse(blob.digest()));
-  KILN_TRY(out.diff_id, digest::parse(blob.diff_id()));
-  if (blob.size() < 0) return make_error(errc::invalid_argument, "a blob of negative size");
-  out.blob.media_type = blob.media_type();
-  out.blob.size = blob.size();
-  out.blob.annotations.insert(blob.annotations().begin(), blob.annotations().end());
-  out.blob.urls.assign(blob.urls().begin(), blob.urls().end());
-  return out;
-}
+error too_many_calls() { return make_error(errc::resource_exhausted, "too many calls at a time"); }
 
 /// Tells a waiting peer that work goes on.
 template <class Response>
@@ -57,12 +40,12 @@ class life_signs final : public progress_sink {
 
 /// Runs `work(job)` on the pool; it ends the call, which is cancelled with the peer.
 template <class Response, class Work>
-grpc::ServerWriteReactor<Response>* start(std::string_view method, blocking_pool& pool, Work work) {
+grpc::ServerWriteReactor<Response>* start(std::string_view method, thread_pool& pool, Work work) {
   auto call = stream_call<Response>::make(method);
   auto* reactor = call.get();
   std::stop_source stop;
   call->on_cancel([stop]() mutable { stop.request_stop(); });
-  pool.submit([call, stop, work = std::move(work)] {
+  bool taken = pool.submit([call, stop, work = std::move(work)] {
     life_signs<Response> signs(*call);
     job_context job;
     job.stop = stop.get_token();
@@ -70,6 +53,7 @@ grpc::ServerWriteReactor<Response>* start(std::string_view method, blocking_pool
     if (auto s = work(*call, job); !s.ok()) return call->fail(s.error());
     call->succeed();
   });
+  if (!taken) call->fail(too_many_calls());
   return reactor;
 }
 
@@ -85,21 +69,35 @@ api::SessionFrame verdict_frame(const status& s) {
 
 using session_stream = served_stream<api::SessionFrame, api::SessionFrame>;
 
+/// The names that the certificate of whoever calls is for.
+std::vector<std::string> callers(const grpc::CallbackServerContext& context) {
+  std::vector<std::string> out;
+  for (const auto& name : context.auth_context()->FindPropertyValues(GRPC_PEER_DNS_PROPERTY_NAME))
+    out.emplace_back(name.data(), name.size());
+  return out;
+}
+
+std::string named(const std::vector<std::string>& nodes) {
+  return nodes.empty() ? "a node without a name" : "node " + nodes.front();
+}
+
 /// The call of one session, from its first frame to its verdict.
-status relay(session_stream& peer, session_directory& sessions) {
+status relay(session_stream& peer, session_directory& sessions, const session_access& access,
+             const std::vector<std::string>& nodes, thread_pool& pool) {
   api::SessionFrame first;
   if (!peer.read(first)) return client_gone();
-  if (!first.has_open()) return make_error(errc::invalid_argument, "a session call begins with its opening");
-  const auto& open = first.open();
-  call_metadata metadata;
-  for (const auto& header : open.metadata()) metadata.emplace_back(header.key(), header.value());
-  auto found = sessions.find(open.session(), std::chrono::milliseconds{0}, peer.gone());
+  auto asked = call_asked_for(std::move(first), nodes, access);
+  if (!asked.ok()) {
+    spdlog::warn("{} is refused a session call: {}", named(nodes), asked.error().message);
+    if (asked.error().code == errc::invalid_argument) return std::move(asked).error();
+    return peer.write(verdict_frame(std::move(asked).error())), status{};
+  }
+  auto found = sessions.find(asked->session, std::chrono::milliseconds{0}, peer.gone());
   if (!found.ok()) return peer.write(verdict_frame(std::move(found).error())), status{};
   auto& session = **found;
 
-  if (open.unary()) {
-    auto answer = session.call(open.method(), open.request(), metadata,
-                               std::chrono::milliseconds{open.timeout_ms()}, peer.gone());
+  if (asked->unary) {
+    auto answer = session.call(asked->method, asked->request, asked->metadata, asked->timeout, peer.gone());
     if (answer.ok()) {
       api::SessionFrame frame;
       frame.set_message(*std::move(answer));
@@ -113,12 +111,17 @@ status relay(session_stream& peer, session_directory& sessions) {
 
   std::stop_source give_up;
   std::stop_callback forward(peer.gone(), [&give_up] { give_up.request_stop(); });
-  auto opened = session.open(open.method(), metadata, give_up.get_token());
+  auto opened = session.open(asked->method, asked->metadata, give_up.get_token());
   if (!opened.ok()) return peer.write(verdict_frame(std::move(opened).error())), status{};
   auto& stream = **opened;
   {
     std::atomic<bool> answered{false};
-    std::jthread up([&] {
+    std::latch up_ended{1};
+    bool up = pool.submit([&] {
+      struct end {
+        std::latch& ended;
+        ~end() { ended.count_down(); }
+      } end{up_ended};
       api::SessionFrame frame;
       while (peer.read(frame)) {
         if (frame.kind_case() == api::SessionFrame::kHalfClose) return stream.writes_done();
@@ -127,6 +130,7 @@ status relay(session_stream& peer, session_directory& sessions) {
       // Gone without having said that this was all.
       if (!answered) give_up.request_stop();
     });
+    if (!up) return too_many_calls();
     api::SessionFrame frame;
     while (stream.read(*frame.mutable_message())) {
       if (peer.write(std::move(frame))) continue;
@@ -135,6 +139,7 @@ status relay(session_stream& peer, session_directory& sessions) {
     }
     answered = true;
     peer.end_reads();
+    up_ended.wait();
   }
   peer.write(verdict_frame(stream.finish()));
   return {};
@@ -142,44 +147,12 @@ status relay(session_stream& peer, session_directory& sessions) {
 
 }  // namespace
 
-api::RefLayer to_proto(const store::shipped_layer& layer) {
-  api::RefLayer out;
-  out.set_origin(layer.origin);
-  for (const auto& blob : layer.blobs) *out.add_blobs() = to_proto(blob);
-  if (layer.transport) *out.mutable_transport() = to_proto(*layer.transport);
-  if (layer.archive) *out.mutable_archive() = to_proto(*layer.archive);
-  out.set_description(valid_utf8(layer.description));
-  out.set_created_at_ns(layer.created_at_ns);
-  out.set_rebased(layer.rebased);
-  return out;
-}
-
-result<store::shipped_layer> from_proto(const api::RefLayer& layer) {
-  store::shipped_layer out;
-  out.origin = layer.origin();
-  out.description = layer.description();
-  out.created_at_ns = layer.created_at_ns();
-  out.rebased = layer.rebased();
-  for (const auto& blob : layer.blobs()) {
-    KILN_TRY(auto b, from_proto(blob));
-    out.blobs.push_back(std::move(b));
-  }
-  if (layer.has_transport()) {
-    KILN_TRY(out.transport, from_proto(layer.transport()));
-  }
-  if (layer.has_archive()) {
-    KILN_TRY(out.archive, from_proto(layer.archive()));
-  }
-  if (!out.transport && out.blobs.empty())
-    return make_error(errc::invalid_argument, "a layer without any blob");
-  return out;
-}
-
 grpc::ServerWriteReactor<api::DescribeRefResponse>* peer_service::DescribeRef(
     context*, const api::DescribeRefRequest* request) {
   return start<api::DescribeRefResponse>(
       "Peer/DescribeRef", describing_,
-      [this, id = request->id()](auto& call, const job_context& job) -> status {
+      [this, r = *request](auto& call, const job_context& job) -> status {
+        KILN_TRY(auto id, ref_asked_for(r));
         KILN_TRY(auto ref, refs_.get(id));
         KILN_TRY(auto layers, refs_.ship(ref, job));
         api::DescribeRefResponse answer;
@@ -197,14 +170,14 @@ grpc::ServerWriteReactor<api::ProvideBlobResponse>* peer_service::ProvideBlob(
     context*, const api::ProvideBlobRequest* request) {
   return start<api::ProvideBlobResponse>("Peer/ProvideBlob", describing_,
                                          [this, r = *request](auto&, const job_context& job) -> status {
-                                           KILN_TRY(auto wanted, digest::parse(r.digest()));
-                                           if (refs_.blobs().has(wanted)) return {};
-                                           KILN_TRY(auto ref, refs_.get(r.ref()));
-                                           return refs_.bring_blob(ref, wanted, job);
+                                           KILN_TRY(auto wanted, blob_asked_for(r));
+                                           if (refs_.blobs().has(wanted.blob)) return {};
+                                           KILN_TRY(auto ref, refs_.get(wanted.ref));
+                                           return refs_.bring_blob(ref, wanted.blob, job);
                                          });
 }
 
-grpc::ServerUnaryReactor* peer_service::SessionInfo(context*, const api::SessionInfoRequest* request,
+grpc::ServerUnaryReactor* peer_service::SessionInfo(context* c, const api::SessionInfoRequest* request,
                                                     api::SessionInfoResponse* response) {
   auto call = unary_call<api::SessionInfoResponse>::make("Peer/SessionInfo", response);
   auto* reactor = call.get();
@@ -212,23 +185,33 @@ grpc::ServerUnaryReactor* peer_service::SessionInfo(context*, const api::Session
   call->on_cancel([stop]() mutable { stop.request_stop(); });
   // Having waited in vain is no failure of this node's.
   call->on_finish([](const error*) {});
-  bool taken = calls_.submit([this, call, stop, r = *request] {
-    auto found = sessions_.find(r.id(), std::chrono::milliseconds{r.wait_ms()}, stop.get_token());
+  auto nodes = callers(*c);
+  auto asked = session_asked_for(*request, nodes, access_);
+  if (!asked.ok()) {
+    spdlog::warn("{} is not told of session {}: {}", named(nodes), request->id().substr(0, 64), asked.error().message);
+    call->fail(asked.error());
+    return reactor;
+  }
+  bool taken = calls_.submit([this, call, stop, nodes, asked = *std::move(asked)] {
+    auto found = sessions_.find(asked.session, asked.wait, stop.get_token());
     if (!found.ok()) return call->fail(found.error());
     api::SessionInfoResponse answer;
     answer.set_shared_key((*found)->shared_key());
-    for (const auto& method : (*found)->methods()) answer.add_methods(method);
+    for (const auto& method : (*found)->methods())
+      if (access_.offers(nodes, asked.session, method)) answer.add_methods(method);
     call->succeed(std::move(answer));
   });
-  if (!taken) call->fail(make_error(errc::resource_exhausted, "too many session calls at a time"));
+  if (!taken) call->fail(too_many_calls());
   return reactor;
 }
 
-grpc::ServerBidiReactor<api::SessionFrame, api::SessionFrame>* peer_service::SessionCall(context*) {
+grpc::ServerBidiReactor<api::SessionFrame, api::SessionFrame>* peer_service::SessionCall(context* c) {
   auto call = session_stream::make();
   auto* reactor = call.get();
-  bool taken = calls_.submit([this, call] { call->finish(relay(*call, sessions_)); });
-  if (!taken) call->finish(make_error(errc::resource_exhausted, "too many session calls at a time"));
+  bool taken = calls_.submit([this, call, nodes = callers(*c)] {
+    call->finish(relay(*call, sessions_, access_, nodes, calls_));
+  });
+  if (!taken) call->finish(too_many_calls());
   return reactor;
 }
 

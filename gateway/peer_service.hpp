@@ -2,10 +2,11 @@
 // pass calls on to sessions connected here. gRPC's threads only hand over.
 #pragma once
 
-#include "gateway/blocking_pool.hpp"
-#include "gateway/elastic_pool.hpp"
 #include "kiln_peer.grpc.pb.h"
+#include "gateway/peer_requests.hpp"
 #include "messages/session.hpp"
+#include "messages/session_grants.hpp"
+#include "messages/thread_pool.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::gateway {
@@ -14,10 +15,11 @@ namespace peer_api = kiln::v1;
 
 class peer_service final : public peer_api::Peer::CallbackService {
  public:
-  /// All must outlive the server. `describing` may be busy for as long as it takes to pack a layer.
-  peer_service(store::ref_store& refs, session_directory& sessions, blocking_pool& describing,
-               elastic_pool& calls)
-      : refs_(refs), sessions_(sessions), describing_(describing), calls_(calls) {}
+  /// All must outlive the server. `describing` may be busy for as long as it takes to pack a layer. `access` says
+  /// which nodes may ask what of which session.
+  peer_service(store::ref_store& refs, session_directory& sessions, const session_access& access,
+               thread_pool& describing, thread_pool& calls)
+      : refs_(refs), sessions_(sessions), access_(access), describing_(describing), calls_(calls) {}
 
   using context = grpc::CallbackServerContext;
   grpc::ServerWriteReactor<peer_api::DescribeRefResponse>* DescribeRef(
@@ -31,12 +33,9 @@ class peer_service final : public peer_api::Peer::CallbackService {
  private:
   store::ref_store& refs_;
   session_directory& sessions_;
-  blocking_pool& describing_;
-  elastic_pool& calls_;
+  const session_access& access_;
+  thread_pool& describing_;
+  thread_pool& calls_;
 };
-
-// Between what travels and what the store knows. The second refuses what no honest peer would send.
-peer_api::RefLayer to_proto(const store::shipped_layer& layer);
-result<store::shipped_layer> from_proto(const peer_api::RefLayer& layer);
 
 }  // namespace kiln::gateway

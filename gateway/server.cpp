@@ -9,8 +9,8 @@
 #include <sstream>
 
 #include "actors/session.hpp"
+#include "configs/calls.hpp"
 #include "gateway/bridge_service.hpp"
-#include "gateway/blocking_pool.hpp"
 #include "gateway/call_gate.hpp"
 #include "gateway/cluster_service.hpp"
 #include "gateway/content_service.hpp"
@@ -158,7 +158,7 @@ class server_impl final : public server {
   reflection_alpha_service reflection_alpha_;
   trace_service traces_;
   std::unique_ptr<content_service> content_;
-  blocking_pool pool_{cfg::blocking_threads};  // destroyed before what its last jobs use
+  thread_pool pool_{"gateway", cfg::blocking_threads, configs::waiting_calls_max};  // destroyed before what its last jobs use
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> local_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> remote_;
   std::unique_ptr<grpc::Server> grpc_;

@@ -4,22 +4,9 @@
 #include <cctype>
 
 #include "gateway/generic_call.hpp"
+#include "gateway/peer_requests.hpp"
 
 namespace kiln::gateway {
-namespace {
-
-/// gRPC ends the process over such values, and they may come from clients (names of directories).
-/// Source: grpc-go internal/metadata, Validate.
-status check_metadata(const call_metadata& metadata) {
-  for (const auto& [key, value] : metadata)
-    for (unsigned char c : value)
-      if ((c < 0x20 || c > 0x7e) && !key.ends_with("-bin"))
-        return make_error(errc::internal,
-                          "header key \"" + key + "\" contains value with non-printable ASCII characters");
-  return {};
-}
-
-}  // namespace
 
 namespace {
 

@@ -2,12 +2,6 @@
 
 namespace kiln::gateway {
 
-std::string_view strip_session_prefix(std::string_view id) {
-  auto colon = id.find(':');
-  if (colon == std::string_view::npos || colon + 1 == id.size()) return id;
-  return id.substr(colon + 1);
-}
-
 status session_registry::add(std::shared_ptr<session_caller> session) {
   {
     std::lock_guard lock(mutex_);

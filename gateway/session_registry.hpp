@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "messages/session.hpp"
+#include "messages/session_grants.hpp"
 
 namespace kiln::gateway {
 
@@ -30,8 +31,5 @@ class session_registry final : public session_directory {
   std::condition_variable_any arrived_;
   std::map<std::string, std::shared_ptr<session_caller>, std::less<>> sessions_;
 };
-
-/// "prefix:id" → "id". Source: BuildKit session/manager.go, Get.
-std::string_view strip_session_prefix(std::string_view id);
 
 }  // namespace kiln::gateway

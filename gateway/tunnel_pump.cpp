@@ -1,6 +1,5 @@
 #include "gateway/tunnel_pump.hpp"
 
-#include <pthread.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
@@ -16,8 +15,7 @@ tunnel_pump::tunnel_pump()
   event.events = EPOLLIN;
   event.data.fd = wake_fd_;
   ::epoll_ctl(epoll_fd_, EPOLL_CTL_ADD, wake_fd_, &event);
-  thread_ = std::thread([this] { run(); });
-  ::pthread_setname_np(thread_.native_handle(), "tunnel-pump");
+  thread_ = thread::must_start("tunnel-pump", [this] { run(); });
 }
 
 tunnel_pump::~tunnel_pump() {

@@ -5,7 +5,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <thread>
+
+#include "messages/thread.hpp"
 
 namespace kiln::gateway {
 
@@ -37,7 +38,7 @@ class tunnel_pump {
   int wake_fd_;
   std::mutex mutex_;
   std::map<int, std::shared_ptr<readiness_listener>> listeners_;
-  std::thread thread_;
+  thread thread_;
 };
 
 }  // namespace kiln::gateway

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <mutex>
 #include <set>
-#include <thread>
 
+#include "messages/thread.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 
@@ -100,11 +100,7 @@ status push_blobs(repository& to, store::blob_store& blobs, const push_options& 
       if (outcome.ok()) outcome = std::move(s);
     }
   };
-  {
-    std::vector<std::jthread> helpers;
-    for (unsigned i = 1; i < std::min<std::size_t>(threads, all.size()); ++i) helpers.emplace_back(work);
-    work();
-  }
+  run_with_helpers("push", std::max<std::size_t>(1, std::min<std::size_t>(threads, all.size())) - 1, work);
   return outcome;
 }
 

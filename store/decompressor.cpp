@@ -8,10 +8,10 @@
 #include <condition_variable>
 #include <cstring>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "configs/codec.hpp"
+#include "messages/thread.hpp"
 #include "store/codec_parts.hpp"
 
 namespace kiln::store {
@@ -179,7 +179,11 @@ class read_ahead : public byte_source {
  public:
   explicit read_ahead(std::unique_ptr<byte_source> in) : in_(std::move(in)) {
     for (auto& s : slots_) s.bytes.resize(configs::decompress_buffer_size);
-    thread_ = std::thread([this] { work(); });
+  }
+  /// Before the first read.
+  status start() {
+    KILN_TRY(thread_, thread::start("decompress", [this] { work(); }));
+    return {};
   }
   ~read_ahead() override {
     {
@@ -273,7 +277,7 @@ class read_ahead : public byte_source {
   std::condition_variable changed_;
   std::size_t filled_ = 0;
   bool stopping_ = false;
-  std::thread thread_;
+  thread thread_;
 };
 
 /// Looks at the magic when first read, then becomes what it needs to be.
@@ -287,14 +291,21 @@ class detecting_reader : public byte_source {
       KILN_CHECK(in_->fill(4));
       std::string_view p = in_->pending();
       if (p.starts_with("\x1f\x8b\x08"))
-        reader_ = std::make_unique<read_ahead>(std::make_unique<gzip_reader>(in_));
-      else if (is_zstd(p)) reader_ = std::make_unique<read_ahead>(std::make_unique<zstd_reader>(in_));
+        KILN_CHECK(read_on(std::make_unique<gzip_reader>(in_)));
+      else if (is_zstd(p)) KILN_CHECK(read_on(std::make_unique<zstd_reader>(in_)));
       else reader_ = std::make_unique<plain_reader>(in_);
     }
     return reader_->read(buffer);
   }
 
  private:
+  status read_on(std::unique_ptr<byte_source> in) {
+    auto ahead = std::make_unique<read_ahead>(std::move(in));
+    KILN_CHECK(ahead->start());
+    reader_ = std::move(ahead);
+    return {};
+  }
+
   /// A frame or a skippable frame. Source: RFC 8878 section 3.1.
   static bool is_zstd(std::string_view p) {
     if (p.starts_with("\x28\xb5\x2f\xfd")) return true;

@@ -7,10 +7,10 @@
 #include <condition_variable>
 #include <deque>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "configs/codec.hpp"
+#include "messages/thread.hpp"
 #include "store/codec_parts.hpp"
 
 namespace kiln::store {
@@ -52,7 +52,7 @@ class gzip_writer : public byte_sink {
       stopping_ = true;
     }
     wake_.notify_all();
-    for (auto& t : workers_) t.join();
+    workers_.clear();
   }
 
   status write(std::string_view bytes) override {
@@ -92,7 +92,7 @@ class gzip_writer : public byte_sink {
 
   /// Hands the current piece to the workers, or compresses it here when there is nothing to gain.
   status submit() {
-    bool alone = threads_ <= 1 || (finishing_ && order_.empty());
+    bool alone = threads_ <= 1 || (finishing_ && order_.empty()) || !has_worker();
     if (alone) {
       if (!own_) own_ = std::make_unique<deflater>(level_);
       compress_piece(*own_, *current_);
@@ -100,7 +100,6 @@ class gzip_writer : public byte_sink {
       order_.push_back(std::move(current_));
       return drain_front();
     }
-    if (workers_.size() < threads_) workers_.emplace_back([this] { work(); });
     {
       std::lock_guard lock(mutex_);
       queue_.push_back(current_.get());
@@ -109,6 +108,19 @@ class gzip_writer : public byte_sink {
     order_.push_back(std::move(current_));
     while (order_.size() > 2 * threads_) KILN_CHECK(drain_front());
     return {};
+  }
+
+  /// One more, while there may be more; false when there is none at all.
+  bool has_worker() {
+    if (workers_.size() < threads_) {
+      auto one = thread::start("gzip", [this] { work(); });
+      if (one.ok()) {
+        workers_.push_back(*std::move(one));
+      } else {
+        threads_ = workers_.size();
+      }
+    }
+    return !workers_.empty();
   }
 
   status drain_front() {
@@ -142,7 +154,7 @@ class gzip_writer : public byte_sink {
 
   const int level_;
   byte_sink& out_;
-  const std::size_t threads_;
+  std::size_t threads_;
   status failure_;
   bool finishing_ = false;
   std::unique_ptr<deflater> own_;
@@ -153,7 +165,7 @@ class gzip_writer : public byte_sink {
   std::condition_variable wake_, ready_;
   std::deque<piece*> queue_;
   bool stopping_ = false;
-  std::vector<std::thread> workers_;  // last: they use everything above
+  std::vector<thread> workers_;  // last: they use everything above
 };
 
 }  // namespace

@@ -9,11 +9,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <sstream>
-#include <thread>
 
 #include <spdlog/spdlog.h>
 
 #include "configs/store.hpp"
+#include "messages/thread.hpp"
 #include "store/confinement.hpp"
 #include "store/files.hpp"
 
@@ -180,14 +180,15 @@ status mount_relative(const mount_spec& spec, const parsed_options& options, con
   }
   auto text = join(data, ',');
   status outcome;
-  std::thread([&] {
+  KILN_TRY(auto elsewhere, thread::start("mount", [&] {
     if (::unshare(CLONE_FS) != 0 || ::chdir(base.c_str()) != 0) {
       outcome = errno_error(errno, "enter " + base);
       return;
     }
     if (::mount(spec.source.c_str(), target.c_str(), "overlay", options.flags, text.c_str()) != 0)
       outcome = errno_error(errno, "overlay on " + target.string());
-  }).join();
+  }));
+  elsewhere.join();
   return outcome;
 }
 

@@ -86,7 +86,7 @@ status store_core::prepare(const ref_store_options& options) {
     KILN_CHECK(set_value("store", "snapshots", layered));
   }
   KILN_CHECK(sweep());
-  background_ = std::jthread([this](std::stop_token stop) { run_background(stop); });
+  KILN_TRY(background_, thread::start("store", [this] { run_background(background_stop_.get_token()); }));
   return {};
 }
 
@@ -177,7 +177,7 @@ void store_core::close() {
     std::lock_guard lock(mutex_);
     if (std::exchange(closed_, true)) return;
   }
-  background_.request_stop();
+  background_stop_.request_stop();
   wake_background();
   if (background_.joinable()) background_.join();
   if (auto done = flush(); !done) spdlog::error("store: {}", done.error().message);

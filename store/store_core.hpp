@@ -13,12 +13,12 @@
 #include <mutex>
 #include <set>
 #include <span>
-#include <thread>
 #include <unordered_map>
 #include <unordered_set>
 
 #include "store.pb.h"
 
+#include "messages/thread.hpp"
 #include "store/cache_keys.hpp"
 #include "store/files.hpp"
 #include "store/metadata_db.hpp"
@@ -281,7 +281,8 @@ class store_core : public std::enable_shared_from_this<store_core> {
   bool work_queued_ = false;
   bool closed_ = false;
   std::condition_variable_any background_wake_;
-  std::jthread background_;
+  std::stop_source background_stop_;
+  thread background_;
 };
 
 /// The right to make a record's snapshot, or a form of it; others wait for it.

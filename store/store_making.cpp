@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "configs/store.hpp"
+#include "messages/thread.hpp"
 #include "store/codec.hpp"
 #include "store/copy_tree.hpp"
 #include "store/difference.hpp"
@@ -95,11 +96,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
       }
     };
     auto helpers = std::min<std::size_t>(limits::parallel_layers, work.size());
-    {
-      std::vector<std::jthread> threads;
-      for (std::size_t i = 1; i < helpers; ++i) threads.emplace_back(run);
-      run();
-    }
+    run_with_helpers("unpack", std::max<std::size_t>(1, helpers) - 1, run);
     status failure;
     for (auto& m : work) {
       if (m.needs_parents) again.push_back(m.r);

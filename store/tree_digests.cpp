@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <cstring>
 #include <mutex>
-#include <thread>
 
 #include "configs/store.hpp"
 #include "messages/pattern.hpp"
+#include "messages/thread.hpp"
 #include "store/file_digest.hpp"
 #include "store/files.hpp"
 
@@ -187,11 +187,7 @@ status tree_digests::compute() {
           ? 1
           : std::min<std::size_t>(
                 {limits::hash_threads, std::max(1u, std::thread::hardware_concurrency()), work.size()});
-  {
-    std::vector<std::jthread> helpers;
-    for (std::size_t i = 1; i < threads; ++i) helpers.emplace_back(run);
-    run();
-  }
+  run_with_helpers("hash", threads - 1, run);
   if (!failure.ok()) {
     for (const auto& w : wanted_) known_.erase(w.key);
     wanted_.clear();

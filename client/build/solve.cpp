@@ -2,7 +2,6 @@
 
 #include <condition_variable>
 #include <mutex>
-#include <thread>
 
 #include <grpcpp/grpcpp.h>
 
@@ -10,6 +9,7 @@
 #include "client/progress/status_proto.hpp"
 #include "control.grpc.pb.h"
 #include "gateway.grpc.pb.h"
+#include "messages/thread.hpp"
 
 namespace kiln::client {
 namespace {
@@ -27,7 +27,7 @@ class status_reader {
     control::StatusRequest request;
     request.set_ref(ref);
     reader_ = stub.Status(&context_, request);
-    thread_ = std::thread([this] { run(); });
+    thread_ = thread::must_start("status", [this] { run(); });
   }
   ~status_reader() {
     context_.TryCancel();
@@ -72,7 +72,7 @@ class status_reader {
   std::condition_variable changed_;
   std::uint64_t received_ = 0;
   bool ended_ = false;
-  std::thread thread_;
+  thread thread_;
 };
 
 // The build through LLBBridge, which alone hands out a sub-request's answer: the daemon's Solve waits without a
@@ -137,13 +137,13 @@ result<solve_outcome> run_solve(solve_options options) {
     if (sub_request) {
       auto direct = options.request;
       direct.clear_frontend();
-      std::thread bridge([&] {
+      KILN_TRY(auto bridge, thread::start("bridge", [&] {
         auto answered = run_bridge(options.channel, options.request, options.stop);
         if (answered.ok())
           outcome.sub_request = *std::move(answered);
         else
           bridge_error = std::move(answered).error();
-      });
+      }));
       solved = stub->Solve(&context, direct, &response);
       bridge.join();
     } else {

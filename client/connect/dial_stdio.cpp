@@ -1,7 +1,5 @@
 #include "client/connect/dial_stdio.hpp"
 
-#include <thread>
-
 #include <poll.h>
 #include <sys/socket.h>
 
@@ -10,6 +8,7 @@
 #include "client/connect/address.hpp"
 #include "client/connect/dial.hpp"
 #include "client/fd.hpp"
+#include "messages/thread.hpp"
 
 namespace kiln::client {
 namespace {
@@ -39,12 +38,14 @@ status dial_stdio(const std::string& address, int input, int output) {
   unique_fd socket(raw);
   // Writes to a slow peer block: each direction has its own thread of control. Stdin goes in a helper thread that
   // is abandoned when the daemon closes, because stdin may be a terminal that never ends.
-  std::thread([input, fd = ::dup(socket.get())] {
+  auto from_input = thread::start("stdin", [input, fd = ::dup(socket.get())] {
     bool open = true;
     while (open && copy_once(input, fd, open)) {}
     ::shutdown(fd, SHUT_WR);
     ::close(fd);
-  }).detach();
+  });
+  if (!from_input.ok()) return std::move(from_input).error();
+  from_input->let_go();
   bool open = true;
   while (open)
     if (!copy_once(socket.get(), output, open)) return errno_error(errno, "copy from daemon to stdout");

@@ -127,7 +127,8 @@ result<std::unique_ptr<display>> make_display(progress_mode mode, int fd) {
   return out;
 }
 
-display_runner::display_runner(std::unique_ptr<display> d) : display_(std::move(d)), thread_([this] { run(); }) {}
+display_runner::display_runner(std::unique_ptr<display> d)
+    : display_(std::move(d)), thread_(thread::must_start("progress", [this] { run(); })) {}
 
 display_runner::~display_runner() { finish(); }
 

@@ -10,10 +10,10 @@
 #include <mutex>
 #include <string>
 #include <string_view>
-#include <thread>
 
 #include "client/progress/status.hpp"
 #include "messages/result.hpp"
+#include "messages/thread.hpp"
 
 namespace kiln::client {
 
@@ -78,7 +78,7 @@ class display_runner {
   std::condition_variable changed_;
   std::deque<solve_status> queue_;
   bool finished_ = false;
-  std::thread thread_;
+  thread thread_;
 };
 
 /// Local time as progress counts it.

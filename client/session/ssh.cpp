@@ -1,7 +1,7 @@
 #include "client/session/ssh.hpp"
 
 #include <cstdlib>
-#include <thread>
+#include <atomic>
 
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,6 +11,7 @@
 #include "client/connect/dial.hpp"
 #include "client/fd.hpp"
 #include "client/session/ssh_agent.hpp"
+#include "messages/thread.hpp"
 #include "ssh.grpc.pb.h"
 
 namespace kiln::client {
@@ -36,7 +37,7 @@ bool send(forward_stream& stream, std::string_view bytes) {
 
 // Bytes as they come, both ways.
 grpc::Status forward_raw(forward_stream& stream, unique_fd socket) {
-  std::thread from_socket([&] {
+  auto from_socket = thread::start("ssh-raw", [&] {
     std::string buffer(chunk_bytes, '\0');
     for (;;) {
       auto n = ::read(socket.get(), buffer.data(), buffer.size());
@@ -44,11 +45,12 @@ grpc::Status forward_raw(forward_stream& stream, unique_fd socket) {
       if (n <= 0 || !send(stream, {buffer.data(), static_cast<std::size_t>(n)})) break;
     }
   });
+  if (!from_socket.ok()) return to_grpc(from_socket.error());
   proto::BytesMessage message;
   bool broken = false;
   while (!broken && stream.Read(&message)) broken = !write_all(socket.get(), message.data()).ok();
   ::shutdown(socket.get(), broken ? SHUT_RDWR : SHUT_WR);
-  from_socket.join();
+  from_socket->join();
   return grpc::Status::OK;
 }
 
@@ -123,6 +125,13 @@ class ssh_service : public session_service, public proto::SSH::Service {
   }
 
   grpc::Status ForwardAgent(grpc::ServerContext* context, forward_stream* stream) override {
+    struct place {
+      std::atomic<int>& taken;
+      bool free = ++taken <= connections_max;
+      ~place() { --taken; }
+    } place{connections_};
+    if (!place.free)
+      return {grpc::StatusCode::RESOURCE_EXHAUSTED, "too many connections to SSH agents at a time"};
     auto id = metadata_value(*context, "buildkit.ssh.id");
     if (id.empty()) id = "default";
     auto it = sources_.find(id);
@@ -147,7 +156,9 @@ class ssh_service : public session_service, public proto::SSH::Service {
     return {grpc::StatusCode::UNKNOWN, fmt::format("unset ssh forward key {}", id)};
   }
 
+  static constexpr int connections_max = 128;
   std::map<std::string, agent_source> sources_;
+  std::atomic<int> connections_ = 0;
 };
 
 result<agent_source> load_source(const ssh_source& source) {

@@ -11,11 +11,13 @@
 #include "client/connect/dial.hpp"
 #include "control.grpc.pb.h"
 #include "messages/digest.hpp"
+#include "messages/thread.hpp"
 
 namespace kiln::client {
 namespace {
 
 constexpr std::size_t pump_bytes = 32 * 1024;
+constexpr int session_threads_max = 512;
 constexpr auto drain_timeout = std::chrono::seconds(3);  // for the daemon to end the stream after we did
 
 using session_stream = grpc::ClientReaderWriter<moby::buildkit::v1::BytesMessage, moby::buildkit::v1::BytesMessage>;
@@ -27,8 +29,8 @@ struct session_tunnel::connection {
   std::unique_ptr<moby::buildkit::v1::Control::Stub> stub;
   std::unique_ptr<session_stream> stream;
   unique_fd socket;
-  std::thread to_daemon;
-  std::thread from_daemon;
+  thread to_daemon;
+  thread from_daemon;
   std::mutex mutex;
   std::condition_variable ended_changed;
   bool ended = false;
@@ -68,6 +70,10 @@ std::unique_ptr<grpc::Server> make_session_server(const std::vector<std::unique_
   // Handlers block on disks and peers; a poller must always be left.
   builder.SetSyncServerOption(grpc::ServerBuilder::MIN_POLLERS, 1);
   builder.SetSyncServerOption(grpc::ServerBuilder::MAX_POLLERS, 4);
+  // Whatever the daemon asks for at a time, there is a bound on the threads it takes.
+  grpc::ResourceQuota quota("session");
+  quota.SetMaxThreads(session_threads_max);
+  builder.SetResourceQuota(quota);
   for (const auto& s : services) builder.RegisterService(&s->service());
   return builder.BuildAndStart();
 }
@@ -106,8 +112,19 @@ status session_tunnel::start(const std::shared_ptr<grpc::Channel>& channel) {
   for (const auto& m : methods()) c.context.AddMetadata("x-docker-expose-session-grpc-method", m);
   c.stub = moby::buildkit::v1::Control::NewStub(channel);
   c.stream = c.stub->Session(&c.context);
-  c.to_daemon = std::thread([&c] { c.pump_to_daemon(); });
-  c.from_daemon = std::thread([&c] { c.pump_from_daemon(); });
+  auto up = thread::start("session-up", [&c] { c.pump_to_daemon(); });
+  auto down = thread::start("session-down", [&c] { c.pump_from_daemon(); });
+  if (!up.ok() || !down.ok()) {
+    c.context.TryCancel();
+    ::shutdown(c.socket.get(), SHUT_RDWR);
+    auto why = up.ok() ? down.error() : up.error();
+    if (up.ok()) up->join();
+    if (down.ok()) down->join();
+    connection_.reset();
+    return why;
+  }
+  c.to_daemon = *std::move(up);
+  c.from_daemon = *std::move(down);
   return {};
 }
 

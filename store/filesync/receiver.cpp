@@ -5,7 +5,6 @@
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <unordered_map>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include <sys/sysmacros.h>
 
 #include "configs/filesync.hpp"
+#include "messages/thread.hpp"
 #include "store/filesync/dest_cursor.hpp"
 #include "store/filesync/disk.hpp"
 #include "store/filesync/tree.hpp"
@@ -74,8 +74,15 @@ class receiver {
       : stream_(stream), root_(root), options_(options), data_parent_(root), make_parent_(root) {}
 
   status run() {
-    std::thread maker([this] { make_all(); });
-    std::thread writer([this] { write_packets(); });
+    KILN_TRY(auto maker, thread::start("sync-make", [this] { make_all(); }));
+    auto started = thread::start("sync-write", [this] { write_packets(); });
+    if (!started.ok()) {
+      fail(started.error());
+      maker.join();
+      if (options_.cancel) options_.cancel();
+      return std::move(started).error();
+    }
+    auto writer = *std::move(started);
     bool finished = read_packets();
     bool cut_off = false;
     {

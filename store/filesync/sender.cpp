@@ -4,11 +4,11 @@
 #include <deque>
 #include <mutex>
 #include <optional>
-#include <thread>
 #include <unordered_map>
 #include <vector>
 
 #include "configs/filesync.hpp"
+#include "messages/thread.hpp"
 #include "wire.pb.h"
 
 namespace kiln::filesync {
@@ -25,10 +25,17 @@ class sender {
   status run() {
     std::stop_callback on_stop(options_.stop,
                                [this] { fail(make_error(errc::cancelled, "context canceled")); });
-    std::thread walker([this] { walk(); });
-    std::vector<std::thread> senders;
-    for (std::size_t i = 0; i < configs::filesync_senders; ++i)
-      senders.emplace_back([this] { send_files(); });
+    KILN_TRY(auto walker, thread::start("sync-walk", [this] { walk(); }));
+    std::vector<thread> senders;
+    for (std::size_t i = 0; i < configs::filesync_senders; ++i) {
+      auto one = thread::start("sync-send", [this] { send_files(); });
+      if (one.ok()) {
+        senders.push_back(*std::move(one));
+      } else if (senders.empty()) {
+        fail_and_tell(std::move(one).error());
+        break;
+      }
+    }
     bool finished = read_requests();
     stopping_.request_stop();
     {

@@ -4,6 +4,8 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/door.hpp"
+#include "actors/envoy.hpp"
+#include "actors/worker_face.hpp"
 #include "fakes.hpp"
 
 using namespace kiln;
@@ -576,4 +578,98 @@ TEST_CASE("a peer that lies disturbs nobody") {
   caf::anon_send_exit(z, caf::exit_reason::user_shutdown);
   caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
   p->door = nullptr;
+}
+
+TEST_CASE("a door does steps and looks for other nodes, and nothing in their name") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  f.start("b", {"a:7000"});
+  auto door = a.heard->doors.at("b");
+  auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
+  auto refused = [&](auto outcome) { return !outcome.ok() && outcome.error().code == errc::permission_denied; };
+  run_request source;
+  source.op.op.mutable_source()->set_identifier("docker-image://x");
+  CHECK(refused(f.ask<run_reply>(door, source, progress)));
+  key_request key;
+  key.op.op.mutable_source()->set_identifier("https://inside/");
+  CHECK(refused(f.ask<key_reply>(door, key, progress)));
+  CHECK(refused(f.ask<gw::ResolveSourceMetaResponse>(door, session_group{{"s"}}, gw::ResolveSourceMetaRequest{}, progress)));
+  CHECK(refused(f.ask<std::string>(door, check_atom::value, export_spec{"local", {}, 0})));
+  CHECK(refused(f.ask<export_reply>(door, export_request{}, progress)));
+  CHECK(refused(f.ask<export_reply>(door, finalize_atom::value, std::uint64_t{1}, export_request{}, progress)));
+  CHECK(refused(f.ask<cache_export_kind>(door, check_atom::value, cache_entry{})));
+  CHECK(refused(f.ask<bool>(door, cache_import{}, progress)));
+  CHECK(refused(f.ask<run_reply>(door, import_load{}, progress)));
+  CHECK(refused(f.ask<export_reply>(door, cache_export{}, progress)));
+  run_request step;
+  step.op.op.mutable_exec()->mutable_meta()->add_args("true");
+  CHECK(f.ask<run_reply>(door, step, progress).ok());
+  caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
+}
+
+TEST_CASE("a node whose certificate is for another name is no node, whoever dials") {
+  for (bool dials : {true, false}) {
+    cluster_fixture f;
+    auto strict = [](actors::cluster_options& o) {
+      o.misnamed = [](const caf::node_id&, const std::string& name) -> std::string {
+        return name == "b" ? "is for c, not for node b" : "";
+      };
+    };
+    f.start("a", dials ? std::vector<std::string>{"b:7000"} : std::vector<std::string>{}, strict);
+    f.start("b", dials ? std::vector<std::string>{} : std::vector<std::string>{"a:7000"});
+    f.pass(1s);
+    CHECK(f.states("a").find("b up") == std::string::npos);
+    CHECK(f.reason("a").find("the certificate of the node at b:7000 is for c, not for node b") != std::string::npos);
+    CHECK(f.nodes["a"].heard->doors.empty());
+  }
+}
+
+TEST_CASE("an envoy passes on what the worker says of its own step, and nothing of others") {
+  cluster_fixture f;
+  struct kept {
+    progress_actor listener;
+  };
+  auto seen = std::make_shared<kept>();
+  auto worker = f.system.spawn([seen](worker_actor::pointer self, caf::unit_t) {
+    return actors::worker_face(
+        [self, seen]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
+          ([&] {
+            if constexpr (std::is_same_v<std::decay_t<Parts>, progress_actor>) seen->listener = parts;
+          }(), ...);
+          return self->make_response_promise<Reply>();
+        },
+        [](auto&&...) {});
+  }, caf::unit);
+  auto log = std::make_shared<progress_log>();
+  auto listener = f.system.spawn(collector, log);
+  auto vertex = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](run_reply&) {}}; },
+                              caf::unit);
+  auto envoy = f.system.spawn(actors::envoy, actors::envoy_options{worker, caf::actor_cast<caf::strong_actor_ptr>(vertex), "b"});
+  run_request step;
+  step.op.vertex = "mine";
+  caf::send_as(vertex, envoy, step, listener);
+  f.sched.run();
+  REQUIRE(seen->listener);
+  CHECK(seen->listener != listener);
+  ctl::StatusResponse told;
+  told.add_logs()->set_vertex("mine");
+  told.add_logs()->set_vertex("another");
+  told.add_statuses()->set_vertex("another");
+  told.add_warnings()->set_vertex("mine");
+  told.add_vertexes()->set_digest("mine");
+  caf::anon_send(seen->listener, told);
+  f.sched.run();
+  int logs = 0, others = 0;
+  for (const auto& s : log->all) {
+    logs += s.logs_size() + s.warnings_size();
+    others += s.vertexes_size() + s.statuses_size();
+    for (const auto& l : s.logs()) CHECK(l.vertex() == "mine");
+  }
+  CHECK(logs == 2);
+  CHECK(others == 0);
+  seen->listener = nullptr;
+  caf::anon_send_exit(vertex, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
+  caf::anon_send_exit(listener, caf::exit_reason::user_shutdown);
+  f.sched.run();
 }

@@ -206,3 +206,24 @@ TEST_CASE("A dead node's steps are told and its refs forgotten; avoided nodes se
   REQUIRE(f.p.submit({9, "y", {}, true, host_platform(), {}, {"a", "c"}}, f.now).ok());
   CHECK(f.assigned() == "9@c ");
 }
+
+TEST_CASE("A step goes where the configuration allows what it does beyond the sandbox") {
+  fixture f;
+  pb::Op op;
+  op.mutable_exec()->set_security(pb::INSECURE);
+  op.mutable_exec()->set_network(pb::HOST);
+  work_item item{1, "x", {}, true, host_platform()};
+  require_entitlements(item, op);
+  CHECK_FALSE(f.p.submit(item, f.now).ok());
+  auto allow = [&](const std::string& name, const std::string& what) {
+    auto n = node(name, 2);
+    (*n.record.mutable_labels())[entitlements_label] = what;
+    f.p.put_node(n);
+  };
+  allow("b", "network.host");
+  CHECK_FALSE(f.p.submit(item, f.now).ok());
+  allow("c", "network.host,security.insecure");
+  REQUIRE(f.p.submit(item, f.now).ok());
+  f.now += 1h;
+  CHECK(f.assigned() == "1@c ");
+}

@@ -12,11 +12,11 @@
 #include <openssl/ssl.h>
 #include <spdlog/spdlog.h>
 
-#include "apps/basp_frames.hpp"
 #include "apps/cluster_setup.hpp"
 #include "messages/actor_error.hpp"
 #include "store/unique_fd.hpp"
 #include "../support/temp_dir.hpp"
+#include "basp_bytes.hpp"
 
 using namespace kiln;
 using namespace std::chrono_literals;
@@ -285,18 +285,149 @@ TEST_CASE("an expired certificate is told at start") {
                     Catch::Contains("expired on "));
 }
 
-TEST_CASE("messages that claim to be longer than any is are not read") {
-  apps::basp_frames frames(100);
-  auto message = [](std::uint32_t length, std::size_t payload) {
-    std::string out(32, '\0');
-    for (int i = 0; i < 4; ++i) out[static_cast<std::size_t>(4 + i)] = static_cast<char>(length >> (24 - 8 * i));
-    return out + std::string(payload, '\x7f');
+/// A client with a valid certificate that speaks BASP as it likes.
+class hostile {
+ public:
+  hostile(certificates& certs, const std::string& address, const std::string& name, char node_name = 'X')
+      : fd_(connect_to(address)), context_(SSL_CTX_new(TLS_client_method()), SSL_CTX_free), ssl_(nullptr, SSL_free) {
+    auto pair = *configs::make_certificate(certs.ca, name, {}, std::time(nullptr) - 60, 1h);
+    auto cert = certs.write(name + "-hostile.pem", pair.cert), key = certs.write(name + "-hostile.key", pair.key);
+    REQUIRE(SSL_CTX_use_certificate_file(context_.get(), cert.c_str(), SSL_FILETYPE_PEM) == 1);
+    REQUIRE(SSL_CTX_use_PrivateKey_file(context_.get(), key.c_str(), SSL_FILETYPE_PEM) == 1);
+    ssl_.reset(SSL_new(context_.get()));
+    SSL_set_fd(ssl_.get(), fd_.get());
+    REQUIRE(SSL_connect(ssl_.get()) == 1);
+    auto head = read(32);
+    auto payload = read(static_cast<unsigned char>(head[7]) | static_cast<unsigned char>(head[6]) << 8);
+    // node, one application, the published actor
+    at_ = payload.substr(0, 32);
+    auto id = payload.substr(32 + 1 + 1 + std::string_view("generic-caf-app").size(), 8);
+    for (unsigned char c : id) published_ = published_ << 8 | c;
+    say(test::client_handshake(node_name));
+  }
+  std::uint64_t published() const { return published_; }
+  /// How the node it is connected to is named.
+  const std::string& node() const { return at_; }
+  void say(const std::string& bytes) {
+    for (std::size_t at = 0; at < bytes.size();) {
+      int n = SSL_write(ssl_.get(), bytes.data() + at, static_cast<int>(std::min<std::size_t>(bytes.size() - at, 1 << 14)));
+      if (n <= 0) break;
+      at += static_cast<std::size_t>(n);
+    }
+    ERR_clear_error();
+  }
+  /// Reads what there is until the other side hangs up.
+  bool is_hung_up_on() {
+    timeval patience{20, 0};
+    setsockopt(fd_.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+    char bytes[4096];
+    int n;
+    while ((n = SSL_read(ssl_.get(), bytes, sizeof bytes)) > 0) continue;
+    bool timed_out = errno == EAGAIN && SSL_get_error(ssl_.get(), n) == SSL_ERROR_SYSCALL;
+    ERR_clear_error();
+    return !timed_out;
+  }
+
+ private:
+  std::string read(std::size_t n) {
+    std::string out(n, '\0');
+    for (std::size_t have = 0; have < n;) {
+      int got = SSL_read(ssl_.get(), out.data() + have, static_cast<int>(n - have));
+      REQUIRE(got > 0);
+      have += static_cast<std::size_t>(got);
+    }
+    return out;
+  }
+
+  unique_fd fd_;
+  std::unique_ptr<SSL_CTX, decltype(&SSL_CTX_free)> context_;
+  std::unique_ptr<SSL, decltype(&SSL_free)> ssl_;
+  std::string at_;
+  std::uint64_t published_ = 0;
+};
+
+TEST_CASE("whoever has a node's certificate and says what no node does is hung up on, and the node lives") {
+  certificates certs;
+  node a(certs, "a", {});
+  node b(certs, "b", {a.address()});
+  REQUIRE(a.sees("b"));
+  using test::bytes;
+  auto to = [&](const std::function<std::string(const hostile&)>& what) {
+    hostile h(certs, a.address(), "x");
+    h.say(what(h));
+    CHECK(h.is_hung_up_on());
   };
-  auto good = message(100, 100) + message(0, 0) + message(5, 5);
-  CHECK(frames.pass(good.data(), good.size()));
-  for (char c : good) CHECK(frames.pass(&c, 1));
-  auto bad = message(101, 0);
-  CHECK_FALSE(frames.pass(bad.data(), bad.size()));
+  auto beat = bytes().message("+kiln::link_beat").value(*a.system, link_beat{}).str();
+  for (std::uint64_t category : {0, 2, 3})
+    to([&](const hostile& h) { return test::message(beat, 9, h.published(), category << 60); });
+  to([&](const hostile& h) { return test::message(test::nested_messages(200'000), 9, h.published()); });
+  to([&](const hostile& h) { return test::message(test::nested(200'000), 9, h.published()); });
+  // A link with an actor of the node's own, and an exit: CAF believes both.
+  auto own_handle = [](const hostile& h) { return bytes().number(h.published()).raw(h.node()).str(); };
+  to([&](const hostile& h) {
+    return test::message(bytes().message("+@atom+@strong_actor_ptr").atom(caf::atom("link")).raw(own_handle(h)).str(), 9,
+                         h.published());
+  });
+  to([&](const hostile& h) {
+    return test::message(bytes()
+                             .message("+@exit")
+                             .raw(own_handle(h))
+                             .value(*a.system, caf::error(caf::exit_reason::kill))
+                             .str(),
+                         9, h.published());
+  });
+  to([&](const hostile&) {
+    std::string head(32, '\0');
+    head[0] = 2;
+    for (int i = 4; i < 8; ++i) head[static_cast<std::size_t>(i)] = '\xff';
+    return head;
+  });
+  CHECK(a.view().nodes.at(1).state == "up");
+  CHECK(b.view().nodes.at(1).state == "up");
+}
+
+TEST_CASE("nobody takes over a node's connections with another certificate") {
+  certificates certs;
+  node a(certs, "a", {});
+  node b(certs, "b", {a.address()});
+  REQUIRE(a.sees("b"));
+  // As CAF names b: host and process are the same, the last byte counts actor systems.
+  auto& id = dynamic_cast<const caf::node_id::default_data&>(*b.system->node());
+  auto host = id.host_id();
+  auto name = test::bytes()
+                  .number(static_cast<std::uint64_t>(caf::node_id::default_data::class_id))
+                  .number(id.process_id())
+                  .raw({reinterpret_cast<const char*>(host.data()), host.size()})
+                  .str();
+  hostile h(certs, a.address(), "x");
+  h.say(test::frame(test::operation::client_handshake, name, 0, 0, 0, 2));
+  CHECK(h.is_hung_up_on());
+  CHECK(a.view().nodes.at(1).state == "up");
+}
+
+TEST_CASE("a node's name is its certificate's") {
+  certificates certs;
+  node a(certs, "a", {});
+  // At its own start.
+  CHECK_THROWS_WITH(node(certs, "b", {a.address()}, [&](configs::cluster_config& c) { certs.put(c, "c"); }),
+                    Catch::Contains("is for c, not for node b"));
+  // And by the others: one that lies about its name is refused, on both sides.
+  node liar(certs, "liar", {});
+  caf::anon_send_exit(liar.cluster, caf::exit_reason::user_shutdown);
+  liar.options.self.name = "b";
+  liar.options.seeds = {a.address()};
+  liar.start();
+  auto refused = [&](node& n) {
+    for (int i = 0; i < 400; ++i) {
+      for (const auto& seen : n.view().nodes)
+        if (seen.state == "refused" && seen.reason.find("is for liar, not for node b") != std::string::npos) return true;
+      std::this_thread::sleep_for(50ms);
+    }
+    return false;
+  };
+  CHECK(refused(liar));
+  CHECK(refused(a));
+  CHECK_FALSE(a.heard->up.contains("b"));
 }
 
 TEST_CASE("those who connect and say nothing keep nobody out") {

@@ -4,6 +4,7 @@
 
 #include "configs/certificates.hpp"
 #include "configs/daemon_config.hpp"
+#include "configs/node_names.hpp"
 #include "messages/cluster_text.hpp"
 #include "../support/temp_dir.hpp"
 
@@ -103,4 +104,12 @@ TEST_CASE("certificates are checked before they are used") {
   CHECK(fault("ca", "good", "key", now - 7200).find("is not valid before ") != std::string::npos);
   CHECK(fault("ca", "stranger", "stranger.key", now) ==
         "cluster certificate: " + path("stranger") + " is not signed by the CA in " + path("ca"));
+}
+
+TEST_CASE("a node is called as one of the DNS names of its certificate, letter by letter") {
+  using configs::misnamed;
+  CHECK(misnamed({"node1", "node1.example"}, "node1").empty());
+  CHECK(misnamed({"node1"}, "Node1") == "is for node1, not for node Node1");
+  CHECK(misnamed({"*", "*.example"}, "x.example") == "is for *, *.example, not for node x.example");
+  CHECK(misnamed({}, "node1").find("make one for node node1 with \"kilnctl cluster certs\"") != std::string::npos);
 }

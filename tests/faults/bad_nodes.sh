@@ -111,9 +111,27 @@ check_contains "data port, another CA" "$(greet_with "$scratch/other/d.pem" 7374
 check_same "data port, a good certificate" "$(greet_with "$certs/a.pem" 7374)" accepted
 undisturbed "an expired certificate"
 
-say "a second node with a name that is taken"
+say "a node under another name than its certificate's"
 "$kilnctl" cluster certs "$certs" d=10.231.0.4
-start_by_flags b "$certs/d.pem"
+refuses_to_start_as() {  # refuses_to_start_as NODE WHY CERT
+  local status=0
+  start_by_flags "$1" "$3"
+  wait "${node_pid[d]}" || status=$?
+  unset "node_pid[d]"
+  check_same "exit code of node $1" "$status" 1
+  check_contains "start-up error" "$(cat "$scratch/d/log")" "$2"
+}
+refuses_to_start_as b "d.pem is for d, not for node b" "$certs/d.pem"
+openssl req -new -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj /CN=d -keyout "$scratch/bad/old.key" \
+  -out "$scratch/bad/old.csr" 2>/dev/null
+printf 'subjectAltName = IP:10.231.0.4\nextendedKeyUsage = serverAuth,clientAuth\n' >"$scratch/bad/old.ext"
+openssl x509 -req -in "$scratch/bad/old.csr" -CA "$certs/ca.pem" -CAkey "$certs/ca.key" -CAcreateserial -days 2 \
+  -extfile "$scratch/bad/old.ext" -out "$scratch/bad/old.pem" 2>/dev/null
+refuses_to_start_as d 'make one for node d with "kilnctl cluster certs"' "$scratch/bad/old.pem"
+undisturbed "another name"
+
+say "a second node with a name that is taken"
+start_by_flags b "$certs/b.pem"
 twins="two nodes are called b: the one at 10.231.0.2:7373, which is up, and the one at 10.231.0.4:7373"
 must_log a "node b at 10.231.0.4:7373 is refused: $twins"
 must_show a refused "$twins"
@@ -176,7 +194,71 @@ thrown=$(in_hub timeout 120 python3 "$scratch/bad/garbage.py" "$certs") || fail 
 check_same "connections with garbage" "$thrown" 240
 for n in a b c; do
   must_log "$n" "a connection is refused: TLS: "
-  must_log "$n" "a connection is ended: what comes over it is no message, or too long"
+  must_log "$n" "the connection of d is ended: "
 done
 undisturbed "garbage"
+
+say "a peer with a good certificate that says what no node says"
+cat >"$scratch/bad/attack.py" <<'PY'
+import socket, ssl, struct, sys
+cert = sys.argv[1]
+context = ssl.create_default_context(cafile=f"{cert}/ca.pem")
+context.check_hostname = False
+context.load_cert_chain(f"{cert}/d.pem", f"{cert}/d.key")
+
+def frame(operation, payload, data=0, source=0, dest=0, flags=0):
+    return struct.pack(">BBBBIQQQ", operation, 0, 0, flags, len(payload), data, source, dest) + payload
+def text(s):
+    n, out = len(s), b""
+    while n > 0x7F:
+        out, n = out + bytes([0x80 | n & 0x7F]), n >> 7
+    return out + bytes([n]) + s
+def exactly(s, n):
+    out = b""
+    while len(out) < n:
+        more = s.recv(n - len(out))
+        if not more: raise EOFError
+        out += more
+    return out
+
+NORMAL = 1 << 60
+handle = lambda node, actor: struct.pack(">Q", actor) + node
+message = lambda types, rest: b"\0" + b"\0\0" + text(b"@<>" + types) + rest
+drain = message(b"+@str", text(b"x"))
+attacks = {
+    "urgent": lambda node, actor: frame(2, drain, 0, 9, actor),
+    "upstream": lambda node, actor: frame(2, drain, 2 << 60, 9, actor),
+    "downstream": lambda node, actor: frame(2, drain, 3 << 60, 9, actor),
+    "nested": lambda node, actor: frame(2, b"\0" + (b"\0\0" + text(b"@<>+@message")) * 200_000 + b"\0\0" + text(b"@<>"), NORMAL, 9, actor),
+    "exit": lambda node, actor: frame(2, message(b"+@exit", handle(node, actor) + b"\1" + bytes(8) + b"\0\0" + text(b"@<>")), NORMAL, 9, actor),
+    "unknown actor": lambda node, actor: frame(2, drain, NORMAL, 9, actor + 1),
+    "routed": lambda node, actor: frame(3, node + node + drain, NORMAL, 9, actor),
+    "no operation": lambda node, actor: frame(9, b"", 0, 0, 0),
+    "stranger's end": lambda node, actor: frame(5, node + node + b"\0" + bytes(8) + b"\0\0" + text(b"@<>"), 0, 9, 0),
+}
+ended = 0
+for machine in (1, 2, 3):
+    for name, make in attacks.items():
+        s = context.wrap_socket(socket.create_connection((f"10.231.0.{machine}", 7373), timeout=20))
+        head = exactly(s, 32)
+        payload = exactly(s, struct.unpack(">I", head[4:8])[0])
+        node, at = payload[:32], 32 + 1 + 1 + len(b"generic-caf-app")
+        actor = struct.unpack(">Q", payload[at:at + 8])[0]
+        mine = node[:12] + b"hostile hostile hos."
+        s.sendall(frame(1, mine))
+        try:
+            s.sendall(make(node, actor))
+            while s.recv(4096): pass
+        except TimeoutError:
+            print(f"not ended at {machine}: {name}", file=sys.stderr)
+            continue
+        except OSError:
+            pass
+        ended += 1
+print(ended)
+PY
+ended=$(in_hub timeout 300 python3 "$scratch/bad/attack.py" "$certs") || fail "the attacker failed"
+check_same "connections of an attacker that were ended" "$ended" 27
+for n in a b c; do must_log "$n" "the connection of d is ended: a message of an odd category"; done
+undisturbed "an attack"
 for n in a b c; do check_same "rows of strangers at $n" "$(ctl "$n" cluster | awk 'NR > 1 && $1 !~ /^[abcd]$/' | wc -l)" 0; done

@@ -1,5 +1,5 @@
-// Certificates as nodes of a cluster have them, made with the openssl tool: "node" of the authority "ca",
-// "stranger" of another one, "expired" of the right one.
+// Certificates as nodes of a cluster have them, made with the openssl tool: "node" of the authority "ca" for nodes a, b
+// and x, "other_node" for node c, "nameless" for none, "stranger" of another authority, "expired" of the right one.
 #pragma once
 
 #include <cstdlib>
@@ -30,17 +30,20 @@ class certificates {
           << "[ca]\ndefault_ca=d\n[d]\ndatabase=" << ca << ".index\nserial=" << ca
           << ".serial\nnew_certs_dir=.\n"
           << "certificate=" << ca << ".pem\nprivate_key=" << ca << ".key\ndefault_md=sha256\npolicy=p\n"
-          << "x509_extensions=e\n[p]\ncommonName=supplied\n[e]\nsubjectAltName=DNS:kiln\n";
+          << "x509_extensions=e\n[p]\ncommonName=supplied\n[e]\nsubjectAltName=$ENV::NAMES\n";
       std::ofstream(directory_ / (ca + ".index")).flush();
       std::ofstream(directory_ / (ca + ".serial")) << "01\n";
     }
-    auto issue = [&](const std::string& name, const std::string& ca, const std::string& when) {
+    auto issue = [&](const std::string& name, const std::string& ca, const std::string& when,
+                     const std::string& names = "DNS:a,DNS:b,DNS:x") {
       run("openssl req" + key + "-subj /CN=" + name + " -keyout " + name + ".key -out " + name + ".csr");
-      run("openssl ca -batch -config " + ca + ".cnf " + when + " -in " + name + ".csr -out " + name +
+      run("NAMES=" + names + " openssl ca -batch -config " + ca + ".cnf " + when + " -in " + name + ".csr -out " + name +
           ".pem -notext");
     };
     issue("node", "ca", "-days 2");
     issue("stranger", "other", "-days 2");
+    issue("other_node", "ca", "-days 2", "DNS:c");
+    issue("nameless", "ca", "-days 2", "IP:127.0.0.1");
     issue("expired", "ca", "-startdate 200101000000Z -enddate 200102000000Z");
   }
   ~certificates() { std::filesystem::remove_all(directory_); }

@@ -31,13 +31,14 @@ struct node {
   }
   void serve(const std::string& address = "127.0.0.1:0") {
     server = must(gateway::peer_server::start({address, certs().files("node")},
-                                              {store.get(), &sessions, peers->shared_traffic()}));
+                                              {store.get(), &sessions, grants, peers->shared_traffic()}));
   }
   void know(const node& other) { peers->put(other.peers->self(), other.server->address()); }
 
   temporary_root root;
   std::unique_ptr<store::ref_store> store = open_store(root);
   test::fake_directory sessions;
+  std::shared_ptr<session_grants> grants = std::make_shared<session_grants>();
   std::shared_ptr<gateway::peer_directory> peers;
   std::optional<gateway::peer_refs> refs;
   std::unique_ptr<gateway::peer_server> server;

@@ -95,13 +95,27 @@ struct session_fixture {
       return make_error(errc::not_found, "no active session for " + std::string(id));
     }
   } local;
+  /// Every method, for whoever is asked about.
+  struct everything final : session_access {
+    status check_session(const std::vector<std::string>& nodes, std::string_view) const override {
+      who = nodes;
+      return {};
+    }
+    status check_call(const std::vector<std::string>&, std::string_view, std::string_view, const call_metadata&,
+                      std::string_view) const override {
+      return {};
+    }
+    bool offers(const std::vector<std::string>&, std::string_view, std::string_view) const override { return true; }
+    mutable std::vector<std::string> who;
+  };
+  std::shared_ptr<everything> access = std::make_shared<everything>();
   std::unique_ptr<gateway::peer_server> server;
   gateway::remote_sessions sessions{n.b.sessions, n.b.peers};
 
   session_fixture() {
     local.session = session;
     server = must(gateway::peer_server::start({"127.0.0.1:0", certs().files("node")},
-                                              {n.a.store.get(), &local, nullptr}));
+                                              {n.a.store.get(), &local, access, nullptr}));
     n.b.peers->put("a", server->address());
   }
 };

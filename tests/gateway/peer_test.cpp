@@ -347,6 +347,7 @@ TEST_CASE("nodes without a valid certificate of the authority get nothing, and g
   CHECK(ask("node"));
   CHECK_FALSE(ask("stranger"));
   CHECK_FALSE(ask("expired"));
+  CHECK(ask("other_node"));
   // Without any certificate.
   grpc::SslCredentialsOptions bare;
   bare.pem_root_certs = certs().text("ca.pem");
@@ -358,9 +359,9 @@ TEST_CASE("nodes without a valid certificate of the authority get nothing, and g
           grpc::StatusCode::UNAVAILABLE);
   }
   // Nor is a server believed.
-  for (const char* who : {"stranger", "expired"}) {
+  for (const char* who : {"stranger", "expired", "other_node", "nameless"}) {
     auto server = must(gateway::peer_server::start({"127.0.0.1:0", certs().files(who)},
-                                                   {a.store.get(), &a.sessions, nullptr}));
+                                                   {a.store.get(), &a.sessions, a.grants, nullptr}));
     auto peers = must(gateway::peer_directory::make("b", certs().files("node")));
     peers->put("a", server->address());
     gateway::peer_refs refs(*a.store, peers, {.idle_timeout = 10s, .attempts_max = 2, .retry_pause = 1ms});
@@ -371,7 +372,7 @@ TEST_CASE("nodes without a valid certificate of the authority get nothing, and g
        {gateway::tls_files{}, gateway::tls_files{certs().path("node.pem"), certs().path("node.key"), ""},
         gateway::tls_files{"/nonexistent", "/nonexistent", "/nonexistent"}}) {
     CHECK(gateway::peer_directory::make("x", files).error().code == errc::invalid_argument);
-    CHECK(gateway::peer_server::start({"127.0.0.1:0", files}, {a.store.get(), &a.sessions, nullptr})
+    CHECK(gateway::peer_server::start({"127.0.0.1:0", files}, {a.store.get(), &a.sessions, a.grants, nullptr})
               .error()
               .code == errc::invalid_argument);
   }

@@ -1,14 +1,18 @@
 // Exec ops in real containers over a busybox root.
 #include "tests/workers/worker_fixture.hpp"
 
+#include <atomic>
 #include <chrono>
+#include <list>
 
+#include <fcntl.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 
+#include "configs/ssh.hpp"
 #include "secrets.pb.h"
 #include "ssh.pb.h"
 #include "workers/ops/client_secrets.hpp"
@@ -458,6 +462,59 @@ TEST_CASE_METHOD(worker_fixture, "an SSH mount reaches the client's agent") {
   REQUIRE(!refused.ok());
   CHECK(refused.error().message == "no SSH key \"work\" forwarded from the client");
   CHECK(mounts_left() == 0);
+}
+
+TEST_CASE_METHOD(worker_fixture, "an agent's socket serves so many connections at a time, the others after them, with so many threads") {
+  using message = moby::sshforward::v1::BytesMessage;
+  client.calls["/moby.sshforward.v1.SSH/CheckAgent"] = [](const std::string&) -> result<std::string> {
+    return std::string();
+  };
+  std::atomic<int> served{0};
+  client.streams["/moby.sshforward.v1.SSH/ForwardAgent"] = [&](message_stream& s, const call_metadata&) {
+    ++served;
+    std::string bytes;
+    message m;
+    while (s.read(bytes)) {
+      m.ParseFromString(bytes);
+      s.write(m.SerializeAsString());
+    }
+    s.writes_done();
+  };
+  auto threads = [] {
+    return std::distance(fs::directory_iterator("/proc/self/task"), fs::directory_iterator{});
+  };
+  fs::create_directories(dir / "many");
+  pb::SSHOpt options;
+  options.set_mode(0600);
+  auto before = threads();
+  auto socket = workers::ssh_socket::open(options, (dir / "many").string(), job());
+  REQUIRE(socket.ok());
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  (*socket)->path().copy(address.sun_path, sizeof address.sun_path - 1);
+  std::list<unique_fd> waiting;
+  auto connect = [&] {
+    unique_fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0));
+    if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return false;
+    waiting.push_back(std::move(fd));
+    return true;
+  };
+  // As many as there is room for: 16,000 of them ended the daemon once.
+  while (waiting.size() < 16'000 && connect()) continue;
+  CHECK(waiting.size() >= configs::ssh_connections_max);
+  CHECK(waiting.size() < 16'000);
+  // Each is served in its turn.
+  int answered = 0;
+  for (auto& fd : waiting) {
+    ::fcntl(fd.get(), F_SETFL, 0);
+    REQUIRE(::write(fd.get(), "ping", 4) == 4);
+    char answer[4];
+    if (::recv(fd.get(), answer, 4, MSG_WAITALL) == 4) ++answered;
+    // The fake client has a thread a stream: not counted.
+    CHECK(threads() - before - served <= static_cast<std::ptrdiff_t>(2 * configs::ssh_connections_max + 1));
+    fd.reset();
+  }
+  CHECK(answered == static_cast<int>(waiting.size()));
 }
 
 TEST_CASE_METHOD(worker_fixture, "cancelling kills everything in the container at once") {

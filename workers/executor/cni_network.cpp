@@ -6,7 +6,6 @@
 #include <cstring>
 #include <mutex>
 #include <set>
-#include <thread>
 #include <vector>
 
 #include <fcntl.h>
@@ -25,6 +24,7 @@
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
 #include "messages/json_text.hpp"
+#include "messages/thread.hpp"
 #include "store/private_directory.hpp"
 
 namespace kiln::workers {
@@ -50,7 +50,7 @@ status make_namespace(const fs::path& file) {
   unique_fd made(::open(file.c_str(), O_CREAT | O_EXCL | O_CLOEXEC | O_RDONLY, 0600));
   if (!made) return errno_error(errno, "create " + file.string());
   status outcome;
-  std::thread([&] {
+  KILN_TRY(auto elsewhere, thread::start("netns", [&] {
     if (::unshare(CLONE_NEWNET) != 0) {
       outcome = errno_error(errno, "unshare network namespace");
       return;
@@ -60,7 +60,8 @@ status make_namespace(const fs::path& file) {
       return;
     }
     outcome = bring_loopback_up();
-  }).join();
+  }));
+  elsewhere.join();
   return outcome;
 }
 

@@ -1,10 +1,9 @@
 #include "workers/ops/client_secrets.hpp"
 
 #include <cerrno>
-#include <atomic>
-#include <list>
+#include <latch>
 #include <mutex>
-#include <thread>
+#include <set>
 
 #include <fcntl.h>
 #include <poll.h>
@@ -16,6 +15,8 @@
 #include <unistd.h>
 
 #include "configs/executor.hpp"
+#include "configs/ssh.hpp"
+#include "messages/thread_pool.hpp"
 #include "secrets.pb.h"
 #include "ssh.pb.h"
 #include "store/unique_fd.hpp"
@@ -33,6 +34,7 @@ constexpr std::size_t ssh_chunk = 32 * 1024;  // bytes
 
 bool missing(const error& e) { return e.code == errc::not_found || e.code == errc::unimplemented; }
 
+/// The connections of one socket: as many at a time as there are threads for, the others wait in its backlog.
 class agent_socket final : public ssh_socket {
  public:
   agent_socket(std::string directory, std::shared_ptr<session_caller> caller, std::string id)
@@ -43,14 +45,13 @@ class agent_socket final : public ssh_socket {
 
   ~agent_socket() override {
     stopping_.request_stop();
-    std::uint64_t one = 1;
-    if (wake_) [[maybe_unused]]
-      ssize_t n = ::write(wake_.get(), &one, sizeof one);
-    if (acceptor_.joinable()) acceptor_.join();
-    for (auto& c : connections_) {
-      ::shutdown(c.fd.get(), SHUT_RDWR);
-      c.thread.join();
+    wake();
+    acceptor_.join();
+    {
+      std::lock_guard lock(mutex_);
+      for (int fd : open_) ::shutdown(fd, SHUT_RDWR);
     }
+    pool_.reset();
     ::unlink(path_.c_str());
     ::rmdir(directory_.c_str());
   }
@@ -65,68 +66,86 @@ class agent_socket final : public ssh_socket {
     unique_fd dir(::open(directory_.c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
     std::string name = "/proc/self/fd/" + std::to_string(dir.get()) + "/ssh_auth_sock";
     name.copy(address.sun_path, sizeof address.sun_path - 1);
-    listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    wake_.reset(::eventfd(0, EFD_CLOEXEC));
+    listener_.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    wake_.reset(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
     if (!listener_ || !wake_) return errno_error(errno, "socket");
     if (::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-        ::listen(listener_.get(), 16) != 0) {
+        ::listen(listener_.get(), configs::ssh_backlog) != 0) {
       return errno_error(errno, "listen " + path_);
     }
     if (::chown(path_.c_str(), options.uid(), options.gid()) != 0 ||
         ::chmod(path_.c_str(), options.mode() & 0777) != 0) {
       return errno_error(errno, "chown " + path_);
     }
-    acceptor_ = std::thread([this] { accept_all(); });
+    KILN_TRY(acceptor_, thread::start("ssh-accept", [this] { accept_all(); }));
     return {};
   }
 
  private:
-  struct connection {
-    unique_fd fd;
-    std::thread thread;
-    std::atomic<bool> done{false};
-  };
+  void wake() {
+    std::uint64_t one = 1;
+    if (wake_) [[maybe_unused]]
+      ssize_t n = ::write(wake_.get(), &one, sizeof one);
+  }
 
   void accept_all() {
-    while (true) {
-      pollfd fds[2] = {{listener_.get(), POLLIN, 0}, {wake_.get(), POLLIN, 0}};
-      if (::poll(fds, 2, -1) < 0 && errno != EINTR) return;
-      if (fds[1].revents != 0) return;
-      int fd = ::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC);
-      if (fd < 0) continue;
-      connections_.remove_if([](connection& c) {
-        if (!c.done) return false;
-        c.thread.join();
-        return true;
-      });
-      connection& c = connections_.emplace_back();
-      c.fd.reset(fd);
-      c.thread = std::thread([this, &c] {
-        serve(c.fd.get());
-        c.done = true;
-      });
+    while (!stopping_.stop_requested()) {
+      bool full;
+      {
+        std::lock_guard lock(mutex_);
+        full = open_.size() >= configs::ssh_connections_max;
+      }
+      pollfd fds[2] = {{wake_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
+      if (::poll(fds, full ? 1 : 2, -1) < 0 && errno != EINTR) return;
+      std::uint64_t count;
+      if (fds[0].revents != 0) [[maybe_unused]]
+        ssize_t n = ::read(wake_.get(), &count, sizeof count);
+      if (full || fds[1].revents == 0) continue;
+      unique_fd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+      if (fd) take(std::move(fd));
     }
+  }
+
+  void take(unique_fd fd) {
+    int number = fd.get();
+    auto shared = std::make_shared<unique_fd>(std::move(fd));
+    {
+      std::lock_guard lock(mutex_);
+      open_.insert(number);
+    }
+    bool taken = pool_->submit([this, shared] {
+      serve(shared->get());
+      drop(*shared);
+    });
+    if (taken) return;
+    spdlog::warn("forwarding ssh agent: a connection is refused, there is no thread for it");
+    drop(*shared);
+  }
+
+  void drop(unique_fd& fd) {
+    {
+      std::lock_guard lock(mutex_);
+      open_.erase(fd.get());
+      fd.reset();
+    }
+    wake();
   }
 
   void serve(int fd) {
     auto stream = caller_->open(forward_agent, {{"buildkit.ssh.id", id_}}, stopping_.get_token());
     if (!stream) {
       spdlog::debug("forwarding ssh agent: {}", stream.error().message);
-      ::shutdown(fd, SHUT_RDWR);
       return;
     }
-    std::thread to_client([&] {
-      std::string buffer(ssh_chunk, '\0');
-      while (true) {
-        ssize_t n = ::read(fd, buffer.data(), buffer.size());
-        if (n < 0 && errno == EINTR) continue;
-        if (n <= 0) break;
-        ssh_bytes m;
-        m.set_data(buffer.data(), static_cast<std::size_t>(n));
-        if (!(*stream)->write(m.SerializeAsString())) return;
-      }
-      (*stream)->writes_done();
+    std::latch ended{1};
+    bool taken = pool_->submit([&] {
+      to_client(fd, **stream);
+      ended.count_down();
     });
+    if (!taken) {
+      spdlog::warn("forwarding ssh agent: a connection is ended, there is no thread for it");
+      return;
+    }
     std::string bytes;
     ssh_bytes m;
     while ((*stream)->read(bytes) && m.ParseFromString(bytes)) {
@@ -142,7 +161,20 @@ class agent_socket final : public ssh_socket {
     ::shutdown(fd, SHUT_WR);
     // The agent is done: what the container still says has nobody to go to.
     ::shutdown(fd, SHUT_RD);
-    to_client.join();
+    ended.wait();
+  }
+
+  static void to_client(int fd, message_stream& stream) {
+    std::string buffer(ssh_chunk, '\0');
+    while (true) {
+      ssize_t n = ::read(fd, buffer.data(), buffer.size());
+      if (n < 0 && errno == EINTR) continue;
+      if (n <= 0) break;
+      ssh_bytes m;
+      m.set_data(buffer.data(), static_cast<std::size_t>(n));
+      if (!stream.write(m.SerializeAsString())) return;
+    }
+    stream.writes_done();
   }
 
   std::string directory_;
@@ -152,8 +184,12 @@ class agent_socket final : public ssh_socket {
   unique_fd listener_;
   unique_fd wake_;
   std::stop_source stopping_;
-  std::thread acceptor_;
-  std::list<connection> connections_;  // the acceptor's; the destructor's once that has ended
+  std::mutex mutex_;
+  std::set<int> open_;
+  /// Two for each connection.
+  std::unique_ptr<thread_pool> pool_ =
+      std::make_unique<thread_pool>("ssh-agent", 2 * configs::ssh_connections_max, 0);
+  thread acceptor_;
 };
 
 }  // namespace

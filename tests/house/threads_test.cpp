@@ -1,0 +1,117 @@
+// Who may start threads: one place, where a system without threads is an error and not the end of the process.
+#include <catch2/catch.hpp>
+
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <set>
+#include <string>
+
+#include "messages/thread.hpp"
+#include "messages/thread_pool.hpp"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+const char* const folders[] = {"messages", "configs",   "solver", "store",       "registry", "frontends", "workers",
+                               "exporters", "actors", "supervisors", "gateway", "client", "apps"};
+
+/// Lines of the daemon and the client that match, and are not allowed to.
+std::set<std::string> lines_with(const std::regex& pattern, const std::set<std::string>& allowed) {
+  std::set<std::string> out;
+  for (const auto* folder : folders)
+    for (const auto& entry : fs::recursive_directory_iterator(fs::path(KILN_SOURCE_DIR) / folder)) {
+      auto extension = entry.path().extension();
+      auto name = fs::relative(entry.path(), KILN_SOURCE_DIR).string();
+      if ((extension != ".hpp" && extension != ".cpp") || allowed.contains(name)) continue;
+      std::ifstream in{entry.path()};
+      std::string text;
+      for (int line = 1; std::getline(in, text); ++line)
+        if (std::regex_search(text, pattern)) out.insert(name + ":" + std::to_string(line) + ": " + text);
+    }
+  return out;
+}
+
+/// What a child with hardly any memory left to give to threads says.
+template <class Try>
+int in_narrow_child(Try attempt) {
+  auto child = fork();
+  if (child == 0) {
+    rlimit none{1, 1};  // bytes of address space: what there is stays, nothing can be added
+    setrlimit(RLIMIT_AS, &none);
+    _exit(attempt());
+  }
+  int how = 0;
+  waitpid(child, &how, 0);
+  return WIFEXITED(how) ? WEXITSTATUS(how) : -WTERMSIG(how);
+}
+
+}  // namespace
+
+TEST_CASE("threads are started in one place only") {
+  static const std::regex bare{R"(std::(thread|jthread|async)\b(?!::hardware_concurrency)|\bpthread_create\b|\.detach\(\))"};
+  for (const auto& line : lines_with(bare, {"messages/thread.hpp"})) {
+    INFO(line);
+    CHECK(false);
+  }
+  // And what looks for them finds them.
+  CHECK(std::regex_search(std::string("  std::thread([&] { run(); }).detach();"), bare));
+  CHECK_FALSE(lines_with(bare, {}).empty());
+}
+
+TEST_CASE("no thread of a pool talks to actors as a scoped actor") {
+  // It would keep the actor system from ending for as long as the thread lives (actors/ask_and_wait.hpp).
+  static const std::regex scoped{R"(\bscoped_actor self\b)"};
+  for (const auto& line : lines_with(scoped, {"apps/daemon.cpp"})) {
+    INFO(line);
+    CHECK(false);
+  }
+  CHECK_FALSE(lines_with(scoped, {}).empty());
+}
+
+TEST_CASE("a thread that cannot be started is an error, and its pool says no") {
+  auto started = in_narrow_child([] {
+    auto one = kiln::thread::start("none", [] {});
+    return one.ok() ? 1 : one.error().code == kiln::errc::resource_exhausted ? 0 : 2;
+  });
+  CHECK(started == 0);
+  auto pooled = in_narrow_child([] {
+    kiln::thread_pool pool("none", 4, 4);
+    return pool.submit([] {}) ? 1 : 0;
+  });
+  CHECK(pooled == 0);
+  auto helped = in_narrow_child([] {
+    std::atomic<int> runs{0};
+    kiln::run_with_helpers("none", 3, [&] { ++runs; });
+    return runs == 1 ? 0 : 1;
+  });
+  CHECK(helped == 0);
+}
+
+TEST_CASE("a pool has as many threads as it may, lets so much work wait, and refuses the rest") {
+  std::mutex mutex;
+  std::condition_variable changed;
+  bool open = false;
+  int done = 0;
+  {
+    kiln::thread_pool pool("few", 2, 3);
+    auto job = [&] {
+      std::unique_lock lock(mutex);
+      changed.wait(lock, [&] { return open; });
+      ++done;
+    };
+    int taken = 0;
+    for (int i = 0; i < 100; ++i) taken += pool.submit(job) ? 1 : 0;
+    CHECK(taken == 5);
+    std::lock_guard lock(mutex);
+    open = true;
+    changed.notify_all();
+  }
+  CHECK(done == 5);
+}
