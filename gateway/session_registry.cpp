@@ -1,5 +1,7 @@
 #include "gateway/session_registry.hpp"
 
+#include "configs/gateway.hpp"
+
 namespace kiln::gateway {
 
 std::string_view strip_session_prefix(std::string_view id) {
@@ -12,6 +14,9 @@ status session_registry::add(std::shared_ptr<session_caller> session) {
   {
     std::lock_guard lock(mutex_);
     const auto& id = session->id();
+    if (sessions_.size() >= configs::gateway::sessions_max)
+      return make_error(errc::resource_exhausted, std::to_string(configs::gateway::sessions_max) +
+                                                      " sessions are open, no more are accepted");
     if (!sessions_.emplace(id, session).second)
       return make_error(errc::already_exists, "session " + id + " already exists");
   }

@@ -1,9 +1,7 @@
 #include "store/files.hpp"
 
 #include <dirent.h>
-#include <linux/fs.h>
 #include <linux/openat2.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -227,37 +225,6 @@ result<std::int64_t> allocated_bytes(const fs::path& path, bool own_only) {
   KILN_TRY(auto fd, open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   KILN_CHECK(all.walk(fd.get(), 0));
   return all.sum;
-}
-
-status copy_file_data(int from, int to) {
-  if (::ioctl(to, FICLONE, from) == 0) return {};
-  bool by_range = true;
-  std::unique_ptr<char[]> buffer;
-  while (true) {
-    if (by_range) {
-      auto count = ::copy_file_range(from, nullptr, to, nullptr, std::size_t{1} << 30, 0);
-      if (count > 0) continue;
-      if (count == 0) {
-        // Some special file systems claim to be at the end at once; read() tells the truth.
-        by_range = false;
-      } else if (errno == EINTR) {
-        continue;
-      } else if (errno == EXDEV || errno == EINVAL || errno == ENOSYS || errno == EOPNOTSUPP ||
-                 errno == EBADF) {
-        by_range = false;
-      } else {
-        return errno_error(errno, "copy file data");
-      }
-    }
-    if (!buffer) buffer = std::make_unique<char[]>(limits::copy_buffer);
-    auto count = ::read(from, buffer.get(), limits::copy_buffer);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      return errno_error(errno, "read");
-    }
-    if (count == 0) return {};
-    KILN_CHECK(write_all(to, {buffer.get(), static_cast<std::size_t>(count)}));
-  }
 }
 
 std::string fd_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }

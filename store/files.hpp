@@ -40,9 +40,6 @@ status empty_directory(const std::filesystem::path& path);
 /// their links are in the tree.
 result<std::int64_t> allocated_bytes(const std::filesystem::path& path, bool own_only = false);
 
-/// Copies all bytes of one open file into another: reflink, else copy_file_range, else read and write.
-status copy_file_data(int from, int to);
-
 /// All entries of an open directory except "." and "..", sorted bytewise.
 result<std::vector<std::string>> list_names(int directory);
 

@@ -9,6 +9,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "store/file_data.hpp"
+
 namespace kiln::filesync {
 
 namespace {
@@ -20,21 +22,6 @@ struct name_entry {
 
 // How deep directories stay open while their children are walked; deeper ones are opened again.
 constexpr std::size_t max_open_depth = 64;
-
-class file_source final : public store::byte_source {
- public:
-  explicit file_source(unique_fd fd) : fd_(std::move(fd)) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    while (true) {
-      ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
-      if (n >= 0) return static_cast<std::size_t>(n);
-      if (errno != EINTR) return errno_error(errno, "read");
-    }
-  }
-
- private:
-  unique_fd fd_;
-};
 
 std::string without_trailing_glob(std::string text) {
   if (text.ends_with("/**")) text.resize(text.size() - 3);
@@ -136,7 +123,7 @@ class directory_tree final : public file_tree {
     if (::fstat(fd.get(), &st) != 0 || !S_ISREG(st.st_mode)) {
       return make_error(errc::invalid_argument, "open " + path + ": not a regular file");
     }
-    return std::unique_ptr<store::byte_source>(std::make_unique<file_source>(std::move(fd)));
+    return store::read_file_data(std::move(fd));
   }
 
  private:

@@ -14,6 +14,7 @@
 #include <sys/sysmacros.h>
 
 #include "configs/filesync.hpp"
+#include "store/file_data.hpp"
 #include "store/filesync/dest_cursor.hpp"
 #include "store/filesync/disk.hpp"
 #include "store/filesync/tree.hpp"
@@ -107,6 +108,7 @@ class receiver {
     bool replaces = false;  // something is there already
     std::string name;       // what it is written as, final or temporary
     unique_fd fd;
+    store::sparse_writer writer;
     bool started = false;
   };
 
@@ -244,14 +246,9 @@ class receiver {
       return make_error(errc::invalid_argument, "invalid file request " + std::to_string(p.id()));
     }
     KILN_CHECK(open_file(p.id(), *file));
-    std::string_view data = p.data();
-    if (!data.empty()) {
-      while (!data.empty()) {
-        ssize_t n = ::write(file->fd.get(), data.data(), data.size());
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno_error(errno, "write " + file->stat.path());
-        data.remove_prefix(static_cast<std::size_t>(n));
-      }
+    if (!p.data().empty()) {
+      auto written = file->writer.write(file->fd.get(), p.data());
+      if (!written) return std::move(written).error().with_context(file->stat.path());
       return {};
     }
     KILN_CHECK(finish_file(*file));
@@ -265,7 +262,7 @@ class receiver {
     if (file.fd) return {};
     KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
     if (file.started) {
-      file.fd.reset(::openat(dir, file.name.c_str(), O_WRONLY | O_APPEND | O_NOFOLLOW | O_CLOEXEC));
+      file.fd.reset(::openat(dir, file.name.c_str(), O_WRONLY | O_NOFOLLOW | O_CLOEXEC));
     } else {
       file.name = file.replaces ? temporary_name() : base_name(file.stat.path());
       file.fd.reset(
@@ -286,6 +283,8 @@ class receiver {
   }
 
   status finish_file(pending_file& file) {
+    if (auto whole = file.writer.finish(file.fd.get()); !whole)
+      return std::move(whole).error().with_context(file.stat.path());
     KILN_CHECK(apply_metadata(file.fd.get(), file.stat));
     file.fd.reset();
     if (file.replaces) {

@@ -11,6 +11,7 @@
 #include <spdlog/spdlog.h>
 
 #include "messages/pattern.hpp"
+#include "store/file_data.hpp"
 #include "store/files.hpp"
 #include "store/unpack.hpp"
 #include "workers/executor/rooted.hpp"
@@ -251,7 +252,7 @@ class copier {
       }
       KILN_TRY(auto source, store::open_at(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK));
       KILN_TRY(auto target, store::open_at(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-      auto copied = store::copy_file_data(source.get(), target.get());
+      auto copied = store::copy_file_data(source.get(), target.get(), job_);
       if (!copied.ok()) return std::move(copied).error().with_context("failed to copy " + shown);
       return {};
     }
