@@ -102,6 +102,7 @@ void build_state::solve(gw::SolveRequest r, int frame, continuation<gw::SolveRes
     });
   };
   if (r.has_definition() && r.definition().def_size() > 0) {
+    if (auto s = room_for(r.definition()); !s.ok()) return done(std::move(s).error());
     gw::Result out;
     auto id = add_ref(r.definition(), *std::move(policies), frame);
     refs_[id].imports = begin_imports(r);

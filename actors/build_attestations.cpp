@@ -44,19 +44,19 @@ void build_attestations::looked_at(int frame, const gw::ResolveSourceMetaRequest
   log_.add_image(frame, std::move(image));
 }
 
-void build_attestations::loaded(const std::string& ref, const pb::Definition&, const graph_spec& spec) {
-  auto& entry = loaded_[ref];
+std::shared_ptr<const build_attestations::loaded_ref> build_attestations::read(const graph_spec& spec) {
+  auto out = std::make_shared<loaded_ref>();
   for (const auto& v : spec.vertices) {
-    entry.vertices[v.op.vertex] = v.digest;
-    if (v.op.op.has_source()) entry.sources.push_back(v.digest);
-    else entry.ops.add_op(v.op.op);
+    out->vertices[v.op.vertex] = v.digest;
+    if (v.op.op.has_source()) out->sources.push_back(v.digest);
+    else out->ops.add_op(v.op.op);
   }
+  return out;
 }
 
-void build_attestations::handed_on(const gw::Result& result,
-                                   const std::function<const pb::Definition*(const std::string&)>& definition) {
+void build_attestations::handed_on(const gw::Result& result, const definition_lookup& definition) {
   auto publish = [&](const std::string& id) {
-    if (const auto* d = definition(id)) log_.publish(id, *d, {});
+    if (auto d = definition(id)) log_.publish(id, *d, {});
   };
   if (result.has_ref()) publish(result.ref().id());
   if (result.has_refs())
@@ -67,8 +67,8 @@ std::optional<exporters::capture> build_attestations::captured(
     const std::string& ref, const sources_by_vertex& sources) const {
   auto found = loaded_.find(ref);
   if (found == loaded_.end()) return std::nullopt;
-  auto out = found->second.ops;
-  for (const auto& digest : found->second.sources)
+  auto out = found->second->ops;
+  for (const auto& digest : found->second->sources)
     if (auto step = sources.find(digest); step != sources.end())
       out.add_source(step->second->source, step->second->platform, step->second->origin, step->second->pin);
   return out;
@@ -94,47 +94,57 @@ exporters::build_facts build_attestations::facts(const platform& builder) const 
   return out;
 }
 
-result<std::optional<exporters::provenance_predicate>> build_attestations::predicate_of(
-    const exporters::provenance_options& options, const attested_part& part, const std::vector<attested_part>& parts,
-    const sources_by_vertex& sources, const build_view& view) const {
-  std::optional<exporters::provenance_predicate> out;
-  const auto* d = part.ref.empty() ? nullptr : view.definition(part.ref);
-  if (!d) return out;
+build_attestations::known_result build_attestations::look(const std::vector<attested_part>& parts,
+                                                          const std::vector<cache_step>& steps,
+                                                          const definition_lookup& definition,
+                                                          const platform& builder) const {
+  known_result out;
+  out.facts = facts(builder);
+  out.wanted = provenance_;
+  out.history = history_;
+  auto sources = sources_of(steps);
   std::set<std::string> refs;
   std::vector<exporters::listed_platform> platforms;
   for (const auto& p : parts) {
     refs.insert(p.ref);
     platforms.push_back({p.id, p.platform});
   }
-  auto provenance = log_.provenance(part.ref, part.id, platforms, refs,
-                                    [&](const std::string& id) { return captured(id, sources); });
-  KILN_TRY(out, exporters::make_predicate(options, provenance, *d, facts(view.builder)));
+  for (const auto& p : parts) {
+    auto& part = out.parts.emplace_back();
+    if (!p.ref.empty()) part.definition = definition(p.ref);
+    if (!part.definition) continue;
+    part.provenance = log_.provenance(p.ref, p.id, platforms, refs,
+                                      [&](const std::string& id) { return captured(id, sources); });
+    if (auto found = loaded_.find(p.ref); found != loaded_.end()) part.loaded = found->second;
+  }
   return out;
 }
 
-result<std::vector<std::vector<attestation>>> build_attestations::make(
-    const std::vector<attested_part>& parts, const std::vector<cache_step>& steps, const build_view& view) {
-  std::vector<std::vector<attestation>> out(parts.size());
-  if (!provenance_) return out;
-  auto sources = sources_of(steps);
+result<std::vector<std::vector<attestation>>> build_attestations::make(const known_result& known,
+                                                                       const std::vector<cache_step>& steps,
+                                                                       const record_lookup& record_of) {
+  std::vector<std::vector<attestation>> out(known.parts.size());
+  if (!known.wanted) return out;
+  const auto& options = *known.wanted;
   std::map<std::pair<std::string, std::int32_t>, std::string> records;
   for (const auto& s : steps) {
     // A step that nobody needed the result of may be in the cache all the same.
-    auto record = s.ref.empty() && provenance_->max ? view.record_of(s.keys) : s.ref;
+    auto record = s.ref.empty() && options.max ? record_of(s.keys) : s.ref;
     if (!record.empty()) records[{s.vertex, s.index}] = std::move(record);
   }
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    KILN_TRY(auto predicate, predicate_of(*provenance_, parts[i], parts, sources, view));
-    if (!predicate) continue;
+  for (std::size_t i = 0; i < known.parts.size(); ++i) {
+    const auto& part = known.parts[i];
+    if (!part.definition) continue;
+    KILN_TRY(auto predicate, exporters::make_predicate(options, part.provenance, *part.definition, known.facts));
     attestation a;
-    a.metadata = {{"reason", "provenance"}, {"inline-only", provenance_->inline_only ? "true" : "false"}};
-    a.path = provenance_->filename;
-    a.predicate_type = provenance_->predicate_type();
-    a.content = std::move(predicate->text);
-    const auto& vertices = loaded_[parts[i].ref].vertices;
-    for (const auto& [digest, step] : predicate->steps) {
-      auto vertex = vertices.find(digest);
-      if (vertex == vertices.end()) continue;
+    a.metadata = {{"reason", "provenance"}, {"inline-only", options.inline_only ? "true" : "false"}};
+    a.path = options.filename;
+    a.predicate_type = options.predicate_type();
+    a.content = std::move(predicate.text);
+    for (const auto& [digest, step] : predicate.steps) {
+      if (!part.loaded) break;
+      auto vertex = part.loaded->vertices.find(digest);
+      if (vertex == part.loaded->vertices.end()) continue;
       for (auto at = records.lower_bound({vertex->second, 0}); at != records.end() && at->first.first == vertex->second;
            ++at)
         a.layer_records[step + ":" + std::to_string(at->first.second)] = at->second;
@@ -144,14 +154,13 @@ result<std::vector<std::vector<attestation>>> build_attestations::make(
   return out;
 }
 
-result<std::vector<std::string>> build_attestations::describe(const std::vector<attested_part>& parts,
-                                                              const std::vector<cache_step>& steps,
-                                                              const build_view& view) const {
+result<std::vector<std::string>> build_attestations::describe(const known_result& known) {
   std::vector<std::string> out;
-  auto sources = sources_of(steps);
-  for (const auto& part : parts) {
-    KILN_TRY(auto predicate, predicate_of(history_, part, parts, sources, view));
-    out.push_back(predicate ? std::move(predicate->text) : "");
+  for (const auto& part : known.parts) {
+    auto& text = out.emplace_back();
+    if (!part.definition) continue;
+    KILN_TRY(auto predicate, exporters::make_predicate(known.history, part.provenance, *part.definition, known.facts));
+    text = std::move(predicate.text);
   }
   return out;
 }

@@ -27,6 +27,9 @@ struct provenance_settings {
   std::string environment;  // JSON object of the daemon's provenance.d; empty: none
 };
 
+/// The definition of a build's ref; null when there is none.
+using definition_lookup = std::function<std::shared_ptr<const pb::Definition>(const std::string& ref)>;
+
 /// One platform of a build's result.
 struct attested_part {
   std::string id;  // of its platform, as the frontend names it
@@ -51,39 +54,49 @@ class build_attestations {
   exporters::request_log& requests() { return log_; }
   /// A source that a frontend or client looked at.
   void looked_at(int frame, const gw::ResolveSourceMetaRequest& asked, const gw::ResolveSourceMetaResponse& reply);
-  /// A ref's definition was loaded as this.
-  void loaded(const std::string& ref, const pb::Definition& definition, const graph_spec& spec);
-  /// A frontend's result is handed on: its refs may become inputs elsewhere.
-  void handed_on(const gw::Result& result, const std::function<const pb::Definition*(const std::string&)>& definition);
 
-  /// What a part of it asks about the build.
-  struct build_view {
-    std::function<const pb::Definition*(const std::string& ref)> definition;
-    /// The record that one of these cache keys leads to; empty when there is none.
-    std::function<std::string(const std::vector<std::string>& keys)> record_of;
-    platform builder;
-  };
-  /// The daemon's own attestations, one list a part.
-  result<std::vector<std::vector<attestation>>> make(const std::vector<attested_part>& parts,
-                                                     const std::vector<cache_step>& steps, const build_view& view);
-  /// What the history keeps of a build, whatever was asked for: whole provenance (SLSA 1), one predicate a part;
-  /// empty where there is nothing to tell of. Source: BuildKit solver/llbsolver/history.go.
-  result<std::vector<std::string>> describe(const std::vector<attested_part>& parts,
-                                            const std::vector<cache_step>& steps, const build_view& view) const;
-
- private:
+  /// What a definition says, as far as attestations are concerned.
   struct loaded_ref {
-    exporters::capture ops;                      // of all but sources
-    std::vector<std::string> sources;            // digests of their vertices
+    exporters::capture ops;                       // of all but sources
+    std::vector<std::string> sources;             // digests of their vertices
     std::map<std::string, std::string> vertices;  // digest in the definition → digest of the vertex
   };
+  /// Pure: a job's work, where the definition is large.
+  static std::shared_ptr<const loaded_ref> read(const graph_spec& spec);
+  /// A ref's definition was loaded as this.
+  void loaded(const std::string& ref, std::shared_ptr<const loaded_ref> what) { loaded_[ref] = std::move(what); }
+  /// A frontend's result is handed on: its refs may become inputs elsewhere.
+  void handed_on(const gw::Result& result, const definition_lookup& definition);
+
+  /// All that is known of a result at one moment, on its own: what is made of it is a job's work.
+  struct known_part {
+    exporters::request_log::provenance_of_ref provenance;
+    std::shared_ptr<const pb::Definition> definition;  // null: scratch
+    std::shared_ptr<const loaded_ref> loaded;          // null: not loaded
+  };
+  struct known_result {
+    std::vector<known_part> parts;
+    exporters::build_facts facts;
+    std::optional<exporters::provenance_options> wanted;
+    exporters::provenance_options history;
+  };
+  known_result look(const std::vector<attested_part>& parts, const std::vector<cache_step>& steps,
+                    const definition_lookup& definition, const platform& builder) const;
+
+  /// The daemon's own attestations, one list a part. `record_of`: the record that one of these cache keys leads
+  /// to; empty when there is none. Pure but for that.
+  using record_lookup = std::function<std::string(const std::vector<std::string>& keys)>;
+  static result<std::vector<std::vector<attestation>>> make(const known_result& known,
+                                                            const std::vector<cache_step>& steps,
+                                                            const record_lookup& record_of);
+  /// What the history keeps of a build, whatever was asked for: whole provenance (SLSA 1), one predicate a part;
+  /// empty where there is nothing to tell of. Pure. Source: BuildKit solver/llbsolver/history.go.
+  static result<std::vector<std::string>> describe(const known_result& known);
+
+ private:
   using sources_by_vertex = std::map<std::string, const cache_step*>;
   static sources_by_vertex sources_of(const std::vector<cache_step>& steps);
   exporters::build_facts facts(const platform& builder) const;
-  /// Of one part; nothing for scratch.
-  result<std::optional<exporters::provenance_predicate>> predicate_of(
-      const exporters::provenance_options& options, const attested_part& part, const std::vector<attested_part>& parts,
-      const sources_by_vertex& sources, const build_view& view) const;
   std::optional<exporters::capture> captured(const std::string& ref,
                                              const sources_by_vertex& sources) const;
 
@@ -95,7 +108,7 @@ class build_attestations {
   std::string invocation_;
   std::int64_t created_ns_ = 0;
   int compatibility_version_ = 0;
-  std::map<std::string, loaded_ref> loaded_;
+  std::map<std::string, std::shared_ptr<const loaded_ref>> loaded_;
 };
 
 /// Attestations of a frontend's result: platform id → attestation and the ref of the build it is in.

@@ -89,28 +89,40 @@ std::vector<attested_part> build_state::attested_parts() const {
   return out;
 }
 
-build_attestations::build_view build_state::own_view() const {
-  build_attestations::build_view view;
-  view.definition = definitions();
-  view.record_of = [this](const std::vector<std::string>& keys) -> std::string {
-    for (const auto& key : keys)
-      if (o_.store)
-        for (const auto& found : o_.store->keys().results(key)) return found.id;
-    return {};
-  };
-  view.builder = platforms_.empty() ? host_platform() : platforms_.front();
-  return view;
+build_attestations::known_result build_state::known_result() const {
+  return attestations_.look(attested_parts(), trail_.steps, definitions(),
+                            platforms_.empty() ? host_platform() : platforms_.front());
 }
 
 void build_state::attest(std::vector<vertex_result> values) {
+  if (!attestations_.wants_provenance())
+    return attested(std::move(values), std::vector<std::vector<attestation>>(final_.refs.size()));
+  auto record_of = [store = o_.store](const std::vector<std::string>& keys) -> std::string {
+    for (const auto& key : keys)
+      if (store)
+        for (const auto& found : store->keys().results(key)) return found.id;
+    return {};
+  };
+  using lists = std::vector<std::vector<attestation>>;
+  jobs_.run<lists>(
+      self_, *o_.io,
+      [known = known_result(), steps = trail_.steps, record_of] {
+        return build_attestations::make(known, steps, record_of);
+      },
+      [this, values = std::move(values)](result<lists> own) mutable {
+        if (!own.ok()) return end(std::move(own).error());
+        attested(std::move(values), *std::move(own));
+      });
+}
+
+void build_state::attested(std::vector<vertex_result> values, std::vector<std::vector<attestation>> own) {
+  if (phase_ != build_phase::evaluating) return;
   auto parts = attested_parts();
-  auto own = attestations_.make(parts, trail_.steps, own_view());
-  if (!own.ok()) return end(std::move(own).error());
   for (std::size_t i = 0; i < parts.size(); ++i) {
     auto& ready = final_.ready.emplace_back();
     if (auto given = final_.attestations.find(parts[i].id); given != final_.attestations.end())
       for (const auto& [a, id] : given->second) ready.push_back(a);
-    for (auto& a : (*own)[i]) ready.push_back(std::move(a));
+    for (auto& a : own[i]) ready.push_back(std::move(a));
   }
   if (!o_.request.enablesessionexporter()) return run_exports(std::move(values));
   ask_for_exporters(std::move(values));

@@ -43,6 +43,7 @@ struct directory {
   caf::result<vertex_actor> load(graph_spec& spec, const progress_actor& who, const std::string& session) {
     auto worker = options.peers.worker();
     if (!worker) return peer_down(peers::worker_name);
+    auto sources = std::make_shared<const std::vector<pb::SourceInfo>>(std::move(spec.sources));
     std::unordered_map<std::string, std::string> placed;  // digest → identity
     for (auto& v : spec.vertices) {
       bool ignores = v.op.metadata.ignore_cache();
@@ -63,7 +64,7 @@ struct directory {
       if (found == vertices.end()) {
         auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self), worker,
                                           options.peers.cluster(), options.keys, options.memory, options.io, options.imports,
-                                          spec.imports});
+                                          spec.imports, sources});
         self->monitor(vertex);
         identities[vertex.address()] = identity;
         found = vertices.emplace(identity, entry{vertex, {}}).first;

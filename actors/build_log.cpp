@@ -16,8 +16,10 @@ void build_log::add(ctl::StatusResponse status) {
   warnings_ += status.warnings_size();
   for (const auto& w : watchers_) caf::anon_send(w, status);
   auto bytes = status.ByteSizeLong();
-  // Beyond the bound logs are for those who watch only; starts and ends are always kept.
-  if (bytes_ + bytes > configs::solving::build_log_bytes_max && status.vertexes_size() == 0) return;
+  // Beyond the bounds they are for those who watch only; starts and ends are kept longest.
+  auto bound = status.vertexes_size() == 0 ? configs::solving::build_log_bytes_max
+                                           : configs::solving::build_states_bytes_max;
+  if (bytes_ + bytes > bound) return;
   bytes_ += bytes;
   all_.push_back(std::move(status));
 }

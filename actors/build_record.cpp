@@ -36,9 +36,14 @@ void build_state::end(result<ctl::SolveResponse> outcome, std::source_location w
     return deliver();
   }
   using documents = std::vector<document>;
+  std::vector<std::string> ids;
+  for (const auto& [id, part] : final_.refs) ids.push_back(final_.multi ? id : "");
+  auto known = outcome.ok() ? known_result() : build_attestations::known_result{};
   jobs_.run<documents>(
       self_, *o_.io,
-      [store = o_.store, ref = o_.request.ref(), all = documents_of(outcome)]() mutable -> result<documents> {
+      [store = o_.store, ref = o_.request.ref(), all = documents_of(outcome), known = std::move(known),
+       ids = std::move(ids)]() mutable -> result<documents> {
+        for (auto& d : provenance_documents(known, ids)) all.push_back(std::move(d));
         for (auto& d : all) KILN_CHECK(keep_document(*store, ref, d.bytes, d.descriptor));
         return std::move(all);
       },
@@ -49,35 +54,32 @@ void build_state::end(result<ctl::SolveResponse> outcome, std::source_location w
       });
 }
 
-/// The log; what clients may want to know of a failure beyond its text; what a result was made from.
+/// The log; what clients may want to know of a failure beyond its text.
 std::vector<build_state::document> build_state::documents_of(const result<ctl::SolveResponse>& outcome) const {
   std::vector<document> out;
-  auto add = [&](auto kind, const char* type, std::string bytes) -> document& {
-    auto& d = out.emplace_back();
-    d.kind = kind;
-    d.bytes = std::move(bytes);
-    d.descriptor.set_media_type(type);
-    return d;
-  };
-  add(document::log, "application/vnd.buildkit.status.v0", log_.encode());
-  if (!outcome.ok()) {
-    if (outcome.error().details.empty()) return out;
-    google::rpc::Status whole;
-    to_rpc_status(outcome.error(), whole);
-    add(document::failure, "application/vnd.googeapis.google.rpc.status+proto", whole.SerializeAsString());
-    return out;
-  }
-  auto predicates = attestations_.describe(attested_parts(), trail_.steps, own_view());
+  out.push_back({document::log, "", log_.encode(), {}});
+  out.back().descriptor.set_media_type("application/vnd.buildkit.status.v0");
+  if (outcome.ok() || outcome.error().details.empty()) return out;
+  google::rpc::Status whole;
+  to_rpc_status(outcome.error(), whole);
+  out.push_back({document::failure, "", whole.SerializeAsString(), {}});
+  out.back().descriptor.set_media_type("application/vnd.googeapis.google.rpc.status+proto");
+  return out;
+}
+
+std::vector<build_state::document> build_state::provenance_documents(const build_attestations::known_result& known,
+                                                                     const std::vector<std::string>& ids) {
+  std::vector<document> out;
+  auto predicates = build_attestations::describe(known);
   if (!predicates.ok()) {
-    spdlog::warn("provenance of build {} not kept: {}", o_.request.ref(), predicates.error().message);
+    spdlog::warn("provenance of build {} not kept: {}", known.facts.invocation_id, predicates.error().message);
     return out;
   }
   for (std::size_t i = 0; i < predicates->size(); ++i) {
     if ((*predicates)[i].empty()) continue;
-    auto& d = add(document::provenance, "application/vnd.in-toto+json", std::move((*predicates)[i]));
-    d.part = final_.multi ? final_.refs[i].first : "";
-    (*d.descriptor.mutable_annotations())["in-toto.io/predicate-type"] =
-        exporters::provenance_options{}.predicate_type();
+    auto& d = out.emplace_back(document{document::provenance, ids[i], std::move((*predicates)[i]), {}});
+    d.descriptor.set_media_type("application/vnd.in-toto+json");
+    (*d.descriptor.mutable_annotations())["in-toto.io/predicate-type"] = known.history.predicate_type();
   }
   return out;
 }

@@ -17,15 +17,28 @@ namespace kiln::actors {
 std::string build_state::add_ref(const pb::Definition& definition, std::vector<solver::source_policy> policies, int frame) {
   auto id = new_id();
   attestations_.requests().add_ref(frame, id);
-  refs_[id].definition = definition;
+  refs_[id].definition = std::make_shared<const pb::Definition>(definition);
   refs_[id].policies = std::move(policies);
   return id;
 }
 
-std::function<const pb::Definition*(const std::string&)> build_state::definitions() const {
-  return [this](const std::string& id) -> const pb::Definition* {
+status build_state::room_for(const pb::Definition& definition) {
+  namespace cfg = configs::solving;
+  if (refs_.size() >= cfg::refs_max)
+    return make_error(errc::resource_exhausted,
+                      "a build may be asked for " + std::to_string(cfg::refs_max) + " results, not for more");
+  definitions_bytes_ += definition.ByteSizeLong();
+  if (definitions_bytes_ > cfg::definitions_bytes_max)
+    return make_error(errc::resource_exhausted, "the definitions of a build have " + std::to_string(definitions_bytes_) +
+                                                    " bytes: at most " + std::to_string(cfg::definitions_bytes_max) +
+                                                    " are allowed");
+  return {};
+}
+
+definition_lookup build_state::definitions() const {
+  return [this](const std::string& id) -> std::shared_ptr<const pb::Definition> {
     auto found = refs_.find(id);
-    return found == refs_.end() ? nullptr : &found->second.definition;
+    return found == refs_.end() ? nullptr : found->second.definition;
   };
 }
 
@@ -49,7 +62,7 @@ void build_state::evaluate(const std::string& id, continuation<vertex_result> do
   if (ref.value) return done(*ref.value);
   if (auto s = refuse_late(); !s.ok()) return done(std::move(s).error());
   ref.waiters.push_back(std::move(done));
-  if (!std::exchange(ref.asked, true)) load(id, ref);
+  if (!std::exchange(ref.asked, true)) load(id);
 }
 
 void build_state::settle(const std::string& id, result<vertex_result> value) {
@@ -101,14 +114,49 @@ policy_questions build_state::policy_questions_of(int frame) {
   return out;
 }
 
-reviewed_source build_state::subject_of(const pb::Op& op) const {
-  return {op.source(), op.has_platform() ? op.platform() : default_platform()};
+namespace {
+
+reviewed_source subject_of(const pb::Op& op, const pb::Platform& default_platform) {
+  return {op.source(), op.has_platform() ? op.platform() : default_platform};
 }
 
-void build_state::load(const std::string& id, build_ref& ref) {
+/// The different sources of a definition; what is no op is for the loading to refuse.
+std::vector<reviewed_source> sources_of(const pb::Definition& definition, const pb::Platform& default_platform) {
+  std::vector<reviewed_source> out;
+  std::set<std::string> seen;
+  for (const auto& bytes : definition.def()) {
+    pb::Op op;
+    if (!op.ParseFromString(bytes) || !op.has_source()) continue;
+    auto subject = subject_of(op, default_platform);
+    if (seen.insert(source_key(subject)).second) out.push_back(std::move(subject));
+  }
+  return out;
+}
+
+bool is_small(const pb::Definition& definition) {
+  return definition.ByteSizeLong() <= configs::solving::quick_definition_bytes;
+}
+
+}  // namespace
+
+void build_state::load(const std::string& id) {
+  const auto& ref = refs_[id];
   if (o_.request.sourcepolicysession().empty())
-    return load_with(id, [&ref](pb::Op& op) { return apply_policies(ref.policies, *op.mutable_source()); });
-  // The client is asked about every source first.
+    return load_with(
+        id, [policies = ref.policies](pb::Op& op) { return apply_policies(policies, *op.mutable_source()); });
+  using sources = std::vector<reviewed_source>;
+  jobs_.run_unless<sources>(
+      is_small(*ref.definition), self_, *o_.io,
+      [definition = ref.definition, platform = default_platform()]() -> result<sources> {
+        return sources_of(*definition, platform);
+      },
+      [this, id](result<sources> found) {
+        if (!found.ok()) return settle(id, std::move(found).error());
+        review(id, *std::move(found));
+      });
+}
+
+void build_state::review(const std::string& id, std::vector<reviewed_source> sources) {
   struct reviews {
     std::map<std::string, pb::SourceOp> passed;
     std::size_t missing = 1;
@@ -118,25 +166,20 @@ void build_state::load(const std::string& id, build_ref& ref) {
   auto one_less = [this, id, all] {
     if (--all->missing > 0) return;
     if (all->refused) return settle(id, std::move(*all->refused).with_context("failed to load LLB"));
-    load_with(id, [this, all](pb::Op& op) -> status {
-      auto found = all->passed.find(source_key(subject_of(op)));
+    load_with(id, [all, platform = default_platform()](pb::Op& op) -> status {
+      auto found = all->passed.find(source_key(subject_of(op, platform)));
       if (found == all->passed.end())
         return make_error(errc::internal, "source \"" + op.source().identifier() + "\" was not reviewed");
       *op.mutable_source() = found->second;
       return {};
     });
   };
-  auto policies = ref.policies;
-  std::set<std::string> seen;
-  for (const auto& bytes : ref.definition.def()) {
-    pb::Op op;
-    if (!op.ParseFromString(bytes) || !op.has_source()) continue;
-    auto subject = subject_of(op);
-    auto key = source_key(subject);
-    if (!seen.insert(key).second) continue;
+  auto policies = refs_[id].policies;
+  for (auto& subject : sources) {
     ++all->missing;
+    auto key = source_key(subject);
     review_source(policies, std::move(subject), policy_questions_of(0),
-                  [all, one_less, key](result<pb::SourceOp> source) {
+                  [all, one_less, key = std::move(key)](result<pb::SourceOp> source) {
                     if (source.ok()) all->passed[key] = *std::move(source);
                     else if (!all->refused) all->refused = std::move(source).error();
                     one_less();
@@ -146,23 +189,42 @@ void build_state::load(const std::string& id, build_ref& ref) {
 }
 
 void build_state::load_with(const std::string& id, std::function<status(pb::Op&)> mutate) {
-  auto& ref = refs_[id];
-  solver::load_options options;
-  options.granted = &granted_;
-  options.devices = devices_;
-  if (!platforms_.empty()) options.default_platform = platforms_.front();
-  options.mutate = std::move(mutate);
-  auto g = solver::load(ref.definition, options);
-  if (!g.ok()) return settle(id, std::move(g).error().with_context("failed to load LLB"));
-  auto spec = to_spec(*g, "");
-  attestations_.loaded(id, ref.definition, spec);
-  auto caches = solver::caches_to_prune(*g);
-  if (caches.empty()) return place(id, std::move(spec));
-  auto worker = o_.peers.worker();
-  if (!worker) return settle(id, from_caf(peer_down(peers::worker_name)));
-  self_->request(worker, caf::infinite, prune_caches{std::move(caches)})
-      .then([this, id, spec](bool) mutable { place(id, std::move(spec)); },
-            [this, id](caf::error& e) { settle(id, from_caf(e)); });
+  struct loaded {
+    graph_spec spec;
+    std::map<std::string, bool> caches;
+    std::shared_ptr<const build_attestations::loaded_ref> about;
+  };
+  auto definition = refs_[id].definition;
+  bool small = is_small(*definition);
+  jobs_.run_unless<loaded>(
+      small, self_, *o_.io,
+      [definition = std::move(definition), granted = granted_, devices = devices_, platforms = platforms_,
+       mutate = std::move(mutate), stop = channel_->stop_token()]() -> result<loaded> {
+        solver::load_options options;
+        options.granted = &granted;
+        options.devices = devices;
+        if (!platforms.empty()) options.default_platform = platforms.front();
+        options.mutate = mutate;
+        options.stop = stop;
+        auto g = solver::load(*definition, options);
+        if (!g.ok()) return std::move(g).error().with_context("failed to load LLB");
+        loaded out;
+        out.caches = solver::caches_to_prune(*g);
+        out.spec = to_spec(*std::move(g), "");
+        out.about = build_attestations::read(out.spec);
+        return out;
+      },
+      [this, id](result<loaded> done) {
+        if (!done.ok()) return settle(id, std::move(done).error());
+        if (auto s = refuse_late(); !s.ok()) return settle(id, std::move(s).error());
+        attestations_.loaded(id, std::move(done->about));
+        if (done->caches.empty()) return place(id, std::move(done->spec));
+        auto worker = o_.peers.worker();
+        if (!worker) return settle(id, from_caf(peer_down(peers::worker_name)));
+        self_->request(worker, caf::infinite, prune_caches{std::move(done->caches)})
+            .then([this, id, spec = std::move(done->spec)](bool) mutable { place(id, std::move(spec)); },
+                  [this, id](caf::error& e) { settle(id, from_caf(e)); });
+      });
 }
 
 void build_state::place(const std::string& id, graph_spec spec) {
@@ -259,7 +321,7 @@ std::vector<std::string> build_state::ids_of(const gw::Result& r) {
 void build_state::add_definitions(gw::Result& r) const {
   auto add = [this](gw::Ref& ref) {
     if (ref.has_def()) return;
-    if (auto found = refs_.find(ref.id()); found != refs_.end()) *ref.mutable_def() = found->second.definition;
+    if (auto found = refs_.find(ref.id()); found != refs_.end()) *ref.mutable_def() = *found->second.definition;
   };
   if (r.has_ref()) add(*r.mutable_ref());
   if (r.has_refs())

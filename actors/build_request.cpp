@@ -4,6 +4,7 @@
 #include <set>
 #include <vector>
 
+#include "configs/solving.hpp"
 #include "exporters/attributes.hpp"
 #include "messages/json_text.hpp"
 #include "solver/source_policy.hpp"
@@ -72,6 +73,15 @@ status check_cache_exports(ctl::CacheOptions& cache) {
 
 status prepare(ctl::SolveRequest& r) {
   translate_legacy(r);
+  namespace cfg = configs::solving;
+  auto bounded = [](int count, const char* what, int count_max) -> status {
+    if (count <= count_max) return {};
+    return invalid("invalid request with " + std::to_string(count) + " " + what + ": at most " +
+                   std::to_string(count_max) + " are allowed");
+  };
+  KILN_CHECK(bounded(r.exporters_size(), "exporters", cfg::exporters_max));
+  KILN_CHECK(bounded(r.cache().exports_size(), "cache exports", cfg::cache_options_max));
+  KILN_CHECK(bounded(r.cache().imports_size(), "cache imports", cfg::cache_options_max));
   auto version = r.compatibilityversion();
   if (version != 0 && version != 10 && version != 20 && version != 30)
     return invalid("unsupported compatibility version " + std::to_string(version) +

@@ -28,7 +28,7 @@ namespace kiln::actors {
 
 /// One result of this build, solved when somebody needs it.
 struct build_ref {
-  pb::Definition definition;
+  std::shared_ptr<const pb::Definition> definition;  // jobs read it too
   std::vector<solver::source_policy> policies;
   std::vector<std::string> imports;  // ids, besides those of the request
   bool asked = false;
@@ -103,8 +103,10 @@ class build_state : public bridge_face {
   gw::PongResponse ping();
 
   // Results.
+  /// Whether one more may be kept.
+  status room_for(const pb::Definition& definition);
   std::string add_ref(const pb::Definition& definition, std::vector<solver::source_policy> policies, int frame);
-  std::function<const pb::Definition*(const std::string&)> definitions() const;
+  definition_lookup definitions() const;
 
   /// The request's policy first, then those of one question.
   result<std::vector<solver::source_policy>> policies_with(
@@ -118,9 +120,10 @@ class build_state : public bridge_face {
 
   /// Platforms of sources that name none.
   pb::Platform default_platform() const;
-  reviewed_source subject_of(const pb::Op& op) const;
   policy_questions policy_questions_of(int frame);
-  void load(const std::string& id, build_ref& ref);
+  void load(const std::string& id);
+  /// Has the client asked about every source of a ref, then loads it as the client wants it.
+  void review(const std::string& id, std::vector<reviewed_source> sources);
   void load_with(const std::string& id, std::function<status(pb::Op&)> mutate);
   void place(const std::string& id, graph_spec spec);
   void place_now(const std::string& id, graph_spec spec);
@@ -177,16 +180,18 @@ class build_state : public bridge_face {
   void solved(gw::Result r);
   /// Runs the scanner over a result that is to have an SBOM and has none. Source: llbsolver/proc/sbom.go.
   void scan(std::function<void()> then);
-  status add_scans(const std::vector<attested_part>& parts, const frontends::sbom_scanner& scanner, int frame);
+  void add_scans(const std::vector<attested_part>& parts, frontends::sbom_scanner scanner, int frame,
+                 std::function<void()> then);
   /// Then everything that goes with the result is there.
   void evaluate_attestations(std::vector<vertex_result> values);
 
   /// The parts of the result as attestations know them.
   std::vector<attested_part> attested_parts() const;
-  build_attestations::build_view own_view() const;
+  build_attestations::known_result known_result() const;
 
   /// Gathers what the frontend and the daemon have to say about each part.
   void attest(std::vector<vertex_result> values);
+  void attested(std::vector<vertex_result> values, std::vector<std::vector<attestation>> own);
 
   /// The client may want more exported, now that there is a result.
   void ask_for_exporters(std::vector<vertex_result> values);
@@ -221,6 +226,9 @@ class build_state : public bridge_face {
     ctl::Descriptor descriptor;
   };
   std::vector<document> documents_of(const result<ctl::SolveResponse>& outcome) const;
+  /// What successful parts were made from. `ids`: of the parts; empty when single. Pure.
+  static std::vector<document> provenance_documents(const build_attestations::known_result& known,
+                                                    const std::vector<std::string>& ids);
   void publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,
                const std::vector<document>& documents);
 
@@ -244,6 +252,7 @@ class build_state : public bridge_face {
   std::vector<solver::device> devices_;  // those there were when the build began
   std::vector<platform> platforms_;  // the worker's, default first
   std::map<std::string, build_ref> refs_;
+  std::size_t definitions_bytes_ = 0;  // of those that were asked for
   std::set<std::string> left_;  // records that failed steps left behind, for the client to look into
   final_result final_;
   std::map<std::string, build_import> imports_;  // by what cache_import_id() calls them

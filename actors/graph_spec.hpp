@@ -6,6 +6,6 @@
 
 namespace kiln::actors {
 
-graph_spec to_spec(const solver::graph& g, const std::string& cache_mount_namespace);
+graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace);
 
 }  // namespace kiln::actors

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <deque>
 #include <map>
-#include <set>
 #include <vector>
 
 #include <spdlog/spdlog.h>
@@ -12,6 +11,7 @@
 #include "actors/history_filter.hpp"
 #include "actors/history_trace.hpp"
 #include "actors/progress.hpp"
+#include "configs/history.hpp"
 #include "rpc_status.pb.h"
 #include "store/ref_store.hpp"
 
@@ -19,19 +19,25 @@ namespace kiln::actors {
 
 namespace {
 
-constexpr const char* bucket = "history";
+namespace cfg = configs::history;
 
-/// What is kept for a record and goes with it.
-std::set<std::string> blobs_of(const ctl::BuildHistoryRecord& record) {
-  std::set<std::string> out{record.logs().digest(), record.externalerror().digest(), record.trace().digest()};
-  for (const auto& a : record.result().attestations()) out.insert(a.digest());
-  for (const auto& [part, info] : record.results())
-    for (const auto& a : info.attestations()) out.insert(a.digest());
-  out.erase("");
-  return out;
-}
+constexpr const char* bucket = "history";
+constexpr const char* keep_label = "kiln.keep.history";  // of a document: the build that stored it last
+constexpr std::uint64_t sweep_tick = 0;                  // jobs count from 1
 
 std::int64_t ns_of(const google::protobuf::Timestamp& t) { return t.seconds() * 1'000'000'000 + t.nanos(); }
+
+/// Removes a document that no record had any more when its removal was decided. One that a build has stored
+/// again since, and tells of next, is that build's.
+status drop_document(store::ref_store& store, const std::string& document, const std::vector<std::string>& owners) {
+  auto d = digest::parse(document);
+  if (!d.ok()) return {};
+  auto info = store.blobs().info(*d);
+  if (!info.ok()) return {};
+  auto owner = info->labels.find(keep_label);
+  bool theirs = owner == info->labels.end() || std::find(owners.begin(), owners.end(), owner->second) != owners.end();
+  return theirs ? store.blobs().remove(*d) : status{};
+}
 
 struct listening {
   history_listener handle;
@@ -45,19 +51,23 @@ struct history_state {
   history_options o;
   job_runner jobs;
   std::map<std::string, ctl::BuildHistoryRecord> active;
-  std::map<std::string, ctl::BuildHistoryRecord> finished;
+  std::shared_ptr<history_index> finished;
+  bool sweep_waits = false;
   std::map<caf::actor_addr, listening> listeners;
   std::deque<std::pair<std::function<status()>, std::function<void(status)>>> writes;  // the first is under way
   std::map<std::uint64_t, caf::typed_response_promise<bool>> replays;
   std::uint64_t last_replay = 0;
   std::vector<caf::typed_response_promise<ctl::UpdateBuildHistoryResponse>> updates;
 
-  history_state(history_impl::pointer s, history_options options) : self(s), o(std::move(options)) {
+  history_state(history_impl::pointer s, history_options options)
+      : self(s),
+        o(std::move(options)),
+        finished(o.index ? o.index : std::make_shared<history_index>(o.bounds)) {
     for (const auto& [ref, bytes] : o.store->values(bucket)) {
       ctl::BuildHistoryRecord record;
-      if (record.ParseFromString(bytes)) finished[ref] = std::move(record);
+      if (record.ParseFromString(bytes)) finished->put(std::move(record));
     }
-    clean_up();
+    wait_to_sweep();
   }
 
   ~history_state() {
@@ -83,8 +93,8 @@ struct history_state {
         [this](result<bool> outcome) {
           auto then = std::move(writes.front().second);
           writes.pop_front();
-          then(outcome.ok() ? status{} : status(std::move(outcome).error()));
           if (!writes.empty()) write_next();
+          then(outcome.ok() ? status{} : status(std::move(outcome).error()));
         });
   }
 
@@ -110,19 +120,20 @@ struct history_state {
   }
 
   void take(ctl::BuildHistoryEvent& event) {
-    const auto& record = event.record();
+    auto& record = *event.mutable_record();
     if (record.ref().empty()) return;
+    bound_record(record);
     if (event.type() == ctl::STARTED) {
       active[record.ref()] = record;
       return publish(event);
     }
     active.erase(record.ref());
-    finished[record.ref()] = record;
+    finished->put(record);
     save(record, [ref = record.ref()](status s) {
       if (!s.ok()) spdlog::warn("history record of build {} not saved: {}", ref, s.error().message);
     });
     publish(event);
-    clean_up();
+    wait_to_sweep();
   }
 
   caf::result<bool> listen(ctl::BuildHistoryRequest& request, const history_listener& who) {
@@ -130,22 +141,7 @@ struct history_state {
       return to_caf(make_error(errc::invalid_argument, "invalid limit " + std::to_string(request.limit())));
     auto wanted = parse_history_filters({request.filter().begin(), request.filter().end()}, unix_now_ns());
     if (!wanted.ok()) return to_caf(wanted.error());
-    std::vector<ctl::BuildHistoryEvent> events;
-    auto add = [&](ctl::BuildHistoryEventType type, const ctl::BuildHistoryRecord& record) {
-      if (!request.ref().empty() && record.ref() != request.ref()) return;
-      if ((*wanted)(record)) events.push_back(event_of(type, record));
-    };
-    if (!request.activeonly())
-      for (const auto& [ref, record] : finished) add(ctl::COMPLETE, record);
-    for (const auto& [ref, record] : active) add(ctl::STARTED, record);
-    bool newest_first = request.limit() > 0;
-    std::stable_sort(events.begin(), events.end(), [&](const auto& a, const auto& b) {
-      auto at = ns_of(a.record().createdat()), bt = ns_of(b.record().createdat());
-      return newest_first ? at > bt : at < bt;
-    });
-    if (newest_first && events.size() > static_cast<std::size_t>(request.limit()))
-      events.resize(static_cast<std::size_t>(request.limit()));
-    for (auto& e : events) self->send(who, std::move(e));
+    tell(request, *wanted, who);
     if (request.earlyexit()) {
       self->send(who, done_atom::value);
       return true;
@@ -155,13 +151,52 @@ struct history_state {
     return true;
   }
 
+  /// What there is now: by when it began, and with a limit the newest ones first.
+  void tell(const ctl::BuildHistoryRequest& request, const history_predicate& wanted, const history_listener& who) {
+    bool newest_first = request.limit() > 0;
+    auto comes_first = [&](const ctl::BuildHistoryRecord& a, const ctl::BuildHistoryRecord& b) {
+      auto at = ns_of(a.createdat()), bt = ns_of(b.createdat());
+      return newest_first ? at > bt : at < bt;
+    };
+    std::deque<const ctl::BuildHistoryRecord*> running;
+    for (const auto& [ref, record] : active)
+      if (request.ref().empty() || ref == request.ref()) running.push_back(&record);
+    std::stable_sort(running.begin(), running.end(),
+                     [&](const auto* a, const auto* b) { return comes_first(*a, *b); });
+
+    auto left = newest_first ? request.limit() : -1;
+    auto send = [&](ctl::BuildHistoryEventType type, const ctl::BuildHistoryRecord& record) {
+      if (left == 0 || !wanted(record)) return;
+      self->send(who, event_of(type, record));
+      if (left > 0) --left;
+    };
+    auto send_finished = [&](const ctl::BuildHistoryRecord& record) {
+      for (; !running.empty() && comes_first(*running.front(), record); running.pop_front())
+        send(ctl::STARTED, *running.front());
+      send(ctl::COMPLETE, record);
+      return left != 0;
+    };
+    if (!request.activeonly()) {
+      if (request.ref().empty()) {
+        finished->visit(newest_first, send_finished);
+      } else if (const auto* only = finished->find(request.ref())) {
+        send_finished(*only);
+      }
+    }
+    for (const auto* record : running) send(ctl::STARTED, *record);
+  }
+
   caf::result<ctl::UpdateBuildHistoryResponse> update(ctl::UpdateBuildHistoryRequest& request) {
-    auto found = finished.find(request.ref());
-    if (found == finished.end()) {
+    const auto* found = finished->find(request.ref());
+    if (!found) {
       if (request.delete_() && active.contains(request.ref()))
         return to_caf(make_error(errc::failed_precondition, "build " + request.ref() + " is running"));
       return to_caf(make_error(errc::not_found, "failed to retrieve record for ref \"" + request.ref() + "\": not found"));
     }
+    if (!request.delete_() && !request.finalize() && request.pinned() && !found->pinned() &&
+        finished->pinned() >= cfg::pinned_max)
+      return to_caf(make_error(errc::resource_exhausted,
+                               "more than " + std::to_string(cfg::pinned_max) + " build records are pinned"));
     auto promise = self->make_response_promise<ctl::UpdateBuildHistoryResponse>();
     auto then = [promise](status s) mutable {
       if (s.ok()) {
@@ -171,20 +206,23 @@ struct history_state {
       }
     };
     if (request.delete_()) {
-      remove(request.ref(), then);
+      remove({request.ref()}, then);
     } else if (request.finalize()) {
-      finalize(found->second, then);
+      finalize(*found, then);
     } else {
-      found->second.set_pinned(request.pinned());
-      changed(found->second, then);
+      auto record = *found;
+      record.set_pinned(request.pinned());
+      changed(std::move(record), then);
     }
     return promise;
   }
 
-  void changed(ctl::BuildHistoryRecord& record, std::function<void(status)> then) {
+  void changed(ctl::BuildHistoryRecord record, std::function<void(status)> then) {
     record.set_generation(record.generation() + 1);
     publish(event_of(ctl::COMPLETE, record));
     save(record, std::move(then));
+    finished->put(std::move(record));
+    wait_to_sweep();
   }
 
   /// Makes the trace, which few ask for, of the log that is kept anyway.
@@ -194,7 +232,7 @@ struct history_state {
     jobs.run<ctl::Descriptor>(
         self, *o.io,
         [store = o.store, record, log = *log]() -> result<ctl::Descriptor> {
-          KILN_TRY(auto bytes, store->blobs().read_all(log, configs::solving::history_log_bytes_max));
+          KILN_TRY(auto bytes, store->blobs().read_all(log, cfg::log_bytes_max));
           ctl::Descriptor out;
           out.set_media_type(trace_media_type);
           KILN_CHECK(keep_document(*store, record.ref(), trace_of(record, build_log::decode(bytes)), out));
@@ -202,47 +240,65 @@ struct history_state {
         },
         [this, ref = record.ref(), then](result<ctl::Descriptor> trace) {
           if (!trace.ok()) return then(std::move(trace).error().with_context("trace of build " + ref));
-          auto found = finished.find(ref);
-          if (found == finished.end())  // deleted meanwhile
+          const auto* found = finished->find(ref);
+          if (!found)  // deleted meanwhile
             return write([store = o.store, blob = digest::trusted(trace->digest())] { return store->blobs().remove(blob); },
                          then);
-          *found->second.mutable_trace() = *std::move(trace);
-          changed(found->second, then);
+          auto record = *found;
+          *record.mutable_trace() = *std::move(trace);
+          changed(std::move(record), then);
         });
   }
 
-  void remove(const std::string& ref, std::function<void(status)> then) {
-    auto found = finished.find(ref);
-    if (found == finished.end()) return then({});
-    auto record = std::move(found->second);
-    finished.erase(found);
-    auto blobs = blobs_of(record);
-    for (const auto& [other, its] : finished)
-      for (const auto& shared : blobs_of(its)) blobs.erase(shared);
+  void remove(const std::vector<std::string>& refs, std::function<void(status)> then) {
+    std::vector<std::string> gone, documents;
+    for (const auto& ref : refs) {
+      auto record = finished->take(ref);
+      if (!record) continue;
+      gone.push_back(ref);
+      for (auto& digest : finished->orphaned_documents(*record)) documents.push_back(std::move(digest));
+      publish(event_of(ctl::DELETED, *record));
+    }
     write(
-        [store = o.store, ref, blobs = std::move(blobs)]() -> status {
-          KILN_CHECK(store->erase_value(bucket, ref));
-          for (const auto& blob : blobs)
-            if (auto d = digest::parse(blob); d.ok() && store->blobs().has(*d)) KILN_CHECK(store->blobs().remove(*d));
+        [store = o.store, gone = std::move(gone), documents = std::move(documents)]() -> status {
+          for (const auto& ref : gone) KILN_CHECK(store->erase_value(bucket, ref));
+          for (const auto& document : documents) KILN_CHECK(drop_document(*store, document, gone));
           return {};
         },
         std::move(then));
-    publish(event_of(ctl::DELETED, record));
   }
 
-  void clean_up() {
-    std::vector<ctl::BuildHistoryRecord> all;
-    for (const auto& [ref, record] : finished) all.push_back(record);
-    for (const auto& ref : expired_records(all, o.entries_max, o.age_max_ns, unix_now_ns()))
-      remove(ref, [ref](status s) {
-        if (!s.ok()) spdlog::warn("history record of build {} not removed: {}", ref, s.error().message);
-      });
+  // Cleaning up.
+
+  /// Looks again when something will have become too old, at once where there is too much.
+  void wait_to_sweep() {
+    auto due = finished->next_expiry_ns();
+    if (sweep_waits || !due) return;
+    using std::chrono::nanoseconds;
+    sweep_waits = true;
+    self->delayed_send(self,
+                       std::clamp(nanoseconds(*due - unix_now_ns()), nanoseconds(cfg::settle_time),
+                                  nanoseconds(cfg::sweep_interval)),
+                       tick_atom::value, sweep_tick);
+  }
+
+  void sweep() {
+    sweep_waits = false;
+    auto refs = finished->expired(unix_now_ns(), cfg::sweep_batch);
+    if (refs.empty()) return wait_to_sweep();
+    bool more = refs.size() == cfg::sweep_batch;
+    remove(refs, [this, more](status s) {
+      if (!s.ok()) spdlog::warn("history records not removed: {}", s.error().message);
+      if (!more || sweep_waits) return wait_to_sweep();
+      sweep_waits = true;
+      self->send(self, tick_atom::value, sweep_tick);
+    });
   }
 
   caf::result<bool> replay(const std::string& ref, const status_listener& who) {
-    auto found = finished.find(ref);
-    if (found == finished.end()) return false;
-    auto log = digest::parse(found->second.logs().digest());
+    const auto* found = finished->find(ref);
+    if (!found) return false;
+    auto log = digest::parse(found->logs().digest());
     if (!log.ok()) return false;
     auto promise = self->make_response_promise<bool>();
     auto id = ++last_replay;
@@ -250,7 +306,7 @@ struct history_state {
     jobs.run<bool>(
         self, *o.io,
         [store = o.store, log = *log, who]() -> result<bool> {
-          KILN_TRY(auto bytes, store->blobs().read_all(log, configs::solving::history_log_bytes_max));
+          KILN_TRY(auto bytes, store->blobs().read_all(log, cfg::log_bytes_max));
           for (auto& s : build_log::decode(bytes)) caf::anon_send(who, std::move(s));
           caf::anon_send(who, done_atom::value);
           return true;
@@ -269,23 +325,10 @@ struct history_state {
 status keep_document(store::ref_store& store, const std::string& ref, std::string_view bytes, ctl::Descriptor& out) {
   KILN_TRY(auto blob, store.blobs().put(bytes));
   // Not a record's blob: the label keeps `prune --all` from taking it.
-  KILN_CHECK(store.blobs().set_labels(blob, {{"kiln.keep.history", ref}}));
+  KILN_CHECK(store.blobs().set_labels(blob, {{keep_label, ref}}));
   out.set_digest(blob.str());
   out.set_size(static_cast<std::int64_t>(bytes.size()));
   return {};
-}
-
-std::vector<std::string> expired_records(const std::vector<ctl::BuildHistoryRecord>& records, int entries_max,
-                                         std::int64_t age_max_ns, std::int64_t now_ns) {
-  std::vector<const ctl::BuildHistoryRecord*> unpinned;
-  for (const auto& r : records)
-    if (!r.pinned()) unpinned.push_back(&r);
-  std::sort(unpinned.begin(), unpinned.end(),
-            [](const auto* a, const auto* b) { return ns_of(a->createdat()) > ns_of(b->createdat()); });
-  std::vector<std::string> out;
-  for (std::size_t i = static_cast<std::size_t>(std::max(0, entries_max)); i < unpinned.size(); ++i)
-    if (now_ns - ns_of(unpinned[i]->completedat()) > age_max_ns) out.push_back(unpinned[i]->ref());
-  return out;
 }
 
 history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> self, history_options options) {
@@ -296,7 +339,13 @@ history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> 
       [&state](ctl::UpdateBuildHistoryRequest& request) { return state.update(request); },
       [&state](ctl::BuildHistoryEvent& event) { state.take(event); },
       [&state](replay_atom, const std::string& ref, const status_listener& who) { return state.replay(ref, who); },
-      [&state](tick_atom, std::uint64_t id) { state.jobs.finish(id); },
+      [&state](tick_atom, std::uint64_t id) {
+        if (id == sweep_tick) {
+          state.sweep();
+        } else {
+          state.jobs.finish(id);
+        }
+      },
   };
 }
 

@@ -55,6 +55,14 @@ class job_runner {
     });
   }
 
+  /// As run(), or here and now when the work is known to be `small`.
+  template <class T>
+  void run_unless(bool small, caf::local_actor* self, job_pool& pool, std::function<result<T>()> work,
+                  std::function<void(result<T>)> done) {
+    if (!small) return run<T>(self, pool, std::move(work), std::move(done));
+    done(guarded<T>(work));
+  }
+
   void finish(std::uint64_t id) {
     std::function<void()> done;
     {

@@ -6,6 +6,7 @@
 #include "actors/failure_stack.hpp"
 #include "actors/vertex_state.hpp"
 #include "solver/error_details.hpp"
+#include "solver/graph.hpp"
 
 namespace kiln::actors {
 
@@ -41,7 +42,7 @@ vertex_impl::behavior_type vertex_state::start(vertex_impl::stateful_pointer<ver
 
 caf::result<key_set> vertex_state::ask_keys(int output, bool by_content) {
   auto& out = outputs_[output];
-  if (phase_ == phase::failed) return to_caf(failure_);
+  if (phase_ == phase::failed) return failure_;
   if (out.result) return key_set{out.result->keys};
   if (phase_ == phase::done) return to_caf(no_such_output(output));
   // Whoever asks while it is being made need not wait for that: keys tell what is known.
@@ -54,7 +55,7 @@ caf::result<key_set> vertex_state::ask_keys(int output, bool by_content) {
 
 caf::result<vertex_result> vertex_state::ask_result(int output) {
   auto& out = outputs_[output];
-  if (phase_ == phase::failed) return to_caf(failure_);
+  if (phase_ == phase::failed) return failure_;
   if (out.result) return *out.result;
   if (phase_ == phase::done) return to_caf(no_such_output(output));
   auto promise = self_->make_response_promise<vertex_result>();
@@ -223,18 +224,20 @@ void vertex_state::give_keys(std::vector<caf::typed_response_promise<key_set>>& 
 
 // Failures.
 
-error vertex_state::input_error(const caf::error& e) const {
+void vertex_state::input_failed(const caf::error& e) {
+  const auto* own = wrapped_error(e);
+  if (own && (own->code == errc::cancelled || solver::has_detail(*own, solver::vertex_detail_type)))
+    return fail_as(e, own->message, false);
   auto failure = from_caf(e);
-  if (failure.code == errc::cancelled || solver::has_detail(failure, solver::vertex_detail_type))
-    return failure;
-  return std::move(failure).with_context("an input of " + o_.spec.name + " failed");
+  if (failure.code == errc::cancelled) return fail(std::move(failure));
+  fail(std::move(failure).with_context("an input of " + o_.spec.name + " failed"));
 }
 
 error vertex_state::wrap(error e, int content_input, std::source_location where) {
   if (solver::has_detail(e, solver::vertex_detail_type)) return e;
   e.details.push_back(solver::vertex_detail(digest::trusted(o_.spec.op.vertex)));
-  if (!solver::has_detail(e, solver::source_detail_type))
-    e.details.insert(e.details.end(), o_.spec.locations.begin(), o_.spec.locations.end());
+  if (!solver::has_detail(e, solver::source_detail_type) && o_.sources)
+    for (auto& place : solver::source_details(o_.spec.locations, *o_.sources)) e.details.push_back(std::move(place));
   if (!solver::has_detail(e, solver::solve_detail_type)) {
     std::vector<std::string> refs;
     if (content_input >= 0) refs.push_back(inputs_[static_cast<std::size_t>(content_input)].value.ref);
@@ -247,20 +250,28 @@ error vertex_state::wrap(error e, int content_input, std::source_location where)
 }
 
 void vertex_state::fail(error e, bool shown) {
+  auto text = e.message;
+  fail_as(to_caf(std::move(e)), text, shown);
+}
+
+void vertex_state::fail_as(caf::error e, const std::string& text, bool shown) {
   if (phase_ == phase::failed || phase_ == phase::done) return;
   // Before anybody hears of it, so that whoever followed may claim the work.
   if (claimed_) self_->send(o_.graph, leave_atom::value, handle_of<vertex_actor>(self_));
   set_phase(phase::failed);
   failure_ = std::move(e);
-  if (own_failure_ || shown || progress_->is_open()) progress_->completed(failure_.message, false);
+  if (own_failure_ || shown || progress_->is_open()) progress_->completed(text, false);
   refuse_waiters(failure_);
 }
 
-void vertex_state::refuse_waiters(const error& e) {
+void vertex_state::refuse_waiters(const caf::error& e) {
+  auto refuse = [&](auto& waiters) {
+    for (auto& p : std::exchange(waiters, {})) p.deliver(e);
+  };
   for (auto& [index, out] : outputs_) {
-    refuse_all(out.key_waiters, e);
-    refuse_all(out.content_key_waiters, e);
-    refuse_all(out.result_waiters, e);
+    refuse(out.key_waiters);
+    refuse(out.content_key_waiters);
+    refuse(out.result_waiters);
   }
 }
 

@@ -37,6 +37,7 @@ struct vertex_options {
   std::shared_ptr<job_pool> io;
   std::shared_ptr<const exporters::import_table> import_table;  // null: no imports
   std::vector<std::string> imports;                             // ids
+  std::shared_ptr<const std::vector<pb::SourceInfo>> sources;   // of the definition; null: none
 };
 
 vertex_actor spawn_vertex(caf::local_actor* parent, vertex_options options);

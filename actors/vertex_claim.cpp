@@ -49,7 +49,7 @@ void vertex_state::follow_output(const vertex_actor& owner, int index) {
             if (failure.code == errc::cancelled || failure.code == errc::unavailable ||
                 !solver::has_detail(failure, solver::vertex_detail_type))
               return claim_again(owner);
-            fail(std::move(failure), true);
+            fail_as(e, failure.message, true);
           });
 }
 

@@ -56,7 +56,7 @@ void vertex_state::ask_input_keys(std::size_t i, bool by_content) {
             take_input_keys(i, reply.keys);
             advance();
           },
-          [this](caf::error& e) { fail(input_error(e)); });
+          [this](caf::error& e) { input_failed(e); });
 }
 
 void vertex_state::take_input_keys(std::size_t i, const std::vector<std::string>& keys) {
@@ -81,7 +81,7 @@ void vertex_state::need_result(std::size_t i) {
             if (inputs_[i].content == fact::asked) ask_content(i);
             advance();
           },
-          [this](caf::error& e) { fail(input_error(e)); });
+          [this](caf::error& e) { input_failed(e); });
 }
 
 void vertex_state::need_content(std::size_t i) {

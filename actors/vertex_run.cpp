@@ -39,34 +39,48 @@ void vertex_state::run_build() {
   read.set_filepath(file == build.attrs().end() ? "buildkit.llb.definition" : file->second);
   ref_scope scope{inputs_[static_cast<std::size_t>(input->second.input())].value.ref, progress_->sessions()};
   self_->request(o_.worker, caf::infinite, scope, read)
-      .then([this](gw::ReadFileResponse& reply) { solve_nested(reply.data()); },
+      .then([this](gw::ReadFileResponse& reply) { solve_nested(std::move(*reply.mutable_data())); },
             [this](caf::error& e) { run_failed(from_caf(e)); });
 }
 
-void vertex_state::solve_nested(const std::string& bytes) {
-  pb::Definition definition;
-  if (!definition.ParseFromString(bytes))
-    return fail(wrap(make_error(errc::invalid_argument, "failed to parse the LLB definition of a build op")));
+void vertex_state::solve_nested(std::string bytes) {
   // Devices that every build may have need no entitlement.
   self_->request(o_.worker, caf::infinite, describe_atom::value)
-      .then([this, definition = std::move(definition)](
-                const types::WorkerRecord& record) { load_nested(definition, devices_of(record)); },
+      .then([this, bytes = std::move(bytes)](
+                const types::WorkerRecord& record) mutable { load_nested(std::move(bytes), devices_of(record)); },
             [this](caf::error& e) { fail(wrap(from_caf(e))); });
 }
 
-void vertex_state::load_nested(const pb::Definition& definition, const std::vector<solver::device>& devices) {
-  auto none = solver::entitlements::grant({}, {});
-  solver::load_options options;
-  options.default_platform = o_.spec.op.platform;
-  options.granted = &*none;
-  options.devices = devices;
-  auto g = solver::load(definition, options);
-  if (!g.ok()) return fail(wrap(std::move(g).error().with_context("failed to load LLB")));
+void vertex_state::load_nested(std::string bytes, std::vector<solver::device> devices) {
+  jobs_.run<graph_spec>(
+      self_, *o_.io,
+      [bytes = std::move(bytes), devices = std::move(devices), platform = o_.spec.op.platform,
+       cache_mounts = o_.spec.op.cache_mount_namespace, stop = stop_.get_token()]() -> result<graph_spec> {
+        pb::Definition definition;
+        if (!definition.ParseFromString(bytes))
+          return make_error(errc::invalid_argument, "failed to parse the LLB definition of a build op");
+        auto none = solver::entitlements::grant({}, {});
+        solver::load_options options;
+        options.default_platform = platform;
+        options.granted = &*none;
+        options.devices = devices;
+        options.stop = stop;
+        auto g = solver::load(definition, options);
+        if (!g.ok()) return std::move(g).error().with_context("failed to load LLB");
+        return to_spec(*std::move(g), cache_mounts);
+      },
+      [this](result<graph_spec> spec) {
+        if (!spec.ok()) return fail(wrap(std::move(spec).error()));
+        place_nested(*std::move(spec));
+      });
+}
+
+void vertex_state::place_nested(graph_spec spec) {
   auto group = progress_->sessions();
-  auto index = g->root.index;
+  auto index = spec.root.index;
   self_
-      ->request(o_.graph, caf::infinite, load_atom::value, to_spec(*g, o_.spec.op.cache_mount_namespace),
-                progress_handle(), group.ids.empty() ? std::string() : group.ids.front())
+      ->request(o_.graph, caf::infinite, load_atom::value, std::move(spec), progress_handle(),
+                group.ids.empty() ? std::string() : group.ids.front())
       .then(
           [this, index](const vertex_actor& root) {
             self_->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
@@ -77,7 +91,7 @@ void vertex_state::load_nested(const pb::Definition& definition, const std::vect
                           .then([this, ref = reply.ref](bool) { ran({ref}); },
                                 [this](caf::error& e) { fail(wrap(from_caf(e))); });
                     },
-                    [this](caf::error& e) { fail(input_error(e)); });
+                    [this](caf::error& e) { input_failed(e); });
           },
           [this](caf::error& e) { fail(wrap(from_caf(e))); });
 }
@@ -139,7 +153,7 @@ void vertex_state::ran(std::vector<std::string> refs) {
         for (std::size_t n = 0; n < values.size(); ++n)
           if (auto& out = outputs_[static_cast<int>(n)]; !out.result)
             finish(static_cast<int>(n), std::move(values[n]));
-        refuse_waiters(make_error(errc::invalid_argument, o_.spec.name + " has no such output"));
+        refuse_waiters(to_caf(make_error(errc::invalid_argument, o_.spec.name + " has no such output")));
       });
 }
 

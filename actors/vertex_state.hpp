@@ -10,6 +10,7 @@
 #include <memory>
 #include <optional>
 #include <source_location>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -29,7 +30,10 @@ class vertex_state {
  public:
   static inline const char* name = "vertex";
 
-  ~vertex_state() { refuse_waiters(make_error(errc::cancelled, "context canceled")); }
+  ~vertex_state() {
+    stop_.request_stop();
+    refuse_waiters(to_caf(make_error(errc::cancelled, "context canceled")));
+  }
 
   vertex_impl::behavior_type start(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options);
 
@@ -142,25 +146,28 @@ class vertex_state {
   void run_failed(error e);
   /// The op is LLB in a file of its input: solves that, on behalf of everyone who holds this vertex.
   void run_build();
-  void solve_nested(const std::string& bytes);
-  void load_nested(const pb::Definition& definition, const std::vector<solver::device>& devices);
+  void solve_nested(std::string bytes);
+  void load_nested(std::string bytes, std::vector<solver::device> devices);
+  void place_nested(graph_spec spec);
   solver::step_record step_now();
   void explain();
   void ran(std::vector<std::string> refs);
   /// Nodes that made the result remember it too.
   void tell_holders(const store::cache_keys::batch& batch);
 
-  // Failures.
+  // Failures. One error may end very many vertices, so it is handed on as it is and never copied.
   /// An input's failure is its own story; only a dead input needs words.
-  error input_error(const caf::error& e) const;
+  void input_failed(const caf::error& e);
   error wrap(error e, int content_input = -1, std::source_location where = std::source_location::current());
   void fail(error e, bool shown = false);
-  void refuse_waiters(const error& e);
+  void fail_as(caf::error e, const std::string& text, bool shown);
+  void refuse_waiters(const caf::error& e);
   progress_actor progress_handle() const { return handle_of<progress_actor>(self_); }
 
   vertex_impl::pointer self_ = nullptr;
   vertex_options o_;
   job_runner jobs_;
+  std::stop_source stop_;  // of jobs that nobody waits for once this is gone
   std::optional<vertex_progress> progress_;
 
   phase phase_ = phase::idle;
@@ -177,7 +184,7 @@ class vertex_state {
   bool claimed_ = false;  // work, now or before
   bool saw_evicted_ = false;
   bool own_failure_ = false;
-  error failure_;
+  caf::error failure_;
 };
 
 }  // namespace kiln::actors

@@ -9,6 +9,7 @@
 #include "actors/cache_scope.hpp"
 #include "actors/key_store.hpp"
 #include "actors/progress.hpp"
+#include "configs/definition.hpp"
 #include "configs/solving.hpp"
 #include "exporters/cache/cache_exporter.hpp"
 #include "exporters/cache/cache_importer.hpp"
@@ -275,8 +276,8 @@ class worker_state {
         out.dependencies.push_back({std::move(d.selector), d.content_based, std::move(d.content)});
       return out;
     };
-    // What needs nothing but the op is answered here and now.
-    if (!r.op.op.has_source()) {
+    // What needs nothing but a small op is answered here and now.
+    if (!r.op.op.has_source() && r.op.op.ByteSizeLong() <= configs::definition::quick_op_bytes) {
       auto map = solver::cache_map_of(r.op.op, r.op.platform);
       if (!map.ok()) return to_caf(map.error());
       client nobody;

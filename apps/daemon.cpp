@@ -48,6 +48,7 @@ struct actor_config : caf::actor_system_config {
   actor_config() {
     set("scheduler.policy", caf::atom("sharing"));
     set("scheduler.max-threads", configs::scheduler_threads);
+    set("scheduler.max-throughput", configs::scheduler_throughput);
     set("logger.console", caf::atom("none"));
     add_message_types<caf::id_block::kiln>();
     add_message_types<caf::id_block::kiln_containers>();
@@ -246,8 +247,8 @@ struct daemon::parts {
     tree.garbage_collector.peers = peers;
     tree.history.store = refs.get();
     tree.history.io = io_pool;
-    tree.history.entries_max = config.history.max_entries;
-    tree.history.age_max_ns = config.history.max_age_ns;
+    tree.history.bounds.entries_max = config.history.max_entries;
+    tree.history.bounds.age_max_ns = config.history.max_age_ns;
 
     tree.worker.store = refs.get();
     tree.worker.sessions = sessions.get();

@@ -23,8 +23,15 @@ inline constexpr int zstd_accepted_window_log = 27;
 inline constexpr std::size_t decompress_buffer_size = 256 << 10;
 /// Output buffers decompressed ahead of the reader. 2–64.
 inline constexpr std::size_t decompress_read_ahead = 4;
-/// Output below which no compression ratio is suspicious, bytes.
-inline constexpr long long decompress_free_output = 64LL << 20;
+/// Bytes of output, zeros not counted, below which no compression ratio is suspicious: a file of one byte
+/// repeated is as small as a bomb. 1 MiB … 64 GiB.
+inline constexpr long long decompress_free_output = 1LL << 30;
+/// Above it, output for each byte of input. gzip reaches 1,032, zstd 32,768, bzip2 1,000,000. 100 … 100,000.
+inline constexpr double decompress_ratio_max = 2'000;
+/// Bytes that one stream may become at all, zeros counted: somebody has to go through them. 1 GiB … 64 TiB.
+inline constexpr long long decompress_total_max = 2LL << 40;
+/// Memory of one xz decoder, bytes: its highest preset needs 65 MiB. 16 MiB … 4 GiB.
+inline constexpr unsigned long long xz_memory_max = 256ULL << 20;
 /// Threads of one compressor when all cores are asked for. 1–64.
 inline constexpr unsigned compress_max_threads = 16;
 

@@ -23,6 +23,9 @@ inline constexpr std::chrono::milliseconds idle_work_before{20};
 /// Threads of the actor scheduler: actors only pass messages, so few are enough. Range 1–16.
 inline constexpr unsigned scheduler_threads = 2;
 
+/// Messages an actor handles before others have their turn: one with a full mailbox keeps nobody waiting. 1–10,000.
+inline constexpr unsigned scheduler_throughput = 100;
+
 /// Threads for blocking work, made as needed: steps run at once on one worker.
 inline constexpr unsigned op_threads_max = 128;
 /// Short blocking work: checksums, file reads, keys.

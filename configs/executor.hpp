@@ -23,6 +23,11 @@ inline constexpr std::int64_t step_log_max_size = 2 * 1024 * 1024;  // bytes a s
 inline constexpr std::int64_t step_log_max_speed = 200 * 1024;      // bytes a second and stream
 inline constexpr std::size_t step_log_tail = 256 * 1024;            // bytes kept of what was clipped
 
+/// States of one file op that stay mounted to be read again. 4 – 1,000.
+inline constexpr std::size_t file_op_readers_max = 64;
+/// Bytes of a command line that records, errors and logs repeat.
+inline constexpr std::size_t shown_command_bytes = 4'096;
+
 inline constexpr std::size_t max_overlay_options = 4096 - 512;  // bytes; longer ones are mounted by us
 inline constexpr std::size_t cni_output_bytes_max = 1 << 20;  // of one plugin
 inline constexpr std::int64_t cni_config_bytes_max = 1 << 20;

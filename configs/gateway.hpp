@@ -10,10 +10,24 @@ namespace kiln::configs::gateway {
 inline constexpr int message_bytes_max = 16 << 20;
 /// Largest set of headers accepted: client errors and capability lists travel in them. 64 KiB – 8 MiB.
 inline constexpr int metadata_bytes_max = 1 << 20;
+/// Of an error: bytes of its text, and of all its details together. What is larger is cut, or left out, largest
+/// first: clients that take headers of 1 MiB must get it, base64 and all. 4 – 64 KiB; 16 – 512 KiB.
+inline constexpr std::size_t error_text_bytes_max = 32 << 10;
+inline constexpr std::size_t error_details_bytes_max = 384 << 10;
+
+/// Builds that run at once, and sessions that are open; more are refused. 1 – 100,000.
+inline constexpr std::size_t builds_max = 4'096;
+inline constexpr std::size_t sessions_max = 8'192;
+/// Calls at once on one connection; the client waits with more, as HTTP/2 has it. 100 – 100,000.
+inline constexpr int streams_per_connection_max = 10'000;
+
 /// Payload of one StatusResponse. 64 KiB – 8 MiB.
 inline constexpr std::size_t status_message_bytes_max = 1 << 20;
-/// Progress waiting for one slow reader; log text beyond it is dropped, vertex states never. 1 – 256 MiB.
+/// Progress waiting for one slow reader; beyond it log text is dropped and what is only under way, the beginnings and
+/// ends of vertices never … 1 – 256 MiB.
 inline constexpr std::size_t status_backlog_bytes_max = 32 << 20;
+/// … but whoever has not read so much of a stream is hung up on. Larger than a whole history or log. 64 MiB – 1 GiB.
+inline constexpr std::size_t stream_backlog_bytes_max = 256 << 20;
 
 /// One read from a session tunnel's socket, so the payload of one BytesMessage. 16 KiB – 3 MiB.
 inline constexpr std::size_t tunnel_read_bytes = 64 << 10;

@@ -13,8 +13,15 @@ constexpr unsigned frontend_threads_max = 256;  // one a running frontend
 
 constexpr int cache_maps_max = 8;  // of one source (index 0, 1, …)
 
+constexpr int exporters_max = 100;      // of one build
+constexpr int cache_options_max = 100;  // imports, and exports, of one build
+constexpr std::size_t refs_max = 20'000;                        // results that clients and frontends ask one build for …
+constexpr std::size_t definitions_bytes_max = 1024u << 20;  // … and bytes of their definitions
+constexpr std::size_t quick_definition_bytes = 128u << 10;  // larger definitions are loaded on a job's thread
+
 constexpr std::size_t vertex_log_bytes_max = 8u << 20;   // kept in a vertex for late joiners
-constexpr std::size_t build_log_bytes_max = 64u << 20;   // kept in a build for late watchers and history
+constexpr std::size_t build_log_bytes_max = 64u << 20;   // kept in a build for late watchers and history …
+constexpr std::size_t build_states_bytes_max = 128u << 20;  // … with the beginnings and ends of vertices
 constexpr std::size_t status_log_bytes_max = 1u << 20;   // of log text in one status message
 
 constexpr std::chrono::seconds find_wait{3};          // for a build to register
@@ -31,10 +38,7 @@ constexpr std::chrono::seconds gc_after_build_delay{1};
 constexpr std::chrono::minutes gc_interval{1};  // at most one collection in this time
 
 constexpr std::int64_t read_file_bytes_max = 16 << 20;
-constexpr std::int64_t step_records_max = 20'000;  // remembered steps, for reasons
-
-constexpr int history_entries_max = 50;
-constexpr std::chrono::hours history_age_max{48};
-constexpr std::int64_t history_log_bytes_max = 256 << 20;
+constexpr std::uint64_t step_records_max = 20'000;     // remembered steps, for reasons
+constexpr std::size_t step_record_bytes_max = 64u << 10;  // of one; larger ones are not remembered
 
 }  // namespace kiln::configs::solving

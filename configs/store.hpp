@@ -8,6 +8,8 @@
 namespace kiln::store::limits {
 
 inline constexpr std::size_t copy_buffer = 256 * 1024;  // bytes, 4 KiB … 16 MiB
+inline constexpr std::size_t copy_step = 64u << 20;     // bytes copied between two looks at the stop token
+inline constexpr std::size_t hole_bytes = 64 * 1024;     // shorter runs of zeros are written, 4 KiB … 1 MiB
 inline constexpr int tree_depth = 2'000;                // directories below each other, 64 … 10,000
 
 inline constexpr std::int64_t proc_file_bytes = 64 << 20;  // of a table in /proc
@@ -33,6 +35,10 @@ inline constexpr std::chrono::seconds flush_retry{5};  // after one that the dis
 // of all have to fit into a page.
 inline constexpr std::size_t stacked_layers = 256;
 inline constexpr std::size_t records_deep = 1'000'000;  // that stand on each other, 10,000 … 100,000,000
+inline constexpr std::size_t state_layers = 10'000;  // of one file system, 500 … 100,000
+/// Merges of what was made elsewhere and differences, one within the other: each may have to be made while making
+/// the one around it. 10 … 300: they are made recursively.
+inline constexpr std::size_t state_nesting = 200;
 inline constexpr unsigned parallel_layers = 6;        // fetched or unpacked at once by one job, 1 … 16
 inline constexpr std::chrono::seconds sync_delay{2};  // quiet time before snapshots are made durable
 
@@ -46,6 +52,7 @@ inline constexpr std::size_t archive_name = 4'096;                    // bytes o
 inline constexpr std::size_t archive_xattr = 64 * 1024;               // bytes of one value
 inline constexpr std::int64_t archive_entries = 20'000'000;           // of one archive
 inline constexpr std::int64_t archive_entry_size = std::int64_t{1} << 42;  // bytes of one file
+inline constexpr std::int64_t archive_bytes = std::int64_t{1} << 40;       // of all files of one archive
 
 // Content hashing.
 inline constexpr int symlinks_followed = 255;   // in one path

@@ -19,6 +19,13 @@ void fix_text(std::string* text) {
 
 }  // namespace
 
+void drop_passing(ctl::StatusResponse& delta) {
+  delta.clear_logs();
+  auto& statuses = *delta.mutable_statuses();
+  auto last = std::remove_if(statuses.begin(), statuses.end(), [](const auto& s) { return !s.has_completed(); });
+  statuses.erase(last, statuses.end());
+}
+
 std::vector<ctl::StatusResponse> split_status(ctl::StatusResponse&& whole, std::size_t bytes_max) {
   for (auto& v : *whole.mutable_vertexes()) {
     fix_text(v.mutable_name());

@@ -10,6 +10,9 @@
 
 namespace kiln::gateway {
 
+/// Drops what a client that does not read can do without: log text, and progress of what has not ended.
+void drop_passing(moby::buildkit::v1::StatusResponse& delta);
+
 /// Splits what would be too large for one message, keeping the order; makes every text valid UTF-8.
 /// `bytes_max` bounds the payload of each part; one log longer than that is cut in pieces.
 std::vector<moby::buildkit::v1::StatusResponse> split_status(moby::buildkit::v1::StatusResponse&& whole,

@@ -16,13 +16,24 @@ namespace cfg = configs::gateway;
 
 constexpr auto timestamp_header = "buildkit-current-timestamp";
 
-/// Sends a status delta in parts. A client that does not read loses log text, never states.
+/// Sends a message of a stream whose client may not read it.
+template <class Message>
+void send_bounded(stream_call<Message>& call, Message message) {
+  if (call.backlog_bytes() > cfg::stream_backlog_bytes_max)
+    return call.give_up(make_error(errc::resource_exhausted,
+                                   "more than " + std::to_string(cfg::stream_backlog_bytes_max) +
+                                       " bytes of the stream wait to be read"));
+  call.send(std::move(message));
+}
+
+/// Sends a status delta in parts. A client that does not read loses log text and passing progress, never states.
 void send_status(stream_call<ctl::StatusResponse>& call, ctl::StatusResponse& delta) {
-  if (delta.logs_size() > 0 && call.backlog_bytes() > cfg::status_backlog_bytes_max) {
-    delta.clear_logs();
+  if (call.backlog_bytes() > cfg::status_backlog_bytes_max) {
+    drop_passing(delta);
     if (delta.vertexes_size() == 0 && delta.statuses_size() == 0 && delta.warnings_size() == 0) return;
   }
-  for (auto& part : split_status(std::move(delta), cfg::status_message_bytes_max)) call.send(std::move(part));
+  for (auto& part : split_status(std::move(delta), cfg::status_message_bytes_max))
+    send_bounded(call, std::move(part));
 }
 
 /// Logs a finished build: one line.
@@ -81,6 +92,11 @@ grpc::ServerUnaryReactor* control_service::Solve(grpc::CallbackServerContext*,
     call->fail(make_error(errc::unavailable, "the daemon is shutting down"));
     return reactor;
   }
+  if (solves_.inside() > cfg::builds_max) {
+    call->fail(make_error(errc::resource_exhausted, std::to_string(cfg::builds_max) +
+                                                        " builds are running, no more are accepted"));
+    return reactor;
+  }
   std::shared_ptr<void> counted;
   if (auto running = services_.running_builds) {
     ++*running;
@@ -127,7 +143,7 @@ grpc::ServerWriteReactor<ctl::UsageRecord>* control_service::Prune(grpc::Callbac
   auto* reactor = call.get();
   listen<prune_listener, ctl::UsageRecord>(
       *services_.system, std::move(call), services_.cache_manager(), false,
-      std::function([](prune_call& c, ctl::UsageRecord& record) { c.send(std::move(record)); }), *request);
+      std::function([](prune_call& c, ctl::UsageRecord& record) { send_bounded(c, std::move(record)); }), *request);
   return reactor;
 }
 
@@ -140,7 +156,7 @@ grpc::ServerWriteReactor<ctl::BuildHistoryEvent>* control_service::ListenBuildHi
   call->send_headers();
   listen<history_listener, ctl::BuildHistoryEvent>(
       *services_.system, std::move(call), services_.history(), false,
-      std::function([](history_call& c, ctl::BuildHistoryEvent& event) { c.send(std::move(event)); }),
+      std::function([](history_call& c, ctl::BuildHistoryEvent& event) { send_bounded(c, std::move(event)); }),
       *request);
   return reactor;
 }

@@ -168,6 +168,11 @@ class stream_call final : public grpc::ServerWriteReactor<Response>, public call
     }
     if (this->claim_finish()) this->Finish(grpc::Status::OK);
   }
+  /// Ends the stream with an error whatever is queued, and whoever feeds it: as if the client had gone.
+  void give_up(const error& e) {
+    this->run_cancel_hook();
+    abort(e);
+  }
   /// Ends the stream with an error, unless it was already told to end well.
   void fail(const error& e) {
     {

@@ -104,6 +104,7 @@ class server_impl final : public server {
     builder.SetMaxReceiveMessageSize(cfg::message_bytes_max);
     builder.SetMaxSendMessageSize(cfg::message_bytes_max);
     builder.AddChannelArgument(GRPC_ARG_MAX_METADATA_SIZE, cfg::metadata_bytes_max);
+    builder.AddChannelArgument(GRPC_ARG_MAX_CONCURRENT_STREAMS, cfg::streams_per_connection_max);
     builder.RegisterService(&control_);
     builder.RegisterService(&bridge_);
     builder.RegisterService(&cluster_);

@@ -1,11 +1,16 @@
 #include "gateway/session_registry.hpp"
 
+#include "configs/gateway.hpp"
+
 namespace kiln::gateway {
 
 status session_registry::add(std::shared_ptr<session_caller> session) {
   {
     std::lock_guard lock(mutex_);
     const auto& id = session->id();
+    if (sessions_.size() >= configs::gateway::sessions_max)
+      return make_error(errc::resource_exhausted, std::to_string(configs::gateway::sessions_max) +
+                                                      " sessions are open, no more are accepted");
     if (!sessions_.emplace(id, session).second)
       return make_error(errc::already_exists, "session " + id + " already exists");
   }

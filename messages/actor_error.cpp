@@ -15,9 +15,13 @@ caf::error to_caf(error e) {
   return caf::error{code, category, caf::make_message(std::move(e))};
 }
 
+const error* wrapped_error(const caf::error& e) {
+  if (e.category() != category || !e.context().match_elements<error>()) return nullptr;
+  return &e.context().get_as<error>(0);
+}
+
 error from_caf(const caf::error& e) {
-  if (e.category() == category && e.context().match_elements<error>())
-    return e.context().get_as<error>(0);
+  if (const auto* wrapped = wrapped_error(e)) return *wrapped;
   auto text = caf::to_string(e);
   if (e.category() == caf::atom("system")) {
     switch (static_cast<caf::sec>(e.code())) {

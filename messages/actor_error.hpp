@@ -12,5 +12,7 @@ caf::error to_caf(error e);
 /// Unwraps; CAF's own errors become: request_timeout → deadline_exceeded, receiver down or link lost
 /// → unavailable, user_shutdown → cancelled, anything else → internal.
 error from_caf(const caf::error& e);
+/// What to_caf() wrapped, without a copy; null for CAF's own errors.
+const error* wrapped_error(const caf::error& e);
 
 }  // namespace kiln

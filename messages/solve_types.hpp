@@ -48,9 +48,9 @@ struct vertex_spec {
   op_spec op;             // op.vertex: the original digest
   std::vector<vertex_input> inputs;
   std::vector<std::string> input_originals;  // digests as the client knows them
-  std::vector<std::string> input_names;
+  std::vector<std::string> input_names;      // what a reason shows of them
   std::string name;
-  std::vector<error_detail> locations;  // Source details
+  pb::Locations locations;  // in the graph's sources
 };
 
 template <class Inspector>
@@ -63,11 +63,12 @@ struct graph_spec {
   std::vector<vertex_spec> vertices;
   vertex_input root;
   std::vector<std::string> imports;  // ids of the imported caches to look keys up in
+  std::vector<pb::SourceInfo> sources;  // the files it was made from
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, graph_spec& x) {
-  return f(x.vertices, x.root, x.imports);
+  return f(x.vertices, x.root, x.imports, x.sources);
 }
 
 struct key_set {

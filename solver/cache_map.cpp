@@ -36,19 +36,25 @@ std::string join_nul(const std::vector<std::string>& parts) {
   return out;
 }
 
+/// Orders paths so that what lies below a path comes right after it: a slash before anything else.
+bool tree_less(std::string_view a, std::string_view b) {
+  auto rank = [](char c) { return c == '/' ? 0 : 1 + static_cast<int>(static_cast<unsigned char>(c)); };
+  return std::lexicographical_compare(a.begin(), a.end(), b.begin(), b.end(),
+                                      [&](char x, char y) { return rank(x) < rank(y); });
+}
+
 /// Drops paths that lie below another one; sorted. A lone path stays as it is.
-std::vector<std::string> dedupe_paths(const std::vector<std::string>& paths) {
+std::vector<std::string> dedupe_paths(std::vector<std::string> paths) {
   if (paths.size() <= 1) return paths;
-  std::set<std::string> all(paths.begin(), paths.end());
+  std::sort(paths.begin(), paths.end(), tree_less);
+  auto covers = [](const std::string& other, const std::string& p) {
+    bool is_directory = other.ends_with('/');
+    return p.starts_with(other) && (p.size() == other.size() || is_directory || p[other.size()] == '/');
+  };
   std::vector<std::string> out;
-  for (const auto& p : all) {
-    bool covered = std::any_of(all.begin(), all.end(), [&](const std::string& other) {
-      if (other == p) return false;
-      auto parent = !other.empty() && other.back() == '/' ? other : other + "/";
-      return p.starts_with(parent);
-    });
-    if (!covered) out.push_back(p);
-  }
+  for (auto& p : paths)
+    if (out.empty() || !covers(out.back(), p)) out.push_back(std::move(p));
+  std::sort(out.begin(), out.end());
   return out;
 }
 

@@ -4,6 +4,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "configs/definition.hpp"
 #include "errdefs.pb.h"
 #include "messages/json_text.hpp"
 #include "solver/exact_json.hpp"
@@ -51,7 +52,7 @@ error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
   ::errdefs::Solve solve;
   for (const auto& id : input_ids) solve.add_inputids(id);
   for (const auto& id : mount_ids) solve.add_mountids(id);
-  *solve.mutable_op() = op;
+  if (op.ByteSizeLong() <= configs::definition::told_op_bytes_max) *solve.mutable_op() = op;
   *solve.mutable_description() = metadata.description();
   if (subject.content_input >= 0) solve.mutable_cache()->set_index(subject.content_input);
   if (subject.action >= 0) solve.mutable_file()->set_index(subject.action);

@@ -4,14 +4,16 @@
 #include <unordered_map>
 #include <utility>
 
+#include "configs/definition.hpp"
 #include "solver/caps.hpp"
 #include "solver/error_details.hpp"
-#include "solver/limits.hpp"
 #include "solver/validate.hpp"
 
 namespace kiln::solver {
 
 namespace {
+
+namespace limits = configs::definition;
 
 error invalid(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
@@ -20,8 +22,14 @@ struct loading_op {
   kiln::digest digest;
   pb::Op op;
   std::vector<int> inputs;  // indexes of ops
+  int outputs = 0;
   bool mutated = false;
 };
+
+status check_stop(const std::stop_token& stop) {
+  if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
+  return {};
+}
 
 std::string deterministic_bytes(const pb::Op& op) {
   std::string out;
@@ -34,22 +42,21 @@ std::string deterministic_bytes(const pb::Op& op) {
   return out;
 }
 
-result<std::vector<loading_op>> parse_ops(const pb::Definition& definition) {
+result<std::vector<loading_op>> parse_ops(const pb::Definition& definition, const std::stop_token& stop) {
   if (definition.def_size() == 0) return invalid("invalid empty definition");
-  if (definition.def_size() > limits::ops_max)
-    return invalid("definition has " + std::to_string(definition.def_size()) + " ops, more than " +
-                   std::to_string(limits::ops_max));
+  KILN_CHECK(check_count("definition", definition.ByteSizeLong(), "bytes", limits::bytes_max));
+  KILN_CHECK(check_count("definition", static_cast<std::size_t>(definition.def_size()), "ops", limits::ops_max));
   std::vector<loading_op> out;
   std::unordered_map<std::string, int> index;
-  std::size_t bytes = 0;
+  std::size_t inputs = 0;
   int last = 0;
   for (const auto& raw : definition.def()) {
-    bytes += raw.size();
-    if (bytes > limits::definition_bytes_max) return invalid("definition is too large");
+    KILN_CHECK(check_stop(stop));
     loading_op entry;
     if (!entry.op.ParseFromString(raw)) return invalid("failed to parse llb proto op");
-    if (entry.op.inputs_size() > limits::inputs_max)
-      return invalid("invalid op with " + std::to_string(entry.op.inputs_size()) + " inputs");
+    auto own_inputs = static_cast<std::size_t>(entry.op.inputs_size());
+    KILN_CHECK(check_count("op", own_inputs, "inputs", limits::inputs_max));
+    KILN_CHECK(check_count("definition", inputs += own_inputs, "inputs of all its ops", limits::all_inputs_max));
     for (int i = 0; i < entry.op.inputs_size(); ++i)
       if (entry.op.inputs(i).index() < 0)
         return invalid("invalid input " + std::to_string(i) + " output index " +
@@ -80,47 +87,75 @@ result<std::vector<loading_op>> parse_ops(const pb::Definition& definition) {
 
 std::string source_name(const pb::Op& op) { return op.source().identifier(); }
 
-std::string join(const auto& parts, std::string_view separator) {
-  std::string out;
-  for (const auto& p : parts) {
-    if (!out.empty()) out += separator;
-    out += p;
+/// Joins texts up to a number of bytes; what comes after that nobody would see.
+class bounded_text {
+ public:
+  bounded_text(std::string_view separator, std::size_t bytes_max) : separator_(separator), bytes_max_(bytes_max) {}
+  /// False once there is enough.
+  bool add(std::string_view part) {
+    if (!text_.empty()) text_ += separator_;
+    text_ += part.substr(0, bytes_max_ + 1 - std::min(bytes_max_, text_.size()));
+    return text_.size() <= bytes_max_;
   }
-  return out;
+  std::string take() { return std::move(text_); }
+
+ private:
+  std::string text_;
+  std::string_view separator_;
+  std::size_t bytes_max_;
+};
+
+std::string join(const auto& parts, std::string_view separator, std::size_t bytes_max) {
+  bounded_text out(separator, bytes_max);
+  for (const auto& p : parts)
+    if (!out.add(p)) break;
+  return out.take();
+}
+
+std::string action_name(const pb::FileAction& a) {
+  switch (a.action_case()) {
+    case pb::FileAction::kMkdir: return "mkdir " + a.mkdir().path();
+    case pb::FileAction::kMkfile: return "mkfile " + a.mkfile().path();
+    case pb::FileAction::kSymlink: return "symlink " + a.symlink().newpath() + " -> " + a.symlink().oldpath();
+    case pb::FileAction::kRm: return "rm " + a.rm().path();
+    case pb::FileAction::kCopy: return "copy " + a.copy().src() + " " + a.copy().dest();
+    default: return "";
+  }
 }
 
 std::string file_name(const pb::FileOp& file) {
-  std::vector<std::string> parts;
-  for (const auto& a : file.actions()) {
-    switch (a.action_case()) {
-      case pb::FileAction::kMkdir: parts.push_back("mkdir " + a.mkdir().path()); break;
-      case pb::FileAction::kMkfile: parts.push_back("mkfile " + a.mkfile().path()); break;
-      case pb::FileAction::kSymlink:
-        parts.push_back("symlink " + a.symlink().newpath() + " -> " + a.symlink().oldpath());
-        break;
-      case pb::FileAction::kRm: parts.push_back("rm " + a.rm().path()); break;
-      case pb::FileAction::kCopy: parts.push_back("copy " + a.copy().src() + " " + a.copy().dest()); break;
-      default: break;
-    }
-  }
-  return join(parts, ", ");
+  bounded_text out(", ", limits::name_bytes_max);
+  for (const auto& a : file.actions())
+    if (a.action_case() != pb::FileAction::ACTION_NOT_SET && !out.add(action_name(a))) break;
+  return out.take();
 }
 
-std::string op_name(const pb::Op& op, const std::function<std::string(int)>& input_name) {
+/// Cut to so many bytes at most, between two characters.
+std::string cut(std::string text, std::size_t bytes_max) {
+  if (text.size() <= bytes_max) return text;
+  while (bytes_max > 0 && (static_cast<unsigned char>(text[bytes_max]) & 0xc0) == 0x80) --bytes_max;
+  text.resize(bytes_max);
+  return text + "…";
+}
+
+std::string op_name(const pb::Op& op, const input_naming& input_name) {
   auto side = [&](std::int64_t index) {
     return index < 0 ? "scratch" : "(" + input_name(static_cast<int>(index)) + ")";
   };
   switch (op.op_case()) {
     case pb::Op::kSource: return source_name(op);
-    case pb::Op::kExec: return join(op.exec().meta().args(), " ");
+    case pb::Op::kExec: return join(op.exec().meta().args(), " ", limits::name_bytes_max);
     case pb::Op::kFile: return file_name(op.file());
     case pb::Op::kBuild: return "build";
     case pb::Op::kMerge: {
-      std::vector<std::string> parts;
-      for (int i = 0; i < op.inputs_size(); ++i) parts.push_back(input_name(i));
-      return "merge (" + join(parts, ", ") + ")";
+      bounded_text parts(", ", limits::joined_name_bytes_max);
+      for (int i = 0; i < op.inputs_size(); ++i)
+        if (!parts.add(input_name(i))) break;
+      return cut("merge (" + parts.take() + ")", limits::joined_name_bytes_max);
     }
-    case pb::Op::kDiff: return "diff " + side(op.diff().lower().input()) + " -> " + side(op.diff().upper().input());
+    case pb::Op::kDiff:
+      return cut("diff " + side(op.diff().lower().input()) + " -> " + side(op.diff().upper().input()),
+                 limits::joined_name_bytes_max);
     case pb::Op::kPassthrough: return "passthrough " + op.passthrough().id();
     default: return "unknown";
   }
@@ -128,13 +163,10 @@ std::string op_name(const pb::Op& op, const std::function<std::string(int)>& inp
 
 }  // namespace
 
-std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata,
-                        const std::function<std::string(int)>& input_name) {
+std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata, const input_naming& input_name) {
   auto custom = metadata.description().find("llb.customname");
-  auto name = custom != metadata.description().end() ? custom->second : op_name(op, input_name);
-  // Names of merges contain names: without a bound they double at every level.
-  if (name.size() > limits::name_bytes_max) name = name.substr(0, limits::name_bytes_max) + "…";
-  return name;
+  return cut(custom != metadata.description().end() ? custom->second : op_name(op, input_name),
+             limits::name_bytes_max);
 }
 
 result<std::vector<int>> dependency_order(int root, int count,
@@ -174,9 +206,10 @@ result<std::vector<int>> dependency_order(int root, int count,
 }
 
 result<graph> load(const pb::Definition& definition, const load_options& options) {
-  KILN_TRY(auto ops, parse_ops(definition));
+  KILN_TRY(auto ops, parse_ops(definition, options.stop));
   for (auto& entry : ops) {
     if (!options.mutate || !entry.op.has_source()) continue;
+    KILN_CHECK(check_stop(options.stop));
     auto before = deterministic_bytes(entry.op);
     if (auto s = options.mutate(entry.op); !s.ok()) return std::move(s).error();
     entry.mutated = deterministic_bytes(entry.op) != before;
@@ -192,24 +225,25 @@ result<graph> load(const pb::Definition& definition, const load_options& options
 
   graph out;
   out.source = std::make_shared<pb::Source>(definition.source());
-  std::unordered_map<int, std::string> names;
+  std::vector<std::size_t> places(ops.size());  // of ops among the vertices
   for (int i : order) {
     auto& entry = at(i);
     if (i == terminal) return invalid("invalid LLB with the terminal op among the inputs");
+    KILN_CHECK(check_stop(options.stop));
     KILN_CHECK(validate_op(entry.op));
+    entry.outputs = output_count(entry.op);
+    KILN_CHECK(check_count("op", static_cast<std::size_t>(entry.outputs), "outputs", limits::outputs_max));
     for (int k = 0; k < entry.op.inputs_size(); ++k) {
       const auto& input = at(entry.inputs[static_cast<std::size_t>(k)]);
-      auto outputs = output_count(input.op);
-      if (entry.op.inputs(k).index() >= outputs)
+      if (entry.op.inputs(k).index() >= input.outputs)
         return invalid("invalid input " + std::to_string(k) + " of " + entry.original.str() + ": " +
-                       input.original.str() + " has " + std::to_string(outputs) + " outputs, not output " +
+                       input.original.str() + " has " + std::to_string(input.outputs) + " outputs, not output " +
                        std::to_string(entry.op.inputs(k).index()));
       if (input.digest.str() != entry.op.inputs(k).digest()) {
         entry.op.mutable_inputs(k)->set_digest(input.digest.str());
         entry.mutated = true;
       }
     }
-    if (output_count(entry.op) > limits::outputs_max) return invalid("invalid op with too many outputs");
 
     vertex v;
     v.original = entry.original;
@@ -232,19 +266,19 @@ result<graph> load(const pb::Definition& definition, const load_options& options
                      ? normalize(from_proto(entry.op.platform()))
                      : options.default_platform;
     to_proto(v.platform, *entry.op.mutable_platform());
-    v.name = vertex_name(entry.op, v.metadata,
-                         [&](int k) { return names[entry.inputs[static_cast<std::size_t>(k)]]; });
-    names[i] = v.name;
+    v.name = vertex_name(entry.op, v.metadata, [&](int k) -> const std::string& {
+      return out.vertices[places[static_cast<std::size_t>(entry.inputs[static_cast<std::size_t>(k)])]].name;
+    });
+    places[static_cast<std::size_t>(i)] = out.vertices.size();
     for (int k = 0; k < entry.op.inputs_size(); ++k)
       v.inputs.push_back({at(entry.inputs[static_cast<std::size_t>(k)]).digest,
                           static_cast<int>(entry.op.inputs(k).index())});
-    v.op = entry.op;
+    v.op = std::move(entry.op);
     out.vertices.push_back(std::move(v));
   }
   auto index = at(terminal).op.inputs(0).index();
-  auto outputs = output_count(at(root).op);
-  if (index >= outputs)
-    return invalid("invalid result: " + at(root).original.str() + " has " + std::to_string(outputs) +
+  if (index >= at(root).outputs)
+    return invalid("invalid result: " + at(root).original.str() + " has " + std::to_string(at(root).outputs) +
                    " outputs, not output " + std::to_string(index));
   out.root = {at(root).digest, static_cast<int>(index)};
   return out;
@@ -262,17 +296,14 @@ std::map<std::string, bool> caches_to_prune(const graph& g) {
   return out;
 }
 
-std::vector<error_detail> source_details(const graph& g, const kiln::digest& original) {
+std::vector<error_detail> source_details(const pb::Locations& locations, std::span<const pb::SourceInfo> infos) {
   std::vector<error_detail> out;
-  if (!g.source) return out;
-  auto found = g.source->locations().find(original.str());
-  if (found == g.source->locations().end()) return out;
   // Clients unwrap details from the outside in: the last location comes first.
-  for (int n = found->second.locations_size() - 1; n >= 0; --n) {
-    const auto& location = found->second.locations(n);
+  for (int n = locations.locations_size() - 1; n >= 0; --n) {
+    const auto& location = locations.locations(n);
     auto index = location.sourceindex();
-    if (index < 0 || index >= g.source->infos_size()) continue;
-    out.push_back(source_detail(g.source->infos(index), location));
+    if (index < 0 || static_cast<std::size_t>(index) >= infos.size()) continue;
+    out.push_back(source_detail(infos[static_cast<std::size_t>(index)], location));
   }
   return out;
 }

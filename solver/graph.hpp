@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <span>
+#include <stop_token>
 #include <string>
 #include <vector>
 
@@ -48,10 +49,11 @@ struct load_options {
   bool check_capabilities = true;
   /// May change an op (source policies) before digests are final; an error refuses the definition.
   std::function<status(pb::Op&)> mutate;
+  std::stop_token stop = {};  // cancelled soon after it is requested
 };
 
-/// Errors are invalid_argument with upstream's texts where it has one; bounds are in configs of this
-/// folder (solver/limits.hpp).
+/// Errors are invalid_argument with upstream's texts where it has one; bounds are in configs/definition.hpp.
+/// Time and memory grow with the definition's size, times a logarithm: a job, where the definition may be large.
 result<graph> load(const pb::Definition& definition, const load_options& options);
 
 /// Nodes of a directed graph, inputs before users, only those `root` reaches. The error prints a
@@ -61,13 +63,13 @@ result<std::vector<int>> dependency_order(int root, int count,
                                           const std::function<std::string(int)>& name);
 
 /// "llb.customname" or a description of the op. `input_name(i)` names input i.
-std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata,
-                        const std::function<std::string(int)>& input_name);
+using input_naming = std::function<const std::string&(int)>;
+std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata, const input_naming& input_name);
 
 /// Named caches that vertices with `ignore_cache` mount: id → whether it lies on an input.
 std::map<std::string, bool> caches_to_prune(const graph& g);
 
-/// The source ranges of a vertex as Source details (JSON texts); empty when unknown.
-std::vector<error_detail> source_details(const graph& g, const kiln::digest& original);
+/// Source ranges as Source details (JSON texts). Each holds a whole source file: made for an error, never kept.
+std::vector<error_detail> source_details(const pb::Locations& locations, std::span<const pb::SourceInfo> infos);
 
 }  // namespace kiln::solver

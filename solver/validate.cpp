@@ -3,11 +3,14 @@
 #include <algorithm>
 #include <string>
 
+#include "configs/definition.hpp"
 #include "messages/known_enums.hpp"
 
 namespace kiln::solver {
 
 namespace {
+
+namespace limits = configs::definition;
 
 constexpr std::int64_t none = -1;
 
@@ -19,6 +22,7 @@ status check_exec(const pb::ExecOp& exec, int inputs) {
   if (!exec.has_meta()) return invalid("invalid exec op with no meta");
   if (exec.meta().args_size() == 0) return invalid("invalid exec op with no args");
   if (exec.mounts_size() == 0) return invalid("invalid exec op with no mounts");
+  KILN_CHECK(check_count("exec op", static_cast<std::size_t>(exec.mounts_size()), "mounts", limits::mounts_max));
   bool root = false;
   for (const auto& m : exec.mounts()) {
     if (m.dest() == "/") {
@@ -36,17 +40,20 @@ status check_exec(const pb::ExecOp& exec, int inputs) {
 
 status check_file(const pb::FileOp& file, int inputs) {
   if (file.actions_size() == 0) return invalid("invalid file op with no actions");
+  KILN_CHECK(check_count("file op", static_cast<std::size_t>(file.actions_size()), "actions", limits::actions_max));
   for (int i = 0; i < file.actions_size(); ++i) {
     const auto& a = file.actions(i);
-    auto at = " of action " + std::to_string(i) + " in file op";
-    if (a.action_case() == pb::FileAction::ACTION_NOT_SET) return invalid("invalid empty type" + at);
+    auto refuse = [i](std::string what) {
+      return invalid(std::move(what) + " of action " + std::to_string(i) + " in file op");
+    };
+    if (a.action_case() == pb::FileAction::ACTION_NOT_SET) return refuse("invalid empty type");
     // Real inputs first, then the results of earlier actions.
     if (a.input() != none && !names_input(a.input(), inputs + i))
-      return invalid("invalid input index " + std::to_string(a.input()) + at);
+      return refuse("invalid input index " + std::to_string(a.input()));
     if (a.secondaryinput() != none && !names_input(a.secondaryinput(), inputs + i))
-      return invalid("invalid secondary input index " + std::to_string(a.secondaryinput()) + at);
+      return refuse("invalid secondary input index " + std::to_string(a.secondaryinput()));
     if (a.output() < none || a.output() > file.actions_size())
-      return invalid("invalid output index " + std::to_string(a.output()) + at);
+      return refuse("invalid output index " + std::to_string(a.output()));
   }
   return {};
 }
@@ -85,6 +92,12 @@ status validate_op(const pb::Op& op) {
       return {};
     default: return invalid("invalid op with no type");
   }
+}
+
+status check_count(std::string_view owner, std::size_t count, std::string_view things, std::size_t count_max) {
+  if (count <= count_max) return {};
+  return invalid("invalid " + std::string(owner) + " with " + std::to_string(count) + " " + std::string(things) +
+                 ": at most " + std::to_string(count_max) + " are allowed");
 }
 
 int output_count(const pb::Op& op) {

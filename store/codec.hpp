@@ -5,6 +5,7 @@
 #include <optional>
 #include <string_view>
 
+#include "configs/codec.hpp"
 #include "store/stream.hpp"
 
 namespace kiln::store {
@@ -24,9 +25,15 @@ std::optional<compression> compression_of_media_type(std::string_view media_type
 std::unique_ptr<byte_sink> make_compressor(compression kind, std::optional<int> level,
                                            byte_sink& out, unsigned threads = 0);
 
-/// A source of the decompressed bytes; detects gzip and zstd by their magic, passes anything else
-/// through. `max_ratio` bounds bombs: past 64 MiB of output, output/input may not exceed it.
-std::unique_ptr<byte_source> make_decompressor(std::unique_ptr<byte_source> in,
-                                               double max_ratio = 2'000);
+/// How far decompression may go before it is taken for a bomb.
+struct decompress_options {
+  bool archives = false;  // also xz and bzip2, which archives use and layers do not
+  double ratio_max = configs::decompress_ratio_max;           // of output to input, zeros not counted …
+  long long free_output = configs::decompress_free_output;  // … once there is more than this of it, bytes
+};
+
+/// A source of the decompressed bytes: gzip, zstd and what the options add, told by their magic; anything else
+/// passes through. One level of compression only: what comes out is not looked at again.
+std::unique_ptr<byte_source> make_decompressor(std::unique_ptr<byte_source> in, decompress_options options = {});
 
 }  // namespace kiln::store

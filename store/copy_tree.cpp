@@ -6,6 +6,7 @@
 #include <map>
 
 #include "configs/store.hpp"
+#include "store/file_data.hpp"
 #include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "store/xattr.hpp"
@@ -59,7 +60,7 @@ struct tree_copier {
       if (::linkat(from, name.c_str(), to, name.c_str(), 0) == 0) return {};
       if (!cannot_be_linked(errno)) return errno_error(errno, "link " + path);
     }
-    return copy_entry(from, name, info, to, name);
+    return copy_entry(from, name, info, to, name, job);
   }
 };
 
@@ -85,11 +86,11 @@ status copy_metadata(int from, const std::string& from_name, const struct stat& 
 }
 
 status copy_entry(int from, const std::string& name, const struct stat& info, int to,
-                  const std::string& to_name) {
+                  const std::string& to_name, const job_context& job) {
   if (S_ISREG(info.st_mode)) {
     KILN_TRY(auto source, open_regular_at(from, name));
     KILN_TRY(auto target, open_at(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-    KILN_CHECK(copy_file_data(source.get(), target.get()));
+    KILN_CHECK(copy_file_data(source.get(), target.get(), job));
   } else if (S_ISLNK(info.st_mode)) {
     std::string link(static_cast<std::size_t>(info.st_size) + 1, '\0');
     auto size = ::readlinkat(from, name.c_str(), link.data(), link.size());

@@ -25,7 +25,7 @@ status copy_tree(const std::filesystem::path& from, const std::filesystem::path&
 
 /// Copies one entry (not the children of a directory): `name` in the directory `from`, to `to_name` in `to`.
 status copy_entry(int from, const std::string& name, const struct stat& info, int to,
-                  const std::string& to_name);
+                  const std::string& to_name, const job_context& job);
 
 /// Gives the entry `name` of directory `to` the owner, mode, xattrs and times of entry `from_name` of `from`.
 status copy_metadata(int from, const std::string& from_name, const struct stat& info, int to,

@@ -1,5 +1,5 @@
-// Decompression of gzip (ISA-L) and zstd streams, found by their magic, on a thread of its own so that
-// inflating and whatever the reader does overlap. One reader thread; the input is read by the helper.
+// Decompression of gzip (ISA-L) and zstd streams and of what archives use, found by their magic, on a thread of its
+// own so that inflating and whatever the reader does overlap. One reader thread; the input is read by the helper.
 #include <isa-l/igzip_lib.h>
 #include <zstd.h>
 
@@ -21,50 +21,9 @@ error truncated(std::string_view codec) {
   return make_error(errc::data_loss, std::string(codec) + ": unexpected EOF");
 }
 
-/// Input with look-ahead, and the account of what went in and out.
-class input {
- public:
-  input(std::unique_ptr<byte_source> in, double max_ratio)
-      : in_(std::move(in)), max_ratio_(max_ratio), buffer_(configs::decompress_buffer_size) {}
-
-  /// Unread bytes at hand.
-  std::string_view pending() const { return {buffer_.data() + begin_, end_ - begin_}; }
-  void consume(std::size_t n) { begin_ += n; }
-  /// Gets at least `wanted` bytes at hand unless the input ends before.
-  status fill(std::size_t wanted) {
-    if (pending().size() >= wanted || eof_) return {};
-    std::memmove(buffer_.data(), buffer_.data() + begin_, end_ - begin_);
-    end_ -= begin_;
-    begin_ = 0;
-    while (end_ < wanted && !eof_) {
-      KILN_TRY(std::size_t n, in_->read({buffer_.data() + end_, buffer_.size() - end_}));
-      if (n == 0) eof_ = true;
-      end_ += n;
-      taken_ += static_cast<long long>(n);
-    }
-    return {};
-  }
-  status account(std::size_t produced) {
-    made_ += static_cast<long long>(produced);
-    if (made_ > configs::decompress_free_output &&
-        static_cast<double>(made_) > max_ratio_ * static_cast<double>(std::max(taken_, 1LL)))
-      return make_error(errc::resource_exhausted,
-                        "compressed stream expands beyond the allowed ratio (decompression bomb)");
-    return {};
-  }
-
- private:
-  std::unique_ptr<byte_source> in_;
-  double max_ratio_;
-  std::vector<char> buffer_;
-  std::size_t begin_ = 0, end_ = 0;
-  bool eof_ = false;
-  long long taken_ = 0, made_ = 0;
-};
-
 class plain_reader : public byte_source {
  public:
-  explicit plain_reader(std::shared_ptr<input> in) : in_(std::move(in)) {}
+  explicit plain_reader(std::shared_ptr<decompress_input> in) : in_(std::move(in)) {}
   result<std::size_t> read(std::span<char> buffer) override {
     KILN_CHECK(in_->fill(1));
     std::size_t n = in_->pending().copy(buffer.data(), buffer.size());
@@ -73,12 +32,12 @@ class plain_reader : public byte_source {
   }
 
  private:
-  std::shared_ptr<input> in_;
+  std::shared_ptr<decompress_input> in_;
 };
 
 class gzip_reader : public byte_source {
  public:
-  explicit gzip_reader(std::shared_ptr<input> in)
+  explicit gzip_reader(std::shared_ptr<decompress_input> in)
       : in_(std::move(in)), state_(std::make_unique<inflate_state>()) {
     begin_member();
   }
@@ -97,7 +56,7 @@ class gzip_reader : public byte_source {
       int rc = isal_inflate(state_.get());
       std::size_t used = before_in - state_->avail_in, made = before_out - state_->avail_out;
       in_->consume(used);
-      KILN_CHECK(in_->account(made));
+      KILN_CHECK(in_->account({buffer.data(), made}));
       if (rc == ISAL_INCORRECT_CHECKSUM) return make_error(errc::data_loss, "gzip: invalid checksum");
       if (rc == ISAL_INVALID_WRAPPER || rc == ISAL_UNSUPPORTED_METHOD)
         return make_error(errc::data_loss, "gzip: invalid header");
@@ -137,7 +96,7 @@ class gzip_reader : public byte_source {
     return {};
   }
 
-  std::shared_ptr<input> in_;
+  std::shared_ptr<decompress_input> in_;
   std::unique_ptr<inflate_state> state_;
   bool input_dry_ = false;  // the last call had no input and made nothing
   bool ended_ = false;
@@ -145,7 +104,7 @@ class gzip_reader : public byte_source {
 
 class zstd_reader : public byte_source {
  public:
-  explicit zstd_reader(std::shared_ptr<input> in) : in_(std::move(in)), context_(ZSTD_createDCtx()) {
+  explicit zstd_reader(std::shared_ptr<decompress_input> in) : in_(std::move(in)), context_(ZSTD_createDCtx()) {
     if (context_) ZSTD_DCtx_setParameter(context_, ZSTD_d_windowLogMax, configs::zstd_accepted_window_log);
   }
   ~zstd_reader() override { ZSTD_freeDCtx(context_); }
@@ -161,7 +120,7 @@ class zstd_reader : public byte_source {
       std::size_t rc = ZSTD_decompressStream(context_, &out, &in);
       if (ZSTD_isError(rc)) return make_error(errc::data_loss, std::string("zstd: ") + ZSTD_getErrorName(rc));
       in_->consume(in.pos);
-      KILN_CHECK(in_->account(out.pos));
+      KILN_CHECK(in_->account({buffer.data(), out.pos}));
       between_frames_ = rc == 0;
       if (out.pos > 0) return out.pos;
       if (pending.empty() && !between_frames_) return truncated("zstd");
@@ -169,7 +128,7 @@ class zstd_reader : public byte_source {
   }
 
  private:
-  std::shared_ptr<input> in_;
+  std::shared_ptr<decompress_input> in_;
   ZSTD_DCtx* context_;
   bool between_frames_ = false;
 };
@@ -283,16 +242,17 @@ class read_ahead : public byte_source {
 /// Looks at the magic when first read, then becomes what it needs to be.
 class detecting_reader : public byte_source {
  public:
-  detecting_reader(std::unique_ptr<byte_source> in, double max_ratio)
-      : in_(std::make_shared<input>(std::move(in), max_ratio)) {}
+  detecting_reader(std::unique_ptr<byte_source> in, decompress_options options)
+      : in_(std::make_shared<decompress_input>(std::move(in), options)) {}
 
   result<std::size_t> read(std::span<char> buffer) override {
     if (!reader_) {
-      KILN_CHECK(in_->fill(4));
+      KILN_CHECK(in_->fill(6));
       std::string_view p = in_->pending();
-      if (p.starts_with("\x1f\x8b\x08"))
-        KILN_CHECK(read_on(std::make_unique<gzip_reader>(in_)));
+      if (p.starts_with("\x1f\x8b\x08")) KILN_CHECK(read_on(std::make_unique<gzip_reader>(in_)));
       else if (is_zstd(p)) KILN_CHECK(read_on(std::make_unique<zstd_reader>(in_)));
+      else if (auto decoder = in_->options().archives ? make_archive_decoder(in_) : nullptr)
+        KILN_CHECK(read_on(std::move(decoder)));
       else reader_ = std::make_unique<plain_reader>(in_);
     }
     return reader_->read(buffer);
@@ -312,14 +272,14 @@ class detecting_reader : public byte_source {
     return p.size() >= 4 && (p[0] & 0xf0) == 0x50 && p.substr(1, 3) == "\x2a\x4d\x18";
   }
 
-  std::shared_ptr<input> in_;
+  std::shared_ptr<decompress_input> in_;
   std::unique_ptr<byte_source> reader_;
 };
 
 }  // namespace
 
-std::unique_ptr<byte_source> make_decompressor(std::unique_ptr<byte_source> in, double max_ratio) {
-  return std::make_unique<detecting_reader>(std::move(in), max_ratio);
+std::unique_ptr<byte_source> make_decompressor(std::unique_ptr<byte_source> in, decompress_options options) {
+  return std::make_unique<detecting_reader>(std::move(in), options);
 }
 
 }  // namespace kiln::store

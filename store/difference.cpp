@@ -21,7 +21,8 @@ namespace fs = std::filesystem;
 namespace {
 
 /// Metadata that counts; for everything but directories content too.
-result<bool> same(int lower, const struct stat& a, int upper, const struct stat& b, const std::string& name) {
+result<bool> same(int lower, const struct stat& a, int upper, const struct stat& b, const std::string& name,
+                  const job_context& job) {
   if (a.st_dev == b.st_dev && a.st_ino == b.st_ino && a.st_ctim.tv_sec == b.st_ctim.tv_sec &&
       a.st_ctim.tv_nsec == b.st_ctim.tv_nsec)
     return true;
@@ -48,7 +49,7 @@ result<bool> same(int lower, const struct stat& a, int upper, const struct stat&
   } else if (a.st_mtim.tv_nsec != 0) {
     return true;
   }
-  return same_content(lower, upper, name);
+  return same_content(lower, upper, name, job);
 }
 
 bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info.st_rdev == ::makedev(0, 0); }
@@ -138,7 +139,7 @@ struct walker {
       } else {
         KILN_TRY(auto x, look(lower, *a));
         KILN_TRY(auto y, look(upper, *b));
-        KILN_TRY(auto equal, same(lower, x, upper, y, *a));
+        KILN_TRY(auto equal, same(lower, x, upper, y, *a, job));
         if (S_ISDIR(x.st_mode) && S_ISDIR(y.st_mode)) {
           if (!equal) KILN_CHECK(tell(change::modified, prefix, *b, upper, y));
           KILN_TRY(auto l, open_at(lower, *a, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
@@ -171,7 +172,7 @@ struct walker {
         KILN_CHECK(added(upper, name, prefix, y, depth));
         continue;
       }
-      KILN_TRY(auto equal, same(lower, *x, upper, y, name));
+      KILN_TRY(auto equal, same(lower, *x, upper, y, name, job));
       if (!S_ISDIR(x->st_mode) || !S_ISDIR(y.st_mode)) {
         if (!equal) KILN_CHECK(added(upper, name, prefix, y, depth, change::modified));
         continue;
@@ -210,7 +211,7 @@ struct plain_check {
         if (!x) return false;
         differs = true;
       } else if (x) {
-        KILN_TRY(auto equal, same(lower, *x, upper, y, name));
+        KILN_TRY(auto equal, same(lower, *x, upper, y, name, job));
         differs = !equal;
       }
       if (S_ISDIR(y.st_mode)) {
@@ -233,6 +234,7 @@ struct plain_check {
 
 /// Writes changes into a target tree.
 struct change_writer {
+  const job_context& job;
   int upper_root;
   int target_root;
   bool as_overlay;
@@ -254,7 +256,7 @@ struct change_writer {
     struct stat info {};
     if (::fstatat(source.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
       return errno_error(errno, "stat " + parent);
-    KILN_CHECK(copy_entry(source.get(), name, info, above.get(), name));
+    KILN_CHECK(copy_entry(source.get(), name, info, above.get(), name, job));
     directories.emplace_back(parent, name);
     return open_in_root(target_root, parent, O_PATH | O_DIRECTORY | O_NOFOLLOW);
   }
@@ -286,7 +288,7 @@ struct change_writer {
       if (::linkat(c.directory, c.name.c_str(), parent.get(), c.name.c_str(), 0) == 0) return {};
       if (!cannot_be_linked(errno)) return errno_error(errno, "link " + c.path);
     }
-    KILN_CHECK(copy_entry(c.directory, c.name, c.info, parent.get(), c.name));
+    KILN_CHECK(copy_entry(c.directory, c.name, c.info, parent.get(), c.name, job));
     if (is_directory) directories.emplace_back(c.path, c.name);
     // A directory where the lower tree has something else replaces it whole by itself; a directory over
     // a directory is merged, and what went from it is whited out one by one.
@@ -310,10 +312,10 @@ struct change_writer {
 using walk = std::function<status(const std::function<status(const changed_entry&)>&)>;
 
 status write_changes(const walk& changes, const fs::path& upper, const fs::path& target, bool as_overlay,
-                     bool user_namespace) {
+                     bool user_namespace, const job_context& job) {
   KILN_TRY(auto upper_root, open_file(upper, O_RDONLY | O_DIRECTORY));
   KILN_TRY(auto target_root, open_file(target, O_RDONLY | O_DIRECTORY));
-  change_writer writer{upper_root.get(), target_root.get(), as_overlay, user_namespace, {}, {}};
+  change_writer writer{job, upper_root.get(), target_root.get(), as_overlay, user_namespace, {}, {}};
   KILN_CHECK(changes([&](const changed_entry& c) { return writer.apply(c); }));
   KILN_CHECK(writer.finish());
   struct stat info {};
@@ -348,7 +350,7 @@ result<bool> holds_only_changes(const fs::path& lower, const fs::path& upper, bo
 status make_upper(const fs::path& lower, const fs::path& upper, const fs::path& target, bool user_namespace,
                   const job_context& job) {
   auto changes = [&](const auto& visit) { return for_each_change(lower, upper, job, visit); };
-  return write_changes(changes, upper, target, true, user_namespace);
+  return write_changes(changes, upper, target, true, user_namespace, job);
 }
 
 status make_plain_upper(const fs::path& lower, const fs::path& upper, const fs::path& target,
@@ -356,13 +358,13 @@ status make_plain_upper(const fs::path& lower, const fs::path& upper, const fs::
   auto changes = [&](const auto& visit) {
     return for_each_layer_change(lower, upper, user_namespace, job, visit);
   };
-  return write_changes(changes, upper, target, true, user_namespace);
+  return write_changes(changes, upper, target, true, user_namespace, job);
 }
 
 status apply_changes(const fs::path& lower, const fs::path& upper, const fs::path& target,
                      const job_context& job) {
   auto changes = [&](const auto& visit) { return for_each_change(lower, upper, job, visit); };
-  return write_changes(changes, upper, target, false, false);
+  return write_changes(changes, upper, target, false, false, job);
 }
 
 }  // namespace kiln::store

@@ -2,10 +2,12 @@
 
 #include <sys/sysmacros.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "configs/store.hpp"
 #include "messages/digest.hpp"
+#include "store/file_data.hpp"
 #include "store/files.hpp"
 #include "store/regular_file.hpp"
 
@@ -66,14 +68,14 @@ result<std::string> file_digest(int directory, const std::string& name, const st
   hash.update(tarsum_header(info, link, xattrs));
   if (S_ISREG(info.st_mode) && info.st_size > 0) {
     KILN_TRY(auto file, open_regular_at(directory, name));
+    auto source = read_file_data(std::move(file));
     std::string buffer(std::min<std::size_t>(limits::copy_buffer, static_cast<std::size_t>(info.st_size)),
                        '\0');
     while (true) {
-      auto count = ::read(file.get(), buffer.data(), buffer.size());
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return errno_error(errno, "read " + name);
-      if (count == 0) break;
-      hash.update({buffer.data(), static_cast<std::size_t>(count)});
+      auto count = source->read(buffer);
+      if (!count.ok()) return std::move(count).error().with_context(name);
+      if (*count == 0) break;
+      hash.update({buffer.data(), *count});
       KILN_CHECK(job.check());
     }
   }

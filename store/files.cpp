@@ -1,9 +1,7 @@
 #include "store/files.hpp"
 
 #include <dirent.h>
-#include <linux/fs.h>
 #include <linux/openat2.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
@@ -275,41 +273,6 @@ result<std::int64_t> allocated_bytes(const fs::path& path, bool own_only) {
   KILN_TRY(auto fd, open_file(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   KILN_CHECK(all.walk(fd.get(), 0));
   return all.sum;
-}
-
-namespace {
-
-/// Whether the kernel or the file systems have no such way of copying, between these two files.
-bool no_such_copy(int err) {
-  return err == EXDEV || err == EINVAL || err == ENOSYS || err == EOPNOTSUPP || err == ENOTTY || err == EBADF ||
-         err == EPERM || err == ETXTBSY;
-}
-
-}  // namespace
-
-status copy_file_data(int from, int to) {
-  if (::ioctl(to, FICLONE, from) == 0) return {};
-  if (!no_such_copy(errno)) return errno_error(errno, "copy file data");
-  bool by_range = true;
-  std::unique_ptr<char[]> buffer;
-  while (true) {
-    if (by_range) {
-      auto count = ::copy_file_range(from, nullptr, to, nullptr, std::size_t{1} << 30, 0);
-      if (count > 0) continue;
-      // Some special file systems claim to be at the end at once; read() tells the truth.
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0 && !no_such_copy(errno)) return errno_error(errno, "copy file data");
-      by_range = false;
-    }
-    if (!buffer) buffer = std::make_unique<char[]>(limits::copy_buffer);
-    auto count = ::read(from, buffer.get(), limits::copy_buffer);
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      return errno_error(errno, "read");
-    }
-    if (count == 0) return {};
-    KILN_CHECK(write_all(to, {buffer.get(), static_cast<std::size_t>(count)}));
-  }
 }
 
 std::string fd_path(int fd) { return "/proc/self/fd/" + std::to_string(fd); }

@@ -41,9 +41,6 @@ status empty_directory(const std::filesystem::path& path);
 /// their links are in the tree.
 result<std::int64_t> allocated_bytes(const std::filesystem::path& path, bool own_only = false);
 
-/// Copies all bytes of one open file into another: reflink, else copy_file_range, else read and write.
-status copy_file_data(int from, int to);
-
 /// Whether a file has as many names as it may have, or is where none can be given to it: then it is copied.
 inline bool cannot_be_linked(int err) {
   return err == EMLINK || err == EXDEV || err == EPERM || err == EOPNOTSUPP || err == ENOSYS;

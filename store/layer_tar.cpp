@@ -10,6 +10,7 @@
 
 #include "configs/store.hpp"
 #include "store/difference.hpp"
+#include "store/file_data.hpp"
 #include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "store/tar_writer.hpp"
@@ -110,15 +111,13 @@ status layer_writer::entry(int directory, const std::string& name, const std::st
 
 status layer_writer::content(int directory, const std::string& name, const std::string& path) {
   KILN_TRY(auto file, open_regular_at(directory, name));
-  ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_SEQUENTIAL);
+  auto source = read_file_data(std::move(file));
   while (true) {
-    auto count = ::read(file.get(), buffer_.data(), buffer_.size());
-    if (count < 0) {
-      if (errno == EINTR) continue;
-      return errno_error(errno, "read " + path);
-    }
-    if (count == 0) break;
-    if (auto written = tar_.content({buffer_.data(), static_cast<std::size_t>(count)}); !written)
+    KILN_CHECK(job_.check());
+    auto count = source->read(buffer_);
+    if (!count.ok()) return std::move(count).error().with_context(path);
+    if (*count == 0) break;
+    if (auto written = tar_.content({buffer_.data(), *count}); !written)
       return std::move(written).error().with_context(path);
   }
   if (auto ended = tar_.end_entry(); !ended) return std::move(ended).error().with_context(path);

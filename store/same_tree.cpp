@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "configs/store.hpp"
+#include "store/file_data.hpp"
 #include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "store/xattr.hpp"
@@ -21,24 +22,24 @@ result<std::string> link_target(int directory, const std::string& name, std::siz
   return text;
 }
 
-result<bool> same_content(int a, int b, const std::string& name) {
+result<bool> same_content(int a, int b, const std::string& name, const job_context& job) {
   KILN_TRY(auto left, open_regular_at(a, name));
   KILN_TRY(auto right, open_regular_at(b, name));
+  auto first = read_file_data(std::move(left)), second = read_file_data(std::move(right));
   std::string x(limits::copy_buffer, '\0'), y(limits::copy_buffer, '\0');
-  auto fill = [](int fd, std::string& buffer) -> result<std::size_t> {
+  auto fill = [](byte_source& source, std::string& buffer) -> result<std::size_t> {
     std::size_t have = 0;
     while (have < buffer.size()) {
-      auto count = ::read(fd, buffer.data() + have, buffer.size() - have);
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return errno_error(errno, "read");
+      KILN_TRY(auto count, source.read({buffer.data() + have, buffer.size() - have}));
       if (count == 0) break;
-      have += static_cast<std::size_t>(count);
+      have += count;
     }
     return have;
   };
   while (true) {
-    KILN_TRY(auto m, fill(left.get(), x));
-    KILN_TRY(auto n, fill(right.get(), y));
+    KILN_CHECK(job.check());
+    KILN_TRY(auto m, fill(*first, x));
+    KILN_TRY(auto n, fill(*second, y));
     if (m != n || std::string_view(x).substr(0, m) != std::string_view(y).substr(0, n)) return false;
     if (m == 0) return true;
   }
@@ -46,7 +47,7 @@ result<bool> same_content(int a, int b, const std::string& name) {
 
 namespace {
 
-result<bool> same_entry(int a, int b, const std::string& name, struct stat& x) {
+result<bool> same_entry(int a, int b, const std::string& name, struct stat& x, const job_context& job) {
   struct stat y {};
   if (::fstatat(a, name.c_str(), &x, AT_SYMLINK_NOFOLLOW) != 0 ||
       ::fstatat(b, name.c_str(), &y, AT_SYMLINK_NOFOLLOW) != 0)
@@ -64,7 +65,7 @@ result<bool> same_entry(int a, int b, const std::string& name, struct stat& x) {
   KILN_TRY(auto right, get_xattrs(b, name));
   if (left != right || !S_ISREG(x.st_mode)) return left == right;
   // A file that was sent once more although nothing about it had changed.
-  return x.st_size == y.st_size ? same_content(a, b, name) : result<bool>(false);
+  return x.st_size == y.st_size ? same_content(a, b, name, job) : result<bool>(false);
 }
 
 result<bool> same(int a, int b, const job_context& job, int depth) {
@@ -75,7 +76,7 @@ result<bool> same(int a, int b, const job_context& job, int depth) {
   if (left != right) return false;
   for (const auto& name : left) {
     struct stat info {};
-    KILN_TRY(auto equal, same_entry(a, b, name, info));
+    KILN_TRY(auto equal, same_entry(a, b, name, info, job));
     if (!equal) return false;
     if (!S_ISDIR(info.st_mode)) continue;
     KILN_TRY(auto x, open_at(a, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));

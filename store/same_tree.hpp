@@ -18,6 +18,6 @@ result<bool> same_tree(const std::filesystem::path& a, const std::filesystem::pa
 /// The text of a symbolic link; `size` as lstat tells it.
 result<std::string> link_target(int directory, const std::string& name, std::size_t size);
 /// Whether the regular files of that name in two directories have the same bytes.
-result<bool> same_content(int a, int b, const std::string& name);
+result<bool> same_content(int a, int b, const std::string& name, const job_context& job);
 
 }  // namespace kiln::store

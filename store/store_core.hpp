@@ -39,6 +39,14 @@ enum class blob_form : int {
 
 enum class record_kind : int { layer = 0, merge = 1, diff = 2 };
 
+/// What a record's state is made of, as its parents tell it.
+struct state_shape {
+  std::size_t layers = 0;  // see store_core::flatten()
+  /// Of a difference that shows layers of its upper side: how many of those, the lowest, it leaves out.
+  std::optional<std::size_t> left_out = {};
+  std::size_t nested = 0;  // how many states may have to be made one within the other
+};
+
 struct record {
   record(std::shared_ptr<store_core> owner, stored::Record stored_record,
          std::vector<std::shared_ptr<record>> parent_records);
@@ -65,6 +73,8 @@ struct record {
   const bool computed;     // of a diff: has a snapshot of its own even where layers could be reused
   const std::string name;  // it was acquired under, if it is or was a retained mutable
   std::vector<std::shared_ptr<record>> parents;  // never changed; diff: lower, upper; either may be null (scratch)
+
+  const state_shape shape;
 
   std::mutex mutex;  // guards the rest
   stored::Record data;
@@ -148,8 +158,12 @@ class store_core : public std::enable_shared_from_this<store_core> {
 
   // Layers (store_layers.cpp).
   /// The layers a record's state is made of, bottom first; those that occur twice are there twice.
-  /// A record that must be computed (a real difference) stands for itself.
+  /// A record that must be computed (a real difference) stands for itself. Costs what it returns, and a little for
+  /// every merge and difference on the way, however deep.
   static std::vector<record_ptr> flatten(const record_ptr& r);
+  static state_shape shape_of(record_kind kind, bool computed, const std::vector<record_ptr>& parents);
+  /// resource_exhausted when a state would be of more layers, or nested deeper, than allowed.
+  static status check_shape(const state_shape& shape);
   /// Each layer at its topmost place only: one that comes again covers all that its earlier place shows.
   static std::vector<record_ptr> once(const std::vector<record_ptr>& layers);
   /// The layers of an overlay mount, bottom first, all on disk. A layer on top of others than it was made on
@@ -211,7 +225,8 @@ class store_core : public std::enable_shared_from_this<store_core> {
     record_ptr layer;
     record_ptr on_foreign_ground;  // the record that put it there; null: it lies where it was made
   };
-  static void place_layers(const record_ptr& r, const record_ptr& by, std::vector<placed_layer>& out);
+  /// As flatten(), with who puts them on foreign ground: a merge its later inputs, a difference what it reuses.
+  static std::vector<placed_layer> place_layers(const record_ptr& r);
   /// Whether it is a layer that was made on its parent, so that what it changed is known by comparing the two.
   static bool has_own_ground(const record_ptr& r);
   result<bool> is_plain(const record_ptr& layer, const job_context& job);
@@ -231,6 +246,8 @@ class store_core : public std::enable_shared_from_this<store_core> {
                      bool& saw_root, const job_context& job);
   status make_difference(making& m, const job_context& job);
   status make_native(const record_ptr& r, const job_context& job);
+  std::vector<record_ptr> native_order(const record_ptr& r);
+  status make_one_native(const record_ptr& r, const job_context& job);
   status place_on_parents(making& m, const job_context& job);
   result<layer_blob> fetch_blob(const record_ptr& r, const job_context& job);
   result<layer_blob> bring(const record_ptr& r, std::vector<layer_blob> forms, const job_context& job);

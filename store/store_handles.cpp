@@ -80,10 +80,9 @@ result<mutable_ref> store_core::create(const ref& parent, const record_options& 
                                        const job_context& job) {
   auto record_data = fresh(record_kind::layer, options);
   std::vector<record_ptr> parents;
-  if (parent) {
-    KILN_CHECK(unlazy(parent.get(), job));
-    parents.push_back(parent.get());
-  }
+  if (parent) parents.push_back(parent.get());
+  KILN_CHECK(check_shape(shape_of(record_kind::layer, false, parents)));
+  if (parent) KILN_CHECK(unlazy(parent.get(), job));
   KILN_TRY(auto number, snapshots_->create());
   record_data.set_snapshot(number);
   record_data.set_is_mutable(true);
@@ -286,6 +285,7 @@ result<ref> store_core::new_layer(const ref& parent, stored::Record record_data,
   if (existing) return ref();
   std::vector<record_ptr> parents;
   if (parent) parents.push_back(parent.get());
+  KILN_CHECK(check_shape(shape_of(record_kind::layer, false, parents)));
   auto r = admit(std::move(record_data), std::move(parents));
   r->take_provider(std::move(provider));
   {
@@ -334,6 +334,7 @@ result<ref> store_core::layer(const ref& parent, layer_blob blob, std::shared_pt
 
 result<ref> store_core::derived(record_kind kind, std::vector<record_ptr> parents,
                                 const record_options& options) {
+  KILN_CHECK(check_shape(shape_of(kind, false, parents)));
   auto r = admit(fresh(kind, options), std::move(parents));
   store_record(r, false);
   return ref(std::move(r));

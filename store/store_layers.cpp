@@ -13,49 +13,109 @@ namespace kiln::store {
 
 namespace {
 
-/// Plain layers one on the other, top first, and what the lowest stands on: null, a merge or a difference.
-struct stack {
-  std::vector<record_ptr> top_down;
-  record_ptr ground;
-};
-
-stack stacked(const record_ptr& top) {
-  stack s{{}, top};
-  while (s.ground && s.ground->kind() == record_kind::layer) {
-    s.top_down.push_back(s.ground);
-    s.ground = s.ground->parents.empty() ? nullptr : s.ground->parents[0];
-  }
-  return s;
-}
+std::size_t layers_of(const record_ptr& r) { return r ? r->shape.layers : 0; }
+std::size_t nested_in(const record_ptr& r) { return r ? r->shape.nested : 0; }
 
 }  // namespace
 
-std::vector<record_ptr> store_core::flatten(const record_ptr& r) {
-  std::vector<record_ptr> layers;
-  if (!r) return layers;
-  switch (r->kind()) {
-    case record_kind::layer: {
-      auto [top_down, ground] = stacked(r);
-      layers = flatten(ground);
-      layers.insert(layers.end(), top_down.rbegin(), top_down.rend());
-      break;
-    }
+state_shape store_core::shape_of(record_kind kind, bool computed, const std::vector<record_ptr>& parents) {
+  state_shape out;
+  switch (kind) {
+    case record_kind::layer:
+      out.layers = 1;
+      if (!parents.empty()) out = {layers_of(parents[0]) + 1, {}, nested_in(parents[0])};
+      return out;
     case record_kind::merge:
-      for (const auto& input : r->parents) {
-        auto more = flatten(input);
-        layers.insert(layers.end(), more.begin(), more.end());
+      for (std::size_t i = 0; i < parents.size(); ++i) {
+        out.layers += layers_of(parents[i]);
+        // What lies on other ground than it was made on may need a form of its own, made beside its own ground.
+        out.nested = std::max(out.nested, nested_in(parents[i]) + (i == 0 ? 0 : 1));
       }
-      break;
+      return out;
     case record_kind::diff: {
-      auto lower = flatten(r->parents[0]);
-      auto upper = flatten(r->parents[1]);
-      bool built_on = !r->computed && lower.size() <= upper.size() &&
-                      std::equal(lower.begin(), lower.end(), upper.begin());
-      if (built_on) layers.assign(upper.begin() + static_cast<std::ptrdiff_t>(lower.size()), upper.end());
-      else layers.push_back(r);
-      break;
+      const auto &lower = parents[0], &upper = parents[1];
+      out.nested = std::max(nested_in(lower), nested_in(upper)) + 1;
+      out.layers = 1;
+      if (computed || layers_of(lower) > layers_of(upper)) return out;
+      auto below = flatten(lower), all = flatten(upper);
+      if (!std::equal(below.begin(), below.end(), all.begin())) return out;
+      out.left_out = below.size();
+      out.layers = all.size() - below.size();
+      return out;
     }
   }
+  return out;
+}
+
+status store_core::check_shape(const state_shape& shape) {
+  auto refuse = [](const char* what, std::size_t count, std::size_t count_max) {
+    return make_error(errc::resource_exhausted, std::string("a file system of ") + std::to_string(count) + what +
+                                                    ": at most " + std::to_string(count_max) + " are allowed");
+  };
+  if (shape.layers > limits::state_layers) return refuse(" layers", shape.layers, limits::state_layers);
+  if (shape.nested > limits::state_nesting)
+    return refuse(" merges and differences within each other", shape.nested, limits::state_nesting);
+  return {};
+}
+
+std::vector<store_core::placed_layer> store_core::place_layers(const record_ptr& r) {
+  // A stretch of a record's layers, or layers that are known already; what is on top comes first.
+  struct piece {
+    record_ptr of;
+    std::size_t from = 0, to = 0;
+    record_ptr by;
+    std::vector<record_ptr> known = {};
+  };
+  std::vector<placed_layer> out;
+  std::vector<piece> open;
+  auto add = [&](const record_ptr& of, std::size_t from, std::size_t to, const record_ptr& by) {
+    if (from < to) open.push_back({of, from, to, by});
+  };
+  add(r, 0, layers_of(r), nullptr);
+  while (!open.empty()) {
+    auto p = std::move(open.back());
+    open.pop_back();
+    for (auto& layer : p.known) out.push_back({std::move(layer), p.by});
+    if (!p.of) continue;
+    switch (p.of->kind()) {
+      case record_kind::layer: {
+        // Plain layers one on the other, top first, down to a merge, a difference or nothing.
+        auto ground = p.of;
+        while (ground && ground->kind() == record_kind::layer && layers_of(ground) > p.from) {
+          if (layers_of(ground) <= p.to) p.known.push_back(ground);
+          ground = ground->parents.empty() ? nullptr : ground->parents[0];
+        }
+        std::reverse(p.known.begin(), p.known.end());
+        open.push_back({nullptr, 0, 0, p.by, std::move(p.known)});
+        add(ground, p.from, std::min(p.to, layers_of(ground)), p.by);
+        break;
+      }
+      case record_kind::merge: {
+        auto end = p.of->shape.layers;
+        for (std::size_t i = p.of->parents.size(); i-- > 0;) {
+          const auto& input = p.of->parents[i];
+          auto begin = end - layers_of(input);
+          add(input, std::max(p.from, begin) - begin, std::max(std::min(p.to, end), begin) - begin,
+              i == 0 || p.by ? p.by : p.of);
+          end = begin;
+        }
+        // The lowest is on top of what is open now: it comes next.
+        break;
+      }
+      case record_kind::diff:
+        if (p.of->shape.left_out)
+          add(p.of->parents[1], p.from + *p.of->shape.left_out, p.to + *p.of->shape.left_out, p.by ? p.by : p.of);
+        else
+          out.push_back({p.of, nullptr});
+        break;
+    }
+  }
+  return out;
+}
+
+std::vector<record_ptr> store_core::flatten(const record_ptr& r) {
+  std::vector<record_ptr> layers;
+  for (auto& p : place_layers(r)) layers.push_back(std::move(p.layer));
   return layers;
 }
 
@@ -76,8 +136,7 @@ std::vector<std::uint64_t> store_core::numbers_of(const std::vector<record_ptr>&
 
 result<std::vector<record_ptr>> store_core::mount_layers(const record_ptr& r, const job_context& job) {
   KILN_CHECK(ensure_layers(once(flatten(r)), job));
-  std::vector<placed_layer> placed;
-  place_layers(r, nullptr, placed);
+  auto placed = place_layers(r);
   std::vector<record_ptr> all;
   for (auto& p : placed) {
     if (p.on_foreign_ground) {
@@ -97,34 +156,6 @@ result<std::vector<record_ptr>> store_core::mount_layers(const record_ptr& r, co
     all.front() = std::move(flat);
   }
   return all;
-}
-
-/// As flatten(), with who puts them on foreign ground: a merge its later inputs, a difference what it reuses.
-void store_core::place_layers(const record_ptr& r, const record_ptr& by, std::vector<placed_layer>& out) {
-  if (!r) return;
-  switch (r->kind()) {
-    case record_kind::layer: {
-      auto [top_down, ground] = stacked(r);
-      place_layers(ground, by, out);
-      for (auto layer = top_down.rbegin(); layer != top_down.rend(); ++layer) out.push_back({*layer, by});
-      return;
-    }
-    case record_kind::merge:
-      for (std::size_t i = 0; i < r->parents.size(); ++i)
-        place_layers(r->parents[i], i == 0 || by ? by : r, out);
-      return;
-    case record_kind::diff: {
-      auto own = flatten(r);
-      if (own.size() == 1 && own[0] == r) {
-        out.push_back({r, nullptr});
-        return;
-      }
-      std::vector<placed_layer> upper;  // as long as flatten() of it
-      place_layers(r->parents[1], by ? by : r, upper);
-      out.insert(out.end(), upper.end() - static_cast<std::ptrdiff_t>(own.size()), upper.end());
-      return;
-    }
-  }
 }
 
 bool store_core::has_own_ground(const record_ptr& r) {

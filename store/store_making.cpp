@@ -321,15 +321,48 @@ status store_core::make_difference(making& m, const job_context& job) {
 
 /// Without overlays every record, merges and differences too, has the whole state in its own directory.
 status store_core::make_native(const record_ptr& r, const job_context& job) {
-  if (r->snapshot() != 0) return {};
-  std::vector<record_ptr> needed = r->parents;
-  if (r->kind() == record_kind::merge)
-    for (const auto& layer : flatten(r))
-      needed.insert(needed.end(), layer->parents.begin(), layer->parents.end());
-  for (const auto& p : needed)
-    if (p) KILN_CHECK(make_native(p, job));
-  if (r->kind() == record_kind::merge)
-    for (const auto& layer : flatten(r)) KILN_CHECK(make_native(layer, job));
+  for (const auto& next : native_order(r)) {
+    KILN_CHECK(job.check());
+    KILN_CHECK(make_one_native(next, job));
+  }
+  return {};
+}
+
+/// What has to be made for the record, each after what it is made from; itself last.
+std::vector<record_ptr> store_core::native_order(const record_ptr& r) {
+  struct frame {
+    record_ptr r;
+    std::vector<record_ptr> needed;
+    std::size_t next = 0;
+  };
+  std::vector<record_ptr> order;
+  std::unordered_set<const record*> seen;
+  std::vector<frame> open;
+  auto enter = [&](const record_ptr& one) {
+    if (!one || one->snapshot() != 0 || !seen.insert(one.get()).second) return;
+    frame f{one, one->parents};
+    if (one->kind() == record_kind::merge)
+      for (const auto& layer : flatten(one)) {
+        f.needed.insert(f.needed.end(), layer->parents.begin(), layer->parents.end());
+        f.needed.push_back(layer);
+      }
+    open.push_back(std::move(f));
+  };
+  enter(r);
+  while (!open.empty()) {
+    auto& top = open.back();
+    if (top.next < top.needed.size()) {
+      auto needed = top.needed[top.next++];
+      enter(needed);
+      continue;
+    }
+    order.push_back(std::move(top.r));
+    open.pop_back();
+  }
+  return order;
+}
+
+status store_core::make_one_native(const record_ptr& r, const job_context& job) {
   making m;
   m.r = r;
   KILN_TRY(auto right, making_right::acquire(r, job));

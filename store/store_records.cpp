@@ -29,6 +29,7 @@ record::record(std::shared_ptr<store_core> owner, stored::Record stored_record,
       computed(stored_record.computed()),
       name(stored_record.name()),
       parents(std::move(parent_records)),
+      shape(store_core::shape_of(kind(), computed, parents)),
       data(std::move(stored_record)) {}
 
 record::~record() {

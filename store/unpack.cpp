@@ -13,6 +13,8 @@
 
 #include "configs/store.hpp"
 #include "messages/pattern.hpp"
+#include "store/codec.hpp"
+#include "store/file_data.hpp"
 #include "store/files.hpp"
 #include "store/xattr.hpp"
 
@@ -51,17 +53,27 @@ struct archive_closer {
 };
 using archive_ptr = std::unique_ptr<archive, archive_closer>;
 
-archive_ptr new_reader(bool detect_compression) {
+/// Reads tar and nothing else: libarchive would undo any number of compressions, one within the other.
+archive_ptr new_reader() {
   archive_ptr a(archive_read_new());
   archive_read_support_format_tar(a.get());
-  if (detect_compression) {
-    archive_read_support_filter_gzip(a.get());
-    archive_read_support_filter_bzip2(a.get());
-    archive_read_support_filter_xz(a.get());
-    archive_read_support_filter_lzma(a.get());
-    archive_read_support_filter_zstd(a.get());
-  }
   return a;
+}
+
+/// A source that somebody else owns.
+class borrowed_source final : public byte_source {
+ public:
+  explicit borrowed_source(byte_source& in) : in_(in) {}
+  result<std::size_t> read(std::span<char> buffer) override { return in_.read(buffer); }
+
+ private:
+  byte_source& in_;
+};
+
+std::unique_ptr<byte_source> plain_archive(byte_source& in) {
+  decompress_options options;
+  options.archives = true;
+  return make_decompressor(std::make_unique<borrowed_source>(in), options);
 }
 
 std::string text_of(const char* narrow, const char* utf8) { return narrow ? narrow : utf8 ? utf8 : ""; }
@@ -109,6 +121,7 @@ class unpacker {
   status clear_place(const place& at, bool directory_comes);
   status make_node(archive* a, archive_entry* e, const std::string& path, place& at);
   status make_file(archive* a, archive_entry* e, const place& at);
+  status take_room(std::int64_t bytes);
   status make_link(archive_entry* e, const std::string& path, const place& at);
   status set_metadata(archive_entry* e, const std::string& path, const place& at);
   /// Whether the entry came from this archive.
@@ -256,27 +269,39 @@ status unpacker::clear_place(const place& at, bool directory_comes) {
 }
 
 status unpacker::make_file(archive* a, archive_entry* e, const place& at) {
-  if (archive_entry_size_is_set(e) && archive_entry_size(e) > limits::archive_entry_size)
-    return make_error(errc::resource_exhausted, "file is too large");
+  auto told = archive_entry_size_is_set(e) ? archive_entry_size(e) : 0;
+  KILN_CHECK(take_room(told));
   KILN_TRY(auto file, open_at(at.parent.get(), at.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+  sparse_writer writer;
   const void* block = nullptr;
   std::size_t size = 0;
-  la_int64_t offset = 0, end = 0;
+  la_int64_t offset = 0;
   while (true) {
     int code = archive_read_data_block(a, &block, &size, &offset);
     if (code == ARCHIVE_EOF) break;
     if (code != ARCHIVE_OK && code != ARCHIVE_WARN)
       return make_error(errc::data_loss,
                         archive_error_string(a) ? archive_error_string(a) : "truncated data");
-    if (offset != end && ::lseek(file.get(), offset, SEEK_SET) < 0) return errno_error(errno, "seek");
-    KILN_CHECK(write_all(file.get(), {static_cast<const char*>(block), size}));
-    end = offset + static_cast<la_int64_t>(size);
-    outcome.bytes += static_cast<std::int64_t>(size);
+    if (offset != writer.offset()) writer.move_to(offset);  // a sparse file tells of its data only
+    KILN_CHECK(writer.write(file.get(), {static_cast<const char*>(block), size}));
+    if (writer.offset() > told) {
+      KILN_CHECK(take_room(writer.offset() - told));
+      told = writer.offset();
+    }
     KILN_CHECK(job_.check());
   }
-  auto whole = archive_entry_size_is_set(e) ? archive_entry_size(e) : end;
-  if (whole > end && ::ftruncate(file.get(), whole) != 0)
-    return errno_error(errno, "extend");  // ends in a hole
+  return writer.finish(file.get(), told);
+}
+
+/// Accounts for so many more bytes of file content, holes included: whoever reads them has to go through them.
+status unpacker::take_room(std::int64_t bytes) {
+  if (bytes > limits::archive_entry_size)
+    return make_error(errc::resource_exhausted, "file of " + std::to_string(bytes) + " bytes, more than " +
+                                                    std::to_string(limits::archive_entry_size));
+  outcome.bytes += std::max<std::int64_t>(0, bytes);
+  if (outcome.bytes > limits::archive_bytes)
+    return make_error(errc::resource_exhausted, "archive holds more than " + std::to_string(limits::archive_bytes) +
+                                                    " bytes of files");
   return {};
 }
 
@@ -412,10 +437,10 @@ status unpacker::finish() {
 }
 
 /// Calls `use` with each header until it says that it is enough.
-status for_each_entry(byte_source& in, bool detect_compression, const job_context& job,
+status for_each_entry(byte_source& in, const job_context& job,
                       const std::function<result<bool>(archive*, archive_entry*)>& use) {
   reader_state state{in};
-  auto a = new_reader(detect_compression);
+  auto a = new_reader();
   auto archive_failure = [&]() -> error {
     if (!state.failure.ok()) return state.failure.error();
     auto* text = archive_error_string(a.get());
@@ -450,64 +475,43 @@ result<unpack_outcome> unpack_tar(byte_source& in, const fs::path& root, const u
                                   const job_context& job) {
   KILN_TRY(auto root_fd, open_file(root, O_RDONLY | O_DIRECTORY));
   unpacker work(std::move(root_fd), options, job);
-  KILN_CHECK(for_each_entry(in, options.detect_compression, job,
-                            [&](archive* a, archive_entry* entry) -> result<bool> {
-                              ++work.outcome.entries;
-                              KILN_CHECK(work.apply(a, entry));
-                              return !work.outcome.needs_parents;
-                            }));
+  auto plain = options.detect_compression ? plain_archive(in) : nullptr;
+  KILN_CHECK(for_each_entry(plain ? *plain : in, job, [&](archive* a, archive_entry* entry) -> result<bool> {
+    ++work.outcome.entries;
+    KILN_CHECK(work.apply(a, entry));
+    return !work.outcome.needs_parents;
+  }));
   if (!work.outcome.needs_parents) KILN_CHECK(work.finish());
   return work.outcome;
 }
 
 status list_tar(byte_source& in, const std::function<void(const std::string&)>& visit,
                 const job_context& job) {
-  return for_each_entry(in, false, job, [&](archive*, archive_entry* e) -> result<bool> {
+  return for_each_entry(in, job, [&](archive*, archive_entry* e) -> result<bool> {
     visit(text_of(archive_entry_pathname(e), archive_entry_pathname_utf8(e)));
     return true;
   });
 }
 
-namespace {
-
-class fd_source final : public byte_source {
- public:
-  explicit fd_source(unique_fd fd) : fd_(std::move(fd)) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    while (true) {
-      auto count = ::read(fd_.get(), buffer.data(), buffer.size());
-      if (count >= 0) return static_cast<std::size_t>(count);
-      if (errno != EINTR) return errno_error(errno, "read");
-    }
-  }
-
- private:
-  unique_fd fd_;
-};
-
-}  // namespace
-
 result<std::unique_ptr<byte_source>> open_source(int fd) {
   int copy = ::fcntl(fd, F_DUPFD_CLOEXEC, 0);
   if (copy < 0) return errno_error(errno, "dup");
-  return std::unique_ptr<byte_source>(std::make_unique<fd_source>(unique_fd(copy)));
+  return read_file_data(unique_fd(copy));
 }
 
 bool is_archive(int fd) {
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) return false;
-  auto before = ::lseek(fd, 0, SEEK_CUR);
-  ::lseek(fd, 0, SEEK_SET);
   auto source = open_source(fd);
   bool found = false;
   if (source.ok()) {
-    reader_state state{**source};
-    auto a = new_reader(true);
+    auto plain = plain_archive(**source);
+    reader_state state{*plain};
+    auto a = new_reader();
     archive_entry* entry = nullptr;
     found = archive_read_open(a.get(), &state, nullptr, read_callback, nullptr) == ARCHIVE_OK &&
             archive_read_next_header(a.get(), &entry) == ARCHIVE_OK;
   }
-  ::lseek(fd, before, SEEK_SET);
   return found;
 }
 

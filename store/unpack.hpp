@@ -30,7 +30,7 @@ struct unpack_options {
   bool user_namespace = false;
   /// Everything gets this owner.
   std::optional<std::pair<uid_t, gid_t>> owner = {};
-  /// Also everything that is not tar: any compression that libarchive reads (gzip, bzip2, xz, zstd).
+  /// The archive may be compressed, once: gzip, bzip2, xz, zstd.
   bool detect_compression = false;
   /// What the archive says of the root directory itself (`./`, `/`) holds for the target. Otherwise the target
   /// stays as it was made, as containerd and moby have it; only the exact tars of our own nodes mean it.
@@ -44,12 +44,13 @@ struct unpack_options {
 
 struct unpack_outcome {
   std::int64_t entries = 0;
-  std::int64_t bytes = 0;      // of file content
+  std::int64_t bytes = 0;      // of file content, holes included
   bool needs_parents = false;  // stopped early; the target is incomplete
   bool applied_root = false;   // the root directory itself was told of, and that was taken over
 };
 
-/// Unpacks a tar stream into the existing directory `root`. Errors name the entry.
+/// Unpacks a tar stream into the existing directory `root`. Errors name the entry. Holes of sparse entries and long
+/// runs of zeros become holes; how much it may become is bounded (configs/store.hpp, configs/codec.hpp).
 /// Source: containerd's archive.Apply, moby's archive.Unpack.
 result<unpack_outcome> unpack_tar(byte_source& in, const std::filesystem::path& root,
                                   const unpack_options& options, const job_context& job);
@@ -58,10 +59,10 @@ result<unpack_outcome> unpack_tar(byte_source& in, const std::filesystem::path& 
 status list_tar(byte_source& in, const std::function<void(const std::string& name)>& visit,
                 const job_context& job);
 
-/// Whether the file begins with a tar header once decompressed: what ADD unpacks.
+/// Whether the file begins with a tar header, once decompressed where it is: what ADD unpacks.
 bool is_archive(int fd);
 
-/// A byte_source over an open file; takes a duplicate of the descriptor.
+/// A byte_source over an open file, from its start; takes a duplicate of the descriptor.
 result<std::unique_ptr<byte_source>> open_source(int fd);
 
 /// Passes bytes on and computes their digest.

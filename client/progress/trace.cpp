@@ -10,6 +10,8 @@ namespace kiln::client {
 namespace {
 
 constexpr std::string_view cancelled_suffix = "context canceled";
+/// Longer lines are broken: what has not ended is kept whole until it does.
+constexpr std::size_t open_line_bytes_max = 256 << 10;
 
 // "0.123 ", "12.34 ", "123.4 ": what precedes a log line.
 std::string log_stamp(nanoseconds_t since_start) {
@@ -198,7 +200,8 @@ void trace::update_log(const vertex_log& l, nanoseconds_t now) {
   while (!rest.empty()) {
     auto end = rest.find('\n');
     auto line = rest.substr(0, end);
-    if (first && state->log_open && !state->log_lines.empty())
+    if (first && state->log_open && !state->log_lines.empty() &&
+        state->log_lines.back().size() < open_line_bytes_max)
       state->log_lines.back().append(output_line(line));
     else
       state->log_lines.push_back(log_stamp(since) + output_line(line));

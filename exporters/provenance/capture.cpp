@@ -10,21 +10,6 @@ namespace kiln::exporters {
 
 namespace {
 
-bool same_platform(const std::optional<platform>& a, const std::optional<platform>& b) {
-  if (!a || !b) return !a && !b;
-  return a->os == b->os && a->architecture == b->architecture && a->variant == b->variant &&
-         a->os_version == b->os_version;
-}
-
-void add_to(std::vector<captured_secret>& known, captured_secret secret) {
-  auto found = std::find_if(known.begin(), known.end(), [&](const auto& k) { return k.id == secret.id; });
-  if (found == known.end()) {
-    known.push_back(std::move(secret));
-  } else if (!secret.optional) {
-    found->optional = false;
-  }
-}
-
 std::string attribute(const pb::SourceOp& op, const char* key) {
   auto found = op.attrs().find(key);
   return found == op.attrs().end() ? std::string() : found->second;
@@ -67,37 +52,47 @@ void capture::add_op(const pb::Op& op) {
   if (exec.network() != pb::NONE) network_access = true;
 }
 
+bool capture::is_new(std::string_view kind, std::initializer_list<std::string_view> parts) {
+  std::string key(kind);
+  for (auto part : parts) {
+    key += '\0';
+    key += part;
+  }
+  return known_.insert(std::move(key)).second;
+}
+
+void capture::add_to(std::vector<captured_secret>& list, secret_places& places, captured_secret secret) {
+  auto [place, fresh] = places.try_emplace(secret.id, list.size());
+  if (fresh) list.push_back(std::move(secret));
+  else if (!secret.optional) list[place->second].optional = false;
+}
+
 void capture::add_image(captured_image image) {
-  for (const auto& known : images)
-    if (known.ref == image.ref && known.local == image.local && known.is_blob == image.is_blob &&
-        same_platform(known.platform, image.platform))
-      return;
-  images.push_back(std::move(image));
+  const auto& p = image.platform;
+  bool fresh = is_new("image", {image.ref, image.local ? "local" : "", image.is_blob ? "blob" : "", p ? "of" : "",
+                                p ? p->os : "", p ? p->architecture : "", p ? p->variant : "", p ? p->os_version : ""});
+  if (fresh) images.push_back(std::move(image));
 }
 
 void capture::add_git(captured_git source) {
   source.url = redact_credentials(source.url);
-  for (const auto& known : git)
-    if (known.url == source.url && known.bundle == source.bundle) return;
-  git.push_back(std::move(source));
+  if (is_new("git", {source.url, source.bundle})) git.push_back(std::move(source));
 }
 
 void capture::add_http(captured_http file) {
   file.url = redact_credentials(file.url);
-  for (const auto& known : http)
-    if (known.url == file.url) return;
-  http.push_back(std::move(file));
+  if (is_new("http", {file.url})) http.push_back(std::move(file));
 }
 
 void capture::add_local(const std::string& name) {
-  if (std::find(locals.begin(), locals.end(), name) == locals.end()) locals.push_back(name);
+  if (is_new("local", {name})) locals.push_back(name);
 }
 
-void capture::add_secret(captured_secret secret) { add_to(secrets, std::move(secret)); }
+void capture::add_secret(captured_secret secret) { add_to(secrets, secret_places_, std::move(secret)); }
 
 void capture::add_ssh(captured_secret agent) {
   if (agent.id.empty()) agent.id = "default";
-  add_to(ssh, std::move(agent));
+  add_to(ssh, ssh_places_, std::move(agent));
 }
 
 void capture::merge(const capture& other) {

@@ -2,8 +2,12 @@
 // Source: BuildKit solver/llbsolver/provenance/capture.go.
 #pragma once
 
+#include <initializer_list>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "messages/platform.hpp"
@@ -58,8 +62,17 @@ struct capture {
   void add_ssh(captured_secret agent);
   void merge(const capture& other);
 
-  /// Leaves out images by digest that are there by tag too, and sorts everything.
+  /// Leaves out images by digest that are there by tag too, and sorts everything. Nothing is added after it.
   status finish();
+
+ private:
+  /// Whether something is new. `parts` tell it from all others of its kind.
+  bool is_new(std::string_view kind, std::initializer_list<std::string_view> parts);
+  using secret_places = std::map<std::string, std::size_t>;
+  static void add_to(std::vector<captured_secret>& list, secret_places& places, captured_secret secret);
+
+  std::set<std::string> known_;
+  secret_places secret_places_, ssh_places_;
 };
 
 }  // namespace kiln::exporters

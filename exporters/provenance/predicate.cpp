@@ -1,8 +1,7 @@
 #include "exporters/provenance/predicate.hpp"
 
 #include <algorithm>
-#include <functional>
-#include <set>
+#include <unordered_map>
 #include <vector>
 
 #include "exporters/attributes.hpp"
@@ -11,6 +10,7 @@
 #include "messages/digest.hpp"
 #include "messages/json_text.hpp"
 #include "solver/go_json.hpp"
+#include "solver/graph.hpp"
 
 namespace kiln::exporters {
 
@@ -68,39 +68,46 @@ struct build_steps {
 result<build_steps> steps_of(const pb::Definition& definition) {
   build_steps out;
   if (definition.def_size() == 0) return out;
-  std::map<std::string, pb::Op> ops;
-  std::string last;
-  for (const auto& bytes : definition.def()) {
+  struct one_op {
+    std::string digest;
     pb::Op op;
-    if (!op.ParseFromString(bytes)) return invalid("failed to parse llb proto op");
-    if (op.has_source())
-      for (const char* key : {"local.session", "local.unique"}) op.mutable_source()->mutable_attrs()->erase(key);
-    last = sha256(bytes).str();
-    ops[last] = std::move(op);
-  }
-  std::vector<std::string> order;
-  std::set<std::string> visited;
-  std::function<status(const std::string&)> walk = [&](const std::string& digest) -> status {
-    if (!visited.insert(digest).second) return {};
-    auto found = ops.find(digest);
-    if (found == ops.end()) return invalid("failed to find input " + digest);
-    for (const auto& input : found->second.inputs()) KILN_CHECK(walk(input.digest()));
-    order.push_back(digest);
-    return {};
+    std::vector<int> inputs;
   };
-  KILN_CHECK(walk(last));
-  for (std::size_t n = 0; n < order.size(); ++n) out.names[order[n]] = "step" + std::to_string(n);
-  for (const auto& digest : order) {
-    auto& op = ops[digest];
+  std::vector<one_op> ops;
+  std::unordered_map<std::string, int> index;
+  int last = 0;
+  for (const auto& bytes : definition.def()) {
+    one_op one{sha256(bytes).str(), {}, {}};
+    if (!one.op.ParseFromString(bytes)) return invalid("failed to parse llb proto op");
+    if (one.op.has_source())
+      for (const char* key : {"local.session", "local.unique"}) one.op.mutable_source()->mutable_attrs()->erase(key);
+    auto [at, fresh] = index.try_emplace(one.digest, static_cast<int>(ops.size()));
+    last = at->second;
+    if (fresh) ops.push_back(std::move(one));
+  }
+  for (auto& one : ops)
+    for (const auto& input : one.op.inputs()) {
+      auto found = index.find(input.digest());
+      if (found == index.end()) return invalid("failed to find input " + input.digest());
+      one.inputs.push_back(found->second);
+    }
+  auto at = [&](int i) -> one_op& { return ops[static_cast<std::size_t>(i)]; };
+  KILN_TRY(auto order, solver::dependency_order(
+                           last, static_cast<int>(ops.size()),
+                           [&](int i) { return std::span<const int>(at(i).inputs); },
+                           [&](int i) { return at(i).digest; }));
+  for (std::size_t n = 0; n < order.size(); ++n) out.names[at(order[n]).digest] = "step" + std::to_string(n);
+  for (int i : order) {
+    auto& op = at(i).op;
     json inputs = json::array();
     for (const auto& input : op.inputs())
       inputs.push_back(out.names[input.digest()] + ":" + std::to_string(input.index()));
     op.clear_inputs();
-    json step{{"id", out.names[digest]}, {"op", json_or_null<json>(solver::go_json(op))}};
+    json step{{"id", out.names[at(i).digest]}, {"op", json_or_null<json>(solver::go_json(op))}};
     if (!inputs.empty()) step["inputs"] = std::move(inputs);
     out.list.push_back(std::move(step));
   }
-  for (const auto& [digest, name] : out.names) out.digests[digest] = name;
+  out.digests = out.names;
   return out;
 }
 

@@ -51,12 +51,18 @@ std::vector<captured_image> for_platform(const std::vector<captured_image>& imag
   for (const auto& p : platforms)
     if (p.id == id) current = &p.platform;
   // An image that is there for each of the platforms counts for its own only.
+  std::map<std::string_view, std::vector<const platform*>> there;
+  for (const auto& i : images)
+    if (i.platform) there[i.ref].push_back(&*i.platform);
+  std::map<std::string_view, bool> judged;
   auto everywhere = [&](const std::string& ref) {
-    return std::all_of(platforms.begin(), platforms.end(), [&](const auto& p) {
-      return std::any_of(images.begin(), images.end(), [&](const auto& i) {
-        return i.ref == ref && i.platform && matches(p.platform, *i.platform);
+    auto [known, fresh] = judged.try_emplace(ref, false);
+    if (fresh)
+      known->second = std::all_of(platforms.begin(), platforms.end(), [&](const auto& p) {
+        const auto& of_ref = there[ref];
+        return std::any_of(of_ref.begin(), of_ref.end(), [&](const auto* i) { return matches(p.platform, *i); });
       });
-    });
+    return known->second;
   };
   std::vector<captured_image> out;
   for (const auto& i : images) {
@@ -73,13 +79,20 @@ std::uint64_t definition_origins::add(const pb::Definition& definition, json req
   auto head = head_of(definition);
   std::lock_guard lock{mutex_};
   auto id = ++last_;
-  if (!head.empty()) all_.emplace(id, origin{std::move(head), std::move(request)});
+  if (head.empty()) return id;
+  by_head_[head].emplace(id, std::move(request));
+  heads_.emplace(id, std::move(head));
   return id;
 }
 
 void definition_origins::forget(std::uint64_t id) {
   std::lock_guard lock{mutex_};
-  all_.erase(id);
+  auto head = heads_.find(id);
+  if (head == heads_.end()) return;
+  auto requests = by_head_.find(head->second);
+  requests->second.erase(id);
+  if (requests->second.empty()) by_head_.erase(requests);
+  heads_.erase(head);
 }
 
 std::optional<json> definition_origins::find(const pb::Definition& definition) const {
@@ -87,9 +100,10 @@ std::optional<json> definition_origins::find(const pb::Definition& definition) c
   if (head.empty()) return std::nullopt;
   std::optional<json> found;
   std::lock_guard lock{mutex_};
-  for (const auto& [id, o] : all_) {
-    if (o.head != head) continue;
-    auto request = without_root(o.request);
+  auto requests = by_head_.find(head);
+  if (requests == by_head_.end()) return found;
+  for (const auto& [id, one] : requests->second) {
+    auto request = without_root(one);
     if (found && *found != request) return std::nullopt;
     found = std::move(request);
   }
@@ -139,6 +153,7 @@ request_log::~request_log() {
 
 void request_log::begin(logged_request request) {
   frames_.clear();
+  frame_of_ref_.clear();
   frames_.push_back({-1, 0, std::move(request), {}, {}});
 }
 
@@ -163,6 +178,7 @@ int request_log::depth(int frame) const {
 
 void request_log::add_ref(int frame, const std::string& id) {
   frames_.at(static_cast<std::size_t>(frame)).refs.push_back(id);
+  frame_of_ref_[id] = frame;
 }
 
 void request_log::add_image(int frame, captured_image image) {
@@ -170,16 +186,20 @@ void request_log::add_image(int frame, captured_image image) {
 }
 
 int request_log::frame_of(const std::string& id) const {
-  for (std::size_t n = frames_.size(); n-- > 0;)
-    if (std::find(frames_[n].refs.begin(), frames_[n].refs.end(), id) != frames_[n].refs.end())
-      return static_cast<int>(n);
-  return 0;
+  auto found = frame_of_ref_.find(id);
+  return found == frame_of_ref_.end() ? 0 : found->second;
 }
 
 std::vector<int> request_log::below(int top) const {
   std::vector<int> out{top};
-  for (std::size_t n = static_cast<std::size_t>(top) + 1; n < frames_.size(); ++n)
-    if (std::find(out.begin(), out.end(), frames_[n].parent) != out.end()) out.push_back(static_cast<int>(n));
+  std::vector<char> is_below(frames_.size(), 0);
+  is_below[static_cast<std::size_t>(top)] = 1;
+  for (std::size_t n = static_cast<std::size_t>(top) + 1; n < frames_.size(); ++n) {
+    auto parent = frames_[n].parent;
+    if (parent < 0 || is_below[static_cast<std::size_t>(parent)] == 0) continue;
+    is_below[n] = 1;
+    out.push_back(static_cast<int>(n));
+  }
   return out;
 }
 

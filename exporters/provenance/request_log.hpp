@@ -38,13 +38,10 @@ class definition_origins {
   std::optional<nlohmann::ordered_json> find(const pb::Definition& definition) const;
 
  private:
-  struct origin {
-    std::string head;
-    nlohmann::ordered_json request;
-  };
   mutable std::mutex mutex_;
   std::uint64_t last_ = 0;
-  std::map<std::uint64_t, origin> all_;
+  std::map<std::string, std::map<std::uint64_t, nlohmann::ordered_json>> by_head_;
+  std::map<std::uint64_t, std::string> heads_;  // by id
 };
 
 /// One platform of a result.
@@ -99,6 +96,7 @@ class request_log {
 
   std::shared_ptr<definition_origins> origins_;
   std::vector<frame> frames_;
+  std::map<std::string, int> frame_of_ref_;
   std::vector<std::uint64_t> published_;
 };
 

@@ -10,6 +10,8 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "store/file_data.hpp"
+
 namespace kiln::filesync {
 
 namespace {
@@ -21,21 +23,6 @@ struct name_entry {
 
 // How deep directories stay open while their children are walked; deeper ones are opened again.
 constexpr std::size_t max_open_depth = 64;
-
-class file_source final : public store::byte_source {
- public:
-  explicit file_source(unique_fd fd) : fd_(std::move(fd)) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    while (true) {
-      ssize_t n = ::read(fd_.get(), buffer.data(), buffer.size());
-      if (n >= 0) return static_cast<std::size_t>(n);
-      if (errno != EINTR) return errno_error(errno, "read");
-    }
-  }
-
- private:
-  unique_fd fd_;
-};
 
 std::string without_trailing_glob(std::string text) {
   if (text.ends_with("/**")) text.resize(text.size() - 3);
@@ -134,7 +121,7 @@ class directory_tree final : public file_tree {
     unique_fd there(open_beneath(root_.get(), path, O_PATH));
     if (!there) return errno_error(errno, "open " + path);
     KILN_TRY(auto fd, store::open_regular(there.get(), "open " + path));
-    return std::unique_ptr<store::byte_source>(std::make_unique<file_source>(std::move(fd)));
+    return store::read_file_data(std::move(fd));
   }
 
  private:

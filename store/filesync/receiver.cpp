@@ -14,6 +14,7 @@
 
 #include "configs/filesync.hpp"
 #include "messages/thread.hpp"
+#include "store/file_data.hpp"
 #include "store/filesync/dest_cursor.hpp"
 #include "store/filesync/disk.hpp"
 #include "store/filesync/tree.hpp"
@@ -116,6 +117,7 @@ class receiver {
     bool replaces = false;  // something is there already
     std::string name;       // what it is written as, final or temporary; empty: as yet it has none
     unique_fd fd;
+    store::sparse_writer writer;
     bool started = false;
   };
 
@@ -254,14 +256,9 @@ class receiver {
       return make_error(errc::invalid_argument, "invalid file request " + std::to_string(p.id()));
     }
     KILN_CHECK(open_file(p.id(), *file));
-    std::string_view data = p.data();
-    if (!data.empty()) {
-      while (!data.empty()) {
-        ssize_t n = ::write(file->fd.get(), data.data(), data.size());
-        if (n < 0 && errno == EINTR) continue;
-        if (n < 0) return errno_error(errno, "write " + file->stat.path());
-        data.remove_prefix(static_cast<std::size_t>(n));
-      }
+    if (!p.data().empty()) {
+      auto written = file->writer.write(file->fd.get(), p.data());
+      if (!written) return std::move(written).error().with_context(file->stat.path());
       return {};
     }
     KILN_CHECK(finish_file(*file));
@@ -299,7 +296,7 @@ class receiver {
     if (file.fd) return {};
     if (file.started) {
       KILN_TRY(int dir, data_parent_.get(parent_path(file.stat.path())));
-      KILN_TRY(file.fd, store::open_regular_at(dir, file.name, O_WRONLY | O_APPEND));
+      KILN_TRY(file.fd, store::open_regular_at(dir, file.name, O_WRONLY));
     } else {
       KILN_CHECK(create_file(file));
       file.started = true;
@@ -324,6 +321,8 @@ class receiver {
   }
 
   status finish_file(pending_file& file) {
+    if (auto whole = file.writer.finish(file.fd.get()); !whole)
+      return std::move(whole).error().with_context(file.stat.path());
     KILN_CHECK(apply_metadata(file.fd.get(), file.stat));
     auto name = base_name(file.stat.path());
     if (file.name.empty()) KILN_CHECK(give_name(file));

@@ -437,6 +437,32 @@ TEST_CASE("platforms of a result come from its metadata") {
   CHECK(actors::result_platforms({{"refs.platforms", "[nonsense"}}).empty());
 }
 
+TEST_CASE("a request for more exporters or caches than anyone needs is refused with the number and the bound") {
+  ctl::SolveRequest r;
+  for (int i = 0; i < 101; ++i) r.add_exporters()->set_type("local");
+  CHECK(actors::prepare(r).error().message == "invalid request with 101 exporters: at most 100 are allowed");
+  r.clear_exporters();
+  for (int i = 0; i < 102; ++i) r.mutable_cache()->add_imports()->set_type("registry");
+  CHECK(actors::prepare(r).error().message == "invalid request with 102 cache imports: at most 100 are allowed");
+}
+
+TEST_CASE("a build's log keeps a bounded number of bytes, the ends of steps longest") {
+  actors::build_log log;
+  ctl::StatusResponse text;
+  text.add_logs()->set_msg(std::string(1 << 20, 'x'));
+  for (int i = 0; i < 80; ++i) log.add(text);
+  ctl::StatusResponse step;
+  step.add_vertexes()->set_digest("d");
+  step.mutable_vertexes(0)->mutable_completed()->set_seconds(1);
+  log.add(step);
+  auto kept = actors::build_log::decode(log.encode());
+  CHECK(kept.size() == 64);
+  CHECK(kept.back().vertexes_size() == 1);
+  step.mutable_vertexes(0)->set_error(std::string(1 << 20, 'x'));
+  for (int i = 0; i < 80; ++i) log.add(step);
+  CHECK(log.encode().size() <= (128u << 20) + 1024);
+}
+
 TEST_CASE("a build's log survives being stored") {
   actors::build_log log;
   for (int i = 0; i < 3; ++i) {
@@ -502,14 +528,4 @@ TEST_CASE("history filters select by ref, status, time and duration") {
   CHECK(actors::parse_history_filters({"startedAt>soon"}, 0).error().message == "invalid time soon");
   CHECK(actors::parse_history_filters({"duration>long"}, 0).error().message == "invalid duration long");
   CHECK_FALSE(actors::parse_history_filters({"status=completed"}, 0).ok());
-}
-
-TEST_CASE("records go only when they are both too many and too old") {
-  std::vector<ctl::BuildHistoryRecord> all;
-  for (int i = 0; i < 5; ++i) all.push_back(record("r" + std::to_string(i), 100 * i, 100 * i + 10));
-  all[0].set_pinned(true);
-  constexpr std::int64_t s = 1'000'000'000;
-  CHECK(actors::expired_records(all, 2, 50 * s, 1000 * s) == std::vector<std::string>{"r2", "r1"});
-  CHECK(actors::expired_records(all, 2, 850 * s, 1000 * s) == std::vector<std::string>{"r1"});
-  CHECK(actors::expired_records(all, 10, 0, 1000 * s).empty());
 }

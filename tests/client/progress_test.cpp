@@ -1,5 +1,7 @@
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 #include "client/progress/colors.hpp"
 #include "client/progress/format.hpp"
 #include "client/progress/frame.hpp"
@@ -87,6 +89,22 @@ TEST_CASE("Log lines carry the seconds since the step began, and unfinished line
         "#1 12.25 late\n"
         "#1 123.0 later\n"
         "#1 DONE 124.0s\n");
+}
+
+TEST_CASE("A line that does not end is broken rather than kept whole, and nothing of it is lost") {
+  plain_fixture f;
+  f.update({.vertices = {make_vertex("RUN yes", t0)}}, t0);
+  const std::string piece(100'000, 'y');
+  for (int i = 0; i < 40; ++i) f.update({.logs = {make_log("RUN yes", piece, t0 + second)}}, t0);
+  f.update({.logs = {make_log("RUN yes", "!\n", t0 + second)}}, t0);
+  CHECK(std::count(f.out.begin(), f.out.end(), 'y') == 40 * 100'000 + 1);  // and one in its name
+  auto longest = 0 * f.out.size();
+  for (std::size_t at = 0; at < f.out.size();) {
+    auto end = std::min(f.out.find('\n', at), f.out.size());
+    longest = std::max(longest, end - at);
+    at = end + 1;
+  }
+  CHECK(longest < 500'000);
 }
 
 TEST_CASE("A failed step ends with ERROR and its last ten log lines are repeated") {

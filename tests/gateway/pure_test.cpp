@@ -34,6 +34,22 @@ TEST_CASE("an error with code ok never becomes success") {
   CHECK(to_grpc(make_error(errc::ok, "strange")).error_code() == grpc::StatusCode::UNKNOWN);
 }
 
+TEST_CASE("an error of any size fits into a client's headers, its largest details left out") {
+  auto e = make_error(errc::unknown, "begins " + std::string(5 << 20, 'x') + " ends");
+  e.details.push_back({"large", std::string(2 << 20, 'a')});
+  e.details.push_back({"small", "kept"});
+  e.details.push_back({"half", std::string(200 << 10, 'b')});
+  auto s = to_grpc(e);
+  CHECK(s.error_message().size() < (33 << 10));
+  CHECK(s.error_message().starts_with("begins "));
+  CHECK(s.error_message().ends_with(" ends"));
+  CHECK((s.error_message().size() + s.error_details().size()) * 4 / 3 < (1 << 20));
+  auto back = from_grpc(s);
+  REQUIRE(back.details.size() == 2);
+  CHECK(back.details[0].value == "kept");
+  CHECK(back.details[1].type_url == "half");
+}
+
 TEST_CASE("unreadable details are dropped and code and text kept") {
   grpc::Status s(grpc::StatusCode::INTERNAL, "text", "\x08");
   CHECK(from_grpc(s) == make_error(errc::internal, "text"));
@@ -86,6 +102,23 @@ TEST_CASE("logs are split at the limit, in order and without loss") {
     CHECK(bytes <= 1000);
   }
   CHECK(got == expected);
+}
+
+TEST_CASE("what a client that does not read can do without is dropped, never what has begun or ended") {
+  ctl::StatusResponse s;
+  s.add_vertexes()->set_digest("sha256:1");
+  s.add_logs()->set_msg("text");
+  s.add_statuses()->set_id("under way");
+  s.add_statuses()->set_id("done");
+  s.mutable_statuses(1)->mutable_completed()->set_seconds(1);
+  s.add_statuses()->set_id("under way too");
+  s.add_warnings()->set_level(1);
+  drop_passing(s);
+  CHECK(s.vertexes_size() == 1);
+  CHECK(s.warnings_size() == 1);
+  CHECK(s.logs_size() == 0);
+  REQUIRE(s.statuses_size() == 1);
+  CHECK(s.statuses(0).id() == "done");
 }
 
 TEST_CASE("names that are no UTF-8 are repaired before they reach a client") {

@@ -1,5 +1,9 @@
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+#include <random>
+#include <set>
+
 #include "solver/cache_map.hpp"
 #include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
@@ -313,4 +317,54 @@ TEST_CASE("paths are cleaned as Go does") {
   CHECK(base_name("/a/b/") == "b");
   CHECK(base_name("///") == "/");
   CHECK(base_name("") == ".");
+}
+
+namespace {
+
+/// What one mount's selectors become, told by the content selectors of the cache map.
+std::vector<std::string> kept_of(const std::vector<std::string>& selectors) {
+  pb::Op op;
+  op.add_inputs();
+  op.mutable_exec()->mutable_meta()->add_args("true");
+  for (const auto& s : selectors) {
+    auto& m = *op.mutable_exec()->add_mounts();
+    m.set_dest("/m");
+    m.set_selector(s);
+    m.set_output(-1);
+    m.set_readonly(true);
+  }
+  auto map = cache_map_of(op, host_platform());
+  REQUIRE(map.ok());
+  std::vector<std::string> out;
+  for (const auto& c : map->dependencies[0].content) out.push_back(c.path);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("selectors below others are dropped, whatever stands beside them in order") {
+  CHECK(kept_of({"/a", "/a-b", "/a/b", "/a.b/c", "/a/b/c", "/ab"}) ==
+        std::vector<std::string>{"/a", "/a-b", "/a.b/c", "/ab"});
+  CHECK(kept_of({"/x/y", "/x/y", "/x/y/z"}) == std::vector<std::string>{"/x/y"});
+  // As a comparison of all with all has it.
+  std::mt19937 random(3);
+  for (int round = 0; round < 200; ++round) {
+    std::vector<std::string> all;
+    for (int i = 0; i < 12; ++i) {
+      std::string path;
+      for (auto parts = 1 + random() % 3; parts > 0; --parts) path += std::string("/") + "ab-."[random() % 2] + "ab-"[random() % 3];
+      all.push_back(path);
+    }
+    std::set<std::string> wanted;
+    for (const auto& p : all)
+      if (std::none_of(all.begin(), all.end(), [&](const auto& other) { return other != p && p.starts_with(other + "/"); }))
+        wanted.insert(p);
+    CHECK(kept_of(all) == std::vector<std::string>(wanted.begin(), wanted.end()));
+  }
+}
+
+TEST_CASE("keying an exec with far more mounts than may be ends") {  // all compared with all, it would not
+  std::vector<std::string> selectors;
+  for (int i = 0; i < 200'000; ++i) selectors.push_back("/some/rather/long/directory/name/" + std::to_string(i));
+  CHECK(kept_of(selectors).size() == selectors.size());
 }

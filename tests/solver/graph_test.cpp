@@ -5,9 +5,9 @@
 #include <google/protobuf/stubs/logging.h>
 #include <nlohmann/json.hpp>
 
+#include "configs/definition.hpp"
 #include "solver/error_details.hpp"
 #include "solver/graph.hpp"
-#include "solver/limits.hpp"
 #include "solver/validate.hpp"
 
 using namespace kiln;
@@ -132,7 +132,93 @@ TEST_CASE("nested merges cannot blow names up") {
   }
   auto g = load(b.finish(last), {});
   REQUIRE(g.ok());
-  CHECK(g->vertices.back().name.size() < limits::name_bytes_max + 10);
+  CHECK(g->vertices.back().name.size() < configs::definition::joined_name_bytes_max + 10);
+}
+
+TEST_CASE("a definition that is too large is refused with what is too much, how much and the bound") {
+  namespace bounds = configs::definition;
+  auto message = [](const pb::Definition& def) {
+    auto g = load(def, {});
+    REQUIRE_FALSE(g.ok());
+    CHECK(g.error().code == errc::invalid_argument);
+    return g.error().message;
+  };
+  auto file_of = [](std::size_t actions) {
+    pb::Op op;
+    for (std::size_t i = 0; i < actions; ++i) {
+      auto& a = *op.mutable_file()->add_actions();
+      a.set_input(-1);
+      a.set_secondaryinput(-1);
+      a.set_output(i + 1 == actions ? 0 : -1);
+      a.mutable_mkdir()->set_path("/d");
+    }
+    return op;
+  };
+  auto exec_of = [](const std::string& input, std::size_t mounts) {
+    pb::Op op;
+    op.add_inputs()->set_digest(input);
+    op.mutable_exec()->mutable_meta()->add_args("true");
+    for (std::size_t i = 0; i < mounts; ++i) {
+      auto& m = *op.mutable_exec()->add_mounts();
+      m.set_dest(i == 0 ? "/" : "/m" + std::to_string(i));
+      m.set_output(i == 0 ? 0 : -1);
+    }
+    return op;
+  };
+  SECTION("actions") {
+    definition_builder b;
+    definition_builder fits;
+    CHECK(load(fits.finish(fits.add(file_of(bounds::actions_max))), {}).ok());
+    CHECK(message(b.finish(b.add(file_of(bounds::actions_max + 1)))) ==
+          "invalid file op with 50001 actions: at most 50000 are allowed");
+  }
+  SECTION("mounts") {
+    definition_builder fits;
+    auto x = fits.source("local://x");
+    CHECK(load(fits.finish(fits.add(exec_of(x, bounds::mounts_max))), {}).ok());
+    definition_builder b;
+    x = b.source("local://x");
+    CHECK(message(b.finish(b.add(exec_of(x, bounds::mounts_max + 1)))) ==
+          "invalid exec op with 5001 mounts: at most 5000 are allowed");
+  }
+  SECTION("inputs") {
+    definition_builder b;
+    auto x = b.source("local://x");
+    auto op = exec_of(x, 1);
+    for (std::size_t i = 0; i < bounds::inputs_max; ++i) op.add_inputs()->set_digest(x);
+    CHECK(message(b.finish(b.add(op))) == "invalid op with 10001 inputs: at most 10000 are allowed");
+  }
+  SECTION("outputs") {
+    definition_builder b;
+    auto op = file_of(1);
+    op.mutable_file()->mutable_actions(0)->set_output(0);
+    for (std::size_t i = 1; i <= bounds::outputs_max; ++i) {
+      *op.mutable_file()->add_actions() = op.file().actions(0);
+      op.mutable_file()->mutable_actions(static_cast<int>(i))->set_output(static_cast<std::int64_t>(i));
+    }
+    CHECK(message(b.finish(b.add(op))) == "invalid op with 10001 outputs: at most 10000 are allowed");
+  }
+  SECTION("bytes") {
+    definition_builder b;
+    auto x = b.source("local://x");
+    b.def.mutable_source()->add_infos()->set_data(std::string(bounds::bytes_max, 'x'));
+    CHECK(message(b.finish(x)).find("bytes: at most 67108864 are allowed") != std::string::npos);
+  }
+}
+
+TEST_CASE("loading ends soon after it is told to") {
+  definition_builder b;
+  auto x = b.source("local://x");
+  std::stop_source stop;
+  load_options options;
+  options.stop = stop.get_token();
+  options.mutate = [&](pb::Op&) -> status {
+    stop.request_stop();
+    return {};
+  };
+  auto g = load(b.finish(x), options);
+  REQUIRE_FALSE(g.ok());
+  CHECK(g.error().code == errc::cancelled);
 }
 
 TEST_CASE("a very deep definition loads") {
@@ -335,12 +421,13 @@ TEST_CASE("source locations become details with Go's field names") {
   (*source.mutable_locations())[x].add_locations()->set_sourceindex(8);
   auto g = load(b.finish(x), {});
   REQUIRE(g.ok());
-  auto details = source_details(*g, digest::trusted(x));
+  std::vector<pb::SourceInfo> infos(g->source->infos().begin(), g->source->infos().end());
+  auto details = source_details(g->source->locations().at(x), infos);
   REQUIRE(details.size() == 1);
   CHECK(details[0].type_url == "github.com/moby/buildkit/errdefs.Source+json");
   CHECK(details[0].value ==
         R"({"info":{"filename":"Dockerfile","data":"RlJPTSB4Cg=="},"ranges":[{"start":{"line":3},"end":{"line":4}}]})");
-  CHECK(source_details(*g, sha256("none")).empty());
+  CHECK(source_details({}, infos).empty());
 }
 
 TEST_CASE("solve details are protojson") {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <set>
+#include <unordered_map>
 
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -153,15 +153,13 @@ json standard_mounts(bool insecure, const spec_context& context) {
 
 // A later mount on the same destination takes the earlier one's place.
 void add_mounts(json& mounts, const std::vector<container_mount>& more) {
+  std::unordered_map<std::string, std::size_t> places;
+  for (std::size_t i = 0; i < mounts.size(); ++i) places[mounts[i]["destination"].get<std::string>()] = i;
   for (const auto& m : more) {
-    json entry = mount_entry(clean_absolute(m.destination), m.type, m.source, m.options);
-    auto same = std::find_if(mounts.begin(), mounts.end(),
-                             [&](const json& e) { return e["destination"] == entry["destination"]; });
-    if (same != mounts.end()) {
-      *same = std::move(entry);
-    } else {
-      mounts.push_back(std::move(entry));
-    }
+    auto destination = clean_absolute(m.destination);
+    auto [place, fresh] = places.try_emplace(destination, mounts.size());
+    if (fresh) mounts.push_back(nullptr);
+    mounts[place->second] = mount_entry(std::move(destination), m.type, m.source, m.options);
   }
 }
 

@@ -8,6 +8,7 @@
 
 #include "configs/executor.hpp"
 #include "workers/executor/log_limiter.hpp"
+#include "workers/ops/command_text.hpp"
 #include "workers/ops/exec_mounts.hpp"
 #include "workers/ops/ops.hpp"
 
@@ -198,11 +199,9 @@ class exec_handler final : public op_handler {
     const auto& valid = op.meta().validexitcodes();
     if (valid.empty() ? end.code == 0 : std::find(valid.begin(), valid.end(), end.code) != valid.end())
       return {};
-    std::string command;
-    for (const auto& arg : op.meta().args()) command += (command.empty() ? "" : " ") + arg;
     std::string why = end.out_of_memory ? "cannot allocate memory" : "exit code: " + std::to_string(end.code);
     error e =
-        make_error(errc::unknown, "process " + go_quoted(command) + " did not complete successfully: " + why);
+        make_error(errc::unknown, "process " + go_quoted(command_text(op.meta())) + " did not complete successfully: " + why);
     e.details.push_back(
         {exit_detail_type, end.code == 0 ? "{}" : "{\"Code\":" + std::to_string(end.code) + "}"});
     return e;

@@ -11,6 +11,7 @@
 
 #include "messages/pattern.hpp"
 #include "workers/executor/rooted.hpp"
+#include "workers/ops/command_text.hpp"
 
 namespace kiln::workers {
 
@@ -62,7 +63,7 @@ result<exec_mounts::source> exec_mounts::mount_mutable(const store::mutable_ref&
 }
 
 status exec_mounts::prepare(const pb::ExecOp& op, std::span<const store::ref> inputs) {
-  for (const auto& arg : op.meta().args()) command_ += (command_.empty() ? "" : " ") + arg;
+  command_ = command_text(op.meta());
   for (int i = 0; i < op.mounts_size(); ++i) {
     KILN_CHECK(job_.check());
     KILN_CHECK(prepare_one(op, i, inputs));

@@ -4,10 +4,11 @@
 #include <unistd.h>
 
 #include <map>
-#include <set>
+#include <vector>
 
 #include <spdlog/spdlog.h>
 
+#include "configs/executor.hpp"
 #include "store/confinement.hpp"
 #include "store/unique_fd.hpp"
 #include "workers/executor/rooted.hpp"
@@ -36,14 +37,19 @@ class file_solver {
  public:
   file_solver(store::ref_store& refs, const op_request& request, std::span<const store::ref> inputs,
               const job_context& job)
-      : refs_(refs), request_(request), op_(request.op.file()), inputs_(inputs), job_(job) {}
+      : refs_(refs),
+        request_(request),
+        op_(request.op.file()),
+        inputs_(inputs),
+        job_(job),
+        states_(inputs.size() + static_cast<std::size_t>(op_.actions_size())) {}
 
   result<std::vector<store::ref>> solve() {
     KILN_CHECK(plan());
     std::vector<store::ref> outputs(outputs_.size());
     for (const auto& [output, index] : outputs_) {
-      KILN_CHECK(make(index, {}));
-      outputs[static_cast<std::size_t>(output)] = states_[index].ref;
+      KILN_CHECK(make(index));
+      outputs[static_cast<std::size_t>(output)] = state_of(index).ref;
     }
     return outputs;
   }
@@ -51,33 +57,34 @@ class file_solver {
  private:
   /// What an index of the op stands for, once made: a committed ref or an open snapshot.
   struct state {
+    bool under_way = false;
     bool done = false;
+    int uses = 0;
     bool commit = false;
     store::ref ref;
     std::unique_ptr<open_state> open;
   };
 
   int count() const { return static_cast<int>(inputs_.size()); }
+  state& state_of(std::int64_t index) { return states_[static_cast<std::size_t>(index)]; }
 
   status plan() {
-    auto total = count() + op_.actions_size();
-    auto use = [&](std::int64_t index, std::map<std::int64_t, int>& uses) -> status {
+    auto total = static_cast<std::int64_t>(states_.size());
+    auto use = [&](std::int64_t index) -> status {
       if (index < -1 || index >= total)
         return make_error(errc::invalid_argument, "invalid input index " + std::to_string(index) + ", " +
                                                       std::to_string(total) + " provided");
-      if (++uses[index] > 1 && index >= 0) states_[index].commit = true;
+      if (index >= 0 && ++state_of(index).uses > 1) state_of(index).commit = true;
       return {};
     };
-    std::map<std::int64_t, int> uses;
     for (int i = 0; i < op_.actions_size(); ++i) {
       const auto& action = op_.actions(i);
-      KILN_CHECK(use(action.input(), uses));
-      KILN_CHECK(use(action.secondaryinput(), uses));
-      for (auto owner : owner_inputs(action)) KILN_CHECK(use(owner, uses));
+      KILN_CHECK(use(action.input()));
+      for (auto read : read_by(action)) KILN_CHECK(use(read));
       if (action.output() == -1) continue;
       if (!outputs_.emplace(action.output(), count() + i).second)
         return make_error(errc::invalid_argument, "duplicate output " + std::to_string(action.output()));
-      states_[count() + i].commit = true;
+      state_of(count() + i).commit = true;
     }
     if (outputs_.empty()) return make_error(errc::invalid_argument, "no outputs specified");
     for (std::size_t i = 0; i < outputs_.size(); ++i)
@@ -97,8 +104,9 @@ class file_solver {
     }
   }
 
-  static std::vector<std::int64_t> owner_inputs(const pb::FileAction& action) {
-    std::vector<std::int64_t> inputs;
+  /// What an action only reads: the second input, and where names of owners are looked up.
+  static std::vector<std::int64_t> read_by(const pb::FileAction& action) {
+    std::vector<std::int64_t> inputs{action.secondaryinput()};
     auto* owner = owner_of(action);
     if (!owner) return inputs;
     if (owner->user().has_byname()) inputs.push_back(owner->user().byname().input());
@@ -106,29 +114,53 @@ class file_solver {
     return inputs;
   }
 
-  /// Brings the state of an index about: committed, or open in a snapshot of its own.
-  status make(std::int64_t index, std::set<std::int64_t> under_way) {
-    auto& s = states_[index];
-    if (s.done) return {};
-    if (!under_way.insert(index).second)
-      return make_error(errc::invalid_argument, "loop from index " + std::to_string(index));
+  /// Brings the state of an index about, committed or open in a snapshot of its own, after all it is made from.
+  /// An op may chain any number of actions, so without recursion.
+  status make(std::int64_t wanted) {
+    std::vector<std::int64_t> path{wanted};
+    while (!path.empty()) {
+      auto index = path.back();
+      if (auto missing = missing_for(index)) {
+        if (std::exchange(state_of(*missing).under_way, true))
+          return make_error(errc::invalid_argument, "loop from index " + std::to_string(*missing));
+        path.push_back(*missing);
+        continue;
+      }
+      if (!state_of(index).done) KILN_CHECK(perform(index));
+      path.pop_back();
+    }
+    return {};
+  }
+
+  /// Something an index is made from that is not there yet.
+  std::optional<std::int64_t> missing_for(std::int64_t index) {
+    if (index < count() || state_of(index).done) return std::nullopt;
+    const auto& action = op_.actions(static_cast<int>(index - count()));
+    for (auto read : read_by(action))
+      if (read >= 0 && !state_of(read).done) return read;
+    if (action.input() >= 0 && !state_of(action.input()).done) return action.input();
+    return std::nullopt;
+  }
+
+  status perform(std::int64_t index) {
+    auto& s = state_of(index);
     if (index < count()) {
       s.ref = inputs_[static_cast<std::size_t>(index)];
       s.done = true;
       return {};
     }
     const auto& action = op_.actions(static_cast<int>(index - count()));
-    for (auto needed : owner_inputs(action))
-      if (needed >= 0) KILN_CHECK(make(needed, under_way));
-    if (action.secondaryinput() >= 0) KILN_CHECK(make(action.secondaryinput(), under_way));
-    if (action.input() >= 0) KILN_CHECK(make(action.input(), under_way));
-
+    // Many states may be read; few need to stay mounted for that.
+    if (readers_.size() > configs::file_op_readers_max) readers_.clear();
     KILN_TRY(auto target, open_for(action.input()));
     auto done = run(action, *target);
     if (!done.ok()) {
       leave(static_cast<int>(index - count()), std::move(target));
       return std::move(done).error();
     }
+    // A state that is not committed has no other user.
+    for (auto read : read_by(action))
+      if (read >= 0) state_of(read).open.reset();
     if (s.commit) {
       target->root.reset();
       KILN_CHECK(target->mount.unmount());
@@ -151,7 +183,7 @@ class file_solver {
     left.mounts[static_cast<std::size_t>(failed)] = freeze(std::move(target));
     auto secondary = op_.actions(failed).secondaryinput();
     if (secondary < count()) return;
-    auto& s = states_[secondary];
+    auto& s = state_of(secondary);
     left.mounts[static_cast<std::size_t>(secondary - count())] = s.open ? freeze(std::move(s.open)) : s.ref;
   }
 
@@ -165,11 +197,11 @@ class file_solver {
 
   /// The snapshot an action writes to: the one its input is still open in, or a new one on top.
   result<std::unique_ptr<open_state>> open_for(std::int64_t input) {
-    if (input >= 0 && states_[input].open) return std::move(states_[input].open);
+    if (input >= 0 && state_of(input).open) return std::move(state_of(input).open);
     auto o = std::make_unique<open_state>();
     store::record_options options;
     options.description = description();
-    KILN_TRY(o->snapshot, refs_.create(input >= 0 ? states_[input].ref : store::ref{}, options, job_));
+    KILN_TRY(o->snapshot, refs_.create(input >= 0 ? state_of(input).ref : store::ref{}, options, job_));
     KILN_TRY(auto specs, refs_.mounts(o->snapshot));
     KILN_TRY(o->mount, store::mounted::make(refs_, specs));
     KILN_TRY(o->root, store::open_confined(o->mount.path()));
@@ -192,11 +224,11 @@ class file_solver {
       }
       return scratch_.get();
     }
-    if (states_[index].open) return states_[index].open->root.get();
+    if (state_of(index).open) return state_of(index).open->root.get();
     auto& r = readers_[index];
     if (!r) {
       auto fresh = std::make_unique<read_state>();
-      KILN_TRY(auto specs, refs_.mounts(states_[index].ref, job_));
+      KILN_TRY(auto specs, refs_.mounts(state_of(index).ref, job_));
       KILN_TRY(fresh->mount, store::mounted::make(refs_, specs));
       KILN_TRY(fresh->root, store::open_confined(fresh->mount.path()));
       r = std::move(fresh);
@@ -250,7 +282,7 @@ class file_solver {
   std::span<const store::ref> inputs_;
   const job_context& job_;
   std::map<std::int64_t, std::int64_t> outputs_;  // output → index
-  std::map<std::int64_t, state> states_;
+  std::vector<state> states_;                     // by index: inputs, then actions
   std::map<std::int64_t, std::unique_ptr<read_state>> readers_;
   std::filesystem::path scratch_path_;
   unique_fd scratch_;

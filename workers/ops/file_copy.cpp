@@ -12,6 +12,7 @@
 
 #include "messages/mode_text.hpp"
 #include "messages/pattern.hpp"
+#include "store/file_data.hpp"
 #include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "store/unpack.hpp"
@@ -259,7 +260,7 @@ class copier {
       }
       KILN_TRY(auto source, store::open_regular_at(from, name));
       KILN_TRY(auto target, store::open_at(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
-      auto copied = store::copy_file_data(source.get(), target.get());
+      auto copied = store::copy_file_data(source.get(), target.get(), job_);
       if (!copied.ok()) return std::move(copied).error().with_context("failed to copy " + shown);
       return {};
     }
