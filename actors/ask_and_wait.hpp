@@ -1,5 +1,5 @@
-// Asking an actor from a thread that is none of CAF's and may block. Not by caf::scoped_actor: that leaves a reference to
-// the system's logger with its thread (CAF 0.17.6, CAF_SET_LOGGER_SYS), and the system does not end before the thread has.
+// Asking an actor from a thread that is none of CAF's and may block. Whoever spawns in CAF 0.17.6 (a caf::scoped_actor,
+// too) leaves a reference to the system's logger with its thread, and the system does not end before that has gone.
 #pragma once
 
 #include <functional>
@@ -8,11 +8,15 @@
 #include <utility>
 
 #include <caf/all.hpp>
+#include <caf/logger.hpp>
 
 #include "messages/actor_error.hpp"
 #include "messages/result.hpp"
 
 namespace kiln::actors {
+
+/// For a thread of a pool that has spawned: it keeps nothing of the system.
+inline void leave_system() { caf::logger::set_current_actor_system(nullptr); }
 
 /// Asks, and waits for the answer, of these types; `answered` gets it before this returns. Otherwise its error:
 /// unavailable when the system ends meanwhile. `time` may be caf::infinite. The system must outlive the call.
@@ -38,6 +42,7 @@ status ask_and_wait(caf::actor_system& system, const Handle& target, Time time,
             },
             [q](caf::error& e) { q->tell(from_caf(e)); });
   }, caf::unit);  // CAF 0.17.6 wants an argument (gateway/ask.hpp)
+  leave_system();
   q.reset();
   return outcome.get();
 }

@@ -54,6 +54,7 @@ class runner {
     auto returned = std::make_shared<actors::returned_result>();
     auto door = o_.system->spawn(actors::frontend_door, actors::frontend_door_options{
                                                             build, bridge->frame(), process.inputs, returned});
+    actors::leave_system();
     auto finished = run(*container, door, process, host.stop_token());
     container.reset();
     caf::anon_send_exit(door, caf::exit_reason::user_shutdown);
