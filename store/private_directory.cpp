@@ -37,7 +37,7 @@ error refused(const fs::path& path, const struct stat& info, std::string_view wh
 /// In a user namespace what the host's root owns belongs to nobody we know.
 std::optional<uid_t> unmapped_user() {
   static const std::optional<uid_t> user = []() -> std::optional<uid_t> {
-    if (!in_user_namespace().value_or(false)) return std::nullopt;
+    if (auto nested = in_user_namespace(); !nested.ok() || !*nested) return std::nullopt;
     auto text = read_file("/proc/sys/kernel/overflowuid", 64);
     if (!text.ok()) return std::nullopt;
     return static_cast<uid_t>(std::strtoul(text->c_str(), nullptr, 10));
