@@ -1,5 +1,5 @@
-// What another node sends over its connection, and what this one does: the gate sees both. First a byte: who dialled.
-// Then pieces: a byte (odd: this node's), and a packet.
+// What another node sends over its connection, and what this one does: the gate sees both. First a byte: who
+// dialled. Then pieces: a byte (odd: this node's), and a packet.
 #include "apps/basp_gate.hpp"
 #include "tests/fuzz/support/input.hpp"
 

@@ -7,6 +7,7 @@
 #include "solver/graph.hpp"
 #include "solver/source_policy.hpp"
 #include "tests/fuzz/support/input.hpp"
+#include "workers/sources/source_form.hpp"
 
 namespace kiln::fuzz {
 namespace {
@@ -41,7 +42,6 @@ void use(const solver::graph& g) {
   for (const auto& v : g.vertices) {
     (void)solver::cache_map_of(v.op, v.platform);
     (void)solver::go_json(v.op);
-    (void)solver::source_details(g, v.original);
   }
   (void)solver::caches_to_prune(g);
 }
@@ -60,7 +60,8 @@ void try_input(std::string_view bytes) {
   if (!has_policy) return;
   options.mutate = [&](pb::Op& op) -> status {
     if (!op.has_source()) return {};
-    return solver::apply({policy}, *op.mutable_source());
+    workers::source_form form;
+    return solver::apply({policy}, *op.mutable_source(), form);
   };
   if (auto g = solver::load(definition, options); g.ok()) use(*g);
 }

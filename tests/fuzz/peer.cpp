@@ -22,7 +22,8 @@ void try_call(const kiln::v1::SessionFrame& first, const session_grants& grants)
   auto call = gateway::call_asked_for(first, {"b"}, grants);
   if (!call.ok()) return;
   fuzz::require(call->session == "s1", "only the session of a step is called");
-  fuzz::require(gateway::check_metadata(call->metadata).ok(), "gRPC takes all headers of a call that is let through");
+  fuzz::require(gateway::check_metadata(call->metadata).ok(),
+                "gRPC takes all headers of a call that is let through");
   fuzz::require(!gateway::call_asked_for(first, {"c"}, grants).ok(), "another node may not do what one may");
   fuzz::require(grants.offers({"b"}, "s1", call->method), "what is let through is offered");
 }
@@ -51,7 +52,8 @@ void kiln::fuzz::try_input(std::string_view bytes) {
     if (what == 3 && frame.ParseFromString(packet)) try_call(frame, grants);
     if (what == 4 && layer.ParseFromString(packet)) {
       auto read = gateway::from_proto(layer);
-      if (read.ok()) require(gateway::from_proto(gateway::to_proto(*read)).ok(), "what is believed can be said");
+      if (read.ok())
+        require(gateway::from_proto(gateway::to_proto(*read)).ok(), "what is believed can be said");
     }
   }
 }

@@ -6,7 +6,9 @@
 void kiln::fuzz::try_input(std::string_view bytes) {
   pb::Definition definition;
   if (!definition.ParseFromArray(bytes.data(), static_cast<int>(bytes.size()))) return;
-  auto g = solver::load(definition, {});
-  if (!g.ok()) return;
-  for (const auto& v : g->vertices) (void)solver::source_details(*g, v.original);
+  (void)solver::load(definition, {});
+  const auto& told = definition.source().infos();
+  const std::vector<pb::SourceInfo> infos(told.begin(), told.end());
+  for (const auto& [digest, locations] : definition.source().locations())
+    (void)solver::source_details(locations, infos);
 }

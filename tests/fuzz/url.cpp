@@ -1,5 +1,6 @@
 // URLs of redirects: a base and a location, on two lines.
-#include "registry/transport.hpp"
+#include "registry/url.hpp"
+
 #include "tests/fuzz/support/input.hpp"
 
 void kiln::fuzz::try_input(std::string_view bytes) {
@@ -7,5 +8,9 @@ void kiln::fuzz::try_input(std::string_view bytes) {
   auto base = in.line();
   auto location = in.rest();
   (void)registry::host_of_url(base);
-  (void)registry::host_of_url(registry::resolve_url(base, location));
+  auto url = registry::parse_url(registry::resolve_url(base, location));
+  if (!url.ok()) return;
+  auto again = registry::parse_url(url->str());
+  require(again.ok() && again->str() == url->str(), "there is one way to write a URL");
+  require(registry::same_origin(url->str(), url->origin()), "a URL belongs to its origin");
 }
