@@ -152,6 +152,7 @@ status basp_gate::take_in(std::string_view bytes, std::string& pass_on) {
     auto n = std::min(wanted - in_.bytes.size(), bytes.size());
     in_.bytes.append(bytes.substr(0, n));
     bytes.remove_prefix(n);
+    if (!peers_->hold(n)) return refuse("too much has come of messages that are not whole");
     if (in_.bytes.size() < wanted) return {};
     if (!in_.has_header) {
       in_.head = read_header(in_.bytes);
@@ -161,6 +162,7 @@ status basp_gate::take_in(std::string_view bytes, std::string& pass_on) {
     }
     KILN_TRY(auto how, check(in_.head, std::string_view(in_.bytes).substr(header_bytes)));
     if (how == verdict::pass) pass_on += in_.bytes;
+    peers_->let_go(in_.bytes.size());
     in_ = {};
   }
   return {};

@@ -38,6 +38,7 @@ struct basp_limits {
   int depth_max = configs::cluster::message_depth_max;
   std::size_t actors_max = configs::cluster::peer_actors_max;
   std::size_t ended_kept_max = configs::cluster::ended_actors_kept_max;
+  std::size_t held_bytes_max = configs::cluster::held_bytes_max;
 };
 
 /// What one other node and this one know of each other, over all connections between them.
@@ -63,12 +64,16 @@ class basp_peers {
   /// certificate's connections use that name. `self`: how this node is named.
   result<std::shared_ptr<basp_peer>> enter(const std::string& node, const certificate_identity& identity,
                                            const std::string& self);
+  /// Bytes of messages that have not come whole, of all gates: so many more. False when those are too many.
+  bool hold(std::size_t bytes) { return (held_ += bytes) <= limits_.held_bytes_max; }
+  void let_go(std::size_t bytes) { held_ -= bytes; }
   /// The names that the certificate of a connected node is for; nothing for others. Thread-safe.
   std::vector<std::string> names_of(const caf::node_id& node) const;
 
  private:
   const certificate_identity own_;
   const basp_limits limits_;
+  std::size_t held_ = 0;
   mutable std::mutex mutex_;
   std::map<std::string, std::weak_ptr<basp_peer>> peers_;
 };
@@ -78,6 +83,9 @@ class basp_gate final : public relay_gate {
   /// `dialled`: by this node.
   basp_gate(std::shared_ptr<basp_peers> peers, bool dialled, certificate_identity other)
       : peers_(std::move(peers)), dialled_(dialled), other_(std::move(other)) {}
+  ~basp_gate() override { peers_->let_go(in_.bytes.size()); }
+  basp_gate(const basp_gate&) = delete;
+  basp_gate& operator=(const basp_gate&) = delete;
 
   status take_in(std::string_view bytes, std::string& pass_on) override;
   void take_out(std::string_view bytes) override;

@@ -323,31 +323,19 @@ TEST_CASE("random changes of good connections end them or not, but nothing else"
   SUCCEED();
 }
 
-TEST_CASE("seeds for tests/fuzz/basp.cpp", "[.seeds]") {
-  // KILN_SEEDS=DIR test_apps "[.seeds]"
-  std::string dir = std::getenv("KILN_SEEDS");
-  auto piece = [](bool own_words, const std::string& frame) {
-    return std::string(1, own_words ? '\x01' : '\0') + static_cast<char>(frame.size() & 0xff) +
-           static_cast<char>(frame.size() >> 8) + frame;
-  };
-  auto accepted = std::string(1, '\0') + piece(true, server_handshake('A', 5)) + piece(false, client_handshake('B'));
-  auto save = [&](const std::string& name, const std::string& text) { std::ofstream(dir + "/" + name) << text; };
-  save("hello", accepted + piece(false, message(hello(), 50, 5, normal | 1)) + piece(false, message(beat(), 50, 5)));
-  save("run", accepted + piece(true, message(bytes()
-                                                 .message("+kiln::link_hello+kiln::worker_actor")
-                                                 .value(caf_system(), link_hello{})
-                                                 .handle('A', 6)
-                                                 .str(),
-                                             5, 50, normal | response | 1)) +
-                  piece(false, message(run(), 61, 6, normal | 1)));
-  save("step", accepted + piece(true, message(run('A', 70), 70, 51, normal | 1)) +
-                   piece(false, message(progress(), 80, 70)) +
-                   piece(false, message(bytes().message("+@error").value(caf_system(), to_caf(make_error(errc::aborted, "x"))).str(),
-                                        51, 70, normal | response | 1)));
-  save("ends", accepted + piece(false, frame(operation::monitor_message, bytes().node('B').node('A').str(), 0, 0, 5)) +
-                   piece(false, frame(operation::down_message,
-                                      bytes().node('B').node('A').value(caf_system(), caf::error(caf::exit_reason::kill)).str(), 0, 51)));
-  save("nested", accepted + piece(false, message(nested(20), 50, 5)));
-  save("dialled", std::string(1, '\x01') + piece(true, client_handshake('A')) + piece(false, server_handshake('B', 50)) +
-                      piece(false, message(beat(), 50, 5)));
+TEST_CASE("messages that never come whole are kept up to a bound, whoever sends them, and not for ever") {
+  basp_limits limits;
+  limits.held_bytes_max = 10'000;
+  auto peers = std::make_shared<basp_peers>(own, limits);
+  auto begun = message(std::string(9'000, 'x'), 50, 5).substr(0, 6'000);
+  {
+    wire one(peers), two(peers);
+    one.up();
+    two.up();
+    CHECK(one.say(begun).ok());
+    CHECK_FALSE(two.say(begun).ok());
+  }
+  wire again(peers);
+  again.up();
+  CHECK(again.say(begun).ok());
 }

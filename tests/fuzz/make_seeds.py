@@ -210,6 +210,89 @@ write("content_stream", "whole",
       packet(message("content.proto", service + "ReadContentResponse", 'offset: 3 data: "lo"')))
 
 # --- between nodes --------------------------------------------------------------------------------------------------
+# CAF 0.17.6's BASP (apps/basp_gate.cpp). Node A is ours and its cluster actor 5, node B the other with 50.
 
-frame = bytes([1, 0, 0, 0]) + (8).to_bytes(4, "big") + bytes(24)
-write("basp", "frames", packet(b"\x04\x1f") + frame + b"payload!" + frame + b"payload!")
+def frame(operation, payload, data=0, source=0, dest=0, flags=0):
+    return (bytes([operation, 0, 0, flags]) + len(payload).to_bytes(4, "big") + data.to_bytes(8, "big") +
+            source.to_bytes(8, "big") + dest.to_bytes(8, "big") + payload)
+
+
+def number(n, size=8):
+    return n.to_bytes(size, "big")
+
+
+def length(n):
+    low = b""
+    while n > 0x7f:
+        low, n = low + bytes([0x80 | n & 0x7f]), n >> 7
+    return low + bytes([n])
+
+
+def text(s):
+    s = s if isinstance(s, bytes) else s.encode()
+    return length(len(s)) + s
+
+
+def texts(*all):
+    return length(len(all)) + b"".join(text(s) for s in all)
+
+
+def atom(name):
+    # Six bits a character, after a sentinel. Source: caf/detail/atom_val.hpp.
+    table = " 0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ_abcdefghijklmnopqrstuvwxyz"
+    value = 0xf
+    for c in name:
+        value = value << 6 | (table.index(c) if c != " " else 0)
+    return number(value)
+
+
+def node(name):
+    return atom("default") + number(7, 4) + name * 20
+
+
+def of(types, rest):
+    return b"\0" + b"\0\0" + text("@<>" + types) + rest
+
+
+normal, response = 1 << 60, 1 << 63
+beat = of("+kiln::link_beat", number(7) + number(1, 4) + number(2, 4) + b"\1" + 4 * number(3) + texts("host:1"))
+nothing = b"\1" + atom("exit") + b"\0\0" + text("@<>")
+run = of("+kiln::run_request+kiln::progress_actor",
+         text("sha256:x") + text(message("ops.proto", "pb.Op", 'exec { meta { args: "true" } }')) + text(b"") +
+         text("linux") + text("amd64") + text("") + text("") + texts() + text("") + texts("one") + texts("s1") +
+         number(60) + node(b"B"))
+accepted = b"\0" + b"\1" + packet(frame(0, node(b"A") + texts("generic-caf-app") + number(5) + texts(), 4)) \
+    + b"\0" + packet(frame(1, node(b"B")))
+their = lambda f: b"\0" + packet(f)
+ours = lambda f: b"\1" + packet(f)
+write("basp", "beat", accepted + their(frame(2, beat, normal | 1, 50, 5)) + their(frame(2, beat, normal, 50, 5)))
+write("basp", "answer", accepted + ours(frame(2, beat, normal | 9, 5, 50)) + their(frame(2, beat, response | normal | 9, 50, 5)))
+write("basp", "run", accepted + ours(frame(2, of("+kiln::cache_facts+kiln::worker_actor", b"\0\0" + number(6) + node(b"A")),
+                                           response | normal | 1, 5, 50)) + their(frame(2, run, normal | 1, 61, 6)))
+write("basp", "failure", accepted + ours(frame(2, beat, normal | 9, 5, 50)) +
+      their(frame(2, of("+@error", b"\1" + atom("kiln") + b"\0\0" + text("@<>+kiln::error") + b"\5" + text("why") + length(1) +
+                        text("type") + text("value")), response | normal | 9, 50, 5)))
+write("basp", "ends", accepted + their(frame(4, node(b"B") + node(b"A"), 0, 0, 5)) +
+      their(frame(5, node(b"B") + node(b"A") + nothing, 0, 51)) + their(frame(6, b"")))
+write("basp", "dialled", b"\1" + ours(frame(1, node(b"A"))) +
+      their(frame(0, node(b"B") + texts("generic-caf-app") + number(50) + texts(), 4)) + their(frame(2, beat, normal, 50, 5)))
+write("basp", "nested", accepted + their(frame(2, of("+@error", 20 * (b"\1" + atom("kiln") + b"\0\0" + text("@<>+@error"))),
+                                               normal, 50, 5)))
+
+
+def asked(what, kind, text_form):
+    return bytes([what]) + packet(message("kiln_peer.proto", "kiln.v1." + kind, text_form))
+
+
+get_secret = message("secrets.proto", "moby.buildkit.secrets.v1.GetSecretRequest", 'ID: "secret"')
+escaped = "".join("\\%03o" % b for b in get_secret)
+write("peer", "describe", asked(0, "DescribeRefRequest", 'id: "k3ad0q9x2"'))
+write("peer", "provide", asked(1, "ProvideBlobRequest", 'ref: "k3ad0q9x2" digest: "sha256:' + "ab" * 32 + '"'))
+write("peer", "info", asked(2, "SessionInfoRequest", 'id: "s1" wait_ms: 5000'))
+write("peer", "secret", asked(3, "SessionFrame", 'open { session: "s1" unary: true request: "' + escaped + '" timeout_ms: 1000 '
+                              'method: "/moby.buildkit.secrets.v1.Secrets/GetSecret" }'))
+write("peer", "agent", asked(3, "SessionFrame", 'open { session: "s1" method: "/moby.sshforward.v1.SSH/ForwardAgent" '
+                             'metadata { key: "buildkit.ssh.id" value: "default" } }'))
+blob = ('media_type: "application/vnd.oci.image.layer.v1.tar+zstd" size: 10 digest: "sha256:' + "ab" * 32 + '" diff_id: "sha256:' +
+        "cd" * 32 + '" urls: "https://example.com/blob" annotations { key: "key" value: "value" }')
+write("peer", "layer", asked(4, "RefLayer", f'origin: "k3ad0q9x2" description: "a step" blobs {{ {blob} }} transport {{ {blob} }}'))
