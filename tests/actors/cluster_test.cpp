@@ -296,7 +296,7 @@ TEST_CASE("a frozen node is dead after the limit, its clients are forgotten, and
                               caf::unit);
   {
     run_request r;
-    r.op.op.mutable_source()->set_identifier("held");
+    r.op.op.mutable_exec()->mutable_meta()->add_args("held");
     auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
     caf::send_as(envoy, p->door, r, progress);
     f.sched.run();

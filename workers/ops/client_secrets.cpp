@@ -51,7 +51,8 @@ class agent_socket final : public ssh_socket {
       std::lock_guard lock(mutex_);
       for (int fd : open_) ::shutdown(fd, SHUT_RDWR);
     }
-    pool_.reset();
+    serving_.reset();
+    sending_.reset();
     ::unlink(path_.c_str());
     ::rmdir(directory_.c_str());
   }
@@ -113,7 +114,7 @@ class agent_socket final : public ssh_socket {
       std::lock_guard lock(mutex_);
       open_.insert(number);
     }
-    bool taken = pool_->submit([this, shared] {
+    bool taken = serving_->submit([this, shared] {
       serve(shared->get());
       drop(*shared);
     });
@@ -138,7 +139,7 @@ class agent_socket final : public ssh_socket {
       return;
     }
     std::latch ended{1};
-    bool taken = pool_->submit([&] {
+    bool taken = sending_->submit([&] {
       to_client(fd, **stream);
       ended.count_down();
     });
@@ -186,9 +187,11 @@ class agent_socket final : public ssh_socket {
   std::stop_source stopping_;
   std::mutex mutex_;
   std::set<int> open_;
-  /// Two for each connection.
-  std::unique_ptr<thread_pool> pool_ =
-      std::make_unique<thread_pool>("ssh-agent", 2 * configs::ssh_connections_max, 0);
+  /// One thread of each for a connection; waiting for the moment that one takes to come back from the last.
+  static std::unique_ptr<thread_pool> pool(const char* name) {
+    return std::make_unique<thread_pool>(name, configs::ssh_connections_max, configs::ssh_connections_max);
+  }
+  std::unique_ptr<thread_pool> serving_ = pool("ssh-from-agent"), sending_ = pool("ssh-to-agent");
   thread acceptor_;
 };
 
