@@ -86,7 +86,7 @@ for round in $(seq "$rounds"); do
   check_contains "round $round (killed after $delay ms): the stable step is still cached" "$out" "$stable CACHED"
 done
 kilnctl prune --all >/dev/null
-check_same "what is in use in the end" "$(kilnctl du | sed -n 's/^Total:[[:space:]]*//p')" "0 B"
+check_same "what is in use in the end" "$(kilnctl du | sed -n 's/^Total:[[:space:]]*//p')" "0B"
 check_same "snapshots in the end" "$(find "$state/snapshots" -mindepth 1 -maxdepth 1 -not -name empty | wc -l)" 0
 check_same "unfinished blobs in the end" "$(find "$state/blobs/ingest" -mindepth 1 | wc -l)" 0
 more=$(du -sB1 "$state/blobs" | cut -f1)

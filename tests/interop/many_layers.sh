@@ -47,5 +47,5 @@ check_same "what the merged step sees" "$(cat "$scratch/merged/count")" 600
 check_same "files of the merge" "$(cat "$scratch/merged"/made/* | sort -k 2n | sed -n '600p')" "file 600"
 
 kilnctl prune --all >/dev/null
-check_same "what is left" "$(kilnctl du | sed -n 's/^Total:[[:space:]]*//p')" "0 B"
+check_same "what is left" "$(kilnctl du | sed -n 's/^Total:[[:space:]]*//p')" "0B"
 stop_kilnd
