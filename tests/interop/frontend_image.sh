@@ -4,21 +4,7 @@
 [ -x "$build_dir/tiny_frontend" ] || skip "no tiny_frontend was built"
 start_registry
 
-# The program and the libraries it needs.
-root=$scratch/frontend
-mkdir -p "$root/bin" "$root/etc"
-cp "$build_dir/tiny_frontend" "$root/bin/frontend"
-ldd "$build_dir/tiny_frontend" | grep -o '/[^ ]*' | sort -u | while read -r library; do
-  mkdir -p "$root$(dirname "$library")"
-  cp -L "$library" "$root$library"
-done
-tar --sort=name --mtime=@0 --numeric-owner -C "$root" -cf "$scratch/frontend.tar" .
-layout=$scratch/frontend-layout
-umoci init --layout "$layout" >/dev/null
-umoci new --image "$layout:latest" >/dev/null
-umoci raw add-layer --image "$layout:latest" "$scratch/frontend.tar" >/dev/null
-umoci config --image "$layout:latest" --config.entrypoint /bin/frontend >/dev/null
-skopeo copy -q --dest-tls-verify=false "oci:$layout:latest" "docker://$registry/tiny"
+push_program "$build_dir/tiny_frontend" /bin/frontend tiny
 
 by_frontend() {  # by_frontend MODE [FLAGS…]
   local mode=$1; shift

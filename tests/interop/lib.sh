@@ -93,6 +93,24 @@ push_image() {
   rm -rf "$layout"
 }
 
+# push_program PROGRAM PATH NAME: an image of a program, which it has at PATH and starts, and of the libraries it needs.
+push_program() {
+  local layout=$scratch/layout.$RANDOM root=$scratch/program.$RANDOM
+  mkdir -p "$root/etc" "$root$(dirname "$2")"
+  cp "$1" "$root$2"
+  ldd "$1" | grep -o '/[^ ]*' | sort -u | while read -r library; do
+    mkdir -p "$root$(dirname "$library")"
+    cp -L "$library" "$root$library"
+  done
+  tar --sort=name --mtime=@0 --numeric-owner -C "$root" -cf "$root.tar" .
+  umoci init --layout "$layout" >/dev/null
+  umoci new --image "$layout:latest" >/dev/null
+  umoci raw add-layer --image "$layout:latest" "$root.tar" >/dev/null
+  umoci config --image "$layout:latest" --config.entrypoint "$2" >/dev/null
+  skopeo copy -q --dest-tls-verify=false "oci:$layout:latest" "docker://$registry/$3"
+  rm -rf "$layout" "$root" "$root.tar"
+}
+
 busybox_tar() {
   local file=$cache_dir/busybox.tar root
   if [ ! -s "$file" ]; then

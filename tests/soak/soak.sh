@@ -13,6 +13,10 @@ say "seed $seed"
 start_registry
 push_image "$(busybox_tar)" library/busybox:latest
 options=(--faults "${FAULTS:-}")
+if [ -x "$build_dir/tiny_frontend" ]; then
+  push_program "$build_dir/tiny_frontend" /bin/frontend soak/tiny
+  options+=(--tiny-frontend "$registry/soak/tiny:latest")
+fi
 if [ -n "${FRONTEND:-}" ]; then
   skopeo copy -q --dest-tls-verify=false "oci-archive:$FRONTEND" "docker://$registry/soak/frontend:latest"
   options+=(--frontend "$registry/soak/frontend:latest")
