@@ -1,5 +1,6 @@
 #include "messages/known_enums.hpp"
 
+#include <cctype>
 #include <string>
 #include <vector>
 
@@ -13,6 +14,16 @@ namespace gp = google::protobuf;
 
 status check(const gp::Message& message, const std::string& path);
 
+/// SecurityMode → "security mode", as clients know it from BuildKit's errors.
+std::string in_words(const std::string& type) {
+  std::string words;
+  for (unsigned char c : type) {
+    if (std::isupper(c) != 0 && !words.empty()) words += ' ';
+    words += static_cast<char>(std::tolower(c));
+  }
+  return words;
+}
+
 status check_field(const gp::Message& message, const gp::FieldDescriptor& f, const std::string& path, int index) {
   const auto& r = *message.GetReflection();
   bool many = f.is_repeated();
@@ -22,8 +33,8 @@ status check_field(const gp::Message& message, const gp::FieldDescriptor& f, con
   if (f.cpp_type() != gp::FieldDescriptor::CPPTYPE_ENUM) return {};
   int value = many ? r.GetRepeatedEnumValue(message, &f, index) : r.GetEnumValue(message, &f);
   if (f.enum_type()->FindValueByNumber(value) != nullptr) return {};
-  return make_error(errc::invalid_argument,
-                    where + ": unknown " + f.enum_type()->name() + " " + std::to_string(value));
+  return make_error(errc::invalid_argument, where + ": invalid " + in_words(f.enum_type()->name()) + " " +
+                                                std::to_string(value) + ": unknown type");
 }
 
 // Messages nest at most as deep as protobuf parses them.

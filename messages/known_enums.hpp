@@ -10,8 +10,8 @@ class Message;
 
 namespace kiln {
 
-/// invalid_argument names field and value ("mounts[2].cacheOpt.sharing: unknown CacheSharingOpt 9") of the first enum
-/// field, however deep, whose value has no name.
+/// invalid_argument names field and value ("mounts[2].cacheOpt.sharing: invalid cache sharing opt 9: unknown type") of
+/// the first enum field, however deep, whose value has no name.
 status check_enums(const google::protobuf::Message& message);
 
 }  // namespace kiln

@@ -286,21 +286,21 @@ TEST_CASE("ops are checked before anything runs") {
   CHECK(text(far) == "invalid mountinput 3 of mount / in exec op with 1 inputs");
   auto mode = exec_op("x");
   mode.mutable_exec()->set_security(static_cast<pb::SecurityMode>(9));
-  CHECK(text(mode) == "invalid op: exec.security: unknown SecurityMode 9");
+  CHECK(text(mode) == "invalid op: exec.security: invalid security mode 9: unknown type");
   auto enums = [&](auto change) {
     auto op = exec_op("x");
     change(*op.mutable_exec());
     return text(op);
   };
   CHECK(enums([](auto& e) { e.set_network(static_cast<pb::NetMode>(3)); }) ==
-        "invalid op: exec.network: unknown NetMode 3");
+        "invalid op: exec.network: invalid net mode 3: unknown type");
   CHECK(enums([](auto& e) { e.mutable_mounts(0)->set_mounttype(static_cast<pb::MountType>(-1)); }) ==
-        "invalid op: exec.mounts[0].mountType: unknown MountType -1");
+        "invalid op: exec.mounts[0].mountType: invalid mount type -1: unknown type");
   CHECK(enums([](auto& e) { e.mutable_mounts(0)->set_contentcache(static_cast<pb::MountContentCache>(7)); }) ==
-        "invalid op: exec.mounts[0].contentCache: unknown MountContentCache 7");
+        "invalid op: exec.mounts[0].contentCache: invalid mount content cache 7: unknown type");
   CHECK(enums([](auto& e) {
           e.mutable_mounts(0)->mutable_cacheopt()->set_sharing(static_cast<pb::CacheSharingOpt>(5));
-        }) == "invalid op: exec.mounts[0].cacheOpt.sharing: unknown CacheSharingOpt 5");
+        }) == "invalid op: exec.mounts[0].cacheOpt.sharing: invalid cache sharing opt 5: unknown type");
   pb::Op file;
   file.mutable_file();
   CHECK(text(file) == "invalid file op with no actions");
