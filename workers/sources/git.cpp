@@ -337,18 +337,21 @@ class git_source final : public source_handler {
     temporary_directory known_hosts;
     KILN_CHECK(authorize(git, r, known_hosts, job));
     auto begin = [&]() -> status {
+      for (const auto& entry : fs::directory_iterator(repository.mount.path())) fs::remove_all(entry.path());
       std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init", "--bare"};
       if (info.sha.size() == 64) init.push_back("--object-format=sha256");
       KILN_CHECK(git.run(init, job.stop));
       KILN_CHECK(git.run({"remote", "add", "origin", git.remote}, job.stop));
       return {};
     };
-    if (!fs::exists(repository.mount.path() / "HEAD")) KILN_CHECK(begin());
-    KILN_CHECK(git.run({"remote", "set-url", "origin", git.remote}, job.stop));
+    // One that a killed daemon had only begun has no remote yet.
+    bool whole = fs::exists(repository.mount.path() / "HEAD") &&
+                 git.run({"remote", "set-url", "origin", git.remote}, job.stop).ok();
+    KILN_CHECK(job.check());
+    if (!whole) KILN_CHECK(begin());
     auto outcome = use(git);
     if (!outcome.ok() && is_stale_repository(outcome.error().message)) {
       // A tag moved, or a branch became a directory: only a fresh repository helps.
-      for (const auto& entry : fs::directory_iterator(repository.mount.path())) fs::remove_all(entry.path());
       KILN_CHECK(begin());
       outcome = use(git);
     }
