@@ -1,10 +1,13 @@
 #include "frontends/llb/graph.hpp"
 
+#include <algorithm>
 #include <unordered_map>
 #include <unordered_set>
 
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
+
+#include "messages/rpc_status.hpp"
 
 namespace kiln::llb {
 
@@ -34,6 +37,20 @@ std::string op_bytes(pb::Op op) {
   // Fields of one message may be written in pieces.
   return deterministic_bytes(op) + deterministic_bytes(kind);
 }
+
+namespace {
+
+/// Whether a container can be told all of it.
+bool is_text(const pb::ExecOp& exec) {
+  auto valid = [](const std::string& text) { return is_valid_utf8(text); };
+  const auto& meta = exec.meta();
+  return std::all_of(meta.args().begin(), meta.args().end(), valid) &&
+         std::all_of(meta.env().begin(), meta.env().end(), valid) && valid(meta.cwd()) && valid(meta.user()) &&
+         std::all_of(exec.mounts().begin(), exec.mounts().end(),
+                     [&](const pb::Mount& m) { return valid(m.dest()); });
+}
+
+}  // namespace
 
 pb::SourceInfo source_map::info() const {
   pb::SourceInfo out;
@@ -151,8 +168,8 @@ class marshaller final : public encoder {
 
   status finish(const vertex& v) {
     KILN_TRY(auto bytes, v.encode(*this));
-    // Text from a build file may be anything; the protocol's strings are UTF-8.
-    if (pb::Op probe; !probe.ParseFromString(bytes))
+    // Names of files are any bytes, but container runtimes are told of a command in JSON.
+    if (pb::Op op; !op.ParseFromString(bytes) || (op.has_exec() && !is_text(op.exec())))
       return make_error(errc::invalid_argument, "string field contains invalid UTF-8");
     encoded_op op{std::move(bytes), {}};
     op.digest = sha256(op.bytes).str();

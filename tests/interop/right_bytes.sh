@@ -11,9 +11,9 @@ mirrors = [\"$registry\"]
 http = true"
 start_kilnd
 
-context() { dir=$scratch/$1; mkdir -p "$dir"; cd "$dir"; }
-result() { cat "$dir/out/$1"; }
-run_to_files() { rm -rf "$dir/out"; must_build "$dir" --output "type=local,dest=$dir/out"; }
+context() { dir=$scratch/$1; made=$scratch/made.$1; mkdir -p "$dir" "$made"; cd "$dir"; }
+result() { cat "$made/out/$1"; }
+run_to_files() { rm -rf "$made/out"; must_build "$dir" --output "type=local,dest=$made/out"; }
 
 say "what an archive says of its root does not change the destination"
 context archive_root
@@ -76,7 +76,7 @@ FROM scratch
 COPY --from=b /r /
 D
 run_to_files
-check_same "modes" "$(tr '\n' ' ' <"$dir/out/r")" \
+check_same "modes" "$(tr '\n' ' ' <"$made/out/r")" \
   "new 755 new/deep 755 new/deep/d 755 new/deep/d/in 644 new/deep/exe 755 new/deep/plain 644 x 755 s 6751 g/d 700 g/exe 700 "
 
 say "links in archives are text, wherever they lead"
@@ -106,7 +106,7 @@ FROM scratch
 COPY --from=b /r /
 D
 run_to_files
-check_same "targets" "$(tr '\n' ' ' <"$dir/out/r")" \
+check_same "targets" "$(tr '\n' ' ' <"$made/out/r")" \
   "../../etc/app ../../etc/app ../../../../../../etc/group ../../../../../../etc/group /etc/passwd /etc/passwd c "
 check "nothing was written outside" test -z "$(ls "$scratch/canary")"
 
@@ -129,16 +129,16 @@ COPY --from=b /made/l* /made/
 D
 printf $'COPY latin\xe9.txt /one/\nCOPY --from=b /all/sub/\xff? /two\xe9/\nCOPY lati*.txt /three/\n' >>Dockerfile
 run_to_files
-must_build "$dir" --output "type=tar,dest=$dir/fs.tar" --output "type=oci,dest=$dir/image.tar" \
+must_build "$dir" --output "type=tar,dest=$made/fs.tar" --output "type=oci,dest=$made/image.tar" \
   --opt attest:provenance=mode=max,version=v1
-mkdir "$dir/untar" "$dir/image"
-tar xf "$dir/fs.tar" -C "$dir/untar"
-check "tar and local are the same" diff -r "$dir/untar" "$dir/out"
-check_same "what is there" "$(cd "$dir/out" && find . ! -type d | LC_ALL=C sort | cat -v | tr '\n' ' ')" \
+mkdir "$made/untar" "$made/image"
+tar xf "$made/fs.tar" -C "$made/untar"
+check "tar and local are the same" diff -r -x provenance.json "$made/untar" "$made/out"
+check_same "what is there" "$(cd "$made/out" && find . ! -type d | LC_ALL=C sort | cat -v | tr '\n' ' ')" \
   "./all/.dockerignore ./all/Dockerfile ./all/latinM-i.txt ./all/link ./all/sub/M-^?M-~ ./made/latinM-i.txt ./made/ln ./one/latinM-i.txt ./three/latinM-i.txt ./twoM-i/M-^?M-~ "
-check_same "content" "$(cat "$dir"/out/all/link "$dir"/out/made/ln "$dir"/out/one/* "$dir"/out/two*/*)" 1112
-tar xf "$dir/image.tar" -C "$dir/image"
-for blob in "$dir"/image/blobs/sha256/*; do
+check_same "content" "$(cat "$made"/out/all/link "$made"/out/made/ln "$made"/out/one/* "$made"/out/two*/*)" 1112
+tar xf "$made/image.tar" -C "$made/image"
+for blob in "$made"/image/blobs/sha256/*; do
   case $(head -c 1 "$blob") in "{") check "JSON of the image is valid UTF-8 and parses" python3 -c \
     'import json, sys; json.loads(open(sys.argv[1], "rb").read().decode("utf-8"))' "$blob" ;; esac
 done
@@ -152,8 +152,8 @@ if [ -x "$cache_dir/buildx/usr/libexec/docker/cli-plugins/docker-buildx" ]; then
   buildx=$cache_dir/buildx/usr/libexec/docker/cli-plugins/docker-buildx
   export BUILDX_CONFIG=$scratch/buildx BUILDX_BAKE_ENTITLEMENTS_FS=0
   "$buildx" create --name kiln --driver remote "unix://$socket" --use >/dev/null
-  check "buildx builds it" "$buildx" build --progress=plain --output "type=local,dest=$dir/go" "$dir" 2>"$scratch/buildx.log"
-  check "and gets the same files" diff -r "$dir/go" "$dir/out"
+  check "buildx builds it" "$buildx" build --progress=plain --output "type=local,dest=$made/go" "$dir" 2>"$scratch/buildx.log"
+  check "and gets the same files" diff -r "$made/go" "$made/out"
 fi
 
 say "homes"
@@ -182,11 +182,11 @@ COPY --from=b /r /
 COPY --from=bare /w /
 D
 run_to_files
-check_same "homes" "$(cat "$dir"/out/[1-5] | tr '\n' ' ')" "/ / /home/known /root /set "
-check_same "without any passwd file" "$(head -n 1 "$dir/out/6")" "/"
+check_same "homes" "$(cat "$made"/out/[1-5] | tr '\n' ' ')" "/ / /home/known /root /set "
+check_same "without any passwd file" "$(head -n 1 "$made/out/6")" "/"
 printf 'FROM busybox AS b\nFROM scratch\nCOPY --from=b /bin /bin\nRUN true\n' >Dockerfile
-must_build "$dir" --output "type=tar,dest=$dir/fs.tar"
-check_same "mount points left on scratch" "$(tar tvf "$dir/fs.tar" dev proc sys | awk '{print $1}' | sort -u)" "drwxr-xr-x"
+must_build "$dir" --output "type=tar,dest=$made/fs.tar"
+check_same "mount points left on scratch" "$(tar tvf "$made/fs.tar" dev proc sys | awk '{print $1}' | sort -u)" "drwxr-xr-x"
 
 say "hard links among several sources"
 context hard_links
@@ -202,7 +202,7 @@ COPY */* /a/
 COPY --from=s /s/*/* /b/
 D
 run_to_files
-check_same "content" "$(cd "$dir/out" && cat a/n a/z b/n b/z | tr '\n' ' ')" "two one two one "
+check_same "content" "$(cd "$made/out" && cat a/n a/z b/n b/z | tr '\n' ' ')" "two one two one "
 
 say "a wildcard below what does not exist"
 context mistyped

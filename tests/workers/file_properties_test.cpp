@@ -191,7 +191,7 @@ std::string escaped(const std::string& name) {
 
 TEST_CASE("copies of random trees into random trees are what the model says") {
   int failures = 0, copies = 0;
-  for (auto seed : file_seeds(400)) {
+  for (auto seed : file_seeds(80)) {
     INFO("seed " << seed);
     temp_dir from, to;
     tree_maker maker(seed, {.linked_specials = false});
