@@ -95,9 +95,33 @@ done
 check "nothing was written" test ! -e "$scratch/leak/file" -a ! -e "$scratch/pwned"
 
 say "the host of a foreign layer is not given credentials, and nobody is asked for them"
-cat >"$scratch/stranger.py" <<'PY'
-import http.server, sys
-class Stranger(http.server.BaseHTTPRequestHandler):
+cat >"$scratch/servers.py" <<'PY'
+"""A registry that has one image, whose only layer is at a stranger's; and the stranger, who wants credentials."""
+import hashlib, http.server, json, sys, threading
+registry_port, stranger_port = int(sys.argv[1]), int(sys.argv[2])
+oci = "application/vnd.oci.image."
+def digest(b): return "sha256:" + hashlib.sha256(b).hexdigest()
+layer = b"x"
+config = json.dumps({"os": "linux", "architecture": "amd64", "rootfs": {"type": "layers", "diff_ids": [digest(layer)]}}).encode()
+manifest = json.dumps({
+    "schemaVersion": 2, "mediaType": oci + "manifest.v1+json",
+    "config": {"mediaType": oci + "config.v1+json", "digest": digest(config), "size": len(config)},
+    "layers": [{"mediaType": oci + "layer.nondistributable.v1.tar+gzip", "digest": digest(layer), "size": 1,
+                "urls": [f"http://127.0.0.1:{stranger_port}/layer"]}]}).encode()
+content = {"/v2/foreign/manifests/latest": manifest, "/v2/foreign/manifests/" + digest(manifest): manifest,
+           "/v2/foreign/blobs/" + digest(config): config}
+class Registry(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        body = content.get(self.path, b"")
+        self.send_response(200 if body else 404)
+        if body == manifest: self.send_header("Content-Type", oci + "manifest.v1+json")
+        self.send_header("Docker-Content-Digest", digest(body))
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command == "GET": self.wfile.write(body)
+    do_HEAD = do_GET
+    def log_message(self, *_): pass
+class Stranger(Registry):
     def do_GET(self):
         print("GET", self.path, self.headers.get("Authorization"), flush=True)
         self.send_response(401)
@@ -105,34 +129,16 @@ class Stranger(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", "0")
         self.end_headers()
     do_HEAD = do_GET
-    def log_message(self, *_): pass
-http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Stranger).serve_forever()
+threading.Thread(target=http.server.ThreadingHTTPServer(("127.0.0.1", stranger_port), Stranger).serve_forever, daemon=True).start()
+http.server.ThreadingHTTPServer(("127.0.0.1", registry_port), Registry).serve_forever()
 PY
-stranger=$(free_port)
-python3 "$scratch/stranger.py" "$stranger" >"$scratch/stranger.log" &
+fake=$(free_port) stranger=$(free_port)
+python3 "$scratch/servers.py" "$fake" "$stranger" >"$scratch/stranger.log" &
 pids+=($!)
-wait_for 10 bash -c "exec 3<>/dev/tcp/127.0.0.1/$stranger" || fail "no stranger"
+wait_for 10 curl -fsS "http://127.0.0.1:$fake/v2/foreign/manifests/latest" -o /dev/null || fail "no registry"
 echo "{\"auths\":{\"127.0.0.1:$stranger\":{\"auth\":\"$(printf 'me:secret' | base64)\"}}}" >"$DOCKER_CONFIG/config.json"
-put() {  # put REPOSITORY TYPE FILE: a blob or a manifest; its digest in $digest
-  digest=sha256:$(sha256sum "$3" | cut -d' ' -f1)
-  if [ "$2" = blob ]; then
-    local location
-    location=$(curl -fsS -D - -o /dev/null -X POST "http://$registry/v2/$1/blobs/uploads/" | tr -d '\r' | sed -n 's/^[Ll]ocation: //p')
-    curl -fsS -o /dev/null -X PUT -H 'Content-Type: application/octet-stream' --data-binary "@$3" "$location&digest=$digest"
-  else
-    curl -fsS -o /dev/null -X PUT -H "Content-Type: $2" --data-binary "@$3" "http://$registry/v2/$1/manifests/latest"
-  fi
-}
-layer=$(printf 'x' | sha256sum | cut -d' ' -f1)
-printf '{"os":"linux","architecture":"amd64","rootfs":{"type":"layers","diff_ids":["sha256:%s"]}}' "$layer" >"$scratch/config"
-put foreign blob "$scratch/config"
-oci=application/vnd.oci.image
-printf '{"schemaVersion":2,"mediaType":"%s.manifest.v1+json","config":{"mediaType":"%s.config.v1+json","digest":"%s","size":%d},
-"layers":[{"mediaType":"%s.layer.nondistributable.v1.tar+gzip","digest":"sha256:%s","size":1,"urls":["http://127.0.0.1:%s/layer"]}]}' \
-  "$oci" "$oci" "$digest" "$(stat -c %s "$scratch/config")" "$oci" "$layer" "$stranger" >"$scratch/manifest"
-put foreign "$oci.manifest.v1+json" "$scratch/manifest"
 flags=(--output "type=local,dest=$scratch/foreign")
-solve source "docker-image://$registry/foreign:latest"
+solve source "docker-image://127.0.0.1:$fake/foreign:latest"
 [ $status -ne 0 ] || fail "an image was built that is not to be had"
 check_contains "the stranger was asked" "$(cat "$scratch/stranger.log")" "GET /layer"
 check_absent "without credentials" "$(cat "$scratch/stranger.log")" "Basic"

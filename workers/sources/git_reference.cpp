@@ -106,7 +106,12 @@ result<git_remote> parse_git_remote(std::string_view text) {
   text = text.substr(0, text.find('#'));
   for (unsigned char c : text)
     if (c <= ' ' || c == 0x7f) return invalid("git remote with blanks or control characters");
-  bool schemed = text.find("://") != text.npos;
+  auto end = text.find("://");
+  bool schemed = end != text.npos;
+  std::string scheme(text.substr(0, schemed ? end : 0));
+  std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return std::tolower(c); });
+  if (schemed && scheme != "http" && scheme != "https" && scheme != "ssh" && scheme != "git")
+    return invalid("git protocol \"" + scheme + "\" is not allowed: use https, http, ssh or git");
   if (!schemed) {
     if (auto found = parse_short_form(text)) {
       if (found->url.path == ".." || found->url.path.starts_with("../"))
@@ -115,8 +120,6 @@ result<git_remote> parse_git_remote(std::string_view text) {
     }
   }
   KILN_TRY(auto url, registry::parse_url(schemed ? std::string(text) : "https://" + std::string(text)));
-  if (url.scheme != "http" && url.scheme != "https" && url.scheme != "ssh" && url.scheme != "git")
-    return invalid("git protocol \"" + url.scheme + "\" is not allowed: use https, http, ssh or git");
   url.path = solver::clean_path(url.path);
   bool home = url.scheme == "ssh" && url.port.empty() && !url.user_info.empty() &&
               url.path.starts_with("/~/") && url.path.find('%') == std::string::npos;

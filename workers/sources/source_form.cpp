@@ -12,7 +12,7 @@ namespace kiln::workers {
 namespace {
 
 constexpr const char* full_url = "git.fullurl";
-constexpr std::string_view hub = "docker.io", hub_host = "registry-1.docker.io";
+constexpr std::string_view hub = "docker.io", hub_hosts[] = {"index.docker.io", "registry-1.docker.io"};
 
 struct parts {
   std::string scheme, rest;
@@ -35,7 +35,9 @@ result<std::string> registry_place(const std::string& domain) {
   if (registry::is_localhost(u.host)) {
     KILN_TRY(u, registry::parse_url("http://" + domain));
   }
-  return u.authority() == hub_host ? std::string(hub) : u.authority();
+  auto place = u.authority();
+  bool is_hub = std::find(std::begin(hub_hosts), std::end(hub_hosts), place) != std::end(hub_hosts);
+  return is_hub ? std::string(hub) : place;
 }
 
 std::string attribute(const pb::SourceOp& source, const char* name) {
