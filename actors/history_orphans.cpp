@@ -5,7 +5,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/handles.hpp"
+#include "actors/history.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::actors {
