@@ -26,6 +26,7 @@
 #include "client/session/file_sync.hpp"
 #include "client/session/secrets.hpp"
 #include "client/session/ssh.hpp"
+#include "messages/json_text.hpp"
 #include "messages/plain_text.hpp"
 
 namespace kiln::client {
@@ -77,6 +78,9 @@ result<control::SolveRequest> make_solve_request(const build_state& state, const
   out.set_proxynetwork(r.proxy_network);
   if (!flags.source_policy_file.empty()) {
     KILN_TRY(auto text, read_file(flags.source_policy_file, policy_bytes_max));
+    // protobuf's reader takes lists within lists for one list.
+    if (auto read = parse_json(text); !read.ok())
+      return std::move(read).error().with_context("source-policy-file \"" + flags.source_policy_file + "\"");
     google::protobuf::util::JsonParseOptions options;
     options.ignore_unknown_fields = true;
     auto parsed = google::protobuf::util::JsonStringToMessage(text, out.mutable_sourcepolicy(), options);

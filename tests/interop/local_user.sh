@@ -57,7 +57,7 @@ refused "put other hosts in" sh -c "echo 6.6.6.6 example.org >'$state/executor/h
 refused "prepare a resolv.conf" ln -s /etc/shadow "$state/executor/resolv.conf.new"
 refused "let the step go on" sh -c "echo go >'$fifo'"
 check_same "what nobody can write to below the daemon's directories" \
-  "$(as_nobody find "$scratch/open" ! -type l -writable 2>/dev/null)" ""
+  "$(as_nobody sh -c "find '$scratch/open' ! -type l -writable 2>/dev/null")" ""
 check_same "directories of the state that others may enter" "$(find "$state" -maxdepth 3 -path '*/snapshots/*/*' -prune -o \
   -type d ! -path "$state/snapshots/empty" -perm /077 -print)" ""
 check_same "files of the state that others may read or write" \
