@@ -70,7 +70,7 @@ status copy_metadata(int from, const std::string& from_name, const struct stat& 
                      const std::string& name) {
   if (::fchownat(to, name.c_str(), info.st_uid, info.st_gid, AT_SYMLINK_NOFOLLOW) != 0)
     return errno_error(errno, "chown " + name);
-  if (!S_ISLNK(info.st_mode) && ::fchmodat(to, name.c_str(), info.st_mode & 07777, 0) != 0)
+  if (!S_ISLNK(info.st_mode) && ::fchmodat(to, name.c_str(), info.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0)
     return errno_error(errno, "chmod " + name);
   KILN_TRY(auto attributes, get_xattrs(from, from_name));
   for (const auto& [key, value] : attributes) {

@@ -193,7 +193,7 @@ class remover {
     auto child = open_at(directory, name, flags);
     // Ours but unreadable, for who has not root's rights.
     if (!child && child.error().code == errc::permission_denied &&
-        ::fchmodat(directory, name.c_str(), 0700, 0) == 0)
+        ::fchmodat(directory, name.c_str(), 0700, AT_SYMLINK_NOFOLLOW) == 0)
       child = open_at(directory, name, flags);
     if (!child) return std::move(child).error();
     return enter(*std::move(child), name);

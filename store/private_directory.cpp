@@ -99,7 +99,7 @@ result<place> walk_to(const fs::path& wanted, const trusted_others& others, mode
       auto mode = parts.empty() ? last_mode : parent_mode;
       if (::mkdirat(at.fd.get(), part.c_str(), private_mode) != 0) {
         if (errno != EEXIST) return errno_error(errno, "mkdir " + path.string());
-      } else if (::fchmodat(at.fd.get(), part.c_str(), mode, 0) != 0) {
+      } else if (::fchmodat(at.fd.get(), part.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0) {
         return errno_error(errno, "chmod " + path.string());
       }
       next = open_at(at.fd.get(), part, O_PATH | O_NOFOLLOW);

@@ -197,7 +197,8 @@ status unpacker::make_parents(const std::string& path, int depth) {
       KILN_CHECK(make_parents(clean_absolute(directory + link).substr(1), depth + 1));
       continue;
     }
-    if (::fchmodat(parent.get(), name.c_str(), 0755, 0) != 0) return errno_error(errno, "chmod " + part);
+    if (::fchmodat(parent.get(), name.c_str(), 0755, AT_SYMLINK_NOFOLLOW) != 0)
+      return errno_error(errno, "chmod " + part);
     if (options_.owner && ::fchownat(parent.get(), name.c_str(), options_.owner->first,
                                      options_.owner->second, AT_SYMLINK_NOFOLLOW) != 0)
       return errno_error(errno, "chown " + part);
@@ -369,7 +370,7 @@ status unpacker::set_metadata(archive_entry* e, const std::string& path, const p
   if (::fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
     return errno_error(errno, "chown to " + std::to_string(uid) + ":" + std::to_string(gid));
   // After chown, which takes setuid bits away.
-  if (type != AE_IFLNK && ::fchmodat(dir, name, archive_entry_perm(e) & 07777, 0) != 0)
+  if (type != AE_IFLNK && ::fchmodat(dir, name, archive_entry_perm(e) & 07777, AT_SYMLINK_NOFOLLOW) != 0)
     return errno_error(errno, "chmod");
   archive_entry_xattr_reset(e);
   const char* key = nullptr;

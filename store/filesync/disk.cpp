@@ -67,7 +67,8 @@ status apply_metadata_at(int dir_fd, const std::string& name, const file_stat& s
   if (::fchownat(dir_fd, name.c_str(), stat.uid(), stat.gid(), AT_SYMLINK_NOFOLLOW) != 0) {
     return errno_error(errno, "chown " + stat.path());
   }
-  if (!is_symlink(stat) && ::fchmodat(dir_fd, name.c_str(), permission_bits(stat.mode()), 0) != 0) {
+  auto mode = permission_bits(stat.mode());
+  if (!is_symlink(stat) && ::fchmodat(dir_fd, name.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0) {
     return errno_error(errno, "chmod " + stat.path());
   }
   if (!stat.xattrs().empty()) {

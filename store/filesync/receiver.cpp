@@ -490,7 +490,7 @@ class receiver {
     for (auto it = directories_.rbegin(); it != directories_.rend(); ++it) {
       KILN_TRY(int dir, make_parent_.get(parent_path(it->path)));
       std::string name = base_name(it->path);
-      if (it->mode && ::fchmodat(dir, name.c_str(), *it->mode, 0) != 0)
+      if (it->mode && ::fchmodat(dir, name.c_str(), *it->mode, AT_SYMLINK_NOFOLLOW) != 0)
         return errno_error(errno, "chmod " + it->path);
       KILN_CHECK(set_mtime_at(dir, name, it->mtime));
     }

@@ -155,7 +155,8 @@ void make_all(int root_fd, const std::vector<std::string>& missing, bool is_dire
           ::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, stub_mode));
       if (!file) return;
     }
-    if (::fchmodat(parent.get(), name.c_str(), stub_mode, 0) != 0) return;  // whatever the umask took
+    // Whatever the umask took. Of what has the name now: a step that shares a cache mount may have swapped it.
+    if (::fchmodat(parent.get(), name.c_str(), stub_mode, AT_SYMLINK_NOFOLLOW) != 0) return;
   }
 }
 

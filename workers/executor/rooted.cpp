@@ -106,7 +106,8 @@ result<unique_fd> make_directories_in_root(int root_fd, std::string_view path, m
       if (::fchownat(next.get(), "", uid, gid, AT_EMPTY_PATH) != 0)
         return errno_error(errno, "chown " + so_far);
       // chmod by name: the umask took bits from mkdirat's mode, and O_PATH knows no fchmod.
-      if (::fchmodat(current.get(), part.c_str(), mode, 0) != 0) return errno_error(errno, "chmod " + so_far);
+      if (::fchmodat(current.get(), part.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno_error(errno, "chmod " + so_far);
       if (made != nullptr) made->push_back(so_far);
     }
     current = std::move(next);

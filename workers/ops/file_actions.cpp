@@ -118,7 +118,8 @@ status make_directory(int root, const pb::FileActionMkDir& action, const std::op
     if (errno == EEXIST) return {};
     return errno_error(errno, what);
   }
-  if (fchmodat(e.directory.get(), e.name.c_str(), mode, 0) != 0) return errno_error(errno, what);
+  if (fchmodat(e.directory.get(), e.name.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0)
+    return errno_error(errno, what);
   return finish(e, owner, action.timestamp(), what);
 }
 

@@ -214,7 +214,7 @@ class copier {
           return make_error(errc::failed_precondition, "cannot copy to non-directory: " + f.path);
         if (unlinkat(to, f.name.c_str(), 0) != 0) return errno_error(errno, "remove " + f.path);
         f.made = true;
-      } else if (overwrite && fchmodat(to, f.name.c_str(), f.info.st_mode & 07777, 0) != 0) {
+      } else if (overwrite && fchmodat(to, f.name.c_str(), f.info.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0) {
         return errno_error(errno, "failed to chmod on " + f.path);
       }
     } else {
@@ -289,7 +289,8 @@ class copier {
       auto mode = info.st_mode & 07777;
       if (change_) mode = change_->apply(info.st_mode);
       else if (mode_) mode = *mode_;
-      if (fchmodat(to, to_name.c_str(), mode, 0) != 0) return errno_error(errno, "failed to chmod " + shown);
+      if (fchmodat(to, to_name.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno_error(errno, "failed to chmod " + shown);
     }
     copy_xattrs(store::fd_path(parent.source.get()) + "/" + name, store::fd_path(to) + "/" + to_name);
     return copy_times(parent, to_name, info);
