@@ -52,7 +52,7 @@ struct history_state {
   job_runner jobs;
   std::map<std::string, ctl::BuildHistoryRecord> active;
   std::shared_ptr<history_index> finished;
-  bool sweep_waits = false;
+  std::optional<caf::actor_clock::time_point> sweep_at;  // the next look; an earlier one may be asked for
   std::map<caf::actor_addr, listening> listeners;
   std::deque<std::pair<std::function<status()>, std::function<void(status)>>> writes;  // the first is under way
   std::map<std::uint64_t, caf::typed_response_promise<bool>> replays;
@@ -273,24 +273,26 @@ struct history_state {
   /// Looks again when something will have become too old, at once where there is too much.
   void wait_to_sweep() {
     auto due = finished->next_expiry_ns();
-    if (sweep_waits || !due) return;
+    if (!due) return;
     using std::chrono::nanoseconds;
-    sweep_waits = true;
-    self->delayed_send(self,
-                       std::clamp(nanoseconds(*due - unix_now_ns()), nanoseconds(cfg::settle_time),
-                                  nanoseconds(cfg::sweep_interval)),
-                       tick_atom::value, sweep_tick);
+    auto pause = std::clamp(nanoseconds(*due - unix_now_ns()), nanoseconds(cfg::settle_time),
+                            nanoseconds(cfg::sweep_interval));
+    auto at = self->clock().now() + pause;
+    if (sweep_at && *sweep_at <= at) return;
+    sweep_at = at;
+    self->delayed_send(self, pause, tick_atom::value, sweep_tick);
   }
 
   void sweep() {
-    sweep_waits = false;
+    if (sweep_at && self->clock().now() < *sweep_at) return;  // one that an earlier one has taken the place of
+    sweep_at.reset();
     auto refs = finished->expired(unix_now_ns(), cfg::sweep_batch);
     if (refs.empty()) return wait_to_sweep();
     bool more = refs.size() == cfg::sweep_batch;
     remove(refs, [this, more](status s) {
       if (!s.ok()) spdlog::warn("history records not removed: {}", s.error().message);
-      if (!more || sweep_waits) return wait_to_sweep();
-      sweep_waits = true;
+      if (!more || sweep_at) return wait_to_sweep();
+      sweep_at = self->clock().now();
       self->send(self, tick_atom::value, sweep_tick);
     });
   }

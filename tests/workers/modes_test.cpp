@@ -121,7 +121,7 @@ TEST_CASE_METHOD(modes_fixture, "file actions give exactly their modes under any
           text_of({{"/", "0755"}, {"made", "0777"}, {"made/deep", "0777"}, {"plain", "0766"}, {"file", "0666"},
                 {"copied", "0755"}, {"copied/there", "0755"}, {"copied/there/tree", "0777"},
                 {"copied/there/tree/open", "4666"}, {"copied/there/tree/fifo", "0666"},
-                {"copied/there/tree/only", "1777"}, {"copied/there/tree/only/this", "0770"}, {"asked", "0755"},
+                {"copied/there/tree/only", "1777"}, {"copied/there/tree/only/this", "0770"}, {"asked", "0626"},
                 {"asked/open", "0626"}, {"some", "0755"}, {"some/tree", "0777"}, {"some/tree/only", "1777"},
                 {"some/tree/only/this", "0770"}, {"unpacked", "0755"}, {"unpacked/here", "0755"},
                 {"unpacked/here/implied", "0755"}, {"unpacked/here/implied/deeper", "0755"},

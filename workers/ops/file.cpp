@@ -132,13 +132,14 @@ class file_solver {
     return {};
   }
 
-  /// Something an index is made from that is not there yet.
+  /// Something an index is made from that is not there yet. What it builds on comes first: what it only reads is
+  /// made right before that, and need not stay open while a long chain is made.
   std::optional<std::int64_t> missing_for(std::int64_t index) {
     if (index < count() || state_of(index).done) return std::nullopt;
     const auto& action = op_.actions(static_cast<int>(index - count()));
+    if (action.input() >= 0 && !state_of(action.input()).done) return action.input();
     for (auto read : read_by(action))
       if (read >= 0 && !state_of(read).done) return read;
-    if (action.input() >= 0 && !state_of(action.input()).done) return action.input();
     return std::nullopt;
   }
 
