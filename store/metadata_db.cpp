@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 
 #include <spdlog/spdlog.h>
 
@@ -301,8 +302,28 @@ int metadata_db::make_room(room r) {
     return 0;
   }
   if (errno == EOPNOTSUPP || errno == ENOSYS) can_reserve_ = false;
+  int refusal = errno;
   if (!can_reserve_ || r == room::cleaning || allocated_ >= used + limits::database_reserve / 2) return 0;
-  return errno;
+  return free_pages() * stat.ms_psize >= limits::database_reserve / 2 ? 0 : refusal;
+}
+
+/// Pages within what is used that removals have left.
+std::size_t metadata_db::free_pages() {
+  constexpr MDB_dbi free_list = 0;  // LMDB's own table: transaction → how many pages, and which
+  MDB_txn* txn = nullptr;
+  if (mdb_txn_begin(env_, nullptr, MDB_RDONLY, &txn) != 0) return 0;
+  std::size_t pages = 0;
+  {
+    cursor c(txn, free_list);
+    MDB_val key, value;
+    while (c.handle && mdb_cursor_get(c.handle, &key, &value, MDB_NEXT) == 0)
+      if (std::size_t count = 0; value.mv_size >= sizeof count) {
+        std::memcpy(&count, value.mv_data, sizeof count);
+        pages += count;
+      }
+  }
+  mdb_txn_abort(txn);
+  return pages;
 }
 
 /// Runs all operations in one transaction; 0, a code of LMDB, errno, or own_failure.

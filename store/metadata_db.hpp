@@ -115,6 +115,7 @@ class metadata_db {
   void commit_batch(batch& b, room r);
   int run_batch(batch& b, room r);
   int make_room(room r);
+  std::size_t free_pages();
   status grow();
   status reopen();
 

@@ -1,3 +1,5 @@
+#include "store/cache_keys_db.hpp"
+#include "store/metadata_db.hpp"
 #include "store_fixture.hpp"
 
 #include <set>
@@ -20,13 +22,14 @@ TEST_CASE("Links lead from key to key by exactly the same op, selector and input
   temporary_root root;
   cache_link link{1, 0, "sha256:op", "sha256:selector"};
   {
-    auto store = open_store(root);
-    must(store->keys().add(
+    auto db = must(metadata_db::open(root.path() / "keys"));
+    must(make_cache_keys(*db)->add(
         {{{"root", link, "child"}, {"other", {0, 0, "sha256:op", ""}, "child"}},
          {{"root", {"r1", 5}}, {"child", {"r2", 6}}, {"child", {"r3", 9}}, {"child", {"r1", 7}}}}));
   }
-  auto store = open_store(root);
-  auto& keys = store->keys();
+  auto db = must(metadata_db::open(root.path() / "keys"));
+  auto all = make_cache_keys(*db);
+  auto& keys = *all;
   CHECK(keys.has("root"));
   CHECK(keys.has("child"));
   CHECK(!keys.has("nothing"));

@@ -142,7 +142,7 @@ TEST_CASE("Prune tells what it could not remove, after all that it could") {
   drop(*store, "stuck", 10);
   drop(*store, "last", 10);
   // What something is mounted on cannot be removed.
-  mount_spec busy{"bind", root.path() / "transient", {"bind"}};
+  mount_spec busy{"tmpfs", "tmpfs", {}, {}};
   auto point = root.path() / "snapshots/2/fs/mounted";
   fs::create_directories(point);
   if (!mount_all(std::vector{busy}, point).ok()) return;
