@@ -31,6 +31,7 @@ inline constexpr std::size_t shown_command_bytes = 4'096;
 inline constexpr std::size_t max_overlay_options = 4096 - 512;  // bytes; longer ones are mounted by us
 inline constexpr std::size_t cni_output_bytes_max = 1 << 20;  // of one plugin
 inline constexpr std::int64_t cni_config_bytes_max = 1 << 20;
+inline constexpr std::int64_t host_file_bytes_max = 1 << 20;  // of resolv.conf
 inline constexpr std::int64_t cni_note_bytes_max = 4 << 20;       // what we keep of one network
 inline constexpr std::int64_t bundle_config_bytes_max = 64 << 20;  // of one container
 inline constexpr std::size_t max_secret_size = 512'000;         // bytes, upstream's 500 KiB

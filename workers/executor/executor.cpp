@@ -4,7 +4,7 @@
 #include <cerrno>
 #include <condition_variable>
 #include <cstdlib>
-#include <fstream>
+#include <set>
 #include <sstream>
 
 #include <fcntl.h>
@@ -48,11 +48,11 @@ std::optional<std::string> find_on_path(const std::string& name) {
   return std::nullopt;
 }
 
-std::string read_text(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream out;
-  out << in.rdbuf();
-  return out.str();
+/// Empty where there is no such file. One that cannot be read is no file without name servers.
+result<std::string> read_text(const fs::path& path) {
+  auto text = store::read_file(path, configs::host_file_bytes_max);
+  if (text.ok() || text.error().code != errc::not_found) return text;
+  return std::string();
 }
 
 bool valid_id(const std::string& id) {
@@ -153,7 +153,10 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
 // What a killed daemon left: for every bundle its container, group and mounts. The order matters: the bundle
 // is what names the rest, so it goes last.
 status executor::sweep() {
-  KILN_TRY(auto ids, bundles_.names());
+  KILN_TRY(auto bundled, bundles_.names());
+  KILN_TRY(auto known, runtime_.names());  // to the runtime, be it without a bundle
+  std::set<std::string> ids(bundled.begin(), bundled.end());
+  ids.insert(known.begin(), known.end());
   for (const auto& id : ids) sweep_container(id);
   if (!ids.empty()) spdlog::info("swept {} containers of a former daemon", ids.size());
   for (const char* name : {"hosts", "resolv.conf", "resolv-host.conf"}) KILN_CHECK(root_.remove(name));
@@ -167,7 +170,7 @@ void executor::sweep_container(const std::string& id) {
   if (valid_id(id)) {
     std::vector<std::string> argv{binary_, "--root", runtime_.path().string(), "delete", "--force", id};
     if (auto code = run_command(argv, hide_unified_); !code) warn(std::move(code).error(), "container " + id);
-    std::string group = cgroup_path("", id);
+    std::string group = cgroup_path(options_.default_cgroup_parent, id);
     if (auto bundle = bundles_.directory(id); bundle.ok()) {
       auto text = bundle->read("config.json", configs::bundle_config_bytes_max);
       json config = text.ok() ? json_or_null(*text) : json();
@@ -191,11 +194,14 @@ result<std::string> executor::resolv_conf_file(bool host_network) {
       st.st_mtim.tv_nsec == source.nanoseconds && root_.has(name)) {
     return file;
   }
-  source.path = resolv_conf_path(read_text("/etc/resolv.conf"), host_network);
+  source.path.clear();
+  KILN_TRY(auto etc, read_text("/etc/resolv.conf"));
+  source.path = resolv_conf_path(etc, host_network);
   if (::stat(source.path.c_str(), &st) != 0) st = {};
   source.seconds = st.st_mtim.tv_sec;
   source.nanoseconds = st.st_mtim.tv_nsec;
-  KILN_TRY(std::string text, resolv_conf_text(read_text(source.path), options_.dns, host_network));
+  KILN_TRY(auto host, read_text(source.path));
+  KILN_TRY(std::string text, resolv_conf_text(host, options_.dns, host_network));
   KILN_CHECK(root_.write(name, text, 0644));  // containers that run keep what they have
   return file;
 }
