@@ -25,6 +25,8 @@ inline constexpr std::size_t step_log_tail = 256 * 1024;            // bytes kep
 
 /// States of one file op that stay mounted to be read again. 4 – 1,000.
 inline constexpr std::size_t file_op_readers_max = 64;
+/// States of one file op that stay open to be written on, or read, once; further ones are committed. 4 – 1,000.
+inline constexpr std::size_t file_op_open_max = 64;
 /// Bytes of a command line that records, errors and logs repeat.
 inline constexpr std::size_t shown_command_bytes = 4'096;
 

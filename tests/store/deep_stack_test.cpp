@@ -2,6 +2,8 @@
 #include "configs/store.hpp"
 #include "store_fixture.hpp"
 
+#include <pthread.h>
+
 using namespace kiln;
 using namespace kiln::store;
 using namespace kiln::store::testing;
@@ -129,22 +131,33 @@ TEST_CASE("A merge of 600 layers shows what later ones put over earlier ones") {
   CHECK(listed(*store, must(store->merge(reversed, {}))) == model);
 }
 
-TEST_CASE("As many records as may stand on each other come and go without one call inside the other") {
+TEST_CASE("As many records on each other as may be come and go without one call inside the other") {
   temporary_root root;
-  auto store = open_store(root);
   auto provider = std::make_shared<memory_provider>();
   auto blob = provider->add(tar_builder().file("f", "x").text());
-  constexpr auto deep = static_cast<int>(limits::state_layers);
-  ref top;
-  for (int i = 0; i < deep; ++i) {
-    blob.diff_id = sha256(std::to_string(i));
-    top = must(store->layer(top, blob, provider, {}));
-  }
-  auto id = top.id();
-  top = ref();  // all of them go
-  store.reset();
-  store = open_store(root);
-  CHECK(store->record_count() == limits::state_layers);
-  must(store->prune({.filters = {"id==none"}}, nullptr));
-  CHECK(store->get(id).error().code == errc::not_found);  // there is nothing to bring its blobs any more
+  auto come_and_go = [&] {
+    auto store = open_store(root);
+    ref top;
+    for (std::size_t i = 0; i < limits::state_layers; ++i) {
+      blob.diff_id = sha256(std::to_string(i));
+      top = must(store->layer(top, blob, provider, {}));
+    }
+    auto id = top.id();
+    top = ref();  // all of them go
+    store.reset();
+    store = open_store(root);
+    CHECK(store->record_count() == limits::state_layers);
+    must(store->prune({.filters = {"id==none"}}, nullptr));
+    CHECK(store->get(id).error().code == errc::not_found);  // there is nothing to bring its blobs any more
+  };
+  // On a stack on which a call inside the other would be seen.
+  pthread_attr_t attributes;
+  pthread_attr_init(&attributes);
+  pthread_attr_setstacksize(&attributes, 512 * 1024);
+  pthread_t thread;
+  REQUIRE(pthread_create(&thread, &attributes,
+                         [](void* work) -> void* { return (*static_cast<decltype(come_and_go)*>(work))(), nullptr; },
+                         &come_and_go) == 0);
+  pthread_join(thread, nullptr);
+  pthread_attr_destroy(&attributes);
 }

@@ -74,10 +74,19 @@ TEST_CASE("states that an action only reads are let go once it has read them") {
   worker_fixture f;
   workers::op_request r;
   constexpr int count = 300;
-  // Each pair makes a file on scratch and copies it onto what the last pair left.
-  for (int i = 0; i < count; ++i) {
-    add_file(r, -1, -1, "/f" + std::to_string(i));
-    add_copy(r, i == 0 ? -1 : 2 * i - 1, 2 * i, i + 1 == count ? 0 : -1, "/f" + std::to_string(i), "/");
+  SECTION("pair by pair") {
+    // Each pair makes a file on scratch and copies it onto what the last pair left.
+    for (int i = 0; i < count; ++i) {
+      add_file(r, -1, -1, "/f" + std::to_string(i));
+      add_copy(r, i == 0 ? -1 : 2 * i - 1, 2 * i, i + 1 == count ? 0 : -1, "/f" + std::to_string(i), "/");
+    }
+  }
+  SECTION("each read by the next") {
+    // What is written on is new each time, what is read the end of a chain.
+    for (int i = 0; i < count; ++i) {
+      add_file(r, -1, -1, "/f" + std::to_string(i));
+      add_copy(r, 2 * i, i == 0 ? -1 : 2 * i - 1, i + 1 == count ? 0 : -1, "/", "/")->mutable_copy()->set_dircopycontents(true);
+    }
   }
   std::size_t most = 0;
   auto before = open_files();

@@ -136,6 +136,7 @@ class file_solver {
   /// made right before that, and need not stay open while a long chain is made.
   std::optional<std::int64_t> missing_for(std::int64_t index) {
     if (index < count() || state_of(index).done) return std::nullopt;
+    // What an action writes on comes first: it stays open once, where what is read would stay open for each.
     const auto& action = op_.actions(static_cast<int>(index - count()));
     if (action.input() >= 0 && !state_of(action.input()).done) return action.input();
     for (auto read : read_by(action))
@@ -161,16 +162,22 @@ class file_solver {
     }
     // A state that is not committed has no other user.
     for (auto read : read_by(action))
-      if (read >= 0) state_of(read).open.reset();
-    if (s.commit) {
+      if (read >= 0) close(state_of(read));
+    if (s.commit || open_ >= configs::file_op_open_max) {
       target->root.reset();
       KILN_CHECK(target->mount.unmount());
       KILN_TRY(s.ref, refs_.commit(std::move(target->snapshot)));
     } else {
       s.open = std::move(target);
+      ++open_;
     }
     s.done = true;
     return {};
+  }
+
+  void close(state& s) {
+    if (s.open) --open_;
+    s.open.reset();
   }
 
   /// An action has failed: shows what it was given and what it made of it.
@@ -198,7 +205,10 @@ class file_solver {
 
   /// The snapshot an action writes to: the one its input is still open in, or a new one on top.
   result<std::unique_ptr<open_state>> open_for(std::int64_t input) {
-    if (input >= 0 && state_of(input).open) return std::move(state_of(input).open);
+    if (input >= 0 && state_of(input).open) {
+      --open_;
+      return std::move(state_of(input).open);
+    }
     auto o = std::make_unique<open_state>();
     store::record_options options;
     options.description = description();
@@ -284,6 +294,7 @@ class file_solver {
   const job_context& job_;
   std::map<std::int64_t, std::int64_t> outputs_;  // output → index
   std::vector<state> states_;                     // by index: inputs, then actions
+  std::size_t open_ = 0;                          // of them
   std::map<std::int64_t, std::unique_ptr<read_state>> readers_;
   std::filesystem::path scratch_path_;
   unique_fd scratch_;
