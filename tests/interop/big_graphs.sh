@@ -74,14 +74,15 @@ must_build "$dir"
 say "1,000 mounts and 400 layers: $((SECONDS - before)) s"
 
 # In the middle of something large: a cancel and a stop are obeyed at once.
-"$llb" passes 90000 >"$scratch/definition"
-kilnctl build --progress=plain <"$scratch/definition" >"$scratch/client.log" 2>&1 & client=$!
-wait_for 60 grep -q "passthrough" "$scratch/client.log" || fail "the large build does not begin"
-kill -INT $client
+"$llb" passes 40000 >"$scratch/definition"
+"$kilnctl" --addr "unix://$socket" build --progress=plain <"$scratch/definition" >"$scratch/client.log" 2>&1 & client=$!
+wait_for 240 grep -q "passthrough" "$scratch/client.log" || fail "the large build does not begin"
+kill -TERM $client  # a shell lets jobs in the background ignore SIGINT
+wait_for 30 eval "! kill -0 $client" || fail "a client in the middle of a large build does not stop"
 wait $client || true
-wait_for 30 kilnctl debug info >/dev/null || fail "no answer after a cancel"
-kilnctl build --progress=plain <"$scratch/definition" >"$scratch/client.log" 2>&1 & client=$!
-wait_for 60 grep -q "passthrough" "$scratch/client.log" || fail "the large build does not begin"
+wait_for 30 grep -q "cancelled: context canceled" "$scratch/kilnd.log" || fail "the large build is not cancelled"
+"$kilnctl" --addr "unix://$socket" build --progress=plain <"$scratch/definition" >"$scratch/client.log" 2>&1 & client=$!
+wait_for 240 grep -q "passthrough" "$scratch/client.log" || fail "the large build does not begin"
 kill -TERM "$kilnd_pid"
 wait_for 10 grep -q "running build is done" "$scratch/kilnd.log" || fail "kilnd does not say what it waits for"
 kill -TERM "$kilnd_pid"
