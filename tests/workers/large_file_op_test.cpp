@@ -73,7 +73,7 @@ TEST_CASE("a file op of tens of thousands of actions, each on the one before, ru
 TEST_CASE("states that an action only reads are let go once it has read them") {
   worker_fixture f;
   workers::op_request r;
-  constexpr int count = 500;
+  constexpr int count = 300;
   SECTION("pair by pair") {
     // Each pair makes a file on scratch and copies it onto what the last pair left.
     for (int i = 0; i < count; ++i) {
@@ -93,7 +93,7 @@ TEST_CASE("states that an action only reads are let go once it has read them") {
   std::jthread watch([&](std::stop_token stop) {
     while (!stop.stop_requested()) {
       most = std::max(most, open_files());
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));  // a sample, often enough for 500 states
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));  // a sample, often enough for 300 states
     }
   });
   auto out = f.run(r, {});
