@@ -229,7 +229,7 @@ status store_core::flush_records() {
       if (!bytes || !r.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()))) continue;
       r.set_usage_count(r.usage_count() + change.count);
       r.set_last_used_at_ns(std::max(r.last_used_at_ns(), change.last_used_at_ns));
-      if (change.size_changed) r.set_size(0);
+      if (change.size_changed) r.set_snapshot_size(0);
       KILN_CHECK(t.put(table::records, id, r.SerializeAsString()));
     }
     return {};

@@ -258,7 +258,8 @@ class store_core : public std::enable_shared_from_this<store_core> {
                                                 const job_context& job);
 
   // Space (store_space.cpp).
-  std::int64_t measure(const stored::Record& r);
+  std::int64_t measure_snapshot(const stored::Record& r);
+  std::int64_t measure_blobs(const stored::Record& r);
   result<std::vector<usage_record>> all_usage();
   result<std::vector<usage_record>> loose_usage(const std::unordered_map<std::string, record_ptr>& live);
   bool doom(const std::string& id);

@@ -195,7 +195,7 @@ result<ref> store_core::commit(mutable_ref m) {
     std::lock_guard lock(r->mutex);
     r->data.set_is_mutable(false);
     r->data.clear_name();
-    r->data.set_size(0);
+    r->data.set_snapshot_size(0);
   }
   store_record(r, true);
   return ref(std::move(r));
@@ -323,10 +323,7 @@ result<ref> store_core::layer(const ref& parent, layer_blob blob, std::shared_pt
       auto& blobs = *r.mutable_blobs();
       int at = 0;
       while (at < blobs.size() && blobs[at].digest() != stored_blob.digest()) ++at;
-      if (at == blobs.size()) {
-        *blobs.Add() = stored_blob;
-        r.set_size(0);
-      }
+      if (at == blobs.size()) *blobs.Add() = stored_blob;
       for (; at > 0; --at) blobs.SwapElements(at, at - 1);
     });
   return ref(std::move(existing));

@@ -119,7 +119,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
       {
         std::lock_guard lock(m.r->mutex);
         m.r->data.set_snapshot(m.number);
-        m.r->data.set_size(0);
+        m.r->data.set_snapshot_size(0);
       }
       store_record(m.r, true);
     }
@@ -140,7 +140,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
     {
       std::lock_guard lock(r->mutex);
       r->data.set_snapshot(m.number);
-      r->data.set_size(0);
+      r->data.set_snapshot_size(0);
     }
     store_record(r, true);
   }
@@ -185,10 +185,7 @@ result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob
   for (const auto& form : forms) {
     last = provider->fetch(form.blob, *blobs_, job);
     if (last.ok()) {
-      if (blobs_->has(form.blob.digest)) {
-        modify(r, [](stored::Record& grown) { grown.set_size(0); });
-        return form;
-      }
+      if (blobs_->has(form.blob.digest)) return form;
       last = make_error(errc::data_loss,
                         "blob " + form.blob.digest.str() + " was fetched but is not in the store");
     }
@@ -402,7 +399,7 @@ status store_core::make_one_native(const record_ptr& r, const job_context& job) 
   {
     std::lock_guard lock(r->mutex);
     r->data.set_snapshot(number);
-    r->data.set_size(0);
+    r->data.set_snapshot_size(0);
   }
   store_record(r, true);
   return {};

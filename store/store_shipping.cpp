@@ -52,7 +52,6 @@ void store_core::add_blob(stored::Record& r, const stored::Blob& blob) {
   for (const auto& b : r.blobs())
     if (b.digest() == blob.digest() && b.form() == blob.form()) return;
   *r.add_blobs() = blob;
-  r.set_size(0);
 }
 
 record_options store_core::options_of(const record_ptr& r) {

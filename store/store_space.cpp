@@ -138,7 +138,7 @@ usage_record usage_of(const stored::Record& r) {
   usage_record u;
   u.id = r.id();
   u.is_mutable = r.is_mutable();
-  u.size = std::max<std::int64_t>(0, r.size() - 1);
+  u.size = std::max<std::int64_t>(0, r.snapshot_size() - 1);
   u.created_at_ns = r.created_at_ns();
   if (r.last_used_at_ns() != 0) u.last_used_at_ns = r.last_used_at_ns();
   u.usage_count = r.usage_count();
@@ -149,14 +149,18 @@ usage_record usage_of(const stored::Record& r) {
   return u;
 }
 
-/// Bytes of the snapshot and of the record's blobs that are in the store.
-std::int64_t store_core::measure(const stored::Record& r) {
+/// Bytes of the record's directory. Takes a walk, and is the same ever after.
+std::int64_t store_core::measure_snapshot(const stored::Record& r) {
+  if (r.snapshot() == 0) return 0;
+  bool own_only = r.kind() == static_cast<int>(record_kind::diff);  // shares those of layers
+  auto size = allocated_bytes(snapshots_->fs_of(r.snapshot()), own_only);
+  return size.ok() ? *size : 0;
+}
+
+/// Bytes of the record's blobs that are in the store now. They come and go by many ways (fetched, pushed, named by
+/// another record, dropped as corrupt), and a look costs little: it is not remembered.
+std::int64_t store_core::measure_blobs(const stored::Record& r) {
   std::int64_t bytes = 0;
-  if (r.snapshot() != 0)
-    if (auto size = allocated_bytes(snapshots_->fs_of(r.snapshot()),
-                                    r.kind() == static_cast<int>(record_kind::diff));  // shares those of layers
-        size.ok())
-      bytes += *size;
   for (const auto& blob : r.blobs())
     if (auto size = allocated_bytes(blobs_->path_of(digest::trusted(blob.digest()))); size.ok())
       bytes += *size;
@@ -167,12 +171,12 @@ std::optional<std::int64_t> store_core::own_size(const record_ptr& r) {
   if (!r) return 0;
   auto data = r->copy();
   if (data.snapshot() == 0) return std::nullopt;
-  if (data.size() == 0) {
-    data.set_size(measure(data) + 1);
+  if (data.snapshot_size() == 0) {
+    data.set_snapshot_size(measure_snapshot(data) + 1);
     std::lock_guard lock(r->mutex);
-    if (r->data.snapshot() == data.snapshot() && r->data.blobs_size() == data.blobs_size()) r->data.set_size(data.size());
+    if (r->data.snapshot() == data.snapshot()) r->data.set_snapshot_size(data.snapshot_size());
   }
-  return data.size() - 1;
+  return data.snapshot_size() - 1 + measure_blobs(data);
 }
 
 /// All records with their sizes, which are remembered, and the content that no record names. What the disk does
@@ -207,20 +211,23 @@ result<std::vector<usage_record>> store_core::all_usage() {
     auto found = live.find(r.id());
     bool in_use = found != live.end();
     if (in_use && r.is_mutable()) {
-      r.set_size(0);  // it changes while we look
-    } else if (r.size() == 0) {
-      r.set_size(measure(r) + 1);
+      r.set_snapshot_size(0);  // it changes while we look
+    } else if (r.snapshot_size() == 0) {
+      r.set_snapshot_size(measure_snapshot(r) + 1);
       measured.push_back(r);
     }
     auto u = usage_of(r);
+    u.size += measure_blobs(r);
     u.in_use = in_use;
     usage.push_back(std::move(u));
   }
   if (!measured.empty()) {
-    // What came to a record while it was measured is not in the measure: then the next look takes it again.
+    // A snapshot that came to a record while it was measured, or that somebody wrote to, is not in the measure:
+    // then the next look takes it again.
     auto take = [](const stored::Record& seen, stored::Record& now) {
-      if (now.snapshot() != seen.snapshot() || now.blobs_size() != seen.blobs_size()) return false;
-      now.set_size(seen.size());
+      bool was_used = now.is_mutable() && now.usage_count() != seen.usage_count();
+      if (now.snapshot() != seen.snapshot() || was_used) return false;
+      now.set_snapshot_size(seen.snapshot_size());
       return true;
     };
     for (const auto& seen : measured)

@@ -59,6 +59,20 @@ TEST_CASE("The size of a layer that was measured while it was nowhere grows with
   CHECK(size() >= with_one + 50'000);
 }
 
+TEST_CASE("The size of a layer follows its blobs, whoever brings or drops them") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto provider = std::make_shared<memory_provider>();
+  auto blob = provider->add(tar_builder().file("f", filled(100'000)).text());
+  auto lazy = must(store->layer({}, blob, provider, {}));
+  auto size = [&] { return must(store->disk_usage({})).at(0).size; };
+  CHECK(size() == 0);
+  must(store->blobs().put(tar_builder().file("f", filled(100'000)).text()));  // somebody else's, of the same bytes
+  CHECK(size() >= 100'000);
+  must(store->blobs().remove(blob.blob.digest));
+  CHECK(size() == 0);
+}
+
 TEST_CASE("A size that is measured while blobs come is not kept") {
   temporary_root root;
   auto store = open_store(root);
