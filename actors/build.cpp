@@ -9,7 +9,10 @@ namespace kiln::actors {
 
 build_state::~build_state() {
   channel_->close();
-  auto gone = make_error(errc::cancelled, "context canceled");
+  auto gone = ending_.for_waiters();
+  // Also the history is to know how it went; nothing below ends the build once more.
+  if (phase_ != build_phase::finished && recorded_) publish(ctl::COMPLETE, gone, {});
+  set_phase(build_phase::finished);
   if (answer_) answer_->deliver(to_caf(gone));
   for (auto& [id, refuse] : std::exchange(unanswered_, {})) refuse(gone);
   for (auto& [id, r] : refs_)
@@ -18,6 +21,7 @@ build_state::~build_state() {
 }
 
 build_impl::behavior_type build_state::behavior() {
+  ending_.watch(self_, "build " + o_.request.ref());
   return {
       [this](gw::PingRequest&) {
         return ask<gw::PongResponse>([&](auto done) { when_ready([this, done] { done(ping()); }); });
@@ -282,7 +286,7 @@ void build_state::run_frontend(std::string name, std::map<std::string, std::stri
   auto host = std::make_shared<bridge_host>(channel_, platforms_, o_.request.session(), frame);
   frontends::frontend_request request{std::move(options), std::move(inputs)};
   jobs_.run<gw::Result>(
-      self_, *o_.frontend_threads,
+      self_, o_.frontend_threads->at(static_cast<std::size_t>(requests.depth(parent))),
       [frontend, host, request = std::move(request)]() { return frontend->solve(*host, request); },
       std::move(done));
 }

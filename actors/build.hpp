@@ -32,7 +32,8 @@ struct build_options {
   std::function<std::unique_ptr<frontends::frontend>(const std::string& name)> frontend;
   std::vector<std::string> allowed_entitlements;  // by the daemon
   provenance_settings provenance;                 // shared by all builds
-  std::shared_ptr<job_pool> frontend_threads, io;
+  std::shared_ptr<layered_pool> frontend_threads;  // by depth of frontends that call frontends
+  std::shared_ptr<job_pool> io, calls;             // short work; what waits for clients
 };
 
 using build_impl = build_actor::extend<

@@ -134,7 +134,7 @@ void build_state::ask_for_exporters(std::vector<vertex_result> values) {
   for (const auto& [platform, ref] : final_.refs)
     if (!ref.empty()) refs.push_back(ref);
   jobs_.run<specs>(
-      self_, *o_.io,
+      self_, *o_.calls,
       [directory = o_.sessions, session = o_.request.session(), metadata = final_.metadata, refs,
        first = o_.request.exporters_size(), stop = channel_->stop_token()] {
         return find_session_exporters(directory, session, metadata, refs, first, stop);
@@ -345,7 +345,7 @@ void build_state::succeed() {
   if (!o_.request.enablesessionexporter()) return end(std::move(response));
   std::map<std::string, std::string> told(out.begin(), out.end());
   jobs_.run<bool>(
-      self_, *o_.io,
+      self_, *o_.calls,
       [directory = o_.sessions, session = o_.request.session(), told = std::move(told),
        stop = channel_->stop_token()]() -> result<bool> {
         KILN_CHECK(finalize_session_export(directory, session, told, stop));

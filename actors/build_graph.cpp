@@ -6,6 +6,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "actors/ending.hpp"
 #include "actors/handles.hpp"
 #include "actors/vertex.hpp"
 
@@ -35,14 +36,14 @@ struct directory {
   std::map<caf::actor_addr, holder> holders;
   std::unordered_map<std::string, vertex_actor> claims;  // by key
   std::map<caf::actor_addr, std::vector<std::string>> claimed;
+  ending end;
 
   ~directory() {
-    for (auto& [id, e] : vertices) caf::anon_send_exit(e.vertex, caf::exit_reason::user_shutdown);
+    for (auto& [id, e] : vertices) send_exit(caf::actor_cast<caf::actor>(e.vertex), end.for_dependants());
   }
 
   caf::result<vertex_actor> load(graph_spec& spec, const progress_actor& who, const std::string& session) {
-    auto worker = options.peers.worker();
-    if (!worker) return peer_down(peers::worker_name);
+    if (!options.peers.worker()) return peer_down(peers::worker_name);
     auto sources = std::make_shared<const std::vector<pb::SourceInfo>>(std::move(spec.sources));
     std::unordered_map<std::string, std::string> placed;  // digest → identity
     for (auto& v : spec.vertices) {
@@ -62,8 +63,8 @@ struct directory {
       auto digest = v.digest;
       auto found = vertices.find(identity);
       if (found == vertices.end()) {
-        auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self), worker,
-                                          options.peers.cluster(), options.keys, options.memory, options.io, options.imports,
+        auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self),
+                                          options.peers, options.keys, options.memory, options.io, options.imports,
                                           spec.imports, sources});
         self->monitor(vertex);
         identities[vertex.address()] = identity;
@@ -188,6 +189,7 @@ build_graph_actor::behavior_type build_graph(build_graph_actor::stateful_pointer
   auto& state = self->state.hold<directory>("build_graph");
   state.self = self;
   state.options = std::move(options);
+  state.end.watch(self, "the build graph");
   self->set_down_handler([&state](caf::down_msg& m) { state.down(m.source); });
   return {
       [&state](load_atom, graph_spec& spec, const progress_actor& holder, const std::string& session) {

@@ -134,7 +134,7 @@ void build_state::publish(ctl::BuildHistoryEventType type, const std::optional<r
       }
     }
   }
-  self_->send(history, std::move(event));
+  caf::anon_send(history, std::move(event));  // also of a build whose actor is going
 }
 
 std::string build_state::task_digest(const std::string& name) const {

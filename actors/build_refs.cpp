@@ -93,7 +93,7 @@ policy_questions build_state::policy_questions_of(int frame) {
   policy_questions out;
   out.check = [this](policy::CheckPolicyRequest request, continuation<policy::CheckPolicyResponse> done) {
     jobs_.run<policy::CheckPolicyResponse>(
-        self_, *o_.io,
+        self_, *o_.calls,
         [directory = o_.sessions, id = o_.request.sourcepolicysession(), stop = channel_->stop_token(),
          bytes = request.SerializeAsString()]() -> result<policy::CheckPolicyResponse> {
           if (!directory) return make_error(errc::failed_precondition, "no active sessions");

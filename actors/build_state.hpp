@@ -16,6 +16,7 @@
 #include "actors/build.hpp"
 #include "actors/build_log.hpp"
 #include "actors/build_request.hpp"
+#include "actors/ending.hpp"
 #include "actors/frontend_bridge.hpp"
 #include "actors/policy_review.hpp"
 #include "actors/progress.hpp"
@@ -238,6 +239,7 @@ class build_state : public bridge_face {
   void close_task(ctl::Vertex v, const std::string& error);
   build_impl::pointer self_;
   build_options o_;
+  ending ending_;
   build_attestations attestations_{o_.provenance};
   std::shared_ptr<bridge_channel> channel_;
   job_runner jobs_;

@@ -3,6 +3,7 @@
 #include <map>
 #include <vector>
 
+#include "actors/ending.hpp"
 #include "configs/solving.hpp"
 
 namespace kiln::actors {
@@ -12,6 +13,7 @@ namespace {
 struct running {
   caf::actor handle;
   caf::strong_actor_ptr requester;
+  caf::typed_response_promise<ctl::SolveResponse> promise;
   bool finished = false;
 };
 
@@ -33,14 +35,26 @@ struct builds_state {
   std::map<std::uint64_t, waiting_find> finds;
   std::map<std::uint64_t, waiting_watch> watches;
   std::uint64_t last_wait = 0;
+  ending end;
 
-  builds_state(builds_impl::pointer s, builds_options options) : self(s), o(std::move(options)) {}
+  builds_state(builds_impl::pointer s, builds_options options) : self(s), o(std::move(options)) {
+    end.watch(self, "the actor of all builds");
+  }
 
   ~builds_state() {
-    auto gone = make_error(errc::unavailable, "builds is shutting down");
+    auto gone = end.for_waiters(make_error(errc::unavailable, "builds is shutting down"));
+    auto reason = end.for_dependants();
+    // Our supervisor stops us when the graph has died: that is what ends the builds then.
+    if (auto fate = o.build.peers.registry->fate(peers::build_graph_name); end.asked() && !fate.empty()) {
+      gone = make_error(errc::internal, "the build graph died: " + fate);
+      reason = to_caf(gone);
+    }
     for (auto& [id, w] : finds) w.promise.deliver(to_caf(gone));
     for (auto& [id, w] : watches) w.promise.deliver(to_caf(gone));
-    for (auto& [ref, b] : active) caf::anon_send_exit(b.handle, caf::exit_reason::user_shutdown);
+    for (auto& [ref, b] : active) {
+      if (!b.finished) b.promise.deliver(to_caf(gone));
+      send_exit(b.handle, reason);
+    }
   }
 
   static error no_job(const std::string& ref) { return make_error(errc::not_found, "no such job " + ref); }
@@ -54,7 +68,7 @@ struct builds_state {
     auto options = o.build;
     options.request = std::move(request);
     auto handle = self->spawn(build, std::move(options));
-    active[ref] = {caf::actor_cast<caf::actor>(handle), requester, false};
+    active[ref] = {caf::actor_cast<caf::actor>(handle), requester, promise, false};
     if (requester) self->monitor(caf::actor_cast<caf::actor>(requester));
     self->monitor(handle);
     self->request(handle, caf::infinite, start_atom::value)

@@ -3,6 +3,7 @@
 #include <deque>
 #include <vector>
 
+#include "actors/ending.hpp"
 #include "actors/progress.hpp"
 #include "store/ref_store.hpp"
 
@@ -39,11 +40,14 @@ struct manager {
   std::deque<pending_prune> prunes;  // the first one is under way
   std::map<std::uint64_t, caf::typed_response_promise<ctl::DiskUsageResponse>> usages;
   std::uint64_t last_usage = 0;
+  ending end;
 
-  manager(cache_manager_impl::pointer s, cache_manager_options options) : self(s), o(std::move(options)) {}
+  manager(cache_manager_impl::pointer s, cache_manager_options options) : self(s), o(std::move(options)) {
+    end.watch(self, "the cache manager");
+  }
 
   ~manager() {
-    auto gone = to_caf(make_error(errc::unavailable, "cache manager is shutting down"));
+    auto gone = to_caf(end.for_waiters(make_error(errc::unavailable, "cache manager is shutting down")));
     for (auto& p : prunes) p.promise.deliver(gone);
     for (auto& [id, promise] : usages) promise.deliver(gone);
   }

@@ -19,12 +19,13 @@ cluster_state::cluster_state(cluster_impl::pointer self, cluster_options options
 cluster_state::~cluster_state() {
   for (auto& [name, l] : links_) caf::anon_send_exit(l.own_door, caf::exit_reason::user_shutdown);
   for (auto& [id, d] : greetings_) caf::anon_send_exit(d, caf::exit_reason::user_shutdown);
-  refuse_all(leavers_, make_error(errc::unavailable, "the cluster actor is shutting down"));
-  for (auto& [id, p] : questions_)
-    p.deliver(to_caf(make_error(errc::unavailable, "the cluster actor is shutting down")));
+  auto gone = ending_.for_waiters(make_error(errc::unavailable, "the cluster actor is shutting down"));
+  refuse_all(leavers_, gone);
+  for (auto& [id, p] : questions_) p.deliver(to_caf(gone));
 }
 
 cluster_impl::behavior_type cluster_state::behavior() {
+  ending_.watch(self_, "the cluster actor");
   self_->set_down_handler([this](caf::down_msg& m) { down(m); });
   tick();
   return {

@@ -16,6 +16,7 @@
 
 #include "actors/cluster.hpp"
 #include "actors/door.hpp"
+#include "actors/ending.hpp"
 
 namespace kiln::actors {
 
@@ -154,6 +155,7 @@ class cluster_state {
   cluster_view view() const;
 
   cluster_impl::pointer self_;
+  ending ending_;
   cluster_options o_;
   std::mt19937_64 random_;
   job_runner jobs_;

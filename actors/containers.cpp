@@ -161,7 +161,7 @@ class containers_state {
                gw::NewContainerRequest request, container_inputs inputs,
                caf::typed_response_promise<gw::NewContainerResponse> promise) {
     jobs_.run<std::shared_ptr<workers::client_container>>(
-        self_, *o_.io,
+        self_, *o_.calls,
         [make = o_.make, request = std::move(request), inputs = std::move(inputs)] {
           return make(request, inputs);
         },

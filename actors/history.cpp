@@ -8,6 +8,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/build_log.hpp"
+#include "actors/ending.hpp"
 #include "actors/history_filter.hpp"
 #include "actors/history_trace.hpp"
 #include "actors/progress.hpp"
@@ -57,12 +58,14 @@ struct history_state {
   std::deque<std::pair<std::function<status()>, std::function<void(status)>>> writes;  // the first is under way
   std::map<std::uint64_t, caf::typed_response_promise<bool>> replays;
   std::uint64_t last_replay = 0;
+  ending end;
   std::vector<caf::typed_response_promise<ctl::UpdateBuildHistoryResponse>> updates;
 
   history_state(history_impl::pointer s, history_options options)
       : self(s),
         o(std::move(options)),
         finished(o.index ? o.index : std::make_shared<history_index>(o.bounds)) {
+    end.watch(self, "the history");
     for (const auto& [ref, bytes] : o.store->values(bucket)) {
       ctl::BuildHistoryRecord record;
       if (record.ParseFromString(bytes)) finished->put(std::move(record));
@@ -71,7 +74,7 @@ struct history_state {
   }
 
   ~history_state() {
-    auto gone = to_caf(make_error(errc::unavailable, "history is shutting down"));
+    auto gone = to_caf(end.for_waiters(make_error(errc::unavailable, "history is shutting down")));
     for (auto& [id, p] : replays) p.deliver(gone);
     for (auto& p : updates) p.deliver(gone);
     for (auto& [address, l] : listeners) caf::anon_send(l.handle, done_atom::value);

@@ -1,7 +1,6 @@
 #include "actors/job_pool.hpp"
 
 #include <condition_variable>
-#include <deque>
 #include <vector>
 
 #include "messages/thread.hpp"
@@ -69,6 +68,12 @@ void job_pool::submit(std::function<void()> work) {
     }
   }
   core_->wake.notify_one();
+}
+
+job_pool& layered_pool::at(std::size_t depth) {
+  std::lock_guard lock{mutex_};
+  while (pools_.size() <= depth) pools_.emplace_back(threads_max_);
+  return pools_[depth];
 }
 
 }  // namespace kiln::actors

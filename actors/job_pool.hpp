@@ -1,8 +1,14 @@
 // Threads for blocking work, and the way its outcome gets back into an actor.
 // A pool grows lazily up to its limit; more work waits in order. Thread-safe.
+//
+// No work waits for work of its own pool, or enough of it would wait for ever: what may wait for clients, registries or
+// other nodes (`calls`) has other threads than short work on the disk (`io`) that their answers need; frontends, which
+// wait for the frontends they call, have a pool for each depth.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <deque>
 #include <exception>
 #include <functional>
 #include <map>
@@ -29,6 +35,20 @@ class job_pool {
  private:
   struct core;
   std::shared_ptr<core> core_;
+};
+
+/// Pools for work that waits for deeper work of its kind: one for each depth, made when it is first needed. Thread-safe.
+class layered_pool {
+ public:
+  /// Threads at each depth; 0 as in job_pool.
+  explicit layered_pool(unsigned threads_max) : threads_max_(threads_max) {}
+  /// For work that was called for at `depth` (from 0), and waits for deeper work only.
+  job_pool& at(std::size_t depth);
+
+ private:
+  const unsigned threads_max_;
+  std::mutex mutex_;
+  std::deque<job_pool> pools_;
 };
 
 /// One actor's side of a pool. The actor forwards (tick_atom, id) messages to finish(); `done` then

@@ -6,6 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "actors/ending.hpp"
 #include "actors/envoy.hpp"
 #include "actors/key_store.hpp"
 #include "actors/placement.hpp"
@@ -41,11 +42,12 @@ class placer_state {
   }
 
   ~placer_state() {
-    for (auto& [id, s] : std::exchange(steps_, {}))
-      s.promise.deliver(to_caf(make_error(errc::unavailable, "placer is shutting down")));
+    auto gone = to_caf(ending_.for_waiters(make_error(errc::unavailable, "placer is shutting down")));
+    for (auto& [id, s] : std::exchange(steps_, {})) s.promise.deliver(gone);
   }
 
   placer_impl::behavior_type behavior() {
+    ending_.watch(self_, "the placer");
     self_->set_down_handler([this](caf::down_msg& m) { forget(m.source); });
     return {
         // Steps, and refs that may be anywhere.
@@ -415,6 +417,7 @@ class placer_state {
   }
 
   placer_impl::pointer self_;
+  ending ending_;
   placer_options o_;
   placement places_;
   std::map<std::string, worker_actor> doors_;

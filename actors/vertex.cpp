@@ -16,6 +16,7 @@ vertex_impl::behavior_type vertex_state::start(vertex_impl::stateful_pointer<ver
   o_ = std::move(options);
   inputs_.resize(o_.inputs.size());
   progress_.emplace(o_.spec);
+  ending_.watch(self_, "the actor of " + o_.spec.name);
   add_imports(o_.imports);
   return {
       [this](join_atom, const progress_actor& holder, const std::string& session) {

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "actors/job_pool.hpp"
+#include "actors/peers.hpp"
 #include "exporters/cache/import_table.hpp"
 #include "messages/actor_cluster.hpp"
 #include "messages/actor_interfaces.hpp"
@@ -30,8 +31,7 @@ struct vertex_options {
   vertex_spec spec;
   std::vector<vertex_actor> inputs;  // as spec.inputs
   build_graph_actor graph;
-  worker_actor worker;
-  cluster_actor cluster;  // null: there are no other nodes
+  actors::peers peers;  // worker, cluster (null: there are no other nodes)
   store::cache_keys* keys = nullptr;
   store::ref_store* memory = nullptr;  // remembers steps between builds; null: no reasons
   std::shared_ptr<job_pool> io;

@@ -34,7 +34,8 @@ std::vector<std::string> vertex_state::present_keys(int index, output_facts& out
 
 bool vertex_state::ask_peers(int index, output_facts& out) {
   if (out.asking_peers) return true;
-  if (!o_.cluster || ignores_cache()) return false;
+  auto cluster = o_.peers.cluster();
+  if (!cluster || ignores_cache()) return false;
   auto& search = search_of(index, out);
   cache_question question;
   for (const auto& root : search.roots())
@@ -50,7 +51,7 @@ bool vertex_state::ask_peers(int index, output_facts& out) {
     if (phase_ == phase::collecting) return collect();
     advance();
   };
-  self_->request(o_.cluster, caf::infinite, ask_peers_atom::value, std::move(question))
+  self_->request(cluster, caf::infinite, ask_peers_atom::value, std::move(question))
       .then(
           [this, index, go_on](cache_facts& facts) {
             if (facts.links.empty() && facts.results.empty()) return go_on();
@@ -112,7 +113,7 @@ void vertex_state::load_next(int index, std::vector<candidate> candidates, std::
   if (next.import) return load_imported(index, std::move(next), std::move(candidates), std::move(matches));
   auto id = next.result.id;
   if (id == scratch_result) return loaded(index, "", std::move(matches));
-  self_->request(o_.worker, caf::infinite, pin_atom::value, id)
+  self_->request(worker(), caf::infinite, pin_atom::value, id)
       .then([this, index, id, matches](bool) mutable { loaded(index, id, std::move(matches)); },
             [this, index, id, candidates, matches](caf::error& e) mutable {
               // Gone or unreadable: forget it and look further; the worst case is a rebuild.
@@ -124,7 +125,7 @@ void vertex_state::load_next(int index, std::vector<candidate> candidates, std::
 void vertex_state::load_imported(int index, candidate next, std::vector<candidate> others,
                                  std::vector<std::string> matches) {
   import_load request{next.import->table_id(), next.result.id, o_.spec.op.vertex, progress_->sessions()};
-  self_->request(o_.worker, caf::infinite, std::move(request), progress_handle())
+  self_->request(worker(), caf::infinite, std::move(request), progress_handle())
       .then(
           [this, index, created = next.result.created_at_ns, matches](run_reply& reply) mutable {
             auto ref = reply.outputs.empty() ? std::string() : reply.outputs.front();

@@ -37,7 +37,7 @@ void vertex_state::follow_output(const vertex_actor& owner, int index) {
       .then(
           [this, owner, index](vertex_result& reply) {
             if (reply.ref.empty()) return followed(owner, index, reply);
-            self_->request(o_.worker, caf::infinite, pin_atom::value, reply.ref)
+            self_->request(worker(), caf::infinite, pin_atom::value, reply.ref)
                 .then([this, owner, index, reply](bool) { followed(owner, index, reply); },
                       [this, owner, index, ref = reply.ref](caf::error&) {
                         self_->send(owner, lost_atom::value, static_cast<std::int32_t>(index), ref);

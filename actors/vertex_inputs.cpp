@@ -15,7 +15,7 @@ void vertex_state::ask_cache_map(int index) {
   if (phase_ == phase::idle) set_phase(phase::keying);
   if (o_.spec.op.op.has_source()) progress_->started();
   self_
-      ->request(o_.worker, caf::infinite, key_request{o_.spec.op, index, progress_->sessions()},
+      ->request(worker(), caf::infinite, key_request{o_.spec.op, index, progress_->sessions()},
                 progress_handle())
       .then(
           [this, index](key_reply& reply) {
@@ -96,7 +96,7 @@ void vertex_state::ask_content(std::size_t i) {
   const auto& ref = inputs_[i].value.ref;
   checksum_request request{o_.spec.input_originals[i], ref, map_.dependencies[i].content,
                            progress_->sessions()};
-  self_->request(o_.worker, caf::infinite, std::move(request), progress_handle())
+  self_->request(worker(), caf::infinite, std::move(request), progress_handle())
       .then(
           [this, i](const digest& content) {
             inputs_[i].content = fact::known;

@@ -18,7 +18,7 @@ void vertex_state::run() {
   if (o_.spec.op.op.has_build()) return run_build();
   run_request request{o_.spec.op, {}, progress_->sessions()};
   for (const auto& input : inputs_) request.inputs.push_back(input.value.ref);
-  self_->request(o_.worker, caf::infinite, std::move(request), progress_handle())
+  self_->request(worker(), caf::infinite, std::move(request), progress_handle())
       .then([this](run_reply& reply) { ran(std::move(reply.outputs)); },
             [this](caf::error& e) { run_failed(from_caf(e)); });
 }
@@ -38,14 +38,14 @@ void vertex_state::run_build() {
   gw::ReadFileRequest read;
   read.set_filepath(file == build.attrs().end() ? "buildkit.llb.definition" : file->second);
   ref_scope scope{inputs_[static_cast<std::size_t>(input->second.input())].value.ref, progress_->sessions()};
-  self_->request(o_.worker, caf::infinite, scope, read)
+  self_->request(worker(), caf::infinite, scope, read)
       .then([this](gw::ReadFileResponse& reply) { solve_nested(std::move(*reply.mutable_data())); },
             [this](caf::error& e) { run_failed(from_caf(e)); });
 }
 
 void vertex_state::solve_nested(std::string bytes) {
   // Devices that every build may have need no entitlement.
-  self_->request(o_.worker, caf::infinite, describe_atom::value)
+  self_->request(worker(), caf::infinite, describe_atom::value)
       .then([this, bytes = std::move(bytes)](
                 const types::WorkerRecord& record) mutable { load_nested(std::move(bytes), devices_of(record)); },
             [this](caf::error& e) { fail(wrap(from_caf(e))); });
@@ -87,7 +87,7 @@ void vertex_state::place_nested(graph_spec spec) {
                 .then(
                     [this](vertex_result& reply) {
                       if (reply.ref.empty()) return ran({""});
-                      self_->request(o_.worker, caf::infinite, pin_atom::value, reply.ref)
+                      self_->request(worker(), caf::infinite, pin_atom::value, reply.ref)
                           .then([this, ref = reply.ref](bool) { ran({ref}); },
                                 [this](caf::error& e) { fail(wrap(from_caf(e))); });
                     },
@@ -165,7 +165,7 @@ void vertex_state::tell_holders(const store::cache_keys::batch& batch) {
   for (const auto& l : batch.links)
     facts.links.push_back({{l.parent, l.link.input, l.link.output, l.link.digest, l.link.selector}, l.child});
   for (const auto& r : batch.results) facts.results.push_back({r.key, r.result.id, r.result.created_at_ns});
-  self_->send(o_.worker, remember_atom::value, std::move(facts));
+  self_->send(worker(), remember_atom::value, std::move(facts));
 }
 
 }  // namespace kiln::actors

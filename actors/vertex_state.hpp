@@ -14,6 +14,7 @@
 #include <string>
 #include <vector>
 
+#include "actors/ending.hpp"
 #include "actors/handles.hpp"
 #include "actors/key_store.hpp"
 #include "actors/vertex.hpp"
@@ -32,7 +33,9 @@ class vertex_state {
 
   ~vertex_state() {
     stop_.request_stop();
-    refuse_waiters(to_caf(make_error(errc::cancelled, "context canceled")));
+    auto gone = ending_.for_waiters();
+    if (!ending_.asked() && progress_ && progress_->is_open()) progress_->completed(gone.message, false);
+    refuse_waiters(to_caf(std::move(gone)));
   }
 
   vertex_impl::behavior_type start(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options);
@@ -163,9 +166,11 @@ class vertex_state {
   void fail_as(caf::error e, const std::string& text, bool shown);
   void refuse_waiters(const caf::error& e);
   progress_actor progress_handle() const { return handle_of<progress_actor>(self_); }
+  worker_actor worker() const { return o_.peers.worker(); }
 
   vertex_impl::pointer self_ = nullptr;
   vertex_options o_;
+  ending ending_;
   job_runner jobs_;
   std::stop_source stop_;  // of jobs that nobody waits for once this is gone
   std::optional<vertex_progress> progress_;

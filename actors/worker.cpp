@@ -7,6 +7,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/cache_scope.hpp"
+#include "actors/ending.hpp"
 #include "actors/key_store.hpp"
 #include "actors/progress.hpp"
 #include "configs/definition.hpp"
@@ -96,17 +97,21 @@ std::vector<store::ref> fetch_trail(const worker_options& o, cache_trail& trail,
 class worker_state {
  public:
   worker_state(worker_impl::pointer self, worker_options options)
-      : self_(self), ops_(std::move(options.ops)), io_(std::move(options.io)),
+      : self_(self), ops_(std::move(options.ops)), calls_(std::move(options.calls)), io_(std::move(options.io)),
         o_(std::make_shared<const worker_options>(std::move(options))) {}
 
   ~worker_state() {
+    // Where there are other nodes, what was asked of this one may be asked of them.
+    auto gone = ending_.for_waiters(make_error(errc::unavailable, "worker is shutting down"),
+                                    o_->fetch ? errc::unavailable : errc::internal);
     for (auto& [id, j] : std::exchange(jobs_, {})) {
       j.stop.request_stop();
-      j.refuse(make_error(errc::unavailable, "worker is shutting down"));
+      j.refuse(gone);
     }
   }
 
   worker_impl::behavior_type behavior() {
+    ending_.watch(self_, "the worker");
     self_->set_down_handler([this](caf::down_msg& m) { forget(m.source); });
     return {
         [this](describe_atom) { return describe(); },
@@ -284,7 +289,7 @@ class worker_state {
       return *to_reply(*std::move(map), nobody);
     }
     return start<key_reply, solver::cache_map>(
-        *io_, false,
+        *calls_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<solver::cache_map> {
           KILN_TRY(auto handler, o->handler(r.op.op));
           progress_sender sink(progress, r.op.vertex);
@@ -346,7 +351,7 @@ class worker_state {
 
   caf::result<digest> checksum(checksum_request& r, const progress_actor& progress) {
     return start<digest, digest>(
-        *io_, false,
+        *calls_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<digest> {
           progress_sender sink(progress, r.vertex);
           auto job = context(*o, stop, r.sessions, sink);
@@ -379,7 +384,7 @@ class worker_state {
   caf::result<Reply> with_tree(ref_scope& scope,
                                std::function<result<Reply>(const std::filesystem::path&)> look) {
     return start<Reply, Reply>(
-        *io_, false,
+        *calls_, false,
         [o = o_, scope, look = std::move(look)](std::stop_token stop) -> result<Reply> {
           auto job = context(*o, stop, scope.sessions, null_progress());
           KILN_TRY(auto ref, open_ref(*o, scope.ref, job));
@@ -395,7 +400,7 @@ class worker_state {
   caf::result<gw::ResolveSourceMetaResponse> resolve(session_group& sessions, gw::ResolveSourceMetaRequest& r,
                                                      const progress_actor& progress) {
     return start<gw::ResolveSourceMetaResponse, gw::ResolveSourceMetaResponse>(
-        *io_, false,
+        *calls_, false,
         [o = o_, sessions, r, progress](std::stop_token stop) -> result<gw::ResolveSourceMetaResponse> {
           KILN_TRY(auto source, o->source(r.source().identifier()));
           progress_sender sink(progress, "");
@@ -411,7 +416,7 @@ class worker_state {
   caf::result<export_reply> run_export(export_request& r, const progress_actor& progress) {
     auto requester = caf::actor_cast<caf::actor_addr>(self_->current_sender());
     return start<export_reply, exporters::export_outcome>(
-        *io_, false,
+        *calls_, false,
         [o = o_, r, progress](std::stop_token stop) mutable -> result<exporters::export_outcome> {
           KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
           progress_sender sink(progress, r.vertex);
@@ -462,7 +467,7 @@ class worker_state {
     finalizers_.erase(found);
     using entries = std::map<std::string, std::string>;
     return start<export_reply, entries>(
-        *io_, false,
+        *calls_, false,
         [o = o_, work, r, progress](std::stop_token stop) -> result<entries> {
           progress_sender sink(progress, r.vertex);
           return work(context(*o, stop, r.sessions, sink));
@@ -485,7 +490,7 @@ class worker_state {
     using cache_ptr = std::shared_ptr<exporters::imported_cache>;
     if (!o_->imports) return to_caf(make_error(errc::unimplemented, "this daemon imports no caches"));
     return start<bool, cache_ptr>(
-        *io_, false,
+        *calls_, false,
         [o = o_, r, progress](std::stop_token stop) -> result<cache_ptr> {
           KILN_TRY(auto importer, exporters::make_cache_importer(r.entry.type, r.entry.attributes, o->cache_resources));
           progress_sender sink(progress, r.vertex);
@@ -503,7 +508,7 @@ class worker_state {
     auto cache = o_->imports ? o_->imports->find(r.id) : nullptr;
     if (!cache) return to_caf(make_error(errc::not_found, "cache import " + r.id + " has ended"));
     return start<run_reply, store::ref>(
-        *io_, false,
+        *calls_, false,
         [o = o_, r, cache, progress](std::stop_token stop) -> result<store::ref> {
           progress_sender sink(progress, r.vertex);
           return cache->load(r.result, *o->store, context(*o, stop, r.sessions, sink));
@@ -517,7 +522,7 @@ class worker_state {
   caf::result<export_reply> export_cache(cache_export& r, const progress_actor& progress) {
     using entries = std::map<std::string, std::string>;
     return start<export_reply, entries>(
-        *io_, false,
+        *calls_, false,
         [o = o_, r, progress](std::stop_token stop) mutable -> result<entries> {
           KILN_TRY(auto exporter, exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
           progress_sender sink(progress, r.vertex);
@@ -554,8 +559,9 @@ class worker_state {
   }
 
   worker_impl::pointer self_;
-  std::shared_ptr<job_pool> ops_, io_;  // never owned by jobs, so that whoever drops them last can join them
+  std::shared_ptr<job_pool> ops_, calls_, io_;  // never owned by jobs, so that whoever drops them last can join them
   options_ptr o_;                       // jobs keep it beyond this actor; without the pools
+  ending ending_;
   job_runner runner_;
   std::map<caf::actor_addr, client> clients_;
   std::map<std::uint64_t, job> jobs_;

@@ -44,7 +44,7 @@ struct worker_options {
   /// The devices there are now, for the record; blocking. Null: none.
   std::function<std::vector<types::CDIDevice>()> devices;
   int parallelism_max = 0;  // 0: as many as there are threads
-  std::shared_ptr<job_pool> ops, io;
+  std::shared_ptr<job_pool> ops, calls, io;  // steps; what waits for others; short work on the disk
 };
 
 using worker_impl = worker_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;

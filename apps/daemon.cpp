@@ -137,9 +137,11 @@ struct daemon::parts {
   std::unique_ptr<workers::op_registry> ops;
   std::shared_ptr<job_pool> op_pool = std::make_shared<job_pool>(configs::op_threads_max);
   std::shared_ptr<job_pool> io_pool = std::make_shared<job_pool>(configs::io_threads_max);
+  std::shared_ptr<job_pool> call_pool = std::make_shared<job_pool>(configs::call_threads_max);
   std::shared_ptr<job_pool> process_pool = std::make_shared<job_pool>(
       static_cast<unsigned>(configs::containers::processes_max) * configs::containers::threads_per_process);
-  std::shared_ptr<job_pool> frontend_pool = std::make_shared<job_pool>(configs::frontend_threads_max);
+  std::shared_ptr<actors::layered_pool> frontend_pool =
+      std::make_shared<actors::layered_pool>(configs::frontend_threads_max);
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   std::unique_ptr<cluster_setup> cluster;  // null: this node is alone
   std::unique_ptr<data_plane> data;        // with it
@@ -271,6 +273,7 @@ struct daemon::parts {
     };
     tree.worker.parallelism_max = config.oci.max_parallelism;
     tree.worker.ops = op_pool;
+    tree.worker.calls = call_pool;
     tree.worker.io = io_pool;
     auto imports = std::make_shared<exporters::import_table>();
     tree.worker.imports = imports;
@@ -279,6 +282,7 @@ struct daemon::parts {
     tree.containers.make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
       return make_container(request, inputs);
     };
+    tree.containers.calls = call_pool;
     tree.containers.io = io_pool;
     tree.containers.processes = process_pool;
 
@@ -307,6 +311,7 @@ struct daemon::parts {
     tree.build.allowed_entitlements = config.insecure_entitlements;
     tree.build.frontend_threads = frontend_pool;
     tree.build.io = io_pool;
+    tree.build.calls = call_pool;
 
     if (cluster) cluster->configure(caf_config);
     system = std::make_unique<caf::actor_system>(caf_config);
@@ -507,7 +512,8 @@ void daemon::stop(const std::function<bool()>& hurry, const closing_hook& closin
   }
   // Jobs that were told to stop end on their threads, some of which still talk to actors (and keep something of the
   // system's with them); then nothing uses the system, nor the state.
-  for (auto* pool : {&p.process_pool, &p.frontend_pool, &p.op_pool, &p.io_pool}) pool->reset();
+  p.frontend_pool.reset();
+  for (auto* pool : {&p.process_pool, &p.op_pool, &p.call_pool, &p.io_pool}) pool->reset();
   p.live->set(nullptr);
   p.system.reset();
   p.data.reset();

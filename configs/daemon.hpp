@@ -28,9 +28,11 @@ inline constexpr unsigned scheduler_throughput = 100;
 
 /// Threads for blocking work, made as needed: steps run at once on one worker.
 inline constexpr unsigned op_threads_max = 128;
-/// Short blocking work: checksums, file reads, keys.
+/// Short blocking work on this machine's disk: the database, definitions, records. Never waits for anybody else.
 inline constexpr unsigned io_threads_max = 16;
-/// Frontends run at once.
+/// Blocking work that waits for others: clients, registries, servers, other nodes.
+inline constexpr unsigned call_threads_max = 128;
+/// Frontends run at once, at each depth of frontends that call frontends.
 inline constexpr unsigned frontend_threads_max = 64;
 
 }  // namespace kiln::configs

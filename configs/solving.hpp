@@ -7,10 +7,6 @@
 
 namespace kiln::configs::solving {
 
-constexpr unsigned op_threads_max = 64;        // concurrent ops when parallelism is unlimited
-constexpr unsigned io_threads_max = 32;        // keys, checksums, file reads, exports' bookkeeping
-constexpr unsigned frontend_threads_max = 256;  // one a running frontend
-
 constexpr int cache_maps_max = 8;  // of one source (index 0, 1, …)
 
 constexpr int exporters_max = 100;      // of one build

@@ -132,16 +132,16 @@ class supervisor_state {
       return quit_with(m.reason ? m.reason : caf::error{caf::exit_reason::user_shutdown});
     }
     auto id = found->spec.id;
-    forget(*found);
+    forget(*found, is_normal(m.reason) ? std::string() : from_caf(m.reason).message);
     if (stopping_) return on_down_while_stopping(id, m.reason);
     on_child_down(id, m.reason);
   }
 
-  void forget(child& c) {
+  void forget(child& c, std::string fate = {}) {
     gone_.push_back(c.handle.address());
     if (gone_.size() > max_remembered) gone_.pop_front();
     c.handle = nullptr;
-    if (options_.registry && !simple()) options_.registry->erase(c.spec.id);
+    if (options_.registry && !simple()) options_.registry->erase(c.spec.id, std::move(fate));
   }
 
   bool was_child(const caf::actor_addr& address) const {

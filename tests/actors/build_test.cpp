@@ -40,7 +40,8 @@ status_listener::behavior_type watcher(status_listener::pointer, std::shared_ptr
 /// All of a node's solving over a fake worker; frontends run on threads of their own.
 struct builds_fixture : graph_fixture {
   std::map<std::string, scripted_frontend::work> frontends;
-  std::shared_ptr<actors::job_pool> threads = std::make_shared<actors::job_pool>(8);
+  /// One thread at each depth: whoever waits for one of its own depth waits for ever.
+  std::shared_ptr<actors::layered_pool> threads = std::make_shared<actors::layered_pool>(1);
   builds_actor builds;
   caf::scoped_actor self{system};
 
@@ -54,7 +55,7 @@ struct builds_fixture : graph_fixture {
       return std::make_unique<scripted_frontend>(found->second);
     };
     b.frontend_threads = threads;
-    b.io = io;
+    b.io = b.calls = io;
     builds = system.spawn(actors::builds, actors::builds_options{std::move(b)});
     registry->put(actors::peers::builds_name, caf::actor_cast<caf::actor>(builds));
     sched.run();
@@ -290,25 +291,81 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and detail
   CHECK(s.answers->front().error().details.size() == 2);
 }
 
-TEST_CASE_METHOD(builds_fixture, "frontends that call each other for ever are stopped") {
+TEST_CASE_METHOD(builds_fixture, "frontends that call frontends never wait for a thread that waits for them") {
+  // Each build has one frontend waiting at each depth, for the only thread of the next.
+  frontends["outer.v0"] = frontends["middle.v0"] = [](auto& host, const auto& request) -> result<gw::Result> {
+    gw::SolveRequest inner;
+    inner.set_frontend(request.options.contains("inner") ? "middle.v0" : "inner.v0");
+    KILN_TRY(auto reply, host.solve(inner));
+    return reply.result();
+  };
+  frontends["inner.v0"] = [](auto&, const auto&) -> result<gw::Result> { return gw::Result{}; };
+  std::vector<solving> all;
+  for (int i = 0; i < 5; ++i) {
+    ctl::SolveRequest r;
+    r.set_ref("ref" + std::to_string(i));
+    r.set_frontend("outer.v0");
+    (*r.mutable_frontendattrs())["inner"] = "";
+    all.push_back(begin(r));
+  }
+  run_until([&] { return std::all_of(all.begin(), all.end(), [](const auto& s) { return s.done(); }); });
+  for (const auto& s : all) CHECK(s.message() == "");
+}
+
+TEST_CASE_METHOD(builds_fixture, "a build that dies says why, to its client and in the history") {
+  script->hold = true;
+  std::vector<ctl::BuildHistoryEvent> events;
+  auto history = system.spawn(
+      [&events](caf::event_based_actor* me, caf::unit_t) -> caf::behavior {
+        me->set_default_handler(caf::drop);
+        return {[&events](ctl::BuildHistoryEvent& e) { events.push_back(std::move(e)); }};
+      },
+      caf::unit);
+  registry->put(actors::peers::history_name, history);
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  *r.mutable_definition() = simple();
+  auto s = begin(r);
+  run_until([&] { return script->held.size() == 1; });
+  auto build = find("ref1");
+  REQUIRE(build.ok());
+  SECTION("the build") {
+    caf::anon_send_exit(*build, caf::exit_reason::unhandled_exception);
+    sched.run();
+    CHECK(s.message() == "build ref1 died: exit_reason(unhandled_exception)");
+  }
+  SECTION("the build graph, and builds with it") {
+    // As their supervisor does it.
+    caf::anon_send_exit(graph, caf::exit_reason::unhandled_exception);
+    registry->erase(actors::peers::build_graph_name, "out of luck");
+    caf::anon_send_exit(builds, caf::exit_reason::user_shutdown);
+    sched.run();
+    CHECK_THAT(s.message(), Catch::Contains("the build graph died: "));
+  }
+  REQUIRE(s.done());
+  CHECK(s.answers->front().error().code == errc::internal);
+  REQUIRE(events.size() == 2);
+  CHECK(events.back().type() == ctl::COMPLETE);
+  CHECK(events.back().record().error().code() == static_cast<int>(errc::internal));
+  CHECK_THAT(events.back().record().error().message(), Catch::Contains(" died: "));
+  registry->erase(actors::peers::history_name);
+  caf::anon_send_exit(history, caf::exit_reason::user_shutdown);
+  sched.run();
+}
+
+TEST_CASE_METHOD(builds_fixture, "frontends that call each other for ever are refused") {
   frontends["test.v0"] = [](auto& host, const auto&) -> result<gw::Result> {
     gw::SolveRequest again;
     again.set_frontend("test.v0");
     KILN_TRY(auto reply, host.solve(again));
     return reply.result();
   };
-  threads = nullptr;
   ctl::SolveRequest r;
   r.set_ref("ref1");
   r.set_frontend("test.v0");
   auto s = begin(r);
-  // Eight threads are all taken by frontends that wait for one another; cancelling frees them.
-  caf::anon_send_exit(s.client, caf::exit_reason::user_shutdown);
-  s.client = nullptr;
-  auto w = std::make_shared<watched>();
-  auto listener = system.spawn(watcher, w);
-  self->send(builds, watch_atom::value, std::string("ref1"), listener);
-  run_until([&] { return w->ends == 1; });
+  run_until([&] { return s.done(); });
+  CHECK(s.message() == "frontends call each other too deeply");
 }
 
 TEST_CASE_METHOD(builds_fixture, "a build whose requester goes is cancelled, frontend and all") {

@@ -116,7 +116,8 @@ struct node {
   std::unique_ptr<store::ref_store> refs;
   std::unique_ptr<workers::worker_resources> resources;
   std::unique_ptr<workers::op_registry> ops;
-  std::shared_ptr<actors::job_pool> op_pool, io_pool, frontend_pool;
+  std::shared_ptr<actors::job_pool> op_pool, call_pool, io_pool;
+  std::shared_ptr<actors::layered_pool> frontend_pool;
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   actors::peers peers{registry};
   real_config config;
@@ -155,7 +156,8 @@ struct node {
     ops->add(std::make_shared<busybox_source>(*refs));
     op_pool = std::make_shared<actors::job_pool>(8);
     io_pool = std::make_shared<actors::job_pool>(8);
-    frontend_pool = std::make_shared<actors::job_pool>(8);
+    call_pool = std::make_shared<actors::job_pool>(8);
+    frontend_pool = std::make_shared<actors::layered_pool>(8);
     system = std::make_unique<caf::actor_system>(config);
 
     actors::worker_options w;
@@ -172,6 +174,7 @@ struct node {
     to_proto(host_platform(), *w.record.add_platforms());
     w.devices = [this] { return actors::to_proto(resources->devices->devices()); };
     w.ops = op_pool;
+    w.calls = call_pool;
     w.io = io_pool;
     start(actors::peers::worker_name, actors::worker, std::move(w));
     actors::build_graph_options g;
@@ -195,6 +198,7 @@ struct node {
     b.frontend_threads = frontend_pool;
     b.allowed_entitlements = {"device"};
     b.io = io_pool;
+    b.calls = call_pool;
     start(actors::peers::builds_name, actors::builds, actors::builds_options{std::move(b)});
   }
 
@@ -209,6 +213,7 @@ struct node {
     system->await_all_actors_done();
     frontend_pool.reset();
     op_pool.reset();
+    call_pool.reset();
     io_pool.reset();
     system.reset();
     ops.reset();

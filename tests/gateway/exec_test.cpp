@@ -93,7 +93,7 @@ struct exec_fixture : gateway_fixture {
         return make_error(errc::internal, "refs are not the mounts'");
       return std::shared_ptr<workers::client_container>(std::make_shared<scripted_container>(log));
     };
-    o.io = std::make_shared<actors::job_pool>(4);
+    o.io = o.calls = std::make_shared<actors::job_pool>(4);
     o.processes = std::make_shared<actors::job_pool>(32);
     auto containers = caf::actor_cast<containers_actor>(system.spawn(actors::containers, o));
     actors.push_back(caf::actor_cast<caf::actor>(containers));

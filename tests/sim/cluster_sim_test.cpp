@@ -183,7 +183,8 @@ std::string simulate(unsigned seed, bool faults) {
       return "failed without a fault: " + answer.error().message;
     } else if (const auto& text = answer.error().message;
                text.find("boom") == std::string::npos &&
-               (killed == 0 || (text.find("receiver_down") == std::string::npos && text.find("canceled") == std::string::npos))) {
+               (killed == 0 || (text.find("receiver_down") == std::string::npos && text.find("canceled") == std::string::npos &&
+                                text.find(" died: ") == std::string::npos))) {
       return "failed, but not by an injected failure: " + answer.error().message;
     }
   }
