@@ -15,6 +15,7 @@
 #include "messages/digest.hpp"
 #include "messages/known_enums.hpp"
 #include "messages/pattern.hpp"
+#include "workers/executor/runtime_process.hpp"
 #include "workers/ops/client_secrets.hpp"
 #include "workers/ops/exec_mounts.hpp"
 #include "workers/ref_files.hpp"
@@ -76,6 +77,7 @@ class container final : public client_container {
   }
 
   result<exit_state> run(const gw::InitMessage& init, const process_io& io, std::stop_token stop) override {
+    runtime_process::ending ending(io);
     KILN_CHECK(check_enums(init));
     if (request_.network() == pb::HOST && !grants_.network_host)
       return make_error(errc::permission_denied, "network.host is not allowed");

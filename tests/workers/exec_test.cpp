@@ -3,7 +3,9 @@
 
 #include <atomic>
 #include <chrono>
+#include <future>
 #include <list>
+#include <memory>
 
 #include <fcntl.h>
 #include <signal.h>
@@ -15,6 +17,7 @@
 #include "configs/ssh.hpp"
 #include "secrets.pb.h"
 #include "ssh.pb.h"
+#include "workers/client_container.hpp"
 #include "workers/ops/client_secrets.hpp"
 
 using namespace kiln;
@@ -617,6 +620,51 @@ TEST_CASE_METHOD(worker_fixture,
   REQUIRE(!late.ok());
   CHECK(late.error().code == errc::not_found);
   CHECK(cgroups_left() == 0);
+}
+
+TEST_CASE_METHOD(worker_fixture, "who has input for a process is let go when it is never started") {
+  // Of its own, and not joined: what it waits for may never come.
+  auto control = std::make_shared<workers::process_control>();
+  std::promise<bool> written;
+  auto outcome = written.get_future();
+  std::thread([control, written = std::move(written)]() mutable {
+    bool taken = control->write_input("typed");
+    control->close_input();
+    control->signal(15);
+    written.set_value(taken);
+  }).detach();
+  workers::process_io io;
+  io.control = control.get();
+  store::ref root = busybox();
+  auto specs = refs->create(root, {}, {});
+  auto mounts = refs->mounts(*specs);
+  auto mounted = store::mounted::make(*refs, *mounts);
+  workers::container_spec spec;
+  spec.rootfs = mounted->path();
+  spec.process.args = {"/bin/cat"};
+  auto& executor = *resources->executor;
+  SECTION("stopped before") {
+    stop.request_stop();
+    CHECK(executor.run(spec, io, stop.get_token()).error().code == errc::cancelled);
+  }
+  SECTION("in a network that is none") {
+    spec.network = static_cast<pb::NetMode>(77);
+    CHECK(executor.run(spec, io, {}).error().code == errc::invalid_argument);
+  }
+  SECTION("in a container that is gone") {
+    CHECK(executor.exec("gone", spec.process, io, {}).error().code == errc::not_found);
+  }
+  SECTION("refused to a client") {
+    moby::buildkit::v1::frontend::NewContainerRequest request;
+    moby::buildkit::v1::frontend::InitMessage init;
+    auto& mount = *request.add_mounts();
+    mount.set_dest("/");
+    auto container = workers::make_client_container(*resources, request, std::vector<store::ref>{root}, {}, job());
+    REQUIRE(container.ok());
+    CHECK((*container)->run(init, io, {}).error().message == "process has no arguments");
+  }
+  REQUIRE(outcome.wait_for(std::chrono::seconds(20)) == std::future_status::ready);
+  CHECK(!outcome.get());
 }
 
 TEST_CASE_METHOD(worker_fixture, "what a killed daemon left is swept at the next start") {

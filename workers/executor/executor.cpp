@@ -230,6 +230,7 @@ std::vector<std::string> executor::runtime_arguments(const std::string& group) c
 }
 
 result<exit_state> executor::run(const container_spec& wanted, const process_io& io, std::stop_token stop) {
+  runtime_process::ending ending(io);
   if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
   container_spec spec = wanted;
   if (spec.id.empty()) spec.id = new_id();
@@ -361,6 +362,7 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
 
 result<exit_state> executor::exec(const std::string& container, const process_spec& process,
                                   const process_io& io, std::stop_token stop) {
+  runtime_process::ending ending(io);
   if (process.args.empty()) return make_error(errc::invalid_argument, "no command specified");
   std::shared_ptr<running> state;
   {

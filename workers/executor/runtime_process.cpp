@@ -328,18 +328,21 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
     if (polled[5].revents != 0 && !drain(master.get(), 1, io, false)) polled[5].fd = -1;
     if ((polled[2].revents & POLLIN) != 0) break;
   }
-  if (io.control != nullptr) {
-    std::lock_guard lock(io.control->mutex_);
-    io.control->ended_ = true;
-    io.control->input_.reset();
-    io.control->terminal_.reset();
-    io.control->send_ = nullptr;
-    io.control->changed_.notify_all();
-  }
+  end(io.control);
   if (polled[5].fd >= 0) drain(master.get(), 1, io, true);
   if (polled[0].fd >= 0) drain(out.get(), 1, io, true);
   if (polled[1].fd >= 0) drain(err.get(), 2, io, true);
   return reap(process.pid);
+}
+
+void runtime_process::end(process_control* control) {
+  if (control == nullptr) return;
+  std::lock_guard lock(control->mutex_);
+  control->ended_ = true;
+  control->input_.reset();
+  control->terminal_.reset();
+  control->send_ = nullptr;
+  control->changed_.notify_all();
 }
 
 result<int> run_command(const std::vector<std::string>& argv, bool hide_unified_cgroup) {

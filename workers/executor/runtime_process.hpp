@@ -30,6 +30,21 @@ class runtime_process {
   /// and, if the runtime does not end for that, the runtime; the code is then meaningless.
   /// unavailable when the runtime cannot be started at all.
   static result<int> run(const options& what, const process_io& io, std::stop_token stop);
+
+  /// On each way out of what runs a process, also when none was started: whoever waits for it is let go.
+  class ending {
+   public:
+    explicit ending(const process_io& io) : control_(io.control) {}
+    ending(const ending&) = delete;
+    ending& operator=(const ending&) = delete;
+    ~ending() { end(control_); }
+
+   private:
+    process_control* control_;
+  };
+
+ private:
+  static void end(process_control* control);
 };
 
 /// Runs a runtime command that ends by itself, e.g. {"crun", …, "delete"}; its exit code.
