@@ -17,6 +17,7 @@ CGROUPS = '/sys/fs/cgroup'
 DISK_TOLERANCE_PART = 0.02
 DISK_TOLERANCE_BYTES = 2 << 20
 FD_TOLERANCE = 6
+MADE_WITH_FIRST_STEP = ('executor/hosts', 'executor/resolv.conf')
 # Connections to registries are kept for the next time: at most 32 (configs/registry.hpp), each with a pair to wake
 # it. Those of the last clients may be closing.
 SOCKET_TOLERANCE = 32 * 3 + 6
@@ -207,10 +208,20 @@ echo '"ips": [{{"address": "10.0.0.2/32", "interface": 0}}]}}'
                 found.append(f'{pid} {words[:120]}')
         return found
 
+    def files(self):
+        """All paths of the state but for what the cache is, snapshots and blobs, and what each container gets."""
+        found = set()
+        for directory, names, files in os.walk(self.state):
+            place = os.path.relpath(directory, self.state)
+            found.update(os.path.normpath(os.path.join(place, name)) for name in names + files)
+            if place == '.':
+                names[:] = [name for name in names if name not in ('snapshots', 'blobs')]
+        return found - set(MADE_WITH_FIRST_STEP)
+
     def remember(self):
         """Takes what a fresh daemon has as the measure for later."""
         self.baseline = {'mounts': self.mounts(), 'descriptors': self.descriptors(),
-                         'networks': entries(self.networks)}
+                         'networks': entries(self.networks), 'files': self.files()}
 
     def leftovers(self):
         """What an idle daemon has that it should not; an empty list is good."""
@@ -223,8 +234,13 @@ echo '"ips": [{{"address": "10.0.0.2/32", "interface": 0}}]}}'
         with open('/proc/self/mountinfo') as f:
             left += [f'mount on the host: {line.split()[4]}' for line in f if self.scratch in line]
         left += [f'network namespace: {n}' for n in entries(self.networks) if n not in self.baseline['networks']]
-        for place in ('tmp', 'executor/containers', 'executor/runtime'):
-            left += [f'file: {place}/{name}' for name in entries(os.path.join(self.state, place))]
+        def new_files():
+            return self.files() - self.baseline['files']
+        if not until(10, lambda: not new_files(), 0.1):
+            left += [f'file: {name}' for name in sorted(new_files())]
+        blobs = os.path.join(self.state, 'blobs')
+        left += [f'label without a blob: {name}' for name in entries(os.path.join(blobs, 'labels'))
+                 if not os.path.exists(os.path.join(blobs, name.replace('-', '/', 1)))]
         # What was not brought to its end may wait for more, if the ledger has it.
         known = {r['id'].replace(':', '-') for r in self.usage()}
         partial = entries(os.path.join(self.state, 'blobs/ingest'))
