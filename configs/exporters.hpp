@@ -10,6 +10,8 @@ namespace kiln::configs {
 inline constexpr std::size_t export_message_size = 3 << 20;
 /// Layers compressed side by side; each compresses on all cores. 1–16.
 inline constexpr unsigned export_parallel_layers = 4;
+/// Indexes within indexes, down to the layers of an image that leaves.
+inline constexpr int image_depth_max = 4;
 /// Wait for the client's session.
 inline constexpr std::chrono::milliseconds export_session_wait{5'000};
 /// Buffer between tar writer and compressor, bytes.

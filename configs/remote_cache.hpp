@@ -22,6 +22,8 @@ inline constexpr std::size_t max_result_layers = 1'024;
 inline constexpr std::size_t max_cache_key_text = 1'024;
 /// Manifests of an image index whose inline caches are read.
 inline constexpr std::size_t max_inline_manifests = 128;
+/// Indexes within the index.
+inline constexpr int max_inline_index_depth = 2;
 /// Bytes of one message to or from a client's content store.
 inline constexpr std::size_t session_content_chunk = 1 << 20;
 /// Answer time of a client asked about its content store.

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <set>
 
+#include "configs/exporters.hpp"
 #include "exporters/factories.hpp"
 #include "exporters/file_send.hpp"
 #include "exporters/image_config.hpp"
@@ -41,15 +42,16 @@ result<std::vector<std::string>> normalized_names(const std::string& names) {
 
 /// Everything an image is made of, children first, each once.
 status collect(store::blob_store& blobs, const descriptor& d, std::set<digest>& seen,
-               std::vector<descriptor>& out) {
+               std::vector<descriptor>& out, int depth = 0) {
   if (!seen.insert(d.digest).second) return {};
+  if (depth > configs::image_depth_max) return make_error(errc::invalid_argument, "indexes are nested too deeply");
   if (media::is_index(d.media_type) || media::is_manifest(d.media_type)) {
     KILN_TRY(std::string bytes, blobs.read_all(d.digest, configs::max_manifest_size));
     KILN_TRY(registry::manifest m, registry::parse_manifest(bytes, d.media_type));
-    for (const auto& child : m.entries) KILN_CHECK(collect(blobs, child, seen, out));
+    for (const auto& child : m.entries) KILN_CHECK(collect(blobs, child, seen, out, depth + 1));
     if (!m.is_index) {
-      KILN_CHECK(collect(blobs, m.config, seen, out));
-      for (const auto& child : m.layers) KILN_CHECK(collect(blobs, child, seen, out));
+      KILN_CHECK(collect(blobs, m.config, seen, out, depth + 1));
+      for (const auto& child : m.layers) KILN_CHECK(collect(blobs, child, seen, out, depth + 1));
     }
   }
   out.push_back(d);

@@ -5,6 +5,7 @@
 #include <mutex>
 #include <set>
 
+#include "configs/exporters.hpp"
 #include "messages/thread.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
@@ -12,7 +13,6 @@
 namespace kiln::registry {
 namespace {
 
-constexpr int max_depth = 4;  // of indexes within indexes
 constexpr std::size_t max_nodes = 16'384;
 
 /// Everything below a root: blobs in any order, manifests children first.
@@ -30,7 +30,7 @@ status gather(store::blob_store& blobs, const descriptor& d, int depth, plan& ou
     out.blobs.push_back(d);
     return {};
   }
-  if (depth > max_depth) return make_error(errc::invalid_argument, "indexes are nested too deeply");
+  if (depth > configs::image_depth_max) return make_error(errc::invalid_argument, "indexes are nested too deeply");
   KILN_TRY(std::string bytes, blobs.read_all(d.digest, configs::max_manifest_size));
   KILN_TRY(manifest m, parse_manifest(bytes, d.media_type));
   for (const auto& child : m.entries) KILN_CHECK(gather(blobs, child, depth + 1, out));

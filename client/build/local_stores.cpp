@@ -52,31 +52,41 @@ bool resolve_import(cache_request& import, blob_directory& store) {
   return true;
 }
 
-// Every digest a manifest or index names, itself included.
-void collect_references(const blob_directory& store, const std::string& digest_text, std::set<std::string>& into) {
-  if (!into.insert(digest_text).second) return;
+// The digests that a manifest or index names; of anything else none.
+std::vector<std::string> named_by(const blob_directory& store, const std::string& digest_text) {
+  std::vector<std::string> out;
   auto d = digest::parse(digest_text);
-  if (!d.ok()) return;
+  if (!d.ok()) return out;
   auto info = store.info(*d);
-  if (!info.ok() || info->size > static_cast<std::int64_t>(manifest_bytes_max)) return;
+  if (!info.ok() || info->size > static_cast<std::int64_t>(manifest_bytes_max)) return out;
   auto text = store.read_all(*d, manifest_bytes_max);
-  if (!text.ok() || !text->starts_with('{')) return;
+  if (!text.ok() || !text->starts_with('{')) return out;
   auto parsed = json_or_null(*text);
-  if (!parsed.is_object()) return;
-  auto visit = [&](const json& descriptor) {
-    if (descriptor.is_object() && descriptor.contains("digest") && descriptor["digest"].is_string())
-      collect_references(store, text_member(descriptor, "digest"), into);
+  auto add = [&](const json& descriptor) {
+    if (auto named = text_member(descriptor, "digest"); !named.empty()) out.push_back(std::move(named));
   };
-  if (parsed.contains("config")) visit(parsed["config"]);
-  for (const char* list : {"layers", "manifests"})
-    if (parsed.contains(list) && parsed[list].is_array())
-      for (const auto& descriptor : parsed[list]) visit(descriptor);
+  if (const auto* config = member_of(parsed, "config")) add(*config);
+  for (const char* name : {"layers", "manifests"})
+    if (const auto* list = member_of(parsed, name); list && list->is_array())
+      for (const auto& descriptor : *list) add(descriptor);
+  return out;
+}
+
+// Every digest that can be reached from the roots. Indexes may name indexes as deeply as they like.
+std::set<std::string> reachable(const blob_directory& store, std::vector<std::string> roots) {
+  std::set<std::string> out;
+  while (!roots.empty()) {
+    auto next = std::move(roots.back());
+    roots.pop_back();
+    if (!out.insert(next).second) continue;
+    for (auto& named : named_by(store, next)) roots.push_back(std::move(named));
+  }
+  return out;
 }
 
 status reset_store(blob_directory& store) {
   KILN_TRY(auto roots, oci_index(store.path()).digests());
-  std::set<std::string> referenced;
-  for (const auto& root : roots) collect_references(store, root, referenced);
+  auto referenced = reachable(store, {roots.begin(), roots.end()});
   for (const auto& blob : store.list())
     if (!referenced.contains(blob.digest.str()))
       if (auto removed = store.remove(blob.digest); !removed.ok())

@@ -112,8 +112,10 @@ status oci_index::put(const std::string& descriptor, const std::string& image_na
   if (::access(path.c_str(), F_OK) == 0) {
     KILN_TRY(index, load(path));
   }
-  if (!image_name.empty()) entry["annotations"][image_name_key] = image_name;
-  entry["annotations"][ref_name_key] = ref_name;
+  auto& annotations = entry["annotations"];
+  if (!annotations.is_object()) annotations = ordered_json::object();
+  if (!image_name.empty()) annotations[image_name_key] = image_name;
+  annotations[ref_name_key] = ref_name;
   auto kept = ordered_json::array();
   for (const auto& manifest : index["manifests"])
     if (annotation(manifest, ref_name_key) != ref_name || annotation(manifest, image_name_key) != image_name)

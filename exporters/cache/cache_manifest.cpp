@@ -75,7 +75,7 @@ class manifest_reader {
   status add_images(const registry::manifest& m, rc::imported_graph& graph, int depth) {
     KILN_CHECK(job_.check());
     if (!m.is_index) return add_image(m, graph);
-    if (depth > 2) return make_error(errc::invalid_argument, "indexes are nested too deeply");
+    if (depth > configs::max_inline_index_depth) return make_error(errc::invalid_argument, "indexes are nested too deeply");
     for (const auto& d : m.entries) {
       bool image = registry::media::is_manifest(d.media_type) || registry::media::is_index(d.media_type);
       if (!image || registry::is_attestation(d)) continue;

@@ -1,6 +1,5 @@
 // What a target can be given: arguments, secrets, SSH agents.
 #include <algorithm>
-#include <functional>
 
 #include "frontends/dockerfile/converter.hpp"
 
@@ -42,8 +41,11 @@ outline converter::outline_for(stage_state& target) const {
   out.name = target.definition.name;
   out.description = target.definition.description;
   std::set<const stage_state*> seen;
-  std::function<void(const stage_state*)> visit = [&](const stage_state* s) {
-    if (s == nullptr || !seen.insert(s).second) return;
+  std::vector<const stage_state*> todo{&target};  // the next last
+  while (!todo.empty()) {
+    const auto* s = todo.back();
+    todo.pop_back();
+    if (s == nullptr || !seen.insert(s).second) continue;
     auto used = all_used(s->used);
     for (const auto& name : used) {
       auto at = s->used.all_args.find(name);
@@ -56,10 +58,9 @@ outline converter::outline_for(stage_state& target) const {
     }
     collect_uses(s->used.secrets, out.secrets);
     collect_uses(s->used.ssh, out.ssh);
-    visit(s->base);
-    for (const auto& [dep, where] : s->deps) visit(dep);
-  };
-  visit(&target);
+    for (auto dep = s->deps.rbegin(); dep != s->deps.rend(); ++dep) todo.push_back(dep->first);
+    todo.push_back(s->base);
+  }
   sort_by_line(out.args);
   sort_by_line(out.secrets);
   sort_by_line(out.ssh);

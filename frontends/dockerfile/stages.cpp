@@ -199,24 +199,32 @@ status converter::connect_stages() {
 }
 
 status converter::refuse_cycles() const {
-  std::set<const stage_state*> visited, open;
-  std::vector<line_ranges> trail;
-  std::function<bool(const stage_state*)> visit = [&](const stage_state* s) {
-    if (!visited.insert(s).second) return false;
-    open.insert(s);
-    for (const auto& [dep, where] : s->deps) {
-      trail.push_back(where);
-      if (open.contains(dep) || visit(dep)) return true;
-      trail.pop_back();
-    }
-    open.erase(s);
-    return false;
+  struct step {
+    const stage_state* stage;
+    std::size_t next = 0;  // of its dependencies
   };
-  for (const auto* s : stages_) {
-    if (!visit(s)) continue;
-    auto e = invalid("circular dependency detected on stage: " + s->name);
-    for (const auto& where : trail) e = with_location(std::move(e), where);
-    return e;
+  std::set<const stage_state*> visited, open;
+  for (const auto* first : stages_) {
+    if (!visited.insert(first).second) continue;
+    std::vector<step> path{{first}};  // and not the thread's stack: a file may have very many stages
+    open.insert(first);
+    while (!path.empty()) {
+      auto& [stage, next] = path.back();
+      if (next == stage->deps.size()) {
+        open.erase(stage);
+        path.pop_back();
+        continue;
+      }
+      const auto* dep = stage->deps[next++].first;
+      if (open.contains(dep)) {
+        auto e = invalid("circular dependency detected on stage: " + first->name);
+        for (const auto& s : path) e = with_location(std::move(e), s.stage->deps[s.next - 1].second);
+        return e;
+      }
+      if (!visited.insert(dep).second) continue;
+      open.insert(dep);
+      path.push_back({dep});
+    }
   }
   return {};
 }

@@ -56,6 +56,30 @@ struct scratch_directory {
 
 }  // namespace
 
+TEST_CASE("The reset of a local cache follows indexes as deep as they go, and removes only what none of them names") {
+  scratch_directory d;
+  fs::create_directories(d.path / "blobs/sha256");
+  auto put = [&](const std::string& bytes) {
+    auto digest = sha256(bytes).str();
+    std::ofstream(d.path / "blobs/sha256" / digest.substr(7)) << bytes;
+    return digest;
+  };
+  auto here = [&](const std::string& digest) { return fs::exists(d.path / "blobs/sha256" / digest.substr(7)); };
+  auto deepest = put("a layer"), stray = put("a stray");
+  auto top = put("{\"layers\":[{\"digest\":\"" + deepest + "\"},7,{\"digest\":7}],\"config\":\"odd\"}");
+  for (int i = 0; i < 30'000; ++i) top = put("{\"manifests\":[{\"digest\":\"" + top + "\"}]}");
+  build_request request;
+  request.cache_exports.push_back({"local", {{"dest", d.path.string()}, {"reset", "true"}}});
+  auto stores = open_local_stores(request);
+  REQUIRE(stores.ok());
+  // An annotation that is none is no reason to fail.
+  REQUIRE(update_store_indexes(*stores, request,
+                               {{"cache.manifest", "{\"digest\":\"" + top + "\",\"annotations\":\"odd\"}"}})
+              .ok());
+  CHECK(here(deepest));
+  CHECK_FALSE(here(stray));
+}
+
 TEST_CASE("Addresses name the socket, the host, or the program that reaches the daemon") {
   CHECK(parse_address("unix:///run/x.sock")->path == "/run/x.sock");
   CHECK(parse_address("tcp://[::1]:1234")->host_port == "[::1]:1234");
