@@ -14,7 +14,7 @@ namespace kiln::registry {
 namespace {
 
 constexpr std::size_t max_headers = 256;
-constexpr long max_redirects = 10;
+constexpr int max_redirects = 10;
 
 /// An easy handle with its own connection cache, so that a waiting transfer can be woken.
 struct slot {
@@ -114,9 +114,8 @@ void set_options(CURL* easy, transfer& t, curl_slist* header_list, char* error_t
   const request& r = t.r;
   curl_easy_setopt(easy, CURLOPT_URL, r.url.c_str());
   curl_easy_setopt(easy, CURLOPT_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_REDIR_PROTOCOLS_STR, "http,https");
-  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, r.follow_redirects ? 1L : 0L);
-  curl_easy_setopt(easy, CURLOPT_MAXREDIRS, max_redirects);
+  // Not by libcurl, which shows the client's certificate wherever a redirect leads.
+  curl_easy_setopt(easy, CURLOPT_FOLLOWLOCATION, 0L);
   curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);
   curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
   curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS,
@@ -168,14 +167,56 @@ void set_options(CURL* easy, transfer& t, curl_slist* header_list, char* error_t
   }
 }
 
-error explain(CURLcode code, const request& r, const char* text, wire_failure& failure) {
-  std::string why = *text != '\0' ? text : curl_easy_strerror(code);
-  std::string message = "failed to do request: " + r.method + " \"" + r.url + "\": " + why;
+/// What may be shown of a URL.
+std::string without_password(const std::string& url) {
+  auto u = parse_url(url);
+  return u.ok() && !u->user_info.empty() ? u->str() : url;
+}
+
+/// "Get", as users know it.
+std::string shown_method(const std::string& method) {
+  std::string out = method;
+  std::transform(out.begin() + (out.empty() ? 0 : 1), out.end(), out.begin() + (out.empty() ? 0 : 1),
+                 [](unsigned char c) { return std::tolower(c); });
+  return out;
+}
+
+/// Where a failed connection was to lead and what the system said, in the form that users know from Go's programs.
+std::string dial_failure(CURLcode code, CURL* easy, const request& r) {
+  if (code == CURLE_COULDNT_RESOLVE_HOST) {
+    auto u = parse_url(r.url);
+    return "dial tcp: lookup " + (u.ok() ? u->host : "the host") + ": no such host";
+  }
+  const char* ip = nullptr;
+  long port = 0, number = 0;
+  curl_easy_getinfo(easy, CURLINFO_PRIMARY_IP, &ip);
+  curl_easy_getinfo(easy, CURLINFO_PRIMARY_PORT, &port);
+  curl_easy_getinfo(easy, CURLINFO_OS_ERRNO, &number);
+  std::string address;
+  if (ip != nullptr && *ip != '\0') {
+    address = ip;
+    if (address.find(':') != address.npos) address = "[" + address + "]";
+    address += ":" + std::to_string(port);
+  } else if (auto u = parse_url(r.url); u.ok()) {
+    address = u->host + ":" + (!u->port.empty() ? u->port : u->scheme == "https" ? "443" : "80");
+  }
+  if (code == CURLE_OPERATION_TIMEDOUT || number == 0) return "dial tcp " + address + ": i/o timeout";
+  std::string why = std::strerror(static_cast<int>(number));
+  if (!why.empty()) why[0] = static_cast<char>(std::tolower(static_cast<unsigned char>(why[0])));
+  return "dial tcp " + address + ": connect: " + why;
+}
+
+error explain(CURLcode code, CURL* easy, const request& r, const char* text, wire_failure& failure) {
+  curl_off_t connected = 0;
+  curl_easy_getinfo(easy, CURLINFO_CONNECT_TIME_T, &connected);
+  bool unreached = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
+                   (code == CURLE_OPERATION_TIMEDOUT && connected == 0);
+  std::string why = unreached ? dial_failure(code, easy, r) : *text != '\0' ? text : curl_easy_strerror(code);
+  std::string message = "failed to do request: " + shown_method(r.method) + " \"" + without_password(r.url) + "\": " + why;
   failure = wire_failure::other;
   switch (code) {
     case CURLE_URL_MALFORMAT:
-    case CURLE_UNSUPPORTED_PROTOCOL:
-    case CURLE_TOO_MANY_REDIRECTS: return make_error(errc::invalid_argument, std::move(message));
+    case CURLE_UNSUPPORTED_PROTOCOL: return make_error(errc::invalid_argument, std::move(message));
     case CURLE_PEER_FAILED_VERIFICATION:
     case CURLE_SSL_CACERT_BADFILE:
     case CURLE_SSL_CERTPROBLEM: return make_error(errc::failed_precondition, std::move(message));
@@ -225,10 +266,73 @@ transport::transport(unsigned max_concurrency) : state_(std::make_unique<state>(
 
 transport::~transport() = default;
 
+namespace {
+
+bool is_redirect(int status) {
+  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/// Of the headers those that only tell what is wanted, and nothing of who wants it.
+void keep_harmless(std::vector<std::string>& headers) {
+  static constexpr std::string_view harmless[] = {"accept",        "accept-encoding",   "content-range", "content-type",
+                                                  "if-none-match", "if-modified-since", "range",         "user-agent"};
+  std::erase_if(headers, [](const std::string& header) {
+    auto name = header.substr(0, header.find(':'));
+    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    return std::find(std::begin(harmless), std::end(harmless), name) == std::end(harmless);
+  });
+}
+
+/// The request that an answer leads to.
+result<request> redirected(request r, const response& answer) {
+  auto next = resolve_url(r.url, header_of(answer.headers, "location"));
+  auto from = parse_url(r.url), to = parse_url(next);
+  if (!from.ok() || !to.ok() || (to->scheme != "http" && to->scheme != "https"))
+    return make_error(errc::invalid_argument, without_password(r.url) + " redirects to what is no http URL");
+  if (from->origin() != to->origin()) {
+    keep_harmless(r.headers);
+    if (r.tls && !r.tls->cert_file.empty()) {
+      auto anonymous = *r.tls;
+      anonymous.cert_file.clear();
+      anonymous.key_file.clear();
+      r.tls = std::make_shared<tls_settings>(std::move(anonymous));
+    }
+  } else if (to->user_info.empty() && !from->user_info.empty()) {
+    next.insert(next.find("://") + 3, from->user_info + "@");
+  }
+  bool becomes_get = answer.status == 303 ? r.method != "HEAD"
+                                          : answer.status <= 302 && r.method == "POST";
+  if (becomes_get) {
+    r.method = "GET";
+    r.body.clear();
+    r.open_body = nullptr;
+    r.body_size = 0;
+  }
+  r.url = std::move(next);
+  return r;
+}
+
+}  // namespace
+
 result<response> transport::perform(const request& r, wire_failure* failure) {
   wire_failure unused;
   wire_failure& why = failure ? *failure : unused;
   why = wire_failure::none;
+  auto answer = ask_once(r, why);
+  request next;
+  for (int n = 0; answer.ok() && r.follow_redirects && is_redirect(answer->status); ++n) {
+    if (header_of(answer->headers, "location").empty()) break;
+    if (n >= max_redirects)
+      return make_error(errc::invalid_argument, "failed to do request: " + shown_method(r.method) + " \"" +
+                                                    without_password(r.url) + "\": stopped after " +
+                                                    std::to_string(max_redirects) + " redirects");
+    KILN_TRY(next, redirected(n == 0 ? r : std::move(next), *answer));
+    answer = ask_once(next, why);
+  }
+  return answer;
+}
+
+result<response> transport::ask_once(const request& r, wire_failure& why) {
   if (r.stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
   std::string host = host_of_url(r.url);
   auto s = state_->take(host);
@@ -266,11 +370,12 @@ result<response> transport::perform(const request& r, wire_failure* failure) {
   curl_easy_getinfo(s->easy, CURLINFO_EFFECTIVE_URL, &url);
   t.out.url = url ? url : r.url;
   curl_multi_remove_handle(s->multi, s->easy);
-  curl_easy_reset(s->easy);
   if (r.stop.stop_requested() && code != CURLE_OK) return make_error(errc::cancelled, "context canceled");
+  status outcome = t.failure;
+  if (outcome.ok() && code != CURLE_OK) outcome = explain(code, s->easy, r, error_text, why);
+  curl_easy_reset(s->easy);
   state_->give_back(std::move(s));
-  if (!t.failure.ok()) return t.failure.error();
-  if (code != CURLE_OK) return explain(code, r, error_text, why);
+  if (!outcome.ok()) return std::move(outcome).error();
   return std::move(t.out);
 }
 

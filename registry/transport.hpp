@@ -46,6 +46,8 @@ struct request {
   std::shared_ptr<const tls_settings> tls;
   std::stop_token stop;
   std::chrono::seconds stall_timeout = configs::registry_stall_timeout;
+  /// Only the server that was asked, by scheme, host and port, gets our certificate and every header; where it
+  /// redirects to, what names the wanted content at most.
   bool follow_redirects = true;
   bool accept_gzip = false;  // the server may compress the body on its way; it arrives plain
   std::int64_t max_body = configs::max_answer_size;  // of response::body
@@ -89,6 +91,7 @@ class transport {
 
  private:
   struct state;
+  result<response> ask_once(const request& r, wire_failure& why);
   std::unique_ptr<state> state_;
 };
 

@@ -165,6 +165,16 @@ std::string resolve_url(const std::string& base, const std::string& location) {
   return parts.get(CURLUPART_URL);
 }
 
+std::string url_unescape(std::string_view text) {
+  std::string out;
+  for (std::size_t at = 0; at < text.size(); ++at) {
+    auto escaped = escaped_at(text, at);
+    out += escaped ? static_cast<char>(*escaped) : text[at];
+    if (escaped) at += 2;
+  }
+  return out;
+}
+
 std::string url_escape(std::string_view text) {
   std::string out;
   for (unsigned char c : text) {

@@ -36,6 +36,8 @@ bool same_origin(std::string_view a, std::string_view b);
 std::string host_of_url(std::string_view url);
 /// Resolves a Location against the URL it came from; empty when it is no URL.
 std::string resolve_url(const std::string& base, const std::string& location);
+/// What a text with percent escapes stands for.
+std::string url_unescape(std::string_view text);
 /// Percent-encodes everything but unreserved characters.
 std::string url_escape(std::string_view text);
 

@@ -1,36 +1,26 @@
 #include "client/session/token_fetch.hpp"
 
+#include <chrono>
 #include <ctime>
 #include <memory>
-#include <mutex>
+#include <tuple>
 
-#include <curl/curl.h>
 #include <fmt/format.h>
 
 #include "client/connect/address.hpp"
 #include "client/fd.hpp"
 #include "messages/json_text.hpp"
+#include "registry/transport.hpp"
 
 namespace kiln::client {
 namespace {
 
 using nlohmann::json;
 
-constexpr std::size_t answer_bytes_max = 1 << 20;
-constexpr long fetch_timeout_seconds = 60;
+constexpr std::int64_t answer_bytes_max = 1 << 20;
+constexpr std::chrono::seconds stall_timeout{60};
+constexpr unsigned calls_at_once_max = 4;
 constexpr std::int64_t default_expiry_seconds = 60;
-
-struct http_answer {
-  long status = 0;
-  std::string body;
-};
-
-std::size_t collect(char* data, std::size_t size, std::size_t count, void* into) {
-  auto& body = *static_cast<std::string*>(into);
-  if (body.size() + size * count > answer_bytes_max) return 0;
-  body.append(data, size * count);
-  return size * count;
-}
 
 // libcurl takes one bundle: the system's and ours are joined for the call.
 result<std::string> join_bundles(const std::vector<std::string>& files) {
@@ -54,55 +44,33 @@ struct http_call {
   std::string secret;
 };
 
-result<http_answer> perform(const http_call& call, const auth_tls& tls) {
-  static std::once_flag once;
-  std::call_once(once, [] { curl_global_init(CURL_GLOBAL_DEFAULT); });
-  std::unique_ptr<CURL, decltype(&curl_easy_cleanup)> curl(curl_easy_init(), curl_easy_cleanup);
-  if (!curl) return make_error(errc::internal, "libcurl does not start");
-  http_answer answer;
-  auto* c = curl.get();
-  curl_easy_setopt(c, CURLOPT_URL, call.url.c_str());
-  curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "http,https");
-  // A form is the secret itself; the secret of a GET stays with its host, as libcurl sees to.
-  curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, call.form.empty() ? 1L : 0L);
-  curl_easy_setopt(c, CURLOPT_MAXREDIRS, 10L);
-  curl_easy_setopt(c, CURLOPT_TIMEOUT, fetch_timeout_seconds);
-  curl_easy_setopt(c, CURLOPT_NOSIGNAL, 1L);
-  curl_easy_setopt(c, CURLOPT_USERAGENT, "kiln");
-  curl_easy_setopt(c, CURLOPT_WRITEFUNCTION, collect);
-  curl_easy_setopt(c, CURLOPT_WRITEDATA, &answer.body);
-  if (!call.form.empty()) curl_easy_setopt(c, CURLOPT_POSTFIELDS, call.form.c_str());
-  if (!call.secret.empty()) {
-    curl_easy_setopt(c, CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
-    curl_easy_setopt(c, CURLOPT_USERNAME, call.username.c_str());
-    curl_easy_setopt(c, CURLOPT_PASSWORD, call.secret.c_str());
+result<registry::response> perform(const http_call& call, const auth_tls& tls) {
+  static registry::transport transport(calls_at_once_max);
+  registry::request r;
+  r.url = call.url;
+  r.stall_timeout = stall_timeout;
+  r.max_body = answer_bytes_max;
+  if (!call.form.empty()) {
+    r.method = "POST";
+    r.headers.push_back("Content-Type: application/x-www-form-urlencoded");
+    r.body = call.form;
+    r.follow_redirects = false;  // a form is the secret itself
   }
-  std::string bundle;
+  if (!call.secret.empty())
+    r.headers.push_back("Authorization: Basic " + registry::base64(call.username + ":" + call.secret));
+  registry::tls_settings trust;
+  trust.verify = !tls.insecure;
   if (!tls.root_cas.empty()) {
-    KILN_TRY(bundle, join_bundles(tls.root_cas));
-    curl_blob blob{bundle.data(), bundle.size(), CURL_BLOB_NOCOPY};
-    curl_easy_setopt(c, CURLOPT_CAINFO_BLOB, &blob);
+    KILN_TRY(trust.ca_bundle, join_bundles(tls.root_cas));
   }
-  if (!tls.key_pairs.empty()) {
-    curl_easy_setopt(c, CURLOPT_SSLCERT, tls.key_pairs.front().first.c_str());
-    curl_easy_setopt(c, CURLOPT_SSLKEY, tls.key_pairs.front().second.c_str());
-  }
-  if (tls.insecure) {
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 0L);
-    curl_easy_setopt(c, CURLOPT_SSL_VERIFYHOST, 0L);
-  }
-  char text[CURL_ERROR_SIZE] = "";
-  curl_easy_setopt(c, CURLOPT_ERRORBUFFER, text);
-  if (auto code = curl_easy_perform(c); code != CURLE_OK)
-    return make_error(errc::unavailable, fmt::format("{} {}: {}", call.form.empty() ? "Get" : "Post", call.url,
-                                                     *text ? text : curl_easy_strerror(code)));
-  curl_easy_getinfo(c, CURLINFO_RESPONSE_CODE, &answer.status);
-  return answer;
+  if (!tls.key_pairs.empty()) std::tie(trust.cert_file, trust.key_file) = tls.key_pairs.front();
+  r.tls = std::make_shared<registry::tls_settings>(std::move(trust));
+  return transport.perform(r);
 }
 
-bool success(const http_answer& a) { return a.status >= 200 && a.status < 300; }
+bool success(const registry::response& a) { return a.status >= 200 && a.status < 300; }
 
-error unexpected(std::string_view method, const std::string& url, const http_answer& a) {
+error unexpected(std::string_view method, const std::string& url, const registry::response& a) {
   auto body = a.body.substr(0, 1024);
   return make_error(a.status == 401 || a.status == 403 ? errc::unauthenticated : errc::unknown,
                     fmt::format("unexpected status from {} request to {}: {}{}{}", method, url, a.status,
