@@ -123,8 +123,62 @@ TEST_CASE_METHOD(odd_fixture, "users are not looked up in a device or a FIFO, an
     make.mutable_owner()->mutable_user()->mutable_byname()->set_input(0);
     auto owned = run(request, {base});
     REQUIRE_FALSE(owned.ok());
-    CHECK(owned.error().message.find("unable to find user build") != std::string::npos);
+    CHECK(owned.error().message.find("/etc/passwd: not a regular file") != std::string::npos);
   }
+}
+
+TEST_CASE_METHOD(worker_fixture, "names of owners that a tree does not know are root's, and the client is told") {
+  struct told final : progress_sink {
+    std::string warnings;
+    void log(int, std::string_view) override {}
+    void progress(std::string_view, std::int64_t, std::int64_t, bool) override {}
+    void warn(std::string_view text) override { warnings += std::string(text) + "\n"; }
+  } sink;
+  auto j = job();
+  j.progress = &sink;
+  auto owner_of = [&](const store::ref& base, const std::string& user, const std::string& group) {
+    sink.warnings.clear();
+    workers::op_request request;
+    request.vertex = "sha256:owners";
+    request.platform = host_platform();
+    auto& a = *request.op.mutable_file()->add_actions();
+    a.set_input(0);
+    a.set_secondaryinput(-1);
+    auto& make = *a.mutable_mkfile();
+    make.set_path("/owned");
+    make.set_mode(0644);
+    make.set_timestamp(-1);
+    if (!user.empty()) {
+      make.mutable_owner()->mutable_user()->mutable_byname()->set_name(user);
+      make.mutable_owner()->mutable_user()->mutable_byname()->set_input(0);
+    }
+    if (!group.empty()) {
+      make.mutable_owner()->mutable_group()->mutable_byname()->set_name(group);
+      make.mutable_owner()->mutable_group()->mutable_byname()->set_input(0);
+    }
+    request.op.add_inputs();
+    auto out = (*registry->handler(request.op))->run(request, std::vector<store::ref>{base}, j);
+    if (!out.ok()) FAIL(out.error().message);
+    std::string ids;
+    in_ref(out->at(0), [&](const fs::path& root) {
+      struct stat info {};
+      REQUIRE(::lstat((root / "owned").c_str(), &info) == 0);
+      ids = std::to_string(info.st_uid) + ":" + std::to_string(info.st_gid);
+    });
+    return ids;
+  };
+  auto base = busybox();
+  CHECK(owner_of(base, "build", "wheel") == "1000:10");
+  CHECK(sink.warnings.empty());
+  CHECK(owner_of(base, "build", "") == "1000:1001");
+  CHECK(owner_of(base, "build", "nogroup") == "1000:1001");
+  CHECK(sink.warnings == "no group \"nogroup\" in /etc/group: it stays the owner's\n");
+  CHECK(owner_of(base, "nouser", "wheel") == "0:10");
+  CHECK(sink.warnings == "no user \"nouser\" in /etc/passwd: root is made the owner\n");
+  CHECK(owner_of(base, "nouser", "nogroup") == "0:0");
+  CHECK(owner_of(base, "1000", "") == "0:0");  // a name that looks like a number is one
+  CHECK(owner_of(base, "build:x", "") == "0:0");
+  CHECK(owner_of(make_ref([](const fs::path&) {}), "build", "wheel") == "0:0");
 }
 
 TEST_CASE_METHOD(worker_fixture, "a step still opens the devices it may, on its root and on what is mounted there") {

@@ -154,6 +154,37 @@ std::optional<std::string> user_file(int root_fd, const char* path) {
 
 std::string home_in_root(int root_fd, std::uint32_t uid) { return home_of(uid, user_file(root_fd, "/etc/passwd")); }
 
+namespace {
+
+/// The fields of the first entry of that name.
+result<std::optional<std::vector<std::string>>> entry_named(int root_fd, const char* path, std::string_view name) {
+  std::optional<std::vector<std::string>> out;
+  auto text = read_file_in_root(root_fd, path, configs::max_user_file_size);
+  if (!text.ok() && text.error().code == errc::not_found) return out;
+  if (!text.ok()) return std::move(text).error();
+  for_each_entry(*text, [&](const std::vector<std::string_view>& fields) {
+    if (fields[0] == name) out.emplace(fields.begin(), fields.end());
+    return out.has_value();
+  });
+  return out;
+}
+
+std::uint32_t id_in(const std::string& field) { return static_cast<std::uint32_t>(number(field).value_or(0)); }
+
+}  // namespace
+
+result<std::optional<user_ids>> user_named_in_root(int root_fd, std::string_view name) {
+  KILN_TRY(auto entry, entry_named(root_fd, "/etc/passwd", name));
+  if (!entry) return std::optional<user_ids>{};
+  return std::optional{user_ids{id_in((*entry)[2]), id_in((*entry)[3]), {}}};
+}
+
+result<std::optional<std::uint32_t>> group_named_in_root(int root_fd, std::string_view name) {
+  KILN_TRY(auto entry, entry_named(root_fd, "/etc/group", name));
+  if (!entry) return std::optional<std::uint32_t>{};
+  return std::optional{id_in((*entry)[2])};
+}
+
 result<user_ids> find_user_in_root(int root_fd, std::string_view spec) {
   std::size_t colon = spec.find(':');
   if (colon != std::string_view::npos) {

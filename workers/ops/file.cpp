@@ -247,23 +247,28 @@ class file_solver {
     return r->root.get();
   }
 
+  /// Names that nobody has are root's, as other builders have it. Source: solver/llbsolver/ops/user_linux.go.
   result<std::optional<file_owner>> resolve_owner(const pb::FileAction& action) {
     auto* chown = owner_of(action);
     if (!chown) return std::optional<file_owner>{};
     file_owner owner;
     if (chown->user().has_byname()) {
       KILN_TRY(auto root, read_root(chown->user().byname().input()));
-      KILN_TRY(auto ids, find_user_in_root(root, chown->user().byname().name()));
-      owner.uid = ids.uid;
-      owner.gid = ids.gid;
+      const auto& name = chown->user().byname().name();
+      KILN_TRY(auto ids, user_named_in_root(root, name));
+      if (!ids) job_.progress->warn("no user \"" + name + "\" in /etc/passwd: root is made the owner");
+      owner.uid = ids ? ids->uid : 0;
+      owner.gid = ids ? ids->gid : 0;
     } else if (chown->has_user()) {
       owner.uid = chown->user().byid();
       owner.gid = owner.uid;
     }
     if (chown->group().has_byname()) {
       KILN_TRY(auto root, read_root(chown->group().byname().input()));
-      KILN_TRY(auto ids, find_user_in_root(root, "0:" + chown->group().byname().name()));
-      owner.gid = ids.gid;
+      const auto& name = chown->group().byname().name();
+      KILN_TRY(auto gid, group_named_in_root(root, name));
+      if (!gid) job_.progress->warn("no group \"" + name + "\" in /etc/group: it stays the owner's");
+      owner.gid = gid.value_or(owner.gid);
     } else if (chown->has_group()) {
       owner.gid = chown->group().byid();
     }
