@@ -2,13 +2,13 @@
 // Source: exporter/containerimage/writer.go (patchImageConfig, normalizeLayersAndHistory).
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "messages/descriptor.hpp"
+#include "messages/json_text.hpp"
 #include "messages/result.hpp"
 #include "registry/image_json.hpp"
 

@@ -7,9 +7,8 @@
 #include <string>
 #include <unordered_map>
 
-#include <nlohmann/json.hpp>
-
 #include "exporters/layers.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::exporters {
 

@@ -5,7 +5,8 @@
 #include <string_view>
 
 #include <google/protobuf/message.h>
-#include <nlohmann/json.hpp>
+
+#include "messages/json_text.hpp"
 
 namespace kiln::frontends {
 

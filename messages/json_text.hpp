@@ -9,6 +9,8 @@
 #include <string>
 #include <string_view>
 
+// A value never becomes a string or a number by itself: where it is another type, that throws.
+#define JSON_USE_IMPLICIT_CONVERSIONS 0
 #include <nlohmann/json.hpp>
 
 #include "messages/result.hpp"

@@ -12,12 +12,8 @@ using json = nlohmann::json;
 std::string text_of(const json& j, const char* name) { return text_member(j, name); }
 
 std::map<std::string, std::string> map_of(const json& j, const char* name) {
-  std::map<std::string, std::string> out;
-  auto it = j.find(name);
-  if (it == j.end() || !it->is_object()) return out;
-  for (const auto& [k, v] : it->items())
-    if (v.is_string()) out[k] = v;
-  return out;
+  const auto* members = member_of(j, name);
+  return members ? text_members(*members) : std::map<std::string, std::string>();
 }
 
 error bad(const std::string& why) {
@@ -53,7 +49,7 @@ platform parse_platform_json(const json& j) {
       text_of(j, "os"), text_of(j, "architecture"), text_of(j, "variant"), text_of(j, "os.version"), {}};
   if (auto it = j.find("os.features"); it != j.end() && it->is_array())
     for (const auto& f : *it)
-      if (f.is_string()) p.os_features.push_back(f);
+      if (f.is_string()) p.os_features.push_back(text_value(f));
   return p;
 }
 
@@ -71,7 +67,7 @@ result<descriptor> parse_descriptor(const json& j) {
   d.artifact_type = text_of(j, "artifactType");
   if (auto it = j.find("urls"); it != j.end() && it->is_array())
     for (const auto& u : *it)
-      if (u.is_string()) d.urls.push_back(u);
+      if (u.is_string()) d.urls.push_back(text_value(u));
   if (auto it = j.find("platform"); it != j.end() && it->is_object()) d.platform = parse_platform_json(*it);
   return d;
 }

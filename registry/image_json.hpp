@@ -2,12 +2,12 @@
 // Source: OCI image-spec manifest.md, image-index.md, descriptor.md.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include "messages/descriptor.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::registry {
 

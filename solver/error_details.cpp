@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include <nlohmann/json.hpp>
-
 #include "configs/definition.hpp"
 #include "errdefs.pb.h"
 #include "messages/json_text.hpp"

@@ -6,9 +6,8 @@
 #include <map>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
 #include "exporters/provenance/request_log.hpp"
+#include "messages/json_text.hpp"
 #include "messages/result.hpp"
 #include "ops.pb.h"
 

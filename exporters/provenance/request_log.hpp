@@ -12,9 +12,8 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "exporters/provenance/capture.hpp"
+#include "messages/json_text.hpp"
 #include "ops.pb.h"
 
 namespace kiln::exporters {

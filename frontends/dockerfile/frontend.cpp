@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <mutex>
 
-#include <nlohmann/json.hpp>
-
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/convert.hpp"
 #include "frontends/dockerfile/directives.hpp"
@@ -16,6 +14,7 @@
 #include "frontends/image_reference.hpp"
 #include "frontends/parallel.hpp"
 #include "frontends/sbom.hpp"
+#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 

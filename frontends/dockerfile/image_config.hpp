@@ -11,9 +11,8 @@
 #include <string_view>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
 #include "frontends/dockerfile/instructions.hpp"
+#include "messages/json_text.hpp"
 #include "messages/platform.hpp"
 #include "messages/result.hpp"
 

@@ -1,8 +1,8 @@
 // Source operations and their attributes.
-#include <nlohmann/json.hpp>
 
 #include "frontends/go_json.hpp"
 #include "frontends/llb/ops.hpp"
+#include "messages/json_text.hpp"
 #include "messages/text_list.hpp"
 
 namespace kiln::llb {

@@ -1,8 +1,7 @@
 #include "actors/history_trace.hpp"
+#include "messages/json_text.hpp"
 
 #include <catch2/catch.hpp>
-
-#include <nlohmann/json.hpp>
 
 using namespace kiln::actors;
 namespace ctl = moby::buildkit::v1;

@@ -4,8 +4,7 @@
 #include <atomic>
 #include <thread>
 
-#include <nlohmann/json.hpp>
-
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/push.hpp"
@@ -157,7 +156,7 @@ TEST_CASE("a cache written to a client's directory is read from it by another da
   CHECK(client.writes() == 6);
 
   test_daemon b;
-  attributes from{{"src", "/the/cache"}, {"digest", manifest["digest"]}};
+  attributes from{{"src", "/the/cache"}, {"digest", text_value(manifest["digest"])}};
   auto cache = run_import(b, "local", from, client.job());
   auto ref = must(cache->load(cache->results(find_copy(*cache).at(0))[0].id, *b.refs, client.job()));
   // The client may never come back: the bytes are here already.
@@ -176,7 +175,7 @@ TEST_CASE("local caches that hold the same layers are imported at once") {
     std::vector<std::jthread> imports;
     for (int i = 0; i < 4; ++i)
       imports.emplace_back([&] {
-        attributes from{{"src", "/the/cache"}, {"digest", manifest["digest"]}};
+        attributes from{{"src", "/the/cache"}, {"digest", text_value(manifest["digest"])}};
         auto importer = make_cache_importer("local", from, b.resources);
         if (!importer.ok()) return;
         auto cache = (*importer)->load(client.job());

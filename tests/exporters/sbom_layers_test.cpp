@@ -39,8 +39,8 @@ json exported_statement(test_daemon& daemon, const store::ref& ref, const std::s
     return json::parse(must(daemon.refs->blobs().read_all(digest::trusted(d), 1 << 20)));
   };
   auto index = read(response["containerimage.digest"]);
-  auto manifest = read(index["manifests"][1]["digest"]);
-  return read(manifest["layers"][0]["digest"]);
+  auto manifest = read(text_value(index["manifests"][1]["digest"]));
+  return read(text_value(manifest["layers"][0]["digest"]));
 }
 
 }  // namespace

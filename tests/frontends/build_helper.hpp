@@ -6,8 +6,8 @@
 #include <vector>
 
 #include <catch2/catch.hpp>
-#include <nlohmann/json.hpp>
 
+#include "messages/json_text.hpp"
 #include "tests/frontends/fake_host.hpp"
 
 namespace kiln::frontends::test {

@@ -246,6 +246,24 @@ TEST_CASE("stages that need each other are refused with every step") {
   CHECK(e.details.size() == 2);
 }
 
+TEST_CASE("very many stages in a row are followed to the last one") {
+  constexpr int count = 4'096;  // as many as there may be
+  std::string needing, based = "FROM scratch AS s0\nARG A\n";
+  for (int i = 0; i < count; ++i) {
+    auto name = "s" + std::to_string(i), next = "s" + std::to_string((i + 1) % count);
+    needing += "FROM scratch AS " + name + "\nCOPY --from=" + next + " /f /f\n";
+    if (i > 0) based += "FROM s" + std::to_string(i - 1) + " AS " + name + "\n";
+  }
+  dockerfile_build circle;
+  auto e = circle.failure(needing);
+  CHECK(e.message == "circular dependency detected on stage: s0");
+  CHECK(e.details.size() == count);
+  dockerfile_build asked;
+  asked.request.options["requestid"] = "frontend.outline";
+  asked.build(based);
+  CHECK(asked.result.metadata().at("result.json").find("\"A\"") != std::string::npos);
+}
+
 TEST_CASE("the lower-case file name is tried when the default one is missing") {
   dockerfile_build b;
   b.host.locals["dockerfile"]["dockerfile"] = "FROM scratch\nCOPY a /a\n";

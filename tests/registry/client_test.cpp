@@ -1,9 +1,9 @@
 #include <catch2/catch.hpp>
 
 #include <future>
-#include <nlohmann/json.hpp>
 
 #include "auth.pb.h"
+#include "messages/json_text.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"

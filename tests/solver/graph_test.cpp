@@ -3,9 +3,9 @@
 #include <memory>
 
 #include <google/protobuf/stubs/logging.h>
-#include <nlohmann/json.hpp>
 
 #include "configs/definition.hpp"
+#include "messages/json_text.hpp"
 #include "solver/error_details.hpp"
 #include "solver/graph.hpp"
 #include "solver/validate.hpp"

@@ -5,8 +5,7 @@
 #include <string>
 #include <vector>
 
-#include <nlohmann/json.hpp>
-
+#include "messages/json_text.hpp"
 #include "messages/result.hpp"
 
 namespace kiln::workers {

@@ -5,8 +5,7 @@
 #include <optional>
 #include <string>
 
-#include <nlohmann/json.hpp>
-
+#include "messages/json_text.hpp"
 #include "workers/executor/container.hpp"
 #include "workers/executor/users.hpp"
 

@@ -5,7 +5,7 @@
 #include <set>
 #include <string>
 
-#include <nlohmann/json.hpp>
+#include "messages/json_text.hpp"
 
 namespace kiln::workers {
 
