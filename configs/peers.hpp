@@ -42,6 +42,10 @@ inline constexpr std::size_t read_threads = 4;
 inline constexpr std::size_t describe_threads = 4;
 /// Calls to sessions relayed at a time. 16 – 4096.
 inline constexpr std::size_t session_calls_max = 512;
+/// Threads of these that one node may have; a stream takes two.
+inline constexpr std::size_t session_threads_of_node_max = session_calls_max / 2;
+/// Refs that one node may have described, or blobs of them brought, at a time; most of them wait for a thread.
+inline constexpr std::size_t describe_calls_of_node_max = 1'024;
 /// How long another node may wait for a session to connect, and for the answer to one call.
 inline constexpr std::chrono::milliseconds session_wait_max{30'000};
 inline constexpr std::chrono::milliseconds session_call_time_max{600'000};

@@ -38,14 +38,27 @@ class life_signs final : public progress_sink {
   stream_call<Response>& call_;
 };
 
+/// The names that the certificate of whoever calls is for.
+std::vector<std::string> callers(const grpc::CallbackServerContext& context) {
+  std::vector<std::string> out;
+  for (const auto& name : context.auth_context()->FindPropertyValues(GRPC_PEER_DNS_PROPERTY_NAME))
+    out.emplace_back(name.data(), name.size());
+  return out;
+}
+
+std::string first_of(const std::vector<std::string>& nodes) { return nodes.empty() ? "" : nodes.front(); }
+
 /// Runs `work(job)` on the pool; it ends the call, which is cancelled with the peer.
 template <class Response, class Work>
-grpc::ServerWriteReactor<Response>* start(std::string_view method, thread_pool& pool, Work work) {
+grpc::ServerWriteReactor<Response>* start(std::string_view method, thread_pool& pool, node_quota& quota,
+                                          const grpc::CallbackServerContext& context, Work work) {
   auto call = stream_call<Response>::make(method);
   auto* reactor = call.get();
+  auto permit = quota.enter(first_of(callers(context)));
+  if (!permit.ok()) return call->fail(permit.error()), reactor;
   std::stop_source stop;
   call->on_cancel([stop]() mutable { stop.request_stop(); });
-  bool taken = pool.submit([call, stop, work = std::move(work)] {
+  bool taken = pool.submit([call, stop, permit = *std::move(permit), work = std::move(work)] {
     life_signs<Response> signs(*call);
     job_context job;
     job.stop = stop.get_token();
@@ -69,21 +82,13 @@ api::SessionFrame verdict_frame(const status& s) {
 
 using session_stream = served_stream<api::SessionFrame, api::SessionFrame>;
 
-/// The names that the certificate of whoever calls is for.
-std::vector<std::string> callers(const grpc::CallbackServerContext& context) {
-  std::vector<std::string> out;
-  for (const auto& name : context.auth_context()->FindPropertyValues(GRPC_PEER_DNS_PROPERTY_NAME))
-    out.emplace_back(name.data(), name.size());
-  return out;
-}
-
 std::string named(const std::vector<std::string>& nodes) {
   return nodes.empty() ? "a node without a name" : "node " + nodes.front();
 }
 
 /// The call of one session, from its first frame to its verdict.
 status relay(session_stream& peer, session_directory& sessions, const session_access& access,
-             const std::vector<std::string>& nodes, thread_pool& pool) {
+             const std::vector<std::string>& nodes, thread_pool& pool, node_quota& threads) {
   api::SessionFrame first;
   if (!peer.read(first)) return client_gone();
   auto asked = call_asked_for(std::move(first), nodes, access);
@@ -109,6 +114,8 @@ status relay(session_stream& peer, session_directory& sessions, const session_ac
     return {};
   }
 
+  auto second_thread = threads.enter(first_of(nodes));
+  if (!second_thread.ok()) return std::move(second_thread).error();
   std::stop_source give_up;
   std::stop_callback forward(peer.gone(), [&give_up] { give_up.request_stop(); });
   auto opened = session.open(asked->method, asked->metadata, give_up.get_token());
@@ -148,9 +155,9 @@ status relay(session_stream& peer, session_directory& sessions, const session_ac
 }  // namespace
 
 grpc::ServerWriteReactor<api::DescribeRefResponse>* peer_service::DescribeRef(
-    context*, const api::DescribeRefRequest* request) {
+    context* c, const api::DescribeRefRequest* request) {
   return start<api::DescribeRefResponse>(
-      "Peer/DescribeRef", describing_,
+      "Peer/DescribeRef", describing_, describe_calls_, *c,
       [this, r = *request](auto& call, const job_context& job) -> status {
         KILN_TRY(auto id, ref_asked_for(r));
         KILN_TRY(auto ref, refs_.get(id));
@@ -167,8 +174,8 @@ grpc::ServerWriteReactor<api::DescribeRefResponse>* peer_service::DescribeRef(
 }
 
 grpc::ServerWriteReactor<api::ProvideBlobResponse>* peer_service::ProvideBlob(
-    context*, const api::ProvideBlobRequest* request) {
-  return start<api::ProvideBlobResponse>("Peer/ProvideBlob", describing_,
+    context* c, const api::ProvideBlobRequest* request) {
+  return start<api::ProvideBlobResponse>("Peer/ProvideBlob", describing_, describe_calls_, *c,
                                          [this, r = *request](auto&, const job_context& job) -> status {
                                            KILN_TRY(auto wanted, blob_asked_for(r));
                                            if (refs_.blobs().has(wanted.blob)) return {};
@@ -192,7 +199,9 @@ grpc::ServerUnaryReactor* peer_service::SessionInfo(context* c, const api::Sessi
     call->fail(asked.error());
     return reactor;
   }
-  bool taken = calls_.submit([this, call, stop, nodes, asked = *std::move(asked)] {
+  auto permit = session_threads_.enter(first_of(nodes));
+  if (!permit.ok()) return call->fail(permit.error()), reactor;
+  bool taken = calls_.submit([this, call, stop, nodes, asked = *std::move(asked), permit = *std::move(permit)] {
     auto found = sessions_.find(asked.session, asked.wait, stop.get_token());
     if (!found.ok()) return call->fail(found.error());
     api::SessionInfoResponse answer;
@@ -208,8 +217,11 @@ grpc::ServerUnaryReactor* peer_service::SessionInfo(context* c, const api::Sessi
 grpc::ServerBidiReactor<api::SessionFrame, api::SessionFrame>* peer_service::SessionCall(context* c) {
   auto call = session_stream::make();
   auto* reactor = call.get();
-  bool taken = calls_.submit([this, call, nodes = callers(*c)] {
-    call->finish(relay(*call, sessions_, access_, nodes, calls_));
+  auto nodes = callers(*c);
+  auto permit = session_threads_.enter(first_of(nodes));
+  if (!permit.ok()) return call->finish(std::move(permit).error()), reactor;
+  bool taken = calls_.submit([this, call, nodes = std::move(nodes), permit = *std::move(permit)] {
+    call->finish(relay(*call, sessions_, access_, nodes, calls_, session_threads_));
   });
   if (!taken) call->finish(too_many_calls());
   return reactor;

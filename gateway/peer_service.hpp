@@ -3,6 +3,8 @@
 #pragma once
 
 #include "kiln_peer.grpc.pb.h"
+#include "configs/peers.hpp"
+#include "gateway/node_quota.hpp"
 #include "gateway/peer_requests.hpp"
 #include "messages/session.hpp"
 #include "messages/session_grants.hpp"
@@ -36,6 +38,8 @@ class peer_service final : public peer_api::Peer::CallbackService {
   const session_access& access_;
   thread_pool& describing_;
   thread_pool& calls_;
+  node_quota session_threads_{configs::peers::session_threads_of_node_max};
+  node_quota describe_calls_{configs::peers::describe_calls_of_node_max};
 };
 
 }  // namespace kiln::gateway

@@ -5,6 +5,7 @@
 #include <deque>
 #include <thread>
 
+#include "configs/peers.hpp"
 #include "gateway/remote_sessions.hpp"
 #include "peer_nodes.hpp"
 
@@ -183,6 +184,39 @@ TEST_CASE("errors of a stream keep code and text; a large message and an empty o
   auto refused = must(s->open("/echo.Echo/Refused", {}, {}));
   CHECK_FALSE(refused->read(message));
   CHECK(refused->finish().error().message == "no such method");
+}
+
+TEST_CASE("one node has a bounded number of session calls under way at another; more are refused until some end") {
+  session_fixture f;
+  auto far = must(f.sessions.find("a!s1", 100ms, {}));
+  // A stream takes two threads there.
+  constexpr auto streams_max = configs::peers::session_threads_of_node_max / 2;
+  std::vector<std::unique_ptr<message_stream>> open;
+  auto echoes = [](message_stream& s) {
+    std::string answer;
+    return s.write("hello") && s.read(answer) && answer == "hello";
+  };
+  for (std::size_t i = 0; i < streams_max; ++i) {
+    open.push_back(must(far->open("/echo.Echo/Stream", {}, {})));
+    REQUIRE(echoes(*open.back()));
+  }
+  auto refused = must(far->open("/echo.Echo/Stream", {}, {}));
+  CHECK_FALSE(echoes(*refused));
+  auto why = refused->finish();
+  REQUIRE_FALSE(why.ok());
+  CHECK(why.error().code == errc::resource_exhausted);
+  CHECK(why.error().message.find("has " + std::to_string(configs::peers::session_threads_of_node_max) +
+                                 " under way here") != std::string::npos);
+  CHECK(far->call("/echo.Echo/Unary", "x", {{"k", "v"}}, 1'000ms, {}).error().code == errc::resource_exhausted);
+  open.front()->writes_done();
+  std::string nothing;
+  CHECK_FALSE(open.front()->read(nothing));
+  CHECK(open.front()->finish().ok());
+  // The node counts it as ended a moment later.
+  bool again = false;
+  for (auto deadline = std::chrono::steady_clock::now() + 20s; !again && std::chrono::steady_clock::now() < deadline;)
+    again = far->call("/echo.Echo/Unary", "x", {{"k", "v"}}, 1'000ms, {}).ok();
+  CHECK(again);
 }
 
 TEST_CASE("a stream that its job gives up ends at the session, and one whose node goes ends here") {
