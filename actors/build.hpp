@@ -20,6 +20,10 @@
 namespace kiln::store {
 class ref_store;
 }
+namespace kiln::workers {
+class resolution_table;
+class resolutions;
+}
 
 namespace kiln::actors {
 
@@ -32,6 +36,7 @@ struct build_options {
   std::function<std::unique_ptr<frontends::frontend>(const std::string& name)> frontend;
   std::vector<std::string> allowed_entitlements;  // by the daemon
   provenance_settings provenance;                 // shared by all builds
+  std::shared_ptr<workers::resolution_table> builds;  // what their sources lead to; null: nothing is remembered
   std::shared_ptr<layered_pool> frontend_threads;  // by depth of frontends that call frontends
   std::shared_ptr<job_pool> io, calls;             // short work; what waits for clients
 };

@@ -7,8 +7,10 @@
 #include <vector>
 
 #include "actors/ending.hpp"
+#include "actors/graph_spec.hpp"
 #include "actors/handles.hpp"
 #include "actors/vertex.hpp"
+#include "workers/sources/resolutions.hpp"
 
 namespace kiln::actors {
 
@@ -20,6 +22,7 @@ constexpr const char* ignoring = "-ignorecache";
 struct entry {
   vertex_actor vertex;
   std::set<caf::actor_addr> holders;
+  std::shared_ptr<workers::resolutions> memory;  // of the build whose own it is: it may run on when that has ended
 };
 
 struct holder {
@@ -63,12 +66,14 @@ struct directory {
       auto digest = v.digest;
       auto found = vertices.find(identity);
       if (found == vertices.end()) {
+        auto build = build_of(v.op);
+        auto memory = options.builds && !build.empty() ? options.builds->find(build) : nullptr;
         auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self),
                                           options.peers, options.keys, options.memory, options.io, options.imports,
                                           spec.imports, sources});
         self->monitor(vertex);
         identities[vertex.address()] = identity;
-        found = vertices.emplace(identity, entry{vertex, {}}).first;
+        found = vertices.emplace(identity, entry{vertex, {}, std::move(memory)}).first;
       } else if (!spec.imports.empty()) {
         self->send(found->second.vertex, import_list{spec.imports});
       }

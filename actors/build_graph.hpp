@@ -16,6 +16,9 @@
 namespace kiln::store {
 class ref_store;
 }
+namespace kiln::workers {
+class resolution_table;
+}
 
 namespace kiln::actors {
 
@@ -25,6 +28,7 @@ struct build_graph_options {
   store::ref_store* memory = nullptr;  // may be null
   std::shared_ptr<job_pool> io;
   std::shared_ptr<const exporters::import_table> imports;  // null: no imports
+  std::shared_ptr<const workers::resolution_table> builds = nullptr;  // what sources lead to; null: forgotten
 };
 
 build_graph_actor::behavior_type build_graph(build_graph_actor::stateful_pointer<actor_state> self,

@@ -11,8 +11,13 @@
 #include "exporters/cache/cache_importer.hpp"
 #include "solver/error_details.hpp"
 #include "solver/graph.hpp"
+#include "workers/sources/resolutions.hpp"
 
 namespace kiln::actors {
+
+void build_state::remember_sources() {
+  if (o_.builds) sources_ = o_.builds->open(build_name(caf::strong_actor_ptr{self_->ctrl()}));
+}
 
 std::string build_state::add_ref(const pb::Definition& definition, std::vector<solver::source_policy> policies, int frame) {
   auto id = new_id();
@@ -199,7 +204,8 @@ void build_state::load_with(const std::string& id, std::function<status(pb::Op&)
   jobs_.run_unless<loaded>(
       small, self_, *o_.io,
       [definition = std::move(definition), granted = granted_, devices = devices_, platforms = platforms_,
-       mutate = std::move(mutate), stop = channel_->stop_token()]() -> result<loaded> {
+       mutate = std::move(mutate), stop = channel_->stop_token(),
+       name = build_name(caf::strong_actor_ptr{self_->ctrl()})]() -> result<loaded> {
         solver::load_options options;
         options.granted = &granted;
         options.devices = devices;
@@ -211,6 +217,7 @@ void build_state::load_with(const std::string& id, std::function<status(pb::Op&)
         loaded out;
         out.caches = solver::caches_to_prune(*g);
         out.spec = to_spec(*std::move(g), "");
+        keep_to_build(out.spec, name);
         out.about = build_attestations::read(out.spec);
         return out;
       },

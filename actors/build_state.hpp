@@ -61,7 +61,9 @@ enum class build_phase { created, checking, solving, evaluating, exporting, push
 class build_state : public bridge_face {
  public:
   build_state(build_impl::pointer self, build_options options)
-      : self_(self), o_(std::move(options)), channel_(std::make_shared<bridge_channel>(handle_of<caf::actor>(self))) {}
+      : self_(self), o_(std::move(options)), channel_(std::make_shared<bridge_channel>(handle_of<caf::actor>(self))) {
+    remember_sources();
+  }
 
   ~build_state() override;
   build_impl::behavior_type behavior();
@@ -237,11 +239,15 @@ class build_state : public bridge_face {
   std::string task_digest(const std::string& name) const;
   ctl::Vertex open_task(const std::string& name, std::string digest = "");
   void close_task(ctl::Vertex v, const std::string& error);
+  /// From now on what its sources lead to stays the same.
+  void remember_sources();
+
   build_impl::pointer self_;
   build_options o_;
   ending ending_;
   build_attestations attestations_{o_.provenance};
   std::shared_ptr<bridge_channel> channel_;
+  std::shared_ptr<workers::resolutions> sources_;  // what they lead to; held for the worker, who finds it by our name
   job_runner jobs_;
   build_log log_;
   build_phase phase_ = build_phase::created;

@@ -1,10 +1,24 @@
 #include "actors/graph_spec.hpp"
 
 #include <unordered_map>
+#include <unordered_set>
 
 #include "configs/definition.hpp"
+#include "workers/sources/source_form.hpp"
 
 namespace kiln::actors {
+
+namespace {
+
+/// Among an op's descriptions, which are no part of what it does. Whatever a client writes there is overwritten.
+constexpr const char* build_key = "kiln.build";
+
+bool is_the_builds_own(const pb::Op& op) {
+  // A nested definition may have such sources.
+  return op.has_build() || (op.has_source() && workers::may_lead_elsewhere(op.source()));
+}
+
+}  // namespace
 
 graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace) {
   graph_spec out;
@@ -33,6 +47,32 @@ graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace) {
   }
   out.root = {g.root.vertex.str(), g.root.index};
   return out;
+}
+
+std::string build_name(const caf::strong_actor_ptr& build) { return caf::to_string(build); }
+
+std::string build_of(const op_spec& op) {
+  auto found = op.metadata.description().find(build_key);
+  return found == op.metadata.description().end() ? "" : found->second;
+}
+
+void keep_to_build(graph_spec& spec, const std::string& build) {
+  std::unordered_set<std::string> own;  // digests as they were
+  auto rename = [&](std::string& digest) {
+    if (own.contains(digest)) digest += "@" + build;
+  };
+  for (auto& v : spec.vertices) {
+    v.op.metadata.mutable_description()->erase(build_key);
+    bool is_own = is_the_builds_own(v.op.op);
+    if (is_own) (*v.op.metadata.mutable_description())[build_key] = build;
+    for (auto& input : v.inputs) {
+      is_own |= own.contains(input.vertex);
+      rename(input.vertex);
+    }
+    if (is_own) own.insert(v.digest);
+    rename(v.digest);
+  }
+  rename(spec.root.vertex);
 }
 
 }  // namespace kiln::actors

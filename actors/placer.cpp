@@ -261,7 +261,12 @@ class placer_state {
   }
 
   void assign() {
-    for (const auto& a : places_.assign(self_->clock().now())) start(a.id, a.node);
+    // Steps that fail as they start free places: further ones are then started here, not from within.
+    assign_again_ = true;
+    if (std::exchange(assigning_, true)) return;
+    while (std::exchange(assign_again_, false))
+      for (const auto& a : places_.assign(self_->clock().now())) start(a.id, a.node);
+    assigning_ = false;
     auto wake = places_.wake_at();
     if (!wake || (alarm_ && *alarm_ <= *wake)) return;
     alarm_ = wake;
@@ -347,6 +352,8 @@ class placer_state {
   /// Its node failed the step, not the step itself: somewhere else, as long as that makes sense.
   void again(std::uint64_t id, error why) {
     auto& s = steps_.at(id);
+    // A source stays where its build has resolved it and its client is.
+    if (s.request.op.op.has_source()) return fail(id, std::move(why));
     places_.finish(id, self_->clock().now());
     if (++s.attempts >= limits::attempts_max) return fail(id, std::move(why));
     spdlog::info("step {} is placed again: {}", s.request.op.vertex, why.message);
@@ -427,6 +434,7 @@ class placer_state {
   std::map<std::uint64_t, step> steps_;
   std::uint64_t last_step_ = 0;
   std::optional<work_time> alarm_;
+  bool assigning_ = false, assign_again_ = false;
   static constexpr std::uint64_t seek_tick = 1;
   caf::actor_addr cluster_;  // that told of the nodes
 };

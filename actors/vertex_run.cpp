@@ -55,7 +55,8 @@ void vertex_state::load_nested(std::string bytes, std::vector<solver::device> de
   jobs_.run<graph_spec>(
       self_, *o_.io,
       [bytes = std::move(bytes), devices = std::move(devices), platform = o_.spec.op.platform,
-       cache_mounts = o_.spec.op.cache_mount_namespace, stop = stop_.get_token()]() -> result<graph_spec> {
+       cache_mounts = o_.spec.op.cache_mount_namespace, stop = stop_.get_token(),
+       build = build_of(o_.spec.op)]() -> result<graph_spec> {
         pb::Definition definition;
         if (!definition.ParseFromString(bytes))
           return make_error(errc::invalid_argument, "failed to parse the LLB definition of a build op");
@@ -67,7 +68,9 @@ void vertex_state::load_nested(std::string bytes, std::vector<solver::device> de
         options.stop = stop;
         auto g = solver::load(definition, options);
         if (!g.ok()) return std::move(g).error().with_context("failed to load LLB");
-        return to_spec(*std::move(g), cache_mounts);
+        auto spec = to_spec(*std::move(g), cache_mounts);
+        keep_to_build(spec, build);
+        return spec;
       },
       [this](result<graph_spec> spec) {
         if (!spec.ok()) return fail(wrap(std::move(spec).error()));

@@ -1,5 +1,6 @@
 #include "actors/worker.hpp"
 
+#include <atomic>
 #include <deque>
 #include <set>
 #include <stop_token>
@@ -8,6 +9,7 @@
 
 #include "actors/cache_scope.hpp"
 #include "actors/ending.hpp"
+#include "actors/graph_spec.hpp"
 #include "actors/key_store.hpp"
 #include "actors/progress.hpp"
 #include "configs/definition.hpp"
@@ -19,13 +21,16 @@
 #include "solver/error_details.hpp"
 #include "solver/go_json.hpp"
 #include "workers/ref_files.hpp"
+#include "workers/sources/resolutions.hpp"
 
 namespace kiln::actors {
 
 namespace {
 
-workers::op_request request_of(const op_spec& spec) {
-  return {spec.vertex, spec.op, spec.metadata, spec.platform, spec.cache_mount_namespace};
+using build_memory = std::shared_ptr<workers::resolutions>;
+
+workers::op_request request_of(const op_spec& spec, build_memory build) {
+  return {spec.vertex, spec.op, spec.metadata, spec.platform, spec.cache_mount_namespace, std::move(build)};
 }
 
 std::vector<std::string> ids_of(const std::vector<store::ref>& refs) {
@@ -44,6 +49,7 @@ struct client {
 struct job {
   std::stop_source stop;
   caf::actor_addr requester;
+  caf::node_id node;  // of the requester
   std::function<void(const error&)> refuse;
 };
 
@@ -180,11 +186,17 @@ class worker_state {
     auto requester = self_->current_sender();  // the promise takes it
     if (!requester) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
     auto address = caf::actor_cast<caf::actor_addr>(requester);
+    auto node = requester->node();
+    if (node != self_->node() && jobs_of_[node] >= o_->jobs_of_node_max)
+      return to_caf(make_error(errc::resource_exhausted, "your node has " + std::to_string(o_->jobs_of_node_max) +
+                                                             " jobs here already"));
     auto promise = self_->make_response_promise<Reply>();
     auto id = ++last_job_;
     client_of(address, requester).jobs.insert(id);
     auto& j = jobs_[id];
     j.requester = address;
+    j.node = node;
+    ++jobs_of_[node];
     j.refuse = [promise](const error& e) mutable { promise.deliver(to_caf(e)); };
     auto token = j.stop.get_token();
     auto begin = [this, &pool, id, slot, token, promise, work = std::move(work), then = std::move(then)]() mutable {
@@ -200,7 +212,7 @@ class worker_state {
             if (found == jobs_.end()) return;  // the requester is gone
             auto& c = clients_.at(found->second.requester);
             c.jobs.erase(id);
-            jobs_.erase(found);
+            end_job(found);
             if (outcome.ok()) {
               answer(promise, then(*std::move(outcome), c));
             } else {
@@ -214,6 +226,11 @@ class worker_state {
       begin();
     }
     return promise;
+  }
+
+  void end_job(std::map<std::uint64_t, job>::iterator at) {
+    if (auto of = jobs_of_.find(at->second.node); --of->second == 0) jobs_of_.erase(of);
+    jobs_.erase(at);
   }
 
   void take_slot(std::uint64_t id, std::function<void()> begin) {
@@ -244,7 +261,7 @@ class worker_state {
       auto at = jobs_.find(id);
       if (at == jobs_.end()) continue;
       at->second.stop.request_stop();
-      jobs_.erase(at);
+      end_job(at);
     }
     for (const auto& id : found->second.imports) o_->imports->erase(id);
     // Letting refs go may remove snapshots: not here.
@@ -252,6 +269,11 @@ class worker_state {
     clients_.erase(found);
     self_->demonitor(who);
     std::erase_if(finalizers_, [&](const auto& entry) { return entry.second.first == who; });
+  }
+
+  /// What the sources of that build lead to.
+  build_memory memory_of(const std::string& build) const {
+    return o_->builds && !build.empty() ? o_->builds->find(build) : nullptr;
   }
 
   static void keep(client& c, const store::ref& r) {
@@ -290,10 +312,10 @@ class worker_state {
     }
     return start<key_reply, solver::cache_map>(
         *calls_, false,
-        [o = o_, r, progress](std::stop_token stop) -> result<solver::cache_map> {
+        [o = o_, r, progress, build = memory_of(build_of(r.op))](std::stop_token stop) -> result<solver::cache_map> {
           KILN_TRY(auto handler, o->handler(r.op.op));
           progress_sender sink(progress, r.op.vertex);
-          return handler->cache_map(request_of(r.op), r.index, context(*o, stop, r.sessions, sink));
+          return handler->cache_map(request_of(r.op, build), r.index, context(*o, stop, r.sessions, sink));
         },
         to_reply);
   }
@@ -308,14 +330,14 @@ class worker_state {
     };
     return start<run_reply, ran>(
         *ops_, slot,
-        [o = o_, r, progress](std::stop_token stop) -> result<ran> {
+        [o = o_, r, progress, build = memory_of(build_of(r.op))](std::stop_token stop) -> result<ran> {
           if (o->admit) KILN_CHECK(o->admit(r.op.op));
           KILN_TRY(auto handler, o->handler(r.op.op));
           progress_sender sink(progress, r.op.vertex);
           auto job = context(*o, stop, r.sessions, sink);
           KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
           ran out;
-          auto request = request_of(r.op);
+          auto request = request_of(r.op, build);
           request.left = &out.left;
           auto outputs = handler->run(request, inputs, job);
           if (!outputs.ok()) {
@@ -399,12 +421,13 @@ class worker_state {
 
   caf::result<gw::ResolveSourceMetaResponse> resolve(session_group& sessions, gw::ResolveSourceMetaRequest& r,
                                                      const progress_actor& progress) {
+    auto build = memory_of(build_name(self_->current_sender()));
     return start<gw::ResolveSourceMetaResponse, gw::ResolveSourceMetaResponse>(
         *calls_, false,
-        [o = o_, sessions, r, progress](std::stop_token stop) -> result<gw::ResolveSourceMetaResponse> {
+        [o = o_, sessions, r, progress, build](std::stop_token stop) -> result<gw::ResolveSourceMetaResponse> {
           KILN_TRY(auto source, o->source(r.source().identifier()));
           progress_sender sink(progress, "");
-          return source->resolve_meta(r, context(*o, stop, sessions, sink));
+          return source->resolve_meta(r, build, context(*o, stop, sessions, sink));
         },
         [](gw::ResolveSourceMetaResponse reply, client&) -> result<gw::ResolveSourceMetaResponse> { return reply; });
   }
@@ -479,7 +502,11 @@ class worker_state {
     store::cache_keys::batch batch;
     for (const auto& l : facts.links) batch.links.push_back({l.link.parent, to_link(l.link), l.child});
     for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});
-    io_->submit([o = o_, batch = std::move(batch)] {
+    // They only spare others a question.
+    if (*facts_waiting_ >= configs::cluster::facts_waiting_max) return;
+    ++*facts_waiting_;
+    std::shared_ptr<void> waiting(nullptr, [count = facts_waiting_](void*) { --*count; });
+    io_->submit([o = o_, batch = std::move(batch), waiting] {
       if (auto s = o->store->keys().add(batch); !s.ok()) spdlog::warn("keys of a peer's build not kept: {}", s.error().message);
     });
   }
@@ -567,6 +594,8 @@ class worker_state {
   std::map<std::uint64_t, job> jobs_;
   std::map<std::uint64_t, std::pair<caf::actor_addr, finalizer>> finalizers_;
   std::deque<std::pair<std::uint64_t, std::function<void()>>> waiting_;
+  std::map<caf::node_id, std::size_t> jobs_of_;
+  std::shared_ptr<std::atomic<std::size_t>> facts_waiting_ = std::make_shared<std::atomic<std::size_t>>(0);
   std::uint64_t last_job_ = 0;
   std::uint64_t last_finalizer_ = 0;
   int busy_ = 0;

@@ -1,9 +1,10 @@
 // One local worker. Owns the job threads, the pins of refs, and who asked for what. May be asked to key
 // and run ops, checksum, read, export and describe itself (messages/actor_interfaces.hpp). Jobs run on
-// pools, never in the actor; sources, exec and file ops take one of `parallelism_max` slots. When a
-// requester dies its jobs are stopped, its pins released, its queued work dropped. When this actor dies
-// its jobs are told to stop and every waiting request is answered; jobs then end on their pool, which
-// must be joined before what they use goes.
+// pools, never in the actor; sources, exec and file ops take one of `parallelism_max` slots. The requesters
+// of one other node have a bounded number of jobs at a time; more are refused. When a requester dies its
+// jobs are stopped, its pins released, its queued work dropped. When this actor dies its jobs are told to
+// stop and every waiting request is answered; jobs then end on their pool, which must be joined before what
+// they use goes.
 #pragma once
 
 #include <functional>
@@ -15,12 +16,17 @@
 
 #include "actors/handles.hpp"
 #include "actors/job_pool.hpp"
+#include "configs/cluster.hpp"
 #include "exporters/cache/import_table.hpp"
 #include "exporters/exporter.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "messages/session.hpp"
 #include "store/ref_store.hpp"
 #include "workers/op_handler.hpp"
+
+namespace kiln::workers {
+class resolution_table;
+}
 
 namespace kiln::actors {
 
@@ -44,6 +50,8 @@ struct worker_options {
   /// The devices there are now, for the record; blocking. Null: none.
   std::function<std::vector<types::CDIDevice>()> devices;
   int parallelism_max = 0;  // 0: as many as there are threads
+  std::shared_ptr<const workers::resolution_table> builds = nullptr;  // what sources lead to; null: forgotten
+  std::size_t jobs_of_node_max = configs::cluster::jobs_of_node_max;
   std::shared_ptr<job_pool> ops, calls, io;  // steps; what waits for others; short work on the disk
 };
 

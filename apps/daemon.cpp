@@ -35,6 +35,7 @@
 #include "workers/op_registry.hpp"
 #include "workers/sources/image_blob.hpp"
 #include "workers/client_container.hpp"
+#include "workers/sources/resolutions.hpp"
 #include "workers/worker_resources.hpp"
 
 namespace kiln::apps {
@@ -275,6 +276,9 @@ struct daemon::parts {
     tree.worker.ops = op_pool;
     tree.worker.calls = call_pool;
     tree.worker.io = io_pool;
+    auto builds = std::make_shared<workers::resolution_table>();
+    tree.worker.builds = tree.build_graph.builds = builds;
+    tree.build.builds = builds;
     auto imports = std::make_shared<exporters::import_table>();
     tree.worker.imports = imports;
     tree.worker.cache_resources = {refs.get(), hosts.get()};

@@ -55,6 +55,8 @@ constexpr std::size_t record_bytes_max = 1 << 20;  // of a worker's description
 constexpr std::int32_t slots_max = 4096;
 constexpr std::size_t message_bytes_max = 64u << 20;  // of one message between nodes; 1 MiB – 1 GiB
 constexpr std::size_t reason_bytes_max = 512;
+constexpr std::size_t jobs_of_node_max = 16'384;   // what one other node has asked a worker for and not yet got
+constexpr std::size_t facts_waiting_max = 256;     // messages of what to remember; what comes beyond is forgotten
 constexpr std::size_t door_clients_max = 65'536;  // actors of one other node with work or pins here
 
 // Questions to the caches of other nodes.

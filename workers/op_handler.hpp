@@ -26,6 +26,8 @@ struct left_behind {
   int action = -1;                 // of a file op: which one failed
 };
 
+class resolutions;  // sources/resolutions.hpp
+
 /// One op of a loaded graph, ready to be keyed or run.
 struct op_request {
   std::string vertex;  // digest of the vertex, for progress and temporary names
@@ -33,6 +35,7 @@ struct op_request {
   pb::OpMetadata metadata;
   kiln::platform platform;  // never empty: defaulted when the graph was loaded
   std::string cache_mount_namespace;
+  std::shared_ptr<resolutions> build = nullptr;  // what the sources of its build lead to; null: nothing is remembered
   left_behind* left = nullptr;  // filled in by a failing run; null: nobody wants it
 };
 
@@ -59,9 +62,10 @@ class source_handler : public op_handler {
  public:
   /// The URL schemes served ("docker-image", "local", …).
   virtual std::vector<std::string> schemes() const = 0;
-  /// unimplemented when there is nothing to tell.
+  /// unimplemented when there is nothing to tell. `build`: as in op_request.
   virtual result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
-      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request, const job_context& job) = 0;
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request,
+      const std::shared_ptr<resolutions>& build, const job_context& job) = 0;
 };
 
 }  // namespace kiln::workers

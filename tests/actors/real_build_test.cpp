@@ -13,22 +13,26 @@
 #include <unistd.h>
 
 #include <caf/all.hpp>
-#include <nlohmann/json.hpp>
 
 #include "actors/build_graph.hpp"
 #include "actors/builds.hpp"
 #include "actors/cache_manager.hpp"
 #include "actors/garbage_collector.hpp"
+#include "actors/graph_spec.hpp"
 #include "actors/history.hpp"
 #include "actors/worker.hpp"
 #include "actors/worker_devices.hpp"
 #include "actors/workers.hpp"
 #include "messages/actor_containers.hpp"
+#include "messages/json_text.hpp"
 #include "solver/error_details.hpp"
 #include "store/content_hash.hpp"
 #include "store/ref_store.hpp"
 #include "store/unique_fd.hpp"
+#include "tests/support/http_server.hpp"
 #include "workers/op_registry.hpp"
+#include "workers/sources/http.hpp"
+#include "workers/sources/resolutions.hpp"
 #include "workers/worker_resources.hpp"
 
 using namespace kiln;
@@ -58,7 +62,8 @@ class busybox_source : public workers::source_handler {
     return std::vector<store::ref>{r};
   }
   result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
-      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest&, const job_context&) override {
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest&, const std::shared_ptr<workers::resolutions>&,
+      const job_context&) override {
     return make_error(errc::unimplemented, "nothing to tell");
   }
 
@@ -116,6 +121,8 @@ struct node {
   std::unique_ptr<store::ref_store> refs;
   std::unique_ptr<workers::worker_resources> resources;
   std::unique_ptr<workers::op_registry> ops;
+  kiln::registry::hosts hosts;
+  std::shared_ptr<workers::resolution_table> build_memories = std::make_shared<workers::resolution_table>();
   std::shared_ptr<actors::job_pool> op_pool, call_pool, io_pool;
   std::shared_ptr<actors::layered_pool> frontend_pool;
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
@@ -154,6 +161,7 @@ struct node {
     resources = *std::move(made);
     ops = std::make_unique<workers::op_registry>(*resources);
     ops->add(std::make_shared<busybox_source>(*refs));
+    ops->add(workers::make_http_source(*refs, hosts));
     op_pool = std::make_shared<actors::job_pool>(8);
     io_pool = std::make_shared<actors::job_pool>(8);
     call_pool = std::make_shared<actors::job_pool>(8);
@@ -173,12 +181,14 @@ struct node {
     w.record.set_id(*actors::worker_id(*refs));
     to_proto(host_platform(), *w.record.add_platforms());
     w.devices = [this] { return actors::to_proto(resources->devices->devices()); };
+    w.builds = build_memories;
     w.ops = op_pool;
     w.calls = call_pool;
     w.io = io_pool;
     start(actors::peers::worker_name, actors::worker, std::move(w));
     actors::build_graph_options g;
     g.peers = peers;
+    g.builds = build_memories;
     g.keys = &refs->keys();
     g.memory = refs.get();
     g.io = io_pool;
@@ -194,6 +204,7 @@ struct node {
     start(actors::peers::cache_manager_name, actors::cache_manager, std::move(c));
     actors::build_options b;
     b.peers = peers;
+    b.builds = build_memories;
     b.store = refs.get();
     b.frontend_threads = frontend_pool;
     b.allowed_entitlements = {"device"};
@@ -259,16 +270,27 @@ struct node {
     return out;
   }
 
-  /// Builds a definition as a gateway client and reads a file of it.
-  std::string read(const pb::Definition& def, const std::string& path) {
+  /// A build that a gateway client drives, while `use` runs.
+  void with_build(const std::function<void(caf::scoped_actor&, const build_actor&)>& use) {
     caf::scoped_actor self{*system};
     ctl::SolveRequest request;
     request.set_ref(new_id());
-    std::string out;
     auto whole = self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request);
     build_actor build;
     self->request(peers.builds(), std::chrono::seconds(10), find_atom::value, request.ref())
         .receive([&](build_actor& b) { build = b; }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    use(self, build);
+    gw::ReturnRequest end;
+    end.mutable_result()->mutable_ref();
+    self->request(build, std::chrono::seconds(10), end)
+        .receive([](gw::ReturnResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    whole.receive([](ctl::SolveResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
+  }
+
+  /// What the build makes of a definition: a file of it.
+  static std::string read(caf::scoped_actor& self, const build_actor& build, const pb::Definition& def,
+                          const std::string& path) {
+    std::string out;
     gw::SolveRequest s;
     *s.mutable_definition() = def;
     std::string ref;
@@ -280,11 +302,24 @@ struct node {
     self->request(build, std::chrono::seconds(60), r)
         .receive([&](gw::ReadFileResponse& f) { out = f.data(); },
                  [&](caf::error& e) { out = "error: " + from_caf(e).message; });
-    gw::ReturnRequest end;
-    end.mutable_result()->mutable_ref();
-    self->request(build, std::chrono::seconds(10), end)
-        .receive([](gw::ReturnResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
-    whole.receive([](ctl::SolveResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    return out;
+  }
+
+  /// The checksum of what the build sees at a URL.
+  static std::string look(caf::scoped_actor& self, const build_actor& build, const std::string& url) {
+    std::string out;
+    gw::ResolveSourceMetaRequest question;
+    question.mutable_source()->set_identifier(url);
+    self->request(build, std::chrono::seconds(20), question)
+        .receive([&](gw::ResolveSourceMetaResponse& r) { out = r.http().checksum(); },
+                 [&](caf::error& e) { FAIL(from_caf(e).message); });
+    return out;
+  }
+
+  /// Builds a definition as a gateway client and reads a file of it.
+  std::string read(const pb::Definition& def, const std::string& path) {
+    std::string out;
+    with_build([&](caf::scoped_actor& self, const build_actor& build) { out = read(self, build, def, path); });
     return out;
   }
 };
@@ -299,11 +334,13 @@ struct llb {
     (*def.mutable_metadata())[digest];
     return digest;
   }
-  std::string busybox() {
+  std::string source(const std::string& identifier, const std::map<std::string, std::string>& attributes = {}) {
     pb::Op op;
-    op.mutable_source()->set_identifier("test-rootfs://busybox");
+    op.mutable_source()->set_identifier(identifier);
+    op.mutable_source()->mutable_attrs()->insert(attributes.begin(), attributes.end());
     return add(op);
   }
+  std::string busybox() { return source("test-rootfs://busybox"); }
   std::string file(const std::string& base, const std::string& path, const std::string& data) {
     pb::Op op;
     if (!base.empty()) op.add_inputs()->set_digest(base);
@@ -375,6 +412,56 @@ TEST_CASE_METHOD(node, "files are made, copied and read with real parts, and cac
   REQUIRE(again.message() == "");
   CHECK(again.progress.count(false) == 0);
   CHECK(read(d.def, "/base") == "b");
+}
+
+TEST_CASE_METHOD(node, "what a build has seen of a URL is what it gets, whatever other builds of the same steps see") {
+  std::string content = "one";
+  test::http_server server([&](const test::http_request&) { return test::http_answer{200, {}, content}; });
+  auto url = server.url() + "/f";
+  auto copied = [&](const std::map<std::string, std::string>& attributes) {
+    llb d;
+    d.finish(d.copy(d.file("", "/base", "b"), d.source(url, attributes), "/f", "/copied"));
+    return d.def;
+  };
+  with_build([&](caf::scoped_actor& first, const build_actor& a) {
+    CHECK(look(first, a, url) == sha256("one").str());
+    content = "two";
+    with_build([&](caf::scoped_actor& second, const build_actor& b) {
+      CHECK(look(second, b, url) == sha256("two").str());
+      CHECK(read(first, a, copied({}), "/copied") == "one");
+      CHECK(read(second, b, copied({}), "/copied") == "two");
+      content = "three";
+      CHECK(read(first, a, copied({{"http.perm", "0700"}}), "/copied") == "one");
+      CHECK(look(second, b, url) == sha256("two").str());
+    });
+    // A build that only built it has seen it, too.
+    with_build([&](caf::scoped_actor& third, const build_actor& c) {
+      CHECK(read(third, c, copied({}), "/copied") == "three");
+      content = "four";
+      CHECK(look(third, c, url) == sha256("three").str());
+      CHECK(look(first, a, url) == sha256("one").str());
+    });
+  });
+}
+
+TEST_CASE("steps whose sources may lead elsewhere are their build's own, with all that is built on them") {
+  llb d;
+  auto fixed = d.file("", "/base", "b");
+  auto free = d.source("http://h/f", {{"kiln.build", "no"}});
+  (*(*d.def.mutable_metadata())[free].mutable_description())["kiln.build"] = "another's";
+  d.finish(d.copy(fixed, free, "/f", "/g"));
+  auto loaded = solver::load(d.def, {});
+  REQUIRE(loaded.ok());
+  auto spec = actors::to_spec(*std::move(loaded), "");
+  actors::keep_to_build(spec, "me");
+  REQUIRE(spec.vertices.size() == 3);
+  for (const auto& v : spec.vertices) {
+    bool is_fixed = v.digest == fixed;
+    CHECK(v.digest.ends_with("@me") != is_fixed);
+    CHECK(actors::build_of(v.op) == (v.op.op.has_source() ? "me" : ""));
+    for (const auto& input : v.inputs) CHECK(input.vertex.ends_with("@me") == (input.vertex != fixed));
+  }
+  CHECK(spec.root.vertex.ends_with("@me"));
 }
 
 TEST_CASE_METHOD(node, "commands run in containers; only what changed runs again, and says why") {

@@ -12,6 +12,7 @@
 #include <openssl/ssl.h>
 #include <spdlog/spdlog.h>
 
+#include "actors/worker.hpp"
 #include "apps/cluster_setup.hpp"
 #include "messages/actor_error.hpp"
 #include "store/unique_fd.hpp"
@@ -100,6 +101,7 @@ struct node {
   std::shared_ptr<news> heard = std::make_shared<news>();
   caf::actor cluster;
   members_listener ears;
+  worker_actor worker;  // what other nodes reach; none
 
   node(certificates& certs, const std::string& name, std::vector<std::string> seeds,
        const std::function<void(configs::cluster_config&)>& change = {}) {
@@ -118,7 +120,7 @@ struct node {
     setup->configure(*caf);
     system = std::make_unique<caf::actor_system>(*caf);
     options = setup->options(*system, {});
-    options.worker = [] { return worker_actor{}; };
+    options.worker = [this] { return worker; };
     options.io = io;
     start();
   }
@@ -130,6 +132,8 @@ struct node {
   ~node() {
     caf::anon_send_exit(cluster, caf::exit_reason::user_shutdown);
     caf::anon_send_exit(ears, caf::exit_reason::user_shutdown);
+    if (worker) caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
+    worker = nullptr;
     cluster = nullptr;
     ears = nullptr;
     heard->up.clear();
@@ -224,6 +228,59 @@ TEST_CASE("nodes of one CA find each other over TLS, lose who dies, and take bac
   node c(certs, "c", {b.address()});
   CHECK(a.sees("c"));
   CHECK(c.sees("b"));
+}
+
+TEST_CASE("what one node may ask another's worker for at a time is bounded, and what is refused says so") {
+  /// Runs until it is told to stop.
+  struct endless final : workers::op_handler {
+    result<solver::cache_map> cache_map(const workers::op_request&, int, const job_context&) override {
+      return solver::cache_map{};
+    }
+    result<std::vector<store::ref>> run(const workers::op_request&, std::span<const store::ref>,
+                                        const job_context& job) override {
+      std::mutex m;
+      std::unique_lock lock(m);
+      std::condition_variable_any never;
+      never.wait(lock, job.stop, [] { return false; });
+      return make_error(errc::cancelled, "context canceled");
+    }
+  };
+  certificates certs;
+  node a(certs, "a", {});
+  auto pool = std::make_shared<actors::job_pool>(8);
+  actors::worker_options w;
+  w.handler = [](const pb::Op&) -> result<std::shared_ptr<workers::op_handler>> {
+    return std::shared_ptr<workers::op_handler>(std::make_shared<endless>());
+  };
+  w.ops = w.io = pool;
+  w.jobs_of_node_max = 4;
+  a.worker = caf::actor_cast<worker_actor>(a.system->spawn(actors::worker, std::move(w)));
+  {
+    node b(certs, "b", {a.address()});
+    REQUIRE(b.sees("a"));
+    worker_actor door = b.heard->up.at("a");
+    auto progress = b.system->spawn([](progress_actor::pointer, caf::unit_t) -> progress_actor::behavior_type {
+      return {[](ctl::StatusResponse&) {}};
+    }, caf::unit);
+    caf::scoped_actor self{*b.system};
+    run_request r;
+    r.op.op.mutable_exec();
+    using answer = decltype(self->request(door, 20s, r, progress));
+    std::vector<answer> running;
+    for (int i = 0; i < 4; ++i) running.push_back(self->request(door, caf::infinite, r, progress));
+    std::string why;
+    self->request(door, 20s, r, progress).receive([](run_reply&) {}, [&](caf::error& e) { why = from_caf(e).message; });
+    CHECK(why == "your node has 4 jobs here already");
+    // The node's own are another matter.
+    caf::scoped_actor local{*a.system};
+    [[maybe_unused]] auto own = local->request(a.worker, caf::infinite, r, progress_actor{});
+    local->request(a.worker, 20s, load_count_atom::value).receive([](worker_load& l) { CHECK(l.running == 5); },
+                                                                 [](caf::error& e) { FAIL(from_caf(e).message); });
+    caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
+  }
+  caf::anon_send_exit(a.worker, caf::exit_reason::user_shutdown);
+  a.worker = nullptr;
+  pool.reset();
 }
 
 TEST_CASE("a cluster actor that is started again is found again at its port") {

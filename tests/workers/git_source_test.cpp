@@ -13,6 +13,7 @@
 #include "tests/support/http_server.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "workers/sources/git.hpp"
+#include "workers/sources/resolutions.hpp"
 
 using namespace kiln;
 using test::http_answer;
@@ -82,8 +83,11 @@ struct setup {
     for (const auto& [k, v] : attrs) all[k] = v;
     return r;
   }
+  std::shared_ptr<workers::resolutions> build;  // none: every question resolves anew
+
   /// The names in what is checked out, or the error's text.
-  std::string checked_out(const workers::op_request& r) {
+  std::string checked_out(workers::op_request r) {
+    r.build = build;
     auto refs = source->run(r, {}, job);
     if (!refs.ok()) return refs.error().message;
     auto m = store::mounted::make(*store, store->mounts(refs->at(0), job).value()).value();
@@ -115,6 +119,24 @@ TEST_CASE("a repository is checked out, with its .git when that is asked for") {
   http_server server([&](const http_request& r) { return s.serve(r); });
   CHECK(s.checked_out(s.op(server.url() + "/app.git")) == "file");
   CHECK(s.checked_out(s.op(server.url() + "/app.git", {{"git.keepgitdir", "true"}})) == ".git file");
+}
+
+TEST_CASE("within a build a branch stays where it was seen first") {
+  setup s;
+  s.repository("app", "echo one > one");
+  http_server server([&](const http_request& r) { return s.serve(r); });
+  auto op = s.op(server.url() + "/app.git");
+  moby::buildkit::v1::frontend::ResolveSourceMetaRequest question;
+  *question.mutable_source() = op.op.source();
+  s.build = std::make_shared<workers::resolutions>();
+  auto seen = s.source->resolve_meta(question, s.build, s.job)->git().checksum();
+  shell("cd " + (s.dir / "tree-app").string() + " && echo two > two && git add -A && git commit -m two && git push " +
+        (s.served / "app.git").string() + " main && git -C " + (s.served / "app.git").string() + " update-server-info");
+  CHECK(s.source->resolve_meta(question, s.build, s.job)->git().checksum() == seen);
+  CHECK(s.checked_out(op) == "one");
+  s.build = std::make_shared<workers::resolutions>();
+  CHECK(s.source->resolve_meta(question, s.build, s.job)->git().checksum() != seen);
+  CHECK(s.checked_out(op) == "one two");
 }
 
 TEST_CASE("a repository leads git to no file of this machine") {
@@ -184,6 +206,33 @@ TEST_CASE("a token goes to its host only: not to submodules elsewhere, not to wh
     CHECK(theirs.without > 1);
   }
   CHECK(theirs.with.empty());
+}
+
+TEST_CASE("a password in a repository's URL signs in, and is in no program's arguments and in no file") {
+  setup s;
+  s.repository("sub", "echo x > file");
+  s.repository("app", "git -c protocol.file.allow=always submodule add " + (s.served / "sub.git").string() +
+                          " sub && git config -f .gitmodules submodule.sub.url ../sub.git && echo x > file");
+  auto expected = "basic " + registry::base64("user:pa:ss/word");
+  std::atomic<int> seen_in_arguments{0};
+  http_server server([&](const http_request& r) {
+    for (const auto& process : fs::directory_iterator("/proc"))
+      if (std::isdigit(static_cast<unsigned char>(process.path().filename().string()[0])) != 0)
+        seen_in_arguments += test::read_file(process.path() / "cmdline").find("ss%2Fword") != std::string::npos;
+    if (r.header("authorization") != expected) return http_answer{401, {{"Www-Authenticate", "Basic"}}, ""};
+    return s.serve(r);
+  });
+  auto url = "http://user:pa:ss%2Fword@" + server.host() + "/app.git";
+  CHECK(s.checked_out(s.op(url)) == ".gitmodules file sub");
+  CHECK(s.checked_out(s.op(url, {{"git.keepgitdir", "true"}})) == ".git .gitmodules file sub");
+  CHECK(seen_in_arguments == 0);
+  for (const auto& entry : fs::recursive_directory_iterator(s.dir / "state"))
+    if (entry.is_regular_file()) {
+      INFO(entry.path());
+      CHECK(test::read_file(entry.path()).find("ss%2Fword") == std::string::npos);
+    }
+  // Others have no part in what was fetched with it.
+  CHECK(s.checked_out(s.op("http://" + server.host() + "/app.git")).find("failed to fetch remote") != std::string::npos);
 }
 
 TEST_CASE("a token is not sent in clear text, and none that would end the header") {

@@ -1,13 +1,15 @@
 #include <catch2/catch.hpp>
 
+#include <future>
+
 #include <list>
 #include <map>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include <sys/stat.h>
 
 #include "content.pb.h"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "secrets.pb.h"
@@ -22,6 +24,7 @@
 #include "workers/sources/http.hpp"
 #include "workers/sources/image_blob.hpp"
 #include "workers/sources/oci_layout.hpp"
+#include "workers/sources/resolutions.hpp"
 #include "workers/sources/single_file.hpp"
 
 using namespace kiln;
@@ -39,7 +42,9 @@ struct setup {
   registry::hosts hosts;
   std::unique_ptr<workers::source_handler> source = workers::make_http_source(*store, hosts);
   job_context job;
+  std::shared_ptr<workers::resolutions> build = std::make_shared<workers::resolutions>();
 
+  void next_build() { build = std::make_shared<workers::resolutions>(); }
   static workers::op_request op(const std::string& id, const std::map<std::string, std::string>& attrs = {}) {
     workers::op_request r;
     r.vertex = sha256(id).str();
@@ -48,7 +53,8 @@ struct setup {
     for (const auto& [k, v] : attrs) (*r.op.mutable_source()->mutable_attrs())[k] = v;
     return r;
   }
-  std::string key(const workers::op_request& r) {
+  std::string key(workers::op_request r) {
+    r.build = build;
     auto m = source->cache_map(r, 0, job);
     return m.ok() ? m->op_digest.str() : m.error().message;
   }
@@ -56,7 +62,8 @@ struct setup {
     std::string name, text;
     struct stat st {};
   };
-  file get(const workers::op_request& r) {
+  file get(workers::op_request r) {
+    r.build = build;
     auto refs = source->run(r, {}, job);
     INFO((refs.ok() ? "" : refs.error().message));
     REQUIRE(refs.ok());
@@ -152,17 +159,87 @@ TEST_CASE("what a server still calls the same is not fetched again") {
   auto first = s.key(request);
   CHECK(s.get(request).text == "first");
   CHECK(server.count("GET", "/f") == 1);
+  s.next_build();
   CHECK(s.key(request) == first);  // by HEAD, answered 304
   honours = false;
+  s.next_build();
   CHECK(s.key(request) == first);  // by HEAD, comparing tags
   CHECK(server.count("GET", "/f") == 1);
   honours = true, knows_head = false;
+  s.next_build();
   CHECK(s.key(request) == first);  // by GET, answered 304
   CHECK(server.count("GET", "/f") == 2);
   etag = "\"two\"", body = "second";
+  s.next_build();
   CHECK(s.key(request) != first);
   CHECK(s.get(request).text == "second");
   CHECK(server.seen().back().header("if-none-match") == "\"one\"");
+}
+
+TEST_CASE("within a build a URL leads to what it led to first, whatever is asked about it, however it is written") {
+  std::string body = "seen", etag = "\"one\"";
+  http_server server([&](const http_request&) {
+    return http_answer{200, {{"ETag", etag}, {"Content-Disposition", "attachment; filename=named.txt"}}, body};
+  });
+  setup s;
+  gw::ResolveSourceMetaRequest question;
+  question.mutable_source()->set_identifier(server.url() + "/f");
+  auto seen = s.source->resolve_meta(question, s.build, s.job);
+  REQUIRE(seen.ok());
+  CHECK(seen->http().checksum() == sha256("seen").str());
+  body = "changed", etag = "\"two\"";
+  CHECK(s.source->resolve_meta(question, s.build, s.job)->http().checksum() == sha256("seen").str());
+  store::prune_options all;
+  all.all = true;
+  REQUIRE(s.store->prune(all, [](const store::usage_record&) {}).ok());
+  auto plain = s.get(s.op(server.url() + "/f"));
+  CHECK(plain.text == "seen");
+  CHECK(plain.name == "named.txt");
+  auto other_spelling = "http://127.0.0.1:" + std::to_string(server.port()) + "/a/../%66#part";
+  auto other_look = s.get(s.op(other_spelling, {{"http.filename", "mine"}, {"http.perm", "0755"}, {"http.uid", "7"}}));
+  CHECK(other_look.text == "seen");
+  CHECK(other_look.name == "mine");
+  CHECK((other_look.st.st_mode & 07777) == 0755);
+  CHECK(other_look.st.st_uid == 7);
+  CHECK(server.count("GET", "") == 1);
+  // With other words the server may well answer something else.
+  CHECK(s.get(s.op(server.url() + "/f", {{"http.header.accept", "text/x"}})).text == "changed");
+  s.next_build();
+  CHECK(s.get(s.op(server.url() + "/f")).text == "changed");
+}
+
+TEST_CASE("one resolves, whoever else asks meanwhile waits; failures are not remembered") {
+  workers::resolutions build(2);
+  int asked = 0;
+  auto failing = [&]() -> result<int> { return ++asked, result<int>(make_error(errc::unavailable, "away")); };
+  auto good = [&]() -> result<int> { return ++asked; };
+  CHECK(build.once<int>("a", {}, failing).error().message == "away");
+  CHECK(build.once<int>("a", {}, good).value() == 2);
+  CHECK(build.once<int>("a", {}, failing).value() == 2);
+  std::promise<void> entered, leave;
+  auto first = std::async(std::launch::async, [&] {
+    return build.once<int>("b", {}, [&]() -> result<int> {
+      entered.set_value();
+      leave.get_future().wait();
+      return 7;
+    });
+  });
+  entered.get_future().wait();
+  std::stop_source stop;
+  stop.request_stop();
+  CHECK(build.once<int>("b", stop.get_token(), good).error().code == errc::cancelled);
+  auto second = std::async(std::launch::async, [&] { return build.once<int>("b", {}, good); });
+  leave.set_value();
+  CHECK(first.get().value() == 7);
+  CHECK(second.get().value() == 7);
+  CHECK(asked == 2);
+  CHECK(build.once<int>("c", {}, good).error().message == "a build may resolve 2 sources, not more");
+  workers::resolution_table table;
+  auto held = table.open("x");
+  CHECK(table.open("x") == held);
+  CHECK(table.find("x") == held);
+  held.reset();
+  CHECK(table.find("x") == nullptr);
 }
 
 TEST_CASE("a pinned checksum gives the key without a request, and guards the content") {
@@ -226,6 +303,42 @@ TEST_CASE("secrets become the Authorization header, chosen headers go along, oth
             .message == "failed to retrieve HTTP auth secret gone: secret not found");
 }
 
+TEST_CASE("secrets for a host are not sent in clear text, and the client is told") {
+  http_server server([](const http_request& r) { return http_answer{200, {}, "<" + r.header("authorization") + ">"}; });
+  setup s;
+  auto session = std::make_shared<test::fake_session>("client");
+  session->on_call("/moby.buildkit.secrets.v1.Secrets/GetSecret",
+                   [](std::string_view bytes, const call_metadata&) -> result<std::string> {
+                     moby::buildkit::secrets::v1::GetSecretRequest req;
+                     req.ParseFromString(std::string(bytes));
+                     moby::buildkit::secrets::v1::GetSecretResponse r;
+                     r.set_data(req.id() == "mine" ? "Basic abc" : "tok");
+                     return r.SerializeAsString();
+                   });
+  test::fake_directory clients;
+  clients.add(session);
+  test::recording_progress progress;
+  s.job = clients.job();
+  s.job.progress = &progress;
+  auto host = "0.0.0.0:" + std::to_string(server.port());  // leads here, and is not what this machine gets unasked
+  CHECK(s.get(s.op("http://" + host + "/a")).text == "<>");
+  REQUIRE(progress.warnings.size() == 1);
+  CHECK(progress.warnings[0] ==
+        "the HTTP auth secret for 0.0.0.0 is not sent to http://" + host + ": it is not https");
+  // One that the source names is for this URL.
+  CHECK(s.get(s.op("http://" + host + "/a", {{"http.authheadersecret", "mine"}})).text == "<Basic abc>");
+  // Nor does it follow a redirect from where it may be sent to where it may not.
+  http_server first([&](const http_request&) { return http_answer{302, {{"Location", "http://" + host + "/b"}}, ""}; });
+  CHECK(s.get(s.op(first.url() + "/a")).text == "<>");
+  CHECK(first.seen().back().header("authorization") == "Bearer tok");
+  configs::registry_config plain;
+  plain.http = true;
+  registry::hosts configured({{host, plain}});
+  s.source = workers::make_http_source(*s.store, configured);
+  s.next_build();
+  CHECK(s.get(s.op("http://" + host + "/a")).text == "<Bearer tok>");
+}
+
 TEST_CASE("a session URL is read from the client, once") {
   setup s;
   int opened = 0;
@@ -260,7 +373,7 @@ TEST_CASE("metadata of a download can be asked for, with a checksum of its own")
   r.mutable_source()->set_identifier(server.url() + "/file.txt");
   r.mutable_http()->mutable_checksumrequest()->set_algo(gw::ChecksumRequest::CHECKSUM_ALGO_SHA512);
   r.mutable_http()->mutable_checksumrequest()->set_suffix("");
-  auto m = s.source->resolve_meta(r, s.job);
+  auto m = s.source->resolve_meta(r, s.build, s.job);
   REQUIRE(m.ok());
   CHECK(m->http().checksum() == sha256("abc").str());
   CHECK(m->http().filename() == "file.txt");
@@ -268,7 +381,7 @@ TEST_CASE("metadata of a download can be asked for, with a checksum of its own")
   CHECK(m->http().checksumresponse().digest().starts_with("sha512:ddaf35a193617abacc417349ae204131"));
   r.mutable_http()->mutable_checksumrequest()->set_algo(gw::ChecksumRequest::CHECKSUM_ALGO_SHA256);
   r.mutable_http()->mutable_checksumrequest()->set_suffix("def");
-  CHECK(s.source->resolve_meta(r, s.job)->http().checksumresponse().digest() == sha256("abcdef").str());
+  CHECK(s.source->resolve_meta(r, s.build, s.job)->http().checksumresponse().digest() == sha256("abcdef").str());
 }
 
 TEST_CASE("names of downloads are single components") {
@@ -308,7 +421,7 @@ TEST_CASE("an image of a client's layout is read through its session") {
   nlohmann::ordered_json m{{"schemaVersion", 2}, {"mediaType", registry::media::oci_manifest}};
   m["config"] = put(config.dump(), registry::media::oci_config);
   m["layers"] = nlohmann::ordered_json::array({put(sink.bytes, registry::media::oci_layer)});
-  std::string root = put(m.dump(), registry::media::oci_manifest)["digest"];
+  auto root = text_value(put(m.dump(), registry::media::oci_manifest)["digest"]);
   auto session = std::make_shared<test::fake_session>("client");
   offer_content(*session, blobs, threads, "oci:base");
   test::fake_directory clients;
@@ -329,7 +442,7 @@ TEST_CASE("an image of a client's layout is read through its session") {
   CHECK(f.text == "text");
   gw::ResolveSourceMetaRequest meta;
   *meta.mutable_source() = request.op.source();
-  CHECK(s.source->resolve_meta(meta, s.job)->image().config() == config.dump());
+  CHECK(s.source->resolve_meta(meta, s.build, s.job)->image().config() == config.dump());
   CHECK(s.source->cache_map(s.op("oci-layout://example.com/base:tag", attrs), 0, s.job).error().message ==
         "reference \"example.com/base:tag\" must have digest");
 

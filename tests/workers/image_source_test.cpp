@@ -1,8 +1,8 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
-#include <nlohmann/json.hpp>
 
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/image_names.hpp"
 #include "registry/media_types.hpp"
@@ -15,6 +15,7 @@
 #include "tests/support/registry_process.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "workers/sources/image.hpp"
+#include "workers/sources/resolutions.hpp"
 
 using namespace kiln;
 namespace media = registry::media;
@@ -94,6 +95,7 @@ struct setup {
   std::unique_ptr<workers::source_handler> source = workers::make_image_source(*store, hosts);
   test::recording_progress progress;
   job_context job;
+  std::shared_ptr<workers::resolutions> build = std::make_shared<workers::resolutions>();
   setup() { job.progress = &progress; }
 
   void push(const std::string& name, const descriptor& root) {
@@ -108,6 +110,7 @@ struct setup {
                          const std::string& p = "linux/amd64") {
     workers::op_request r;
     r.vertex = sha256(ref).str();
+    r.build = build;
     r.platform = parse_platform(p).value();
     r.op.mutable_source()->set_identifier("docker-image://" + ref);
     for (const auto& [k, v] : attrs) (*r.op.mutable_source()->mutable_attrs())[k] = v;
@@ -127,7 +130,7 @@ struct setup {
     gw::ResolveSourceMetaRequest r;
     r.mutable_source()->set_identifier("docker-image://" + ref);
     to_proto(parse_platform(p).value(), *r.mutable_platform());
-    return source->resolve_meta(r, job);
+    return source->resolve_meta(r, build, job);
   }
 };
 
@@ -191,7 +194,7 @@ TEST_CASE("of an index the platform's image is taken and attestations are passed
   r.mutable_image()->set_noconfig(true);
   r.mutable_image()->set_attestationchain(true);
   to_proto(parse_platform("linux/amd64").value(), *r.mutable_platform());
-  auto chain = s.source->resolve_meta(r, s.job);
+  auto chain = s.source->resolve_meta(r, s.build, s.job);
   REQUIRE(chain.ok());
   CHECK(chain->image().config().empty());
   CHECK(chain->image().attestationchain().root() == root.digest.str());
@@ -248,6 +251,14 @@ TEST_CASE("a moved tag counts for the next build but not within one") {
   auto key = s.source->cache_map(request, 0, s.job)->op_digest;
   s.push(name, two);
   CHECK(s.read(s.source->run(request, {}, s.job)->at(0), "f") == "one");
+  CHECK(s.source->cache_map(request, 0, s.job)->op_digest == key);
+  // Also where it is asked for in other words: by its config, pulled anew, for another platform.
+  CHECK(s.meta(name)->image().digest() == one.digest.str());
+  CHECK(s.read(s.source->run(s.op(name, {{"image.resolvemode", "pull"}}), {}, s.job)->at(0), "f") == "one");
+  CHECK(s.source->cache_map(s.op(name, {}, "linux/arm64"), 0, s.job)->pin == one.digest.str());
+  s.build = std::make_shared<workers::resolutions>();
+  CHECK(s.meta(name)->image().digest() == two.digest.str());
+  request = s.op(name);
   CHECK(s.source->cache_map(request, 0, s.job)->op_digest != key);
   CHECK(s.read(s.source->run(request, {}, s.job)->at(0), "f") == "two");
 }
@@ -265,12 +276,15 @@ TEST_CASE("known digests need no registry, and a registry that is away is no end
     auto r = s.source->run(s.op(name), {}, s.job);
     REQUIRE(s.store->unlazy(r->at(0), s.job).ok());
   }
+  s.build = std::make_shared<workers::resolutions>();
   CHECK(s.source->cache_map(s.op(name + "@" + image.digest.str()), 0, s.job).ok());
   CHECK(s.source->cache_map(s.op(name, {{"image.resolvemode", "local"}}), 0, s.job).ok());
   CHECK(s.progress.warnings.empty());
+  s.build = std::make_shared<workers::resolutions>();
   CHECK(s.source->cache_map(s.op(name), 0, s.job).ok());
   REQUIRE(s.progress.warnings.size() == 1);
   CHECK(s.progress.warnings[0].find("using the local copy of " + name) == 0);
+  s.build = std::make_shared<workers::resolutions>();
   CHECK(s.source->cache_map(s.op(name, {{"image.resolvemode", "pull"}}), 0, s.job).error().code ==
         errc::unavailable);
 }

@@ -19,6 +19,7 @@
 #include "workers/sources/git_command.hpp"
 #include "workers/sources/git_leftovers.hpp"
 #include "workers/sources/git_reference.hpp"
+#include "workers/sources/resolutions.hpp"
 #include "workers/sources/signatures.hpp"
 
 namespace kiln::workers {
@@ -28,7 +29,6 @@ namespace gw = moby::buildkit::v1::frontend;
 
 namespace {
 
-constexpr std::size_t remembered_max = 256;
 constexpr int redirects_max = 10;
 constexpr std::chrono::milliseconds secret_timeout{60'000};
 constexpr const char* snapshot_bucket = "git-snapshots";
@@ -87,10 +87,9 @@ class git_source final : public source_handler {
 
   result<solver::cache_map> cache_map(const op_request& request, int, const job_context& job) override {
     KILN_TRY(auto r, parse_git_source(request.op.source()));
-    KILN_TRY(auto info, resolve(r, job));
+    KILN_TRY(auto info, resolve(r, request.build.get(), job));
     gw::ResolveSourceGitResponse objects;
     if (r.signature) KILN_CHECK(look_at_objects(r, info, objects, job));
-    remember(request.vertex, info);
     auto map = solver::source_cache_map(key_of(r, info));
     map.origin = r.remote + (r.ref.empty() ? "" : "#" + r.ref);
     map.pin = info.sha;
@@ -100,12 +99,7 @@ class git_source final : public source_handler {
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
                                       const job_context& job) override {
     KILN_TRY(auto r, parse_git_source(request.op.source()));
-    commit_info info;
-    if (auto known = recall(request.vertex)) {
-      info = *known;
-    } else {
-      KILN_TRY(info, resolve(r, job));
-    }
+    KILN_TRY(auto info, resolve(r, request.build.get(), job));
     auto snapshot_key = key_of(r, info) + ":" + r.subdir;
     if (auto id = refs_.value(snapshot_bucket, snapshot_key))
       if (auto kept = refs_.get(*id); kept.ok()) return std::vector{*std::move(kept)};
@@ -119,9 +113,10 @@ class git_source final : public source_handler {
   }
 
   result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
+                                                     const std::shared_ptr<resolutions>& build,
                                                      const job_context& job) override {
     KILN_TRY(auto r, parse_git_source(request.source()));
-    KILN_TRY(auto info, resolve(r, job));
+    KILN_TRY(auto info, resolve(r, build.get(), job));
     gw::ResolveSourceMetaResponse response;
     *response.mutable_source() = request.source();
     auto& out = *response.mutable_git();
@@ -144,7 +139,8 @@ class git_source final : public source_handler {
 
   // -- resolving -----------------------------------------------------------------------------------
 
-  result<commit_info> resolve(const git_reference& r, const job_context& job) {
+  /// What the ref leads to in this build.
+  result<commit_info> resolve(const git_reference& r, resolutions* build, const job_context& job) {
     KILN_CHECK(job.check());
     auto mismatch = [&](const std::string& got) {
       return make_error(errc::failed_precondition, "expected checksum to match " + r.checksum + ", got " + got);
@@ -157,6 +153,15 @@ class git_source final : public source_handler {
       auto ref = r.ref.empty() ? r.checksum : r.ref.starts_with("refs/") ? r.ref : "refs/heads/" + r.ref;
       return commit_info{ref, r.checksum, ""};
     }
+    KILN_TRY(auto info, resolve_once<commit_info>(build, "git " + r.remote + "#" + r.ref, job.stop,
+                                                  [&] { return ask_remote(r, job); }));
+    if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !info.commit.starts_with(r.checksum))
+      return mismatch(info.commit.empty() ? info.sha : info.sha + " or " + info.commit);
+    if (r.keep_git_dir) info.commit.clear();
+    return info;
+  }
+
+  result<commit_info> ask_remote(const git_reference& r, const job_context& job) {
     git_command git;
     temporary_directory known_hosts;
     KILN_CHECK(authorize(git, r, known_hosts, job));
@@ -166,11 +171,7 @@ class git_source final : public source_handler {
     }
     auto listed = git.run({"ls-remote", "--", git.remote, ref, ref + "^{}"}, job.stop);
     if (!listed.ok()) return std::move(listed).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
-    KILN_TRY(auto info, pick(*listed, ref));
-    if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !info.commit.starts_with(r.checksum))
-      return mismatch(info.commit.empty() ? info.sha : info.sha + " or " + info.commit);
-    if (r.keep_git_dir) info.commit.clear();
-    return info;
+    return pick(*listed, ref);
   }
 
   /// Branches win over tags, exact names over both, as git checkout does.
@@ -218,23 +219,10 @@ class git_source final : public source_handler {
     return make_error(errc::not_found, "could not find default branch for repository: " + redact_credentials(r.remote));
   }
 
-  void remember(const std::string& vertex, commit_info info) {
-    std::lock_guard lock{mutex_};
-    if (resolved_.size() >= remembered_max) resolved_.clear();
-    resolved_.insert_or_assign(vertex, std::move(info));
-  }
-
-  std::optional<commit_info> recall(const std::string& vertex) {
-    std::lock_guard lock{mutex_};
-    auto found = resolved_.find(vertex);
-    if (found == resolved_.end()) return std::nullopt;
-    return found->second;
-  }
-
   // -- credentials ---------------------------------------------------------------------------------
 
   status authorize(git_command& git, const git_reference& r, temporary_directory& known_hosts, const job_context& job) {
-    git.remote = r.remote;
+    git.remote = r.where.str(false);
     if (!r.known_ssh_hosts.empty()) {
       KILN_TRY(auto directory, refs_.temporary_directory("known-hosts"));
       known_hosts.path = directory.string();
@@ -245,12 +233,15 @@ class git_source final : public source_handler {
     const auto& url = r.where.url;
     if (url.scheme != "https" && url.scheme != "http") return {};
     KILN_TRY(auto authorization, ask_client(r, job));
+    // What is written in the URL was meant for this very URL; secrets are for the host.
+    bool written = authorization.empty() && !url.user_info.empty();
+    if (written) authorization = sign_in(url.user_info);
     if (authorization.empty()) return {};
-    if (url.scheme == "http" && !registry::is_localhost(url.host)) {
+    if (url.scheme == "http" && !written && !registry::is_localhost(url.host)) {
       job.progress->warn("git credentials are not sent to " + url.origin() + ": it is not https");
       return {};
     }
-    KILN_TRY(auto answers_at, followed(r.remote, authorization, job));
+    KILN_TRY(auto answers_at, followed(git.remote, authorization, job));
     if (answers_at.empty()) {
       job.progress->warn("git credentials are not sent to " + url.origin() +
                          ": it redirects to another host, which would get them too");
@@ -261,6 +252,14 @@ class git_source final : public source_handler {
     // git would send the header along to wherever its first request is redirected.
     git.config.emplace_back("http." + url.origin() + "/.followRedirects", "false");
     return {};
+  }
+
+  /// "user:password" of a URL as a header.
+  static std::string sign_in(const std::string& user_info) {
+    auto colon = user_info.find(':');
+    auto password = colon == std::string::npos ? "" : user_info.substr(colon + 1);
+    return "basic " + registry::base64(registry::url_unescape(user_info.substr(0, colon)) + ":" +
+                                       registry::url_unescape(password));
   }
 
   /// What the client's secrets say for the host; empty when they say nothing: most repositories are public.
@@ -327,7 +326,7 @@ class git_source final : public source_handler {
   template <class F>
   auto with_repository(const git_reference& r, const commit_info& info, const job_context& job, F use)
       -> decltype(use(std::declval<git_command&>())) {
-    auto turn = mutex_of(r.remote);
+    auto turn = mutex_of(repository_name(r));
     std::unique_lock lock{*turn};
     KILN_CHECK(job.check());
     KILN_TRY(auto repository, open_repository(r, job));
@@ -368,10 +367,16 @@ class git_source final : public source_handler {
     store::record_options options;
     options.description = "shared git repo for " + redact_credentials(r.remote);
     workspace w;
-    KILN_TRY(w.ref, refs_.acquire_named("git-remote:" + r.remote, {}, options, job));
+    KILN_TRY(w.ref, refs_.acquire_named("git-remote:" + repository_name(r), {}, options, job));
     KILN_TRY(auto specs, refs_.mounts(w.ref));
     KILN_TRY(w.mount, store::mounted::make(refs_, specs));
     return w;
+  }
+
+  /// Whoever signs in otherwise has a repository of their own. Passwords are written nowhere.
+  static std::string repository_name(const git_reference& r) {
+    auto plain = r.where.str(false);
+    return r.remote == plain ? plain : plain + " " + sha256(r.remote).str();
   }
 
   std::shared_ptr<std::mutex> mutex_of(const std::string& remote) {
@@ -555,7 +560,6 @@ class git_source final : public source_handler {
   store::ref_store& refs_;
   registry::transport transport_{1};
   std::mutex mutex_;
-  std::map<std::string, commit_info> resolved_;  // by vertex: what was keyed is what is run
   std::map<std::string, std::shared_ptr<std::mutex>> remotes_;
 };
 

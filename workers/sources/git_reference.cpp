@@ -91,6 +91,7 @@ status apply_attribute(git_reference& r, const std::string& key, const std::stri
 std::string git_remote::str(bool sign_in) const {
   if (home) return url.user_info + "@" + url.host + ":" + url.path;
   auto user = sign_in || url.scheme == "ssh" ? url.user_info : "";
+  if (url.scheme == "ssh") user = user.substr(0, user.find(':'));  // ssh takes no password that way
   auto out = url.scheme + "://" + (user.empty() ? "" : user + "@") + url.authority() + url.path;
   return url.query.empty() ? out : out + "?" + url.query;
 }

@@ -17,7 +17,8 @@ struct git_remote {
   registry::parsed_url url;
   bool home = false;  // ssh's short form "user@host:path", below the user's home
 
-  /// For git's own program; `with_user`: with what signs in over http.
+  /// As clients write it; `with_user`: with what signs in over http. git's own program gets it without: programs'
+  /// arguments are for every user of the machine to see.
   std::string str(bool with_user = true) const;
   /// "host[:port]/path", whatever the protocol.
   std::string place() const;
@@ -39,7 +40,7 @@ struct wanted_signature {
 
 struct git_reference {
   git_remote where;
-  std::string remote;  // the same for git's own program
+  std::string remote;  // the same, with what signs in
   std::string ref;     // branch, tag, full ref or commit; empty: the default branch
   std::string subdir;  // clean, relative; empty: all
   std::string checksum;

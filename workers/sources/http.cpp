@@ -19,7 +19,7 @@
 #include "store/regular_file.hpp"
 #include "upload.pb.h"
 #include "workers/sources/download_name.hpp"
-#include "workers/sources/resolved_memory.hpp"
+#include "workers/sources/resolutions.hpp"
 #include "workers/sources/signatures.hpp"
 #include "workers/sources/single_file.hpp"
 
@@ -34,6 +34,7 @@ constexpr std::size_t max_remembered = 16;  // versions of one URL
 
 struct wanted_file {
   std::string url;
+  std::string place;  // the same, however it was written
   file_attributes look;
   kiln::digest checksum;
   std::string auth_secret;
@@ -46,6 +47,8 @@ struct wanted_file {
     for (const auto& [name, value] : headers) out.push_back({{"Name", name}, {"Value", value}});
     return out;
   }
+  /// What the answer depends on; how the file is to look is another matter.
+  std::string question() const { return place + "\n" + auth_secret + "\n" + json_text(header_json()); }
   /// Under which downloads are remembered.
   std::string hash() const {
     ordered_json j{
@@ -60,6 +63,8 @@ result<wanted_file> parse_source(const pb::SourceOp& source) {
   out.url = source.identifier();
   if (!out.url.starts_with("http://") && !out.url.starts_with("https://"))
     return make_error(errc::invalid_argument, "source \"" + out.url + "\" is no http source");
+  KILN_TRY(auto parts, registry::parse_url(out.url));
+  out.place = parts.user_info + "@" + parts.str();
   KILN_TRY(out.look, parse_file_attributes(source));
   for (const auto& [name, value] : source.attrs()) {
     if (name == "http.checksum") {
@@ -116,7 +121,19 @@ struct download {
   std::string etag;
   std::optional<std::int64_t> modified;
   std::string filename;
+  std::string disposition;  // by which the server names it
 };
+
+/// A download that its build sees whenever it asks for that URL; its content cannot be pruned.
+struct seen_download {
+  download what;
+  file_look look;
+  store::ref content;
+};
+
+file_look look_of(const wanted_file& w, const download& d) {
+  return {d.filename, w.look.perm ? w.look.perm : 0600, w.look.uid, w.look.gid, d.modified.value_or(0)};
+}
 
 std::string cache_key(const wanted_file& w, const download& d) {
   ordered_json j{{"Filename", d.filename},
@@ -136,10 +153,11 @@ class http_source : public source_handler {
 
   std::vector<std::string> schemes() const override { return {"http", "https"}; }
 
-  result<solver::cache_map> cache_map(const op_request& request, int index, const job_context& job) override {
+  result<solver::cache_map> cache_map(const op_request& request, int, const job_context& job) override {
     KILN_TRY(wanted_file w, parse_source(request.op.source()));
-    KILN_TRY(download d, resolve(request.vertex, w, index == 0, job));
-    KILN_CHECK(check_signature(w, d, job));
+    KILN_TRY(seen_download seen, resolve(w, request.build.get(), job));
+    KILN_CHECK(check_signature(w, seen, job));
+    const auto& d = seen.what;
     auto map = solver::source_cache_map(cache_key(w, d));
     map.origin = w.url;
     map.pin = d.checksum.str();
@@ -149,12 +167,13 @@ class http_source : public source_handler {
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
                                       const job_context& job) override {
     KILN_TRY(wanted_file w, parse_source(request.op.source()));
-    KILN_TRY(download d, resolve(request.vertex, w, false, job));
-    KILN_TRY(store::ref r, content(w, d, job));
+    KILN_TRY(seen_download seen, resolve(w, request.build.get(), job));
+    KILN_TRY(store::ref r, content(w, seen, job));
     return std::vector<store::ref>{std::move(r)};
   }
 
   result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
+                                                     const std::shared_ptr<resolutions>& build,
                                                      const job_context& job) override {
     KILN_TRY(wanted_file w, parse_source(request.source()));
     const auto& question = request.http().checksumrequest();
@@ -162,15 +181,16 @@ class http_source : public source_handler {
     if (asks && question.suffix().size() > configs::max_checksum_suffix)
       return make_error(errc::invalid_argument, "http checksum request suffix exceeds max size " +
                                                     std::to_string(configs::max_checksum_suffix));
-    KILN_TRY(download d, resolve("", w, true, job));
-    KILN_CHECK(check_signature(w, d, job));
+    KILN_TRY(seen_download seen, resolve(w, build.get(), job));
+    KILN_CHECK(check_signature(w, seen, job));
+    const auto& d = seen.what;
     gw::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();
     out.mutable_http()->set_checksum(d.checksum.str());
     out.mutable_http()->set_filename(d.filename);
     if (d.modified) out.mutable_http()->mutable_lastmodified()->set_seconds(*d.modified);
     if (asks) {
-      KILN_TRY(store::ref r, content(w, d, job));
+      KILN_TRY(store::ref r, content(w, seen, job));
       KILN_TRY(std::string sum, checksum_of(r, d.filename, question, job));
       out.mutable_http()->mutable_checksumresponse()->set_digest(sum);
       out.mutable_http()->mutable_checksumresponse()->set_suffix(question.suffix());
@@ -181,26 +201,29 @@ class http_source : public source_handler {
  private:
   static bool from_session(const wanted_file& w) { return registry::host_of_url(w.url) == session_host; }
 
-  /// What the URL leads to now. A pinned checksum needs no request.
-  result<download> resolve(const std::string& vertex, const wanted_file& w, bool anew,
-                           const job_context& job) {
-    if (w.checksum) return download{"", w.checksum, "", {}, download_name(w.url, w.look.filename, "")};
-    std::string key = resolved_memory<download>::key_of(vertex, w.hash(), job);
-    // A session's URL can be read once only.
-    if (!anew || from_session(w))
-      if (auto known = memory_.find(key); known && store_.get(known->ref).ok()) return *std::move(known);
-    KILN_TRY(download d, fetch(w, job));
-    memory_.keep(key, d);
-    return d;
+  /// What the URL leads to in this build. A pinned checksum needs no request.
+  result<seen_download> resolve(const wanted_file& w, resolutions* build, const job_context& job) {
+    if (w.checksum) return seen_download{{"", w.checksum, "", {}, download_name(w.url, w.look.filename, ""), ""}, {}, {}};
+    KILN_TRY(seen_download seen,
+             resolve_once<seen_download>(build, "http " + w.question(), job.stop, [&]() -> result<seen_download> {
+               KILN_TRY(download d, fetch(w, job));
+               KILN_TRY(store::ref content, store_.get(d.ref));
+               auto look = look_of(w, d);
+               return seen_download{std::move(d), std::move(look), std::move(content)};
+             }));
+    // The question may have come with another name in mind.
+    seen.what.filename = download_name(w.url, w.look.filename, seen.what.disposition);
+    return seen;
   }
 
-  /// The file itself; fetched when it is not (or no longer) here.
-  result<store::ref> content(const wanted_file& w, const download& d, const job_context& job) {
-    if (!d.ref.empty())
-      if (auto r = store_.get(d.ref); r.ok()) return r;
+  /// The file itself; fetched when it is not here.
+  result<store::ref> content(const wanted_file& w, const seen_download& seen, const job_context& job) {
+    const auto& d = seen.what;
+    if (seen.content && seen.look == look_of(w, d)) return seen.content;
     for (const auto& known : remembered(w))
       if (known.checksum == d.checksum && known.filename == d.filename)
         if (auto r = store_.get(known.ref); r.ok()) return r;
+    if (seen.content) return copied(w, seen, job);
     KILN_TRY(download fresh, fetch(w, job));
     if (fresh.checksum != d.checksum)
       return make_error(errc::failed_precondition, "digest mismatch for " + w.url + ": " +
@@ -209,18 +232,47 @@ class http_source : public source_handler {
     return store_.get(fresh.ref);
   }
 
+  /// The content that the build has seen, by another name or with another mode.
+  result<store::ref> copied(const wanted_file& w, const seen_download& seen, const job_context& job) {
+    KILN_TRY(auto mounted, mount(seen.content, job));
+    KILN_TRY(auto root, store::open_confined(mounted.path()));
+    KILN_TRY(auto from, store::open_regular_at(root.get(), seen.look.name));
+    KILN_TRY(single_file file, begin_file(w, job));
+    KILN_CHECK(for_each_block(from.get(), "read " + seen.look.name, [&](std::string_view bytes) -> status {
+      KILN_CHECK(job.check());
+      return file.write(bytes);
+    }));
+    KILN_TRY(download d, keep(w, std::move(file), seen.what));
+    return store_.get(d.ref);
+  }
+
+  result<single_file> begin_file(const wanted_file& w, const job_context& job) {
+    return single_file::begin(store_, {"http url " + w.url, store::record_type::regular, 0}, job);
+  }
+
+  static status for_each_block(int file, const std::string& doing, const std::function<status(std::string_view)>& use) {
+    std::vector<char> buffer(256 << 10);
+    while (true) {
+      auto count = ::read(file, buffer.data(), buffer.size());
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return errno_error(errno, doing);
+      if (count == 0) return {};
+      KILN_CHECK(use({buffer.data(), static_cast<std::size_t>(count)}));
+    }
+  }
+
   /// The mount of a download; the file is at its path by its name.
   result<store::mounted> mount(const store::ref& r, const job_context& job) {
     KILN_TRY(auto specs, store_.mounts(r, job));
     return store::mounted::make(store_, specs);
   }
 
-  status check_signature(const wanted_file& w, const download& d, const job_context& job) {
+  status check_signature(const wanted_file& w, const seen_download& seen, const job_context& job) {
     if (w.signature.empty()) return {};
-    KILN_TRY(store::ref r, content(w, d, job));
+    KILN_TRY(store::ref r, content(w, seen, job));
     KILN_TRY(auto mounted, mount(r, job));
     KILN_TRY(auto scratch, store_.temporary_directory("signature"));
-    auto checked = verify_pgp(mounted.path() / d.filename, w.signature, {w.signer_keys}, scratch, job.stop);
+    auto checked = verify_pgp(mounted.path() / seen.what.filename, w.signature, {w.signer_keys}, scratch, job.stop);
     if (!checked) return std::move(checked).error().with_context("failed to verify pgp signature");
     return {};
   }
@@ -354,14 +406,14 @@ class http_source : public source_handler {
   }
 
   static download renamed(download d, const wanted_file& w, const registry::response& r) {
-    d.filename = download_name(w.url, w.look.filename, registry::header_of(r.headers, "content-disposition"));
+    d.disposition = registry::header_of(r.headers, "content-disposition");
+    d.filename = download_name(w.url, w.look.filename, d.disposition);
     return d;
   }
 
   result<download> get(const wanted_file& w, registry::request r,
                        const std::map<std::string, download>& by_etag, const job_context& job) {
-    KILN_TRY(single_file file,
-             single_file::begin(store_, {"http url " + w.url, store::record_type::regular, 0}, job));
+    KILN_TRY(single_file file, begin_file(w, job));
     std::string id = w.url;
     job.progress->progress(id, 0, 0, false);
     r.on_body = [&](const registry::response& answer, std::string_view bytes) -> status {
@@ -399,9 +451,7 @@ class http_source : public source_handler {
     download d;
     d.etag = etag_value(registry::header_of(answer->headers, "etag"));
     d.modified = parse_http_time(registry::header_of(answer->headers, "last-modified"));
-    d.filename =
-        download_name(w.url, w.look.filename, registry::header_of(answer->headers, "content-disposition"));
-    return keep(w, std::move(file), std::move(d));
+    return keep(w, std::move(file), renamed(std::move(d), w, *answer));
   }
 
   result<download> keep(const wanted_file& w, single_file file, download d) {
@@ -409,8 +459,7 @@ class http_source : public source_handler {
     if (w.checksum && d.checksum != w.checksum)
       return make_error(errc::failed_precondition, "digest mismatch for " + w.url + ": " + d.checksum.str() +
                                                        " (expected: " + w.checksum.str() + ")");
-    KILN_TRY(store::ref r, file.commit({d.filename, w.look.perm ? w.look.perm : 0600, w.look.uid, w.look.gid,
-                                        d.modified.value_or(0)}));
+    KILN_TRY(store::ref r, file.commit(look_of(w, d)));
     d.ref = r.id();
     remember(w, d);
     return d;
@@ -419,8 +468,7 @@ class http_source : public source_handler {
   /// "http://buildkit-session/<id>": what the client uploads. Source: session/upload.
   result<download> fetch_upload(const wanted_file& w, const job_context& job) {
     if (job.directory == nullptr) return make_error(errc::failed_precondition, "no active sessions");
-    KILN_TRY(single_file file,
-             single_file::begin(store_, {"http url " + w.url, store::record_type::regular, 0}, job));
+    KILN_TRY(single_file file, begin_file(w, job));
     std::string path = w.url.substr(w.url.find(session_host) + session_host.size());
     path = path.substr(0, path.find_first_of("?#"));
     KILN_CHECK(with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& s) -> status {
@@ -468,14 +516,10 @@ class http_source : public source_handler {
     if (!file.ok()) return std::move(file).error().with_context("http source payload");
     std::unique_ptr<EVP_MD_CTX, decltype(&EVP_MD_CTX_free)> context(EVP_MD_CTX_new(), &EVP_MD_CTX_free);
     EVP_DigestInit_ex(context.get(), algorithm, nullptr);
-    std::vector<char> buffer(256 << 10);
-    while (true) {
-      auto count = ::read(file->get(), buffer.data(), buffer.size());
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return errno_error(errno, "read " + name);
-      if (count == 0) break;
-      EVP_DigestUpdate(context.get(), buffer.data(), static_cast<std::size_t>(count));
-    }
+    KILN_CHECK(for_each_block(file->get(), "read " + name, [&](std::string_view bytes) -> status {
+      EVP_DigestUpdate(context.get(), bytes.data(), bytes.size());
+      return {};
+    }));
     EVP_DigestUpdate(context.get(), question.suffix().data(), question.suffix().size());
     unsigned char sum[EVP_MAX_MD_SIZE];
     unsigned size = 0;
@@ -488,7 +532,6 @@ class http_source : public source_handler {
   store::ref_store& store_;
   registry::hosts& hosts_;
   std::mutex mutex_;  // of remember()
-  resolved_memory<download> memory_;
 };
 
 }  // namespace

@@ -8,7 +8,8 @@
 #include "registry/image_names.hpp"
 #include "registry/media_types.hpp"
 #include "workers/sources/image_reader.hpp"
-#include "workers/sources/resolved_memory.hpp"
+#include "workers/sources/resolutions.hpp"
+#include "workers/sources/source_form.hpp"
 
 namespace kiln::workers {
 namespace {
@@ -207,8 +208,7 @@ class image_source : public source_handler {
 
   result<solver::cache_map> cache_map(const op_request& request, int index, const job_context& job) override {
     KILN_TRY(wanted_image wanted, parse_source(request.op.source()));
-    // The first key of a vertex asks anew; what follows agrees with it.
-    KILN_TRY(resolved_image image, resolved(request, wanted, index == 0, job));
+    KILN_TRY(resolved_image image, resolved(request, wanted, job));
     bool has_chain = !image.layers.empty();
     auto map = solver::source_cache_map(
         index == 0 || !has_chain ? manifest_key(image.root.digest, request.platform, wanted.layer_limit)
@@ -222,7 +222,7 @@ class image_source : public source_handler {
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
                                       const job_context& job) override {
     KILN_TRY(wanted_image wanted, parse_source(request.op.source()));
-    KILN_TRY(resolved_image image, resolved(request, wanted, false, job));
+    KILN_TRY(resolved_image image, resolved(request, wanted, job));
     registry_origin origin(store_, hosts_, wanted, job);
     store::record_options options{"pulled from " + wanted.ref.str(), wanted.type, 0};
     KILN_TRY(store::ref r, layers_as_ref(store_, image, origin.provider(), options));
@@ -230,6 +230,7 @@ class image_source : public source_handler {
   }
 
   result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
+                                                     const std::shared_ptr<resolutions>& build,
                                                      const job_context& job) override {
     KILN_TRY(wanted_image wanted, parse_source(request.source()));
     if (!request.resolvemode().empty()) {
@@ -239,8 +240,7 @@ class image_source : public source_handler {
     registry_origin origin(store_, hosts_, wanted, job);
     gw::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();
-    KILN_TRY(descriptor root, origin.resolve());
-    KILN_CHECK(check(wanted, root));
+    KILN_TRY(descriptor root, root_of(request.source(), wanted, origin, build.get(), job));
     out.mutable_image()->set_digest(root.digest.str());
     if (!request.image().noconfig()) {
       KILN_TRY(resolved_image image, read_image(origin, root, p, std::nullopt));
@@ -260,23 +260,26 @@ class image_source : public source_handler {
     return {};
   }
 
-  result<resolved_image> resolved(const op_request& request, const wanted_image& wanted, bool anew,
-                                  const job_context& job) {
-    std::string key = resolved_memory<resolved_image>::key_of(
-        request.vertex, request.op.source().identifier() + " " + format_platform(request.platform), job);
-    if (!anew)
-      if (auto known = memory_.find(key)) return *std::move(known);
-    std::string id = "resolve " + wanted.ref.str();
-    job.progress->progress(id, 0, 0, false);
+  /// Where the name leads in this build, whoever asks first: for which platform or in which mode does not matter.
+  static result<descriptor> root_of(const pb::SourceOp& source, const wanted_image& wanted, registry_origin& origin,
+                                    resolutions* build, const job_context& job) {
+    pb::SourceOp name = source;
+    KILN_CHECK(source_form().rewrite(name, nullptr));
+    KILN_TRY(descriptor root, resolve_once<descriptor>(build, name.identifier(), job.stop, [&] {
+               std::string id = "resolve " + wanted.ref.str();
+               job.progress->progress(id, 0, 0, false);
+               auto found = origin.resolve();
+               job.progress->progress(id, 0, 0, true);
+               return found;
+             }));
+    KILN_CHECK(check(wanted, root));
+    return root;
+  }
+
+  result<resolved_image> resolved(const op_request& request, const wanted_image& wanted, const job_context& job) {
     registry_origin origin(store_, hosts_, wanted, job);
-    auto image = [&]() -> result<resolved_image> {
-      KILN_TRY(descriptor root, origin.resolve());
-      KILN_CHECK(check(wanted, root));
-      return read_image(origin, root, request.platform, wanted.layer_limit);
-    }();
-    job.progress->progress(id, 0, 0, true);
-    if (image.ok()) memory_.keep(key, *image);
-    return image;
+    KILN_TRY(descriptor root, root_of(request.op.source(), wanted, origin, request.build.get(), job));
+    return read_image(origin, root, request.platform, wanted.layer_limit);
   }
 
   /// Root, manifests and the attestation blobs asked for. Source: source/containerimage/source.go.
@@ -324,7 +327,6 @@ class image_source : public source_handler {
 
   store::ref_store& store_;
   registry::hosts& hosts_;
-  resolved_memory<resolved_image> memory_;
 };
 
 }  // namespace

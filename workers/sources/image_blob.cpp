@@ -1,7 +1,6 @@
 #include "workers/sources/image_blob.hpp"
 
-#include <nlohmann/json.hpp>
-
+#include "messages/json_text.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "store/session_content.hpp"
@@ -100,7 +99,7 @@ class image_blob_source : public source_handler {
   }
 
   result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
-                                                     const job_context&) override {
+                                                     const std::shared_ptr<resolutions>&, const job_context&) override {
     KILN_TRY(wanted_blob w, parse_source(request.source()));
     gw::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();

@@ -145,7 +145,8 @@ class local_source final : public source_handler {
   std::vector<std::string> schemes() const override { return {"local"}; }
 
   result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
-      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request, const job_context&) override {
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request, const std::shared_ptr<resolutions>&,
+      const job_context&) override {
     // There is nothing to tell of it but which one it is, once policies have seen it.
     moby::buildkit::v1::frontend::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();

@@ -1,8 +1,7 @@
 #include "workers/sources/oci_layout.hpp"
 
-#include <nlohmann/json.hpp>
-
 #include "configs/registry.hpp"
+#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/reference.hpp"
 #include "store/session_content.hpp"
@@ -143,6 +142,7 @@ class oci_layout_source : public source_handler {
   }
 
   result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
+                                                     const std::shared_ptr<resolutions>&,
                                                      const job_context& job) override {
     KILN_TRY(wanted_layout w, parse_source(request.source()));
     platform p = request.has_platform() ? from_proto(request.platform()) : host_platform();

@@ -18,6 +18,7 @@ struct file_look {
   int perm = 0600;  // 0 in the op means this
   int uid = 0, gid = 0;
   std::int64_t mtime = 0;  // seconds since the Unix epoch
+  bool operator==(const file_look&) const = default;
 };
 
 /// The `http.filename`, `http.perm`, `http.uid` and `http.gid` attributes; numbers as Go's base 0 reads them.

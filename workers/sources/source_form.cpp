@@ -53,6 +53,18 @@ std::string with_user(const std::string& url, const std::string& user_info) {
 
 }  // namespace
 
+bool may_lead_elsewhere(const pb::SourceOp& source) {
+  auto [scheme, rest] = split(source.identifier());
+  if (scheme == "docker-image") {
+    auto ref = registry::parse_reference(rest);
+    return !ref.ok() || !ref->digest;
+  }
+  if (scheme == "http" || scheme == "https") return attribute(source, "http.checksum").empty();
+  if (scheme != "git") return false;
+  auto r = parse_git_place(source);
+  return !r.ok() || !is_commit_sha(r->ref);
+}
+
 void source_form::keep(std::string place, std::string spelling) {
   place_ = std::move(place);
   spelling_ = std::move(spelling);

@@ -8,6 +8,10 @@
 
 namespace kiln::workers {
 
+/// Whether a source may lead to something else the next time: an image without a digest, a URL without a checksum, a
+/// repository without a commit. What cannot be read may.
+bool may_lead_elsewhere(const pb::SourceOp& source);
+
 /// The form of
 ///   docker-image://…  a full reference ("docker.io/library/busybox:latest"), its host in lower case and without
 ///                     the port it has anyway; the same for blobs and layouts
