@@ -3,6 +3,9 @@
 #include <algorithm>
 #include <deque>
 #include <map>
+#include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include <spdlog/spdlog.h>
@@ -28,16 +31,21 @@ constexpr std::uint64_t sweep_tick = 0;                  // jobs count from 1
 
 std::int64_t ns_of(const google::protobuf::Timestamp& t) { return t.seconds() * 1'000'000'000 + t.nanos(); }
 
-/// Removes a document that no record had any more when its removal was decided. One that a build has stored
-/// again since, and tells of next, is that build's.
-status drop_document(store::ref_store& store, const std::string& document, const std::vector<std::string>& owners) {
+/// Removes a document that no record had any more when its removal was decided, and returns nothing; or whose it is,
+/// if that is none of `owners`: a build may have stored it again since, and tell of it next.
+result<std::optional<std::string>> drop_document(store::ref_store& store, const std::string& document,
+                                                 const std::vector<std::string>& owners) {
+  std::optional<std::string> whose;
   auto d = digest::parse(document);
-  if (!d.ok()) return {};
+  if (!d.ok()) return whose;
   auto info = store.blobs().info(*d);
-  if (!info.ok()) return {};
+  if (!info.ok()) return whose;
   auto owner = info->labels.find(keep_label);
-  bool theirs = owner == info->labels.end() || std::find(owners.begin(), owners.end(), owner->second) != owners.end();
-  return theirs ? store.blobs().remove(*d) : status{};
+  if (owner != info->labels.end() && std::find(owners.begin(), owners.end(), owner->second) == owners.end())
+    whose = owner->second;
+  else
+    KILN_CHECK(store.blobs().remove(*d));
+  return whose;
 }
 
 struct listening {
@@ -262,13 +270,27 @@ struct history_state {
       for (auto& digest : finished->orphaned_documents(*record)) documents.push_back(std::move(digest));
       publish(event_of(ctl::DELETED, *record));
     }
+    auto left = std::make_shared<std::vector<std::pair<std::string, std::string>>>();  // document, whose it is
     write(
-        [store = o.store, gone = std::move(gone), documents = std::move(documents)]() -> status {
+        [store = o.store, gone = std::move(gone), documents = std::move(documents), left]() -> status {
           for (const auto& ref : gone) KILN_CHECK(store->erase_value(bucket, ref));
-          for (const auto& document : documents) KILN_CHECK(drop_document(*store, document, gone));
+          for (const auto& document : documents) {
+            KILN_TRY(auto whose, drop_document(*store, document, gone));
+            if (whose) left->emplace_back(document, *std::move(whose));
+          }
           return {};
         },
-        std::move(then));
+        [this, left, then = std::move(then)](status s) mutable {
+          // Who stores a document is known here by then; one that is not has gone, before others that had it too.
+          std::erase_if(*left, [&](const auto& l) { return active.contains(l.second) || finished->find(l.second); });
+          if (!s.ok() || left->empty()) return then(std::move(s));
+          write(
+              [store = o.store, left]() -> status {
+                for (const auto& [document, whose] : *left) KILN_CHECK(drop_document(*store, document, {whose}));
+                return {};
+              },
+              std::move(then));
+        });
   }
 
   // Cleaning up.

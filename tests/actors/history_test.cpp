@@ -296,6 +296,33 @@ TEST_CASE("a document that another record has too stays until both are gone") {
   CHECK_FALSE(f.store->blobs().has(d));
 }
 
+TEST_CASE("a document that records share goes with the last of them, whoever stored it last") {
+  history_fixture f;
+  f.start();
+  auto keep = [&](const std::string& ref) {
+    auto record = record_of(ref, f.now, f.now);
+    REQUIRE(actors::keep_document(*f.store, ref, "the same words", *record.mutable_externalerror()).ok());
+    return record;
+  };
+  auto record = keep("a");
+  auto shared = digest::trusted(record.externalerror().digest());
+  f.tell(ctl::COMPLETE, record);
+  f.tell(ctl::COMPLETE, keep("b"));
+  SECTION("that one goes first") {
+    CHECK(update(f, "b", false, true).empty());
+    CHECK(f.store->blobs().has(shared));
+    CHECK(update(f, "a", false, true).empty());
+    CHECK_FALSE(f.store->blobs().has(shared));
+  }
+  SECTION("that one still runs") {
+    f.tell(ctl::STARTED, record_of("runs", f.now, 0));
+    keep("runs");
+    CHECK(update(f, "b", false, true).empty());
+    CHECK(update(f, "a", false, true).empty());
+    CHECK(f.store->blobs().has(shared));
+  }
+}
+
 TEST_CASE("a record too large for one message loses its long texts only") {
   auto record = record_of("b", 1, 2);
   (*record.mutable_frontendattrs())["short"] = "kept";
