@@ -264,7 +264,8 @@ class disk_blob_store final : public blob_store {
 
   result<digest> put(std::string_view bytes) override {
     auto d = sha256(bytes);
-    if (has(d)) return d;
+    // Somebody may be about to remove it as old and named by nothing: it is as new as one that is written now.
+    if (has(d) && ::utimensat(AT_FDCWD, path_of(d).c_str(), nullptr, AT_SYMLINK_NOFOLLOW) == 0) return d;
     KILN_TRY(auto writer, create());
     KILN_CHECK(writer->write(bytes));
     return writer->commit();

@@ -125,6 +125,43 @@ void add_mentioned(std::string_view text, std::unordered_set<std::string>& out) 
     if (at + algorithm.size() + hex <= text.size()) out.emplace(text.substr(at, algorithm.size() + hex));
 }
 
+/// Documents that nothing names: no record, no label, no value or metadata, and no document that is itself named or
+/// recent. None that is recent, since whoever works may be about to name it.
+result<std::vector<digest>> unnamed_documents(const metadata_db& database, const blob_store& blobs) {
+  std::unordered_map<std::string, std::string> texts;  // of those that may go
+  std::unordered_set<std::string> mentioned;
+  auto all = blobs.list();
+  KILN_CHECK(database.read([&](const transaction& t) {
+    for (auto named : {table::values, table::metadata})
+      t.scan(named, {}, [&](auto, std::string_view value) {
+        add_mentioned(value, mentioned);
+        return true;
+      });
+    for (const auto& blob : all) {
+      if (is_kept(blob) || t.any(table::blob_refs, key_part(blob.digest.str()) + '\0')) continue;
+      auto text = document_text(blobs, blob.digest);
+      if (!text) continue;
+      if (is_recent(blob)) add_mentioned(*text, mentioned);
+      else texts.emplace(blob.digest.str(), *std::move(text));
+    }
+  }));
+  for (bool more = true; more;) {
+    more = false;
+    for (auto it = texts.begin(); it != texts.end();) {
+      if (!mentioned.contains(it->first)) {
+        ++it;
+        continue;
+      }
+      add_mentioned(it->second, mentioned);
+      it = texts.erase(it);
+      more = true;
+    }
+  }
+  std::vector<digest> unnamed;
+  for (const auto& [name, text] : texts) unnamed.push_back(digest::trusted(name));
+  return unnamed;
+}
+
 /// The digest of content that no record names: its id.
 std::optional<digest> loose_id(const std::string& id) {
   auto d = digest::parse(id);
@@ -401,7 +438,11 @@ status store_core::prune(const prune_options& options,
     for (const auto& id : ids) doomed_.erase(id);
   }
   KILN_CHECK(std::move(failure));
-  return options.all && options.filters.empty() && keep == 0 ? drop_unreferenced_blobs() : status{};
+  if (!options.filters.empty()) return {};
+  if (options.all && keep == 0) return drop_unreferenced_blobs();
+  KILN_TRY(auto documents, unnamed_documents(*database_, *blobs_));
+  for (const auto& d : documents) KILN_CHECK(blobs_->remove(d));
+  return {};
 }
 
 /// Blobs that no record names, documents too. While somebody works, recent ones may be about to be named; those

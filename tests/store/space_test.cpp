@@ -73,6 +73,39 @@ TEST_CASE("The size of a layer follows its blobs, whoever brings or drops them")
   CHECK(size() == 0);
 }
 
+TEST_CASE("Documents that nothing names go with a prune after a while") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto put = [&](const std::string& text, std::chrono::seconds age) {
+    auto d = must(store->blobs().put(text));
+    fs::last_write_time(root.path() / "blobs/sha256" / d.hex(), fs::file_time_type::clock::now() - age);
+    return d;
+  };
+  using namespace std::chrono_literals;
+  auto config = put(R"({"architecture":"amd64"})", 2h);
+  auto manifest = put(R"({"config":{"digest":")" + config.str() + R"("}})", 2h);
+  auto index = put(R"({"manifests":[{"digest":")" + manifest.str() + R"("}]})", 2h);
+  must(store->set_value("images", "kept", R"({"digest":")" + index.str() + R"("})"));
+  auto old = put(R"({"nobody":"names it"})", 2h);
+  auto of_old = put(R"({"names":")" + old.str() + R"("})", 2h);
+  auto fresh = put(R"({"somebody":"may be about to"})", 10s);
+  auto again = put(R"({"written":"again"})", 2h);
+  must(store->blobs().put(R"({"written":"again"})"));
+  auto has = [&](const digest& d) { return store->blobs().has(d); };
+
+  prune(*store, {.filters = {"type==regular"}});
+  CHECK(has(old));
+  prune(*store, {.max_used_space = 1 << 30});
+  CHECK(!has(old));
+  CHECK(!has(of_old));
+  CHECK(has(fresh));
+  CHECK(has(again));
+  for (const auto& d : {config, manifest, index}) CHECK(has(d));
+  must(store->erase_value("images", "kept"));
+  prune(*store, {});
+  for (const auto& d : {config, manifest, index}) CHECK(!has(d));
+}
+
 TEST_CASE("A size that is measured while blobs come is not kept") {
   temporary_root root;
   auto store = open_store(root);
