@@ -38,13 +38,15 @@ std::set<std::string> lines_with(const std::regex& pattern, const std::set<std::
   return out;
 }
 
-/// What a child with hardly any memory left to give to threads says.
+/// What a child says that may start no thread: a user with none left. Root has no such bound, so it is not root; and memory
+/// is not what is bounded, for a sanitizer would have none either.
 template <class Try>
 int in_narrow_child(Try attempt) {
   auto child = fork();
   if (child == 0) {
-    rlimit none{1, 1};  // bytes of address space: what there is stays, nothing can be added
-    setrlimit(RLIMIT_AS, &none);
+    rlimit none{0, 0};
+    constexpr uid_t nobody = 65534;
+    if (setrlimit(RLIMIT_NPROC, &none) != 0 || (geteuid() == 0 && setresuid(nobody, nobody, nobody) != 0)) _exit(100);
     _exit(attempt());
   }
   int how = 0;

@@ -126,8 +126,8 @@ TEST_CASE("Symlinks are text: they are kept wherever they lead, and nothing is w
   fs::create_directory(to);
   write(root.path() / "canary/file", "alive");
   write(to / "etc/app/c", "c");
-  for (std::string link : {"../canary", "../../../../../../../../../../..", (root.path() / "canary").string().c_str(),
-                           "../etc/app", "up/../canary", "canary/"}) {
+  for (const auto& link : std::vector<std::string>{"../canary", "../../../../../../../../../../..",
+                                                   (root.path() / "canary").string(), "../etc/app", "up/../canary", "canary/"}) {
     INFO(link);
     auto name = "l" + std::to_string(link.size());
     tar_builder tar;
