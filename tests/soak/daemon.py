@@ -48,6 +48,10 @@ def bytes_on_disk(root, seen=None):
     return total
 
 
+def allocated(paths):
+    return sum(os.lstat(path).st_blocks * 512 for path in paths if os.path.lexists(path))
+
+
 def entries(directory):
     try:
         return sorted(os.listdir(directory))
@@ -252,10 +256,38 @@ echo '"ips": [{{"address": "10.0.0.2/32", "interface": 0}}]}}'
             left.append(f'file descriptors, more than when it was new: {dict(more())}')
         return left
 
+    def history(self):
+        """Files of documents that the history keeps, each with its label. They are bounded by number and bytes of
+        their own and no part of the ledger."""
+        found = []
+        blobs = os.path.join(self.state, 'blobs')
+        for name in entries(os.path.join(blobs, 'labels')):
+            label = os.path.join(blobs, 'labels', name)
+            try:
+                with open(label) as f:
+                    if 'kiln.keep.history' in f.read():
+                        found += [label, os.path.join(blobs, name.replace('-', '/', 1))]
+            except FileNotFoundError:
+                pass
+        return found
+
+    def documents(self):
+        """Manifests, configs and statements, which are JSON: they go an hour after nothing names them."""
+        found = []
+        for name in entries(os.path.join(self.state, 'blobs/sha256')):
+            path = os.path.join(self.state, 'blobs/sha256', name)
+            try:
+                with open(path, 'rb') as f:
+                    if f.read(1) == b'{':
+                        found.append(path)
+            except FileNotFoundError:
+                pass
+        return found
+
     def disk(self):
-        """Bytes in the ledger; bytes on disk, of snapshots and of blobs."""
+        """Bytes in the ledger; bytes on disk, of snapshots and of blobs but for documents and the history's."""
         return (sum(r['size'] for r in self.usage()), bytes_on_disk(os.path.join(self.state, 'snapshots')),
-                bytes_on_disk(os.path.join(self.state, 'blobs')))
+                bytes_on_disk(os.path.join(self.state, 'blobs')) - allocated({*self.history(), *self.documents()}))
 
     def shared(self):
         """Bytes that several snapshots have by hard links: they are on disk once, in the ledger with each."""

@@ -22,18 +22,19 @@ import threading
 import time
 
 import builds
-from daemon import Daemon
+from daemon import Daemon, allocated, until
 
 CLIENTS = 3  # builds at a time
 VARIANTS = 2  # of every build
 BUILD_SECONDS = 180  # after which one counts as hanging
+PRUNE_SECONDS = 600  # hundreds of thousands of files, on a disk that others use
 END_SECONDS = 30  # from a fault to the end of the client it hits
 QUIET_PART = 0.4  # of the time, without kills
 SAMPLES_MIN = 6  # of memory, or nothing is said about it
 # Memory of the idle daemon: how much its median may grow from the first to the last third of the quiet part.
 MEMORY_GROWTH_BYTES = 12 << 20
 MEMORY_GROWTH_PART = 0.15
-# On disk but not in the ledger when all is pruned: manifests, configs, documents, each of a few KiB.
+# On disk but not in the ledger when all is pruned: directories, which never shrink.
 EMPTY_DISK_BYTES = 2 << 20
 CHECK_EVERY = 50  # kills between two looks at everything
 
@@ -56,6 +57,7 @@ class Soak:
         self.faults = 0  # kills and second signals so far
         self.stops = 0  # first signals so far
         self.running = {}  # number → process
+        self.fate = random.Random(f'{options.seed}/trouble')  # which faults there are, and when
 
     # ---------------------------------------------------------------- one build
 
@@ -172,7 +174,7 @@ class Soak:
                 f()
             except BaseException as e:  # a fault of the soak itself ends it, below
                 failures.append(e)
-        threads = [threading.Thread(target=guarded, args=(f,)) for f in functions]
+        threads = [threading.Thread(target=guarded, args=(f,), daemon=True) for f in functions]
         for t in threads:
             t.start()
         for t in threads:
@@ -185,7 +187,7 @@ class Soak:
         time.sleep(max(0, seconds))
 
     def trouble(self, deadline, kinds):
-        rng = random.Random(f'{self.options.seed}/trouble/{len(kinds)}')
+        rng = self.fate
         kinds = [k for k in kinds if not self.options.faults or k in self.options.faults.split(',')]
         if not kinds:
             return
@@ -213,12 +215,12 @@ class Soak:
         self.prune(rng.choice([[], ['--keep-storage', '20'], ['--all']]))
 
     def prune(self, flags):
-        answer = self.daemon.control('prune', *flags)
+        answer = self.daemon.control('prune', *flags, seconds=PRUNE_SECONDS)
         if answer.returncode != 0:
             self.blame(f'prune {" ".join(flags)}: {answer.stderr}')
 
     def do_forget(self, rng):
-        answer = self.daemon.control('prune-histories')
+        answer = self.daemon.control('prune-histories', seconds=PRUNE_SECONDS)
         if answer.returncode != 0 and 'is running' not in answer.stderr:  # what runs has no history yet
             self.blame(f'prune-histories: {answer.stderr}')
 
@@ -290,11 +292,15 @@ class Soak:
     def last_look(self):
         for left in self.daemon.leftovers() + self.daemon.disk_difference():
             self.blame(left)
+        self.figures['documents'] = f'{allocated(self.daemon.documents())} bytes'
+        self.figures['kept by the history'] = f'{allocated(self.daemon.history())} bytes'
         self.figures['ledger / snapshots + blobs, cache kept'] = '{} / {} + {} bytes'.format(*self.daemon.disk())
         # Everything is there still, or is made again: the right results come from either.
         for build in self.list:
             self.run(build, 0, 'last', self.expected[build.name, 0])
         self.do_forget(None)
+        if not until(END_SECONDS, lambda: not self.daemon.history()):
+            self.blame(f'{len(self.daemon.history())} files of the history are left after prune-histories')
         for flags in [], ['--all']:
             self.prune(flags)
             command = ' '.join(['prune'] + flags)
@@ -303,7 +309,7 @@ class Soak:
             if snapshots + blobs - ledger > EMPTY_DISK_BYTES or flags and ledger:
                 self.blame(f'after {command} du says {ledger} bytes, but there are {snapshots} of snapshots and '
                            f'{blobs} of blobs')
-        for left in self.daemon.leftovers():
+        for left in self.daemon.leftovers() + self.daemon.documents():
             self.blame('after prune --all: ' + left)
         if not self.daemon.stop():
             self.blame('the daemon did not end well')
@@ -383,6 +389,7 @@ def main():
     world = builds.World(o.registry, o.files_url, o.secret, o.ssh_agent, o.ask_agent, o.tiny_frontend, o.frontend)
     daemon = Daemon(o.kilnd, o.kilnctl, o.scratch, str(os.getpid()), o.registry)
     soak = Soak(o, world, daemon)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit('told to stop'))  # the daemon ends with us
     try:
         soak.kills() if o.kills else soak.soak()
     finally:
