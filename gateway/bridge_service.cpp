@@ -1,7 +1,7 @@
 #include "gateway/bridge_service.hpp"
 
 #include "gateway/exec_call.hpp"
-#include "messages/known_enums.hpp"
+#include "messages/outside_fields.hpp"
 
 namespace kiln::gateway {
 
@@ -69,7 +69,7 @@ bridge_service::reactor* bridge_service::with_build(
   auto call = call_type::make(method, response);
   auto* reactor = call.get();
   auto guard = std::make_shared<call_guard<call_type>>(call);
-  if (auto s = check_enums(request); !s.ok()) {
+  if (auto s = check_fields(request); !s.ok()) {
     call->fail(std::move(s).error());
     return reactor;
   }

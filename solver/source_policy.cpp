@@ -7,7 +7,7 @@
 
 #include <re2/re2.h>
 
-#include "messages/known_enums.hpp"
+#include "messages/outside_fields.hpp"
 
 namespace kiln::solver {
 
@@ -194,7 +194,7 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
 status validate(const source_policy& policy) {
   for (const auto& rule : policy.rules())
     if (!rule.has_selector()) return make_error(errc::invalid_argument, "invalid nil selector in policy");
-  if (auto s = check_enums(policy); !s.ok()) return std::move(s).error().with_context("source policy");
+  if (auto s = check_fields(policy); !s.ok()) return std::move(s).error().with_context("source policy");
   return {};
 }
 

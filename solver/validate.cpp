@@ -4,7 +4,7 @@
 #include <string>
 
 #include "configs/definition.hpp"
-#include "messages/known_enums.hpp"
+#include "messages/outside_fields.hpp"
 
 namespace kiln::solver {
 
@@ -61,7 +61,7 @@ status check_file(const pb::FileOp& file, int inputs) {
 }  // namespace
 
 status validate_op(const pb::Op& op) {
-  if (auto s = check_enums(op); !s.ok()) return std::move(s).error().with_context("invalid op");
+  if (auto s = check_fields(op); !s.ok()) return std::move(s).error().with_context("invalid op");
   auto inputs = op.inputs_size();
   switch (op.op_case()) {
     case pb::Op::kSource:

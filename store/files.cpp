@@ -18,7 +18,18 @@ namespace kiln::store {
 
 namespace fs = std::filesystem;
 
+namespace {
+
+/// The kernel reads a path up to its first NUL: it would open another one.
+status check_path(const std::string& path) {
+  if (path.find('\0') == std::string::npos) return {};
+  return make_error(errc::invalid_argument, "open: a NUL character in a path");
+}
+
+}  // namespace
+
 result<unique_fd> open_at(int directory, const std::string& path, int flags, mode_t mode) {
+  KILN_CHECK(check_path(path));
   int fd = ::openat(directory, path.c_str(), flags | O_CLOEXEC, mode);
   if (fd < 0) return errno_error(errno, "open " + path);
   return unique_fd(fd);
@@ -29,6 +40,7 @@ result<unique_fd> open_file(const fs::path& path, int flags, mode_t mode) {
 }
 
 result<unique_fd> open_in_root(int root, const std::string& path, int flags, mode_t mode) {
+  KILN_CHECK(check_path(path));
   open_how how{};
   how.flags = static_cast<std::uint64_t>(static_cast<unsigned>(flags | O_CLOEXEC));
   how.mode = flags & (O_CREAT | O_TMPFILE) ? mode : 0;

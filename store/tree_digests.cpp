@@ -42,6 +42,8 @@ std::string as_key(std::string_view path) {
 // ---------------------------------------------------------------- looking at the tree
 
 result<bool> tree_digests::look(const std::string& path, struct stat& info) const {
+  // The kernel would read it up to there: another path, as deep again below each directory.
+  if (path.find('\0') != std::string::npos) return make_error(errc::invalid_argument, "a NUL character in a path");
   if (::fstatat(root_.get(), relative(path).c_str(), &info, AT_SYMLINK_NOFOLLOW) == 0) return true;
   if (errno == ENOENT || errno == ENOTDIR) return false;
   return errno_error(errno, "stat " + path);

@@ -13,7 +13,7 @@
 #include "configs/containers.hpp"
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
-#include "messages/known_enums.hpp"
+#include "messages/outside_fields.hpp"
 #include "messages/pattern.hpp"
 #include "workers/executor/runtime_process.hpp"
 #include "workers/ops/client_secrets.hpp"
@@ -58,7 +58,7 @@ class container final : public client_container {
         mounts_(resources, job_) {}
 
   status prepare(std::span<const store::ref> refs) {
-    KILN_CHECK(check_enums(request_));
+    KILN_CHECK(check_fields(request_));
     pb::ExecOp op;
     std::vector<store::ref> inputs;
     for (int i = 0; i < request_.mounts_size(); ++i) {
@@ -78,7 +78,7 @@ class container final : public client_container {
 
   result<exit_state> run(const gw::InitMessage& init, const process_io& io, std::stop_token stop) override {
     runtime_process::ending ending(io);
-    KILN_CHECK(check_enums(init));
+    KILN_CHECK(check_fields(init));
     if (request_.network() == pb::HOST && !grants_.network_host)
       return make_error(errc::permission_denied, "network.host is not allowed");
     if (init.security() == pb::INSECURE && !grants_.security_insecure)

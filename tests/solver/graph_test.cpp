@@ -301,6 +301,10 @@ TEST_CASE("ops are checked before anything runs") {
   CHECK(enums([](auto& e) {
           e.mutable_mounts(0)->mutable_cacheopt()->set_sharing(static_cast<pb::CacheSharingOpt>(5));
         }) == "invalid op: exec.mounts[0].cacheOpt.sharing: invalid cache sharing opt 5: unknown type");
+  CHECK(enums([](auto& e) { e.mutable_meta()->add_env(std::string("A=b\0c", 5)); }) ==
+        "invalid op: exec.meta.env[0]: a NUL character in a text");
+  CHECK(enums([](auto& e) { e.mutable_mounts(0)->set_selector(std::string("/a\0b", 4)); }) ==
+        "invalid op: exec.mounts[0].selector: a NUL character in a text");
   pb::Op file;
   file.mutable_file();
   CHECK(text(file) == "invalid file op with no actions");

@@ -118,6 +118,19 @@ TEST_CASE("Links are followed inside the root only, and only where asked") {
   CHECK(tree.select({.path = "real/file/below"}).error().code == errc::not_found);
 }
 
+TEST_CASE("A path with a NUL is no other path") {
+  temporary_root root;
+  auto top = root.path() / "t";
+  write(top / "d/e/file", "x");
+  for (bool wildcard : {false, true}) {
+    tree_digests tree(must(open_file(top, O_RDONLY | O_DIRECTORY)), job_context{});
+    auto sum = tree.select({.path = std::string("/d\0x", 4), .wildcard = wildcard, .include_patterns = {"**"}});
+    REQUIRE_FALSE(sum.ok());
+    CHECK(sum.error().code == errc::invalid_argument);
+  }
+  CHECK(open_file(top / std::string("d\0x", 3), O_RDONLY).error().code == errc::invalid_argument);
+}
+
 TEST_CASE("Wildcards pick files; a lone match of the same name is the file itself") {
   temporary_root root;
   auto top = root.path() / "t";

@@ -32,6 +32,10 @@ std::deque<std::string> components(std::string_view path) {
 }  // namespace
 
 int open_in_root(int root_fd, const std::string& path, int flags, mode_t mode) {
+  if (path.find('\0') != std::string::npos) {  // the kernel would open what stands before it
+    errno = EINVAL;
+    return -1;
+  }
   struct open_how how {};
   how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
   how.mode = (flags & O_CREAT) != 0 ? mode : 0;

@@ -1,4 +1,4 @@
-#include "messages/known_enums.hpp"
+#include "messages/outside_fields.hpp"
 
 #include <cctype>
 #include <string>
@@ -24,13 +24,23 @@ std::string in_words(const std::string& type) {
   return words;
 }
 
+bool has_nul(const gp::Message& message, const gp::FieldDescriptor& f, int index) {
+  const auto& r = *message.GetReflection();
+  std::string scratch;
+  const auto& text = f.is_repeated() ? r.GetRepeatedStringReference(message, &f, index, &scratch)
+                                     : r.GetStringReference(message, &f, &scratch);
+  return text.find('\0') != std::string::npos;
+}
+
 status check_field(const gp::Message& message, const gp::FieldDescriptor& f, const std::string& path, int index) {
   const auto& r = *message.GetReflection();
   bool many = f.is_repeated();
+  bool text = f.type() == gp::FieldDescriptor::TYPE_STRING;
+  if (text && !has_nul(message, f, index)) return {};
   auto where = path + f.name() + (many ? "[" + std::to_string(index) + "]" : "");
   if (f.cpp_type() == gp::FieldDescriptor::CPPTYPE_MESSAGE)
     return check(many ? r.GetRepeatedMessage(message, &f, index) : r.GetMessage(message, &f), where + ".");
-  if (f.cpp_type() != gp::FieldDescriptor::CPPTYPE_ENUM) return {};
+  if (text) return make_error(errc::invalid_argument, where + ": a NUL character in a text");
   int value = many ? r.GetRepeatedEnumValue(message, &f, index) : r.GetEnumValue(message, &f);
   if (f.enum_type()->FindValueByNumber(value) != nullptr) return {};
   return make_error(errc::invalid_argument, where + ": invalid " + in_words(f.enum_type()->name()) + " " +
@@ -44,7 +54,8 @@ status check(const gp::Message& message, const std::string& path) {
   r.ListFields(message, &fields);
   for (const auto* f : fields) {
     bool matters = f->cpp_type() == gp::FieldDescriptor::CPPTYPE_MESSAGE ||
-                   f->cpp_type() == gp::FieldDescriptor::CPPTYPE_ENUM;
+                   f->cpp_type() == gp::FieldDescriptor::CPPTYPE_ENUM ||
+                   f->type() == gp::FieldDescriptor::TYPE_STRING;
     if (!matters) continue;
     int count = f->is_repeated() ? r.FieldSize(message, f) : 1;
     for (int i = 0; i < count; ++i)
@@ -55,6 +66,6 @@ status check(const gp::Message& message, const std::string& path) {
 
 }  // namespace
 
-status check_enums(const gp::Message& message) { return check(message, ""); }
+status check_fields(const gp::Message& message) { return check(message, ""); }
 
 }  // namespace kiln
