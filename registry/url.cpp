@@ -104,6 +104,13 @@ std::string without_dot_segments(std::string_view path) {
   return out;
 }
 
+/// Without its final dots a host may be a number that stands for an address.
+std::string without_final_dots(std::string host) {
+  while (host.ends_with('.')) host.pop_back();
+  curl_parts parts;
+  return parts.set("http://" + host) == CURLUE_OK ? lower(parts.get(CURLUPART_HOST)) : std::string();
+}
+
 /// "[0:0::1]" is "[::1]".
 std::string shortest_ipv6(const std::string& host) {
   in6_addr address{};
@@ -134,7 +141,7 @@ result<parsed_url> parse_url(std::string_view text) {
   if (auto password = parts.get(CURLUPART_PASSWORD); !password.empty()) out.user_info += ":" + password;
   out.host = lower(parts.get(CURLUPART_HOST));
   if (out.host.starts_with('[')) out.host = shortest_ipv6(out.host);
-  while (out.host.ends_with('.')) out.host.pop_back();
+  if (out.host.ends_with('.')) out.host = without_final_dots(out.host);
   if (out.host.empty()) return invalid("no host");
   if (out.host.starts_with('-')) return invalid("the host starts with a dash");
   if (!parts.get(CURLUPART_ZONEID).empty()) return invalid("an IPv6 zone in the host");

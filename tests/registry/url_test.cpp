@@ -28,6 +28,8 @@ TEST_CASE("spellings of one address have one normal form") {
   CHECK(normal("ssh://git@Example.com:22/a") == "ssh://example.com/a");
   CHECK(normal("git://example.com:9418/a") == "git://example.com/a");
   CHECK(normal("http://2130706433/") == "http://127.0.0.1/");
+  CHECK(normal("http://2130706433./") == "http://127.0.0.1/");
+  CHECK(normal("http://0x7f.1../") == "http://127.0.0.1/");
   CHECK(normal("http://0x7f.1:5000/") == "http://127.0.0.1:5000/");
   CHECK(normal("http://[0:0::1]/") == "http://[::1]/");
   CHECK(normal("https://h/a%2fb/%c3%bc//c/") == "https://h/a%2Fb/%C3%BC//c/");
