@@ -11,6 +11,8 @@
 #include <functional>
 #include <map>
 
+#include "configs/store.hpp"
+#include "store/files.hpp"
 #include "store/unique_fd.hpp"
 
 namespace fs = std::filesystem;
@@ -369,6 +371,29 @@ TEST_CASE("include patterns make only the directories that hold a match") {
   a.add_exclude_patterns("!a/x.c");
   REQUIRE(copy(from, rest, a).ok());
   CHECK(rest.list() == "out/ out/a/ out/a/x.c out/b/ out/b/y.o out/z.c");
+}
+
+TEST_CASE("a tree as deep as the store takes it is copied, a deeper one refused with that reason") {
+  for (int levels : {store::limits::tree_depth, store::limits::tree_depth + 1}) {
+    tree from, to;
+    unique_fd at{dup(from.fd.get())};
+    for (int i = 0; i < levels; ++i) {
+      REQUIRE(mkdirat(at.get(), "d", 0755) == 0);
+      at = unique_fd{openat(at.get(), "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
+      REQUIRE(at);
+    }
+    auto whole = copy_of("/", "/");
+    whole.set_dircopycontents(true);
+    auto copied = copy(from, to, whole);
+    if (levels <= store::limits::tree_depth) {
+      CHECK(copied.ok());
+    } else {
+      REQUIRE_FALSE(copied.ok());
+      CHECK(copied.error().code == errc::out_of_range);
+      CHECK(copied.error().message.find("nested too deeply") != std::string::npos);
+    }
+    for (const auto& t : {from.path, to.path}) CHECK(store::empty_directory(t).ok());  // deeper than a path reaches
+  }
 }
 
 TEST_CASE("hard links stay links, fifos and devices stay what they are") {

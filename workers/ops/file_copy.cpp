@@ -2,7 +2,6 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -10,6 +9,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "configs/store.hpp"
 #include "messages/mode_text.hpp"
 #include "messages/pattern.hpp"
 #include "store/file_data.hpp"
@@ -25,7 +25,6 @@ namespace kiln::workers {
 namespace {
 
 constexpr mode_t default_directory_mode = 0755;
-constexpr int depth_max = 4096;
 
 std::string parent_of(const std::string& path) {
   auto slash = path.rfind('/');
@@ -151,7 +150,8 @@ class copier {
                     const pattern_list::match_info& parent_included,
                     const pattern_list::match_info& parent_excluded, int depth) {
     KILN_CHECK(job_.check());
-    if (depth > depth_max) return make_error(errc::failed_precondition, "directory too deep: " + relative);
+    if (depth > store::limits::tree_depth)
+      return make_error(errc::out_of_range, "directories are nested too deeply");
     bool included = true;
     bool excluded = false;
     pattern_list::match_info include_info;
@@ -292,7 +292,7 @@ class copier {
       if (fchmodat(to, to_name.c_str(), mode, AT_SYMLINK_NOFOLLOW) != 0)
         return errno_error(errno, "failed to chmod " + shown);
     }
-    copy_xattrs(store::fd_path(parent.source.get()) + "/" + name, store::fd_path(to) + "/" + to_name);
+    copy_xattrs(parent.source.get(), name, to, to_name);
     return copy_times(parent, to_name, info);
   }
 
@@ -305,21 +305,13 @@ class copier {
   }
 
   /// Best effort: a file system without them, or a label that may not be set, is no reason to fail.
-  static void copy_xattrs(const std::string& from, const std::string& to) {
-    auto size = llistxattr(from.c_str(), nullptr, 0);
-    if (size <= 0) return;
-    std::string names(static_cast<std::size_t>(size), '\0');
-    size = llistxattr(from.c_str(), names.data(), names.size());
-    if (size <= 0) return;
-    names.resize(static_cast<std::size_t>(size));
-    for (std::size_t at = 0; at < names.size(); at += std::string_view(&names[at]).size() + 1) {
-      std::string name{&names[at]};
-      if (store::is_overlay_xattr(name)) continue;
-      char value[65536];
-      auto length = lgetxattr(from.c_str(), name.c_str(), value, sizeof value);
-      if (length < 0 || lsetxattr(to.c_str(), name.c_str(), value, static_cast<std::size_t>(length), 0) == 0)
-        continue;
-      spdlog::debug("xattr {} of {} not copied: {}", name, from, errno_error(errno, "lsetxattr").message);
+  static void copy_xattrs(int from, const std::string& name, int to, const std::string& to_name) {
+    auto attributes = store::get_xattrs(from, name);
+    if (!attributes.ok()) return spdlog::debug("xattrs not copied: {}", attributes.error().message);
+    for (const auto& [attribute, value] : *attributes) {
+      if (store::is_overlay_xattr(attribute)) continue;
+      if (auto set = store::set_xattr(to, to_name, attribute, value); !set)
+        spdlog::debug("xattr not copied: {}", set.error().message);
     }
   }
 
