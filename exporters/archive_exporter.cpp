@@ -10,9 +10,9 @@
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/tar_tree.hpp"
+#include "messages/image_reference.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
-#include "registry/reference.hpp"
 #include "store/session_content.hpp"
 
 namespace kiln::exporters {
@@ -32,7 +32,7 @@ result<std::vector<std::string>> normalized_names(const std::string& names) {
   for (std::size_t at = 0; at <= names.size();) {
     std::size_t end = std::min(names.find(',', at), names.size());
     std::string name = names.substr(at, end - at);
-    auto ref = registry::parse_reference(name);
+    auto ref = read_image_reference(name);
     if (!ref.ok()) return std::move(ref).error().with_context("failed to parse " + name);
     out.push_back(ref->tagged().str());
     at = end + 1;
@@ -120,7 +120,7 @@ class archive_exporter : public exporter {
     for (const auto& name : names) {
       descriptor d = root;
       d.annotations["io.containerd.image.name"] = name;
-      if (auto ref = registry::parse_reference(name); ref.ok() && !ref->tag.empty())
+      if (auto ref = read_image_reference(name); ref.ok() && !ref->tag.empty())
         d.annotations["org.opencontainers.image.ref.name"] = ref->tag;
       entries.push_back(std::move(d));
     }
@@ -152,7 +152,7 @@ class archive_exporter : public exporter {
     j["Config"] = blob_path(m.config.digest);
     j["RepoTags"] = nullptr;
     for (const auto& name : names) {
-      KILN_TRY(registry::reference ref, registry::parse_reference(name));
+      KILN_TRY(image_reference ref, read_image_reference(name));
       if (j["RepoTags"].is_null()) j["RepoTags"] = ordered_json::array();
       j["RepoTags"].push_back(ref.familiar());
     }

@@ -75,7 +75,7 @@ class image_exporter : public exporter {
  private:
   /// Under its name in the image store; complete, unless a registry will have it.
   status keep(const std::string& name, bool canonical, const written_image& image, const job_context& job) {
-    auto ref = registry::parse_reference(name);
+    auto ref = read_image_reference(name);
     if (!ref.ok()) return {};  // "prefix@digest" and the like: names for pushing only
     step naming(job, "naming to " + ref->tagged().str());
     if (!settings_.push && !settings_.allow_incomplete) {
@@ -85,7 +85,7 @@ class image_exporter : public exporter {
     std::string value = go_json(registry::descriptor_json(image.root));
     KILN_CHECK(resources_.store->set_value(registry::image_store_bucket, ref->tagged().str(), value));
     if (canonical && name.find('@') == std::string::npos) {
-      registry::reference pinned = ref->tagged();
+      image_reference pinned = ref->tagged();
       pinned.digest = image.root.digest;
       KILN_CHECK(resources_.store->set_value(registry::image_store_bucket, pinned.str(), value));
     }

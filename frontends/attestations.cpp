@@ -5,8 +5,8 @@
 #include <string_view>
 
 #include "configs/frontends.hpp"
-#include "frontends/image_reference.hpp"
 #include "messages/csv.hpp"
+#include "messages/image_reference.hpp"
 
 namespace kiln::frontends {
 
@@ -44,7 +44,7 @@ result<std::optional<sbom_options>> sbom_wanted(const attestation_requests& requ
   }
   auto ref = parse_image_reference(generator);
   if (!ref.ok()) return std::move(ref).error().with_context("failed to parse sbom scanner " + generator);
-  out.generator = ref->with_default_tag().str();
+  out.generator = ref->tagged().str();
   return std::optional(std::move(out));
 }
 

@@ -2,9 +2,9 @@
 
 #include "frontends/dockerfile/image_config.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/image_reference.hpp"
 #include "frontends/llb/ops.hpp"
 #include "messages/attestation.hpp"
+#include "messages/image_reference.hpp"
 
 namespace kiln::frontends {
 
@@ -36,7 +36,7 @@ result<llb::output> scan(llb::graph& graph, const sbom_scanner& scanner, const s
   KILN_TRY(auto ref, parse_image_reference(scanner.image));
   llb::op_info image_info;
   image_info.platform = scanner.platform;
-  auto image = llb::image(graph, ref.with_default_tag().str(), "", std::move(image_info));
+  auto image = llb::image(graph, ref.tagged().str(), "", std::move(image_info));
 
   llb::exec_spec spec;
   spec.args = scanner.args;

@@ -93,7 +93,7 @@ std::string manifest_accept() {
   return out + "*/*";
 }
 
-result<std::unique_ptr<repository>> repository::open(hosts& h, reference ref, access wanted,
+result<std::unique_ptr<repository>> repository::open(hosts& h, image_reference ref, access wanted,
                                                      const job_context& job, bool insecure) {
   std::unique_ptr<repository> r(new repository(h, std::move(ref), job));
   r->push_ = wanted == access::push;

@@ -11,9 +11,9 @@
 #include <vector>
 
 #include "messages/descriptor.hpp"
+#include "messages/image_reference.hpp"
 #include "messages/job.hpp"
 #include "registry/hosts.hpp"
-#include "registry/reference.hpp"
 #include "registry/transport.hpp"
 #include "store/blob_store.hpp"
 
@@ -32,10 +32,10 @@ class repository {
   enum class access { pull, push };
 
   /// failed_precondition when the registry's configuration is unusable.
-  static result<std::unique_ptr<repository>> open(hosts& h, reference ref, access wanted,
+  static result<std::unique_ptr<repository>> open(hosts& h, image_reference ref, access wanted,
                                                   const job_context& job, bool insecure = false);
 
-  const reference& ref() const { return ref_; }
+  const image_reference& ref() const { return ref_; }
 
   /// What tag or digest names: media type, digest, size. not_found "<ref>: not found".
   result<descriptor> resolve();
@@ -58,7 +58,8 @@ class repository {
   result<std::int64_t> blob_size(const digest& d);
 
  private:
-  repository(hosts& h, reference ref, const job_context& job) : hosts_(h), ref_(std::move(ref)), job_(job) {}
+  repository(hosts& h, image_reference ref, const job_context& job)
+      : hosts_(h), ref_(std::move(ref)), job_(job) {}
 
   std::string scheme_of(const endpoint& e) const;
   /// "<scheme>://<host>/v2/<repository><suffix>".
@@ -82,7 +83,7 @@ class repository {
   int attempts_at(std::size_t endpoint) const;
 
   hosts& hosts_;
-  reference ref_;
+  image_reference ref_;
   const job_context job_;
   bool push_ = false;
   std::vector<endpoint> endpoints_;
@@ -95,7 +96,7 @@ error status_error(const std::string& method, const std::string& url, const resp
 /// The label under which a blob remembers repositories that have it.
 std::string source_label(std::string_view domain);
 /// Adds the repository to the places that are known to have the blob; best effort.
-void remember_source(store::blob_store& blobs, const digest& d, const reference& ref);
+void remember_source(store::blob_store& blobs, const digest& d, const image_reference& ref);
 
 /// The media types we accept as manifests, for the Accept header.
 std::string manifest_accept();

@@ -44,7 +44,7 @@ status gather(store::blob_store& blobs, const descriptor& d, int depth, plan& ou
 
 /// The repositories of this registry known to have a blob, by its labels and annotations.
 std::vector<std::string> known_sources(const store::blob_store& blobs, const descriptor& d,
-                                       const reference& target) {
+                                       const image_reference& target) {
   std::string label = source_label(target.domain), value;
   if (auto info = blobs.info(d.digest); info.ok()) value = info->labels[label];
   if (auto it = d.annotations.find(label); it != d.annotations.end()) value += "," + it->second;
@@ -107,11 +107,11 @@ status push_blobs(repository& to, store::blob_store& blobs, const push_options& 
 }  // namespace
 
 status push_image(hosts& h, store::blob_store& blobs, const push_options& options, const job_context& job) {
-  KILN_TRY(reference ref, parse_reference(options.name));
+  KILN_TRY(image_reference ref, read_image_reference(options.name));
   if (options.by_digest && !ref.name_only())
     return make_error(errc::invalid_argument, "can't push tagged ref " + ref.str() + " by digest");
   std::string tag = options.by_digest ? "" : ref.tagged().tag;
-  reference shown = options.by_digest ? ref : ref.tagged();
+  image_reference shown = options.by_digest ? ref : ref.tagged();
   if (!options.by_digest) shown.digest = options.root.digest;
   KILN_TRY(auto to, repository::open(h, ref, repository::access::push, job, options.insecure));
 

@@ -38,7 +38,7 @@ std::string with_query(const std::string& location, const std::string& query) {
 
 }  // namespace
 
-void remember_source(store::blob_store& blobs, const digest& d, const reference& ref) {
+void remember_source(store::blob_store& blobs, const digest& d, const image_reference& ref) {
   auto info = blobs.info(d);
   if (!info.ok()) return;
   std::string label = source_label(ref.domain), value = info->labels[label];

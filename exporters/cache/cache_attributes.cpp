@@ -57,10 +57,10 @@ result<bool> cache_bool(const attributes& attrs, const char* name, bool when_abs
   return *value;
 }
 
-result<registry::reference> cache_ref(const attributes& attrs) {
+result<image_reference> cache_ref(const attributes& attrs) {
   auto text = cache_text(attrs, "ref");
   if (text.empty()) return make_error(errc::invalid_argument, "missing ref");
-  KILN_TRY(auto ref, registry::parse_reference(text));
+  KILN_TRY(auto ref, read_image_reference(text));
   return ref.tagged();
 }
 

@@ -8,8 +8,8 @@
 #include <string>
 
 #include "exporters/attributes.hpp"
+#include "messages/image_reference.hpp"
 #include "messages/result.hpp"
-#include "registry/reference.hpp"
 
 namespace kiln::exporters {
 
@@ -24,7 +24,7 @@ result<int> cache_positive(const attributes& attrs, const char* name, int when_a
 /// Go's strconv.ParseBool; invalid_argument "failed to parse <name>: …".
 result<bool> cache_bool(const attributes& attrs, const char* name, bool when_absent);
 /// "ref", normalized, with a tag; invalid_argument "missing ref".
-result<registry::reference> cache_ref(const attributes& attrs);
+result<image_reference> cache_ref(const attributes& attrs);
 /// "compression", "compression-level", "force-compression".
 result<compression_options> cache_compression(const attributes& attrs);
 

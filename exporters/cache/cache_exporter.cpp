@@ -104,7 +104,7 @@ class registry_writer final : public content_writer {
 
 class registry_exporter final : public cache_exporter {
  public:
-  registry_exporter(cache_options options, manifest_style style, registry::reference ref, bool insecure,
+  registry_exporter(cache_options options, manifest_style style, image_reference ref, bool insecure,
                     exporter_resources resources)
       : options_(options), style_(style), ref_(std::move(ref)), insecure_(insecure), resources_(resources) {}
   std::string name() const override { return "exporting cache to registry"; }
@@ -120,7 +120,7 @@ class registry_exporter final : public cache_exporter {
  private:
   cache_options options_;
   manifest_style style_;
-  registry::reference ref_;
+  image_reference ref_;
   bool insecure_;
   exporter_resources resources_;
 };

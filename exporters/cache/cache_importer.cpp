@@ -16,7 +16,7 @@ namespace rc = solver::remote_cache;
 /// Layers from the repository the cache came from, with the credentials of whoever asks.
 class repository_provider final : public store::blob_provider {
  public:
-  repository_provider(registry::hosts& hosts, registry::reference ref, bool insecure)
+  repository_provider(registry::hosts& hosts, image_reference ref, bool insecure)
       : hosts_(hosts), ref_(std::move(ref)), insecure_(insecure) {}
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
     KILN_TRY(auto repository,
@@ -31,13 +31,13 @@ class repository_provider final : public store::blob_provider {
 
  private:
   registry::hosts& hosts_;
-  registry::reference ref_;
+  image_reference ref_;
   bool insecure_;
 };
 
 class registry_importer final : public cache_importer {
  public:
-  registry_importer(std::string id, registry::hosts& hosts, registry::reference ref, bool insecure)
+  registry_importer(std::string id, registry::hosts& hosts, image_reference ref, bool insecure)
       : id_(std::move(id)), hosts_(hosts), ref_(std::move(ref)), insecure_(insecure) {}
 
   result<std::shared_ptr<imported_cache>> load(const job_context& job) override {
@@ -61,7 +61,7 @@ class registry_importer final : public cache_importer {
  private:
   std::string id_;
   registry::hosts& hosts_;
-  registry::reference ref_;
+  image_reference ref_;
   bool insecure_;
 };
 

@@ -4,7 +4,7 @@
 #include <set>
 
 #include "exporters/provenance/purl.hpp"
-#include "registry/reference.hpp"
+#include "messages/image_reference.hpp"
 
 namespace kiln::exporters {
 
@@ -108,9 +108,9 @@ void capture::merge(const capture& other) {
 
 status capture::finish() {
   std::set<std::string> tagged;
-  std::vector<registry::reference> refs;
+  std::vector<image_reference> refs;
   for (const auto& i : images) {
-    KILN_TRY(auto ref, registry::parse_reference(i.ref));
+    KILN_TRY(auto ref, read_image_reference(i.ref));
     if (!ref.digest) tagged.insert(ref.name() + ":" + (ref.tag.empty() ? "latest" : ref.tag));
     refs.push_back(std::move(ref));
   }

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
-#include "registry/reference.hpp"
+#include "messages/image_reference.hpp"
 
 namespace kiln::exporters {
 
@@ -35,7 +35,7 @@ std::string query_escape(std::string_view text) { return escape(text, ""); }
 
 result<std::string> image_purl(std::string_view type, std::string_view text, const std::optional<platform>& p,
                                const purl_qualifiers& more) {
-  auto parsed = registry::parse_reference(text);
+  auto parsed = parse_image_reference(text);
   if (!parsed.ok()) return std::move(parsed).error().with_context("failed to parse ref \"" + std::string(text) + "\"");
   auto ref = parsed->tagged();
   purl_qualifiers qualifiers;

@@ -2,7 +2,7 @@
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/image_reference.hpp"
+#include "messages/image_reference.hpp"
 
 namespace kiln::dockerfile {
 
@@ -64,7 +64,7 @@ void converter::check_default_bases(const dockerfile& file, const llb::env_list&
   for (const auto& s : file.stages) {
     auto name = words_.expand(s.base_name, list_environment(*args));
     if (!name) return;
-    if (!frontends::parse_image_reference(name->text))
+    if (!parse_image_reference(name->text))
       checks_.report(rules::invalid_default_arg_in_from,
                      "Default value for ARG " + s.base_name + " results in empty or invalid base image name",
                      s.location);

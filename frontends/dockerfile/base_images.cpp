@@ -3,8 +3,8 @@
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/image_reference.hpp"
 #include "frontends/parallel.hpp"
+#include "messages/image_reference.hpp"
 
 namespace kiln::dockerfile {
 
@@ -12,7 +12,7 @@ struct converter::pending_base {
   stage_state* stage = nullptr;
   bool reachable = false;
   std::string original_name;
-  frontends::image_reference reference;
+  image_reference reference;
   kiln::platform platform;
   std::optional<named_context> replacement;  // of the base image
   finishers finish;
@@ -47,12 +47,12 @@ status converter::begin_base(stage_state& s, bool reachable, pending_base& out) 
   out.stage = &s;
   out.reachable = reachable;
   out.original_name = s.definition.base_name;
-  auto ref = frontends::parse_image_reference(s.definition.base_name);
+  auto ref = parse_image_reference(s.definition.base_name);
   if (!ref)
     return std::move(ref).error().with_context("failed to parse stage name " + quote(s.definition.base_name));
   out.reference = *std::move(ref);
   out.platform = s.platform.value_or(target_platform_);
-  s.definition.base_name = out.reference.with_default_tag().str();
+  s.definition.base_name = out.reference.tagged().str();
   if (reachable && !s.context && is_context_replaceable(s.definition.base_name)) {
     KILN_TRY(out.replacement, sources_.find_context(s.definition.base_name, out.platform));
   }
@@ -149,7 +149,7 @@ status converter::finish_base(pending_base& base) {
                            options, true);
   }
   if (base.reference.str() != resolved->reference) {
-    auto ref = frontends::parse_image_reference(resolved->reference);
+    auto ref = parse_image_reference(resolved->reference);
     if (!ref) return std::move(ref).error().with_context("failed to parse ref " + quote(resolved->reference));
     base.reference = *std::move(ref);
   }
@@ -159,7 +159,7 @@ status converter::finish_base(pending_base& base) {
   s.image = *std::move(image);
   s.image.created.clear();
   if (!s.platform && implicit_target_) base.platform = detect_platform(s.image, base.platform);
-  if (!resolved->digest.empty()) base.reference.digest = resolved->digest;
+  if (!resolved->digest.empty()) base.reference.digest = digest::trusted(resolved->digest);
   s.definition.base_name = base.reference.str();
   use_image(s, base.original_name, base.platform, has_no_layers(s.image), true);
   return {};

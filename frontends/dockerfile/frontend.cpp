@@ -11,9 +11,9 @@
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/frontend.hpp"
 #include "frontends/go_json.hpp"
-#include "frontends/image_reference.hpp"
 #include "frontends/parallel.hpp"
 #include "frontends/sbom.hpp"
+#include "messages/image_reference.hpp"
 #include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
@@ -55,7 +55,7 @@ caps_outcome check_caps(const std::string& text) {
 
 // Docker's own Dockerfile frontend images are what we are: no need to fetch and run them.
 bool is_our_syntax(const std::string& image) {
-  auto ref = frontends::parse_image_reference(image);
+  auto ref = parse_image_reference(image);
   return ref && ref->domain == "docker.io" &&
          (ref->path == "docker/dockerfile" || ref->path == "docker/dockerfile-upstream");
 }

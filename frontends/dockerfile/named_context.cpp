@@ -3,7 +3,7 @@
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/sources.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/image_reference.hpp"
+#include "messages/image_reference.hpp"
 #include "messages/json_text.hpp"
 
 #include <openssl/evp.h>
@@ -49,7 +49,7 @@ llb::state with_image_config(llb::state state, const image_config& image) {
 
 result<std::optional<named_context>> build_sources::find_context(
     const std::string& raw_name, const std::optional<kiln::platform>& platform) const {
-  auto ref = frontends::parse_image_reference(raw_name);
+  auto ref = parse_image_reference(raw_name);
   if (!ref) return std::move(ref).error().with_context("invalid context name " + raw_name);
   auto name = ref->familiar();
   if (name.ends_with(":latest")) name.resize(name.size() - 7);
@@ -86,18 +86,18 @@ result<loaded_context> build_sources::load_image(const named_context& c, const s
                                                  const context_request& request) {
   loaded_context out;
   if (text == "scratch") return out;
-  KILN_TRY(auto ref, frontends::parse_image_reference(text));
+  KILN_TRY(auto ref, parse_image_reference(text));
   auto label = "[context " + c.name_with_platform + "] ";
-  KILN_TRY(auto resolved, resolve_image(ref.with_default_tag().str(), request.platform,
+  KILN_TRY(auto resolved, resolve_image(ref.tagged().str(), request.platform,
                                         label + "load metadata for " + text));
   // A policy may have made something of it that is no image and has no config.
   KILN_TRY(auto image, parse_image_config(resolved.config.empty() ? "{}" : resolved.config));
   image.created.clear();
-  KILN_TRY(auto final_ref, frontends::parse_image_reference(resolved.reference));
+  KILN_TRY(auto final_ref, parse_image_reference(resolved.reference));
   llb::op_info info;
   info.name(label + text);
   info.platform = request.platform;
-  out.state.out = llb::image(graph_, final_ref.with_default_tag().str(), "", std::move(info));
+  out.state.out = llb::image(graph_, final_ref.tagged().str(), "", std::move(info));
   out.state.platform = request.platform;
   out.state = with_image_config(std::move(out.state), image);
   out.image = std::move(image);
@@ -113,13 +113,13 @@ result<loaded_context> build_sources::load_oci_layout(const named_context& c, co
       colon != std::string::npos)
     store.resize(colon);
   if (store.empty()) return invalid("oci-layout reference " + quote(text) + " has no name");
-  auto dummy = frontends::parse_image_reference(c.name);
+  auto dummy = parse_image_reference(c.name);
   if (!dummy)
     return std::move(dummy).error().with_context("could not parse oci-layout reference " + quote(c.name));
   auto digest = kiln::digest::parse(text.substr(at + 1));
   if (!digest)
     return std::move(digest).error().with_context("could not parse oci-layout reference " + quote(text));
-  dummy->digest = digest->str();
+  dummy->digest = *digest;
   auto label = "[context " + c.name_with_platform + "] ";
   gw::ResolveImageConfigRequest ask;
   ask.set_ref(dummy->str());

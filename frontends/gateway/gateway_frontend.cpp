@@ -4,8 +4,8 @@
 #include <set>
 
 #include "frontends/go_json.hpp"
-#include "frontends/image_reference.hpp"
 #include "frontends/llb/ops.hpp"
+#include "messages/image_reference.hpp"
 #include "messages/json_text.hpp"
 
 namespace kiln::frontends {
@@ -117,7 +117,7 @@ class gateway_frontend final : public frontend {
 
   static result<frontend_image> resolve(frontend_host& host, const frontend_request&, const image_reference& name) {
     gw::ResolveImageConfigRequest question;
-    question.set_ref(name.with_default_tag().str());
+    question.set_ref(name.tagged().str());
     question.set_logname("resolve image config for " + question.ref());
     KILN_TRY(auto answer, host.resolve_image_config(question));
     frontend_image out;

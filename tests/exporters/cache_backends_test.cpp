@@ -124,7 +124,7 @@ TEST_CASE("a cache that was imported is exported again byte for byte") {
   auto second = must(export_cache(*exporter, scope, b.resources, {}));
   auto config_of = [&](const std::map<std::string, std::string>& response, const std::string& ref) {
     auto d = must(registry::parse_descriptor(nlohmann::json::parse(response.at("cache.manifest"))));
-    auto repository = must(registry::repository::open(b.hosts, must(registry::parse_reference(ref)),
+    auto repository = must(registry::repository::open(b.hosts, must(parse_image_reference(ref)),
                                                       registry::repository::access::pull, {}));
     auto m = must(registry::parse_manifest(must(repository->manifest(d.digest)).bytes, d.media_type));
     return must(repository->small_blob(m.config, 1 << 20));

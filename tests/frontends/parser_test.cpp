@@ -5,7 +5,6 @@
 #include "frontends/dockerfile/instructions.hpp"
 #include "frontends/dockerfile/options.hpp"
 #include "frontends/dockerfile/sources.hpp"
-#include "frontends/image_reference.hpp"
 
 using namespace kiln;
 using namespace kiln::dockerfile;
@@ -160,21 +159,6 @@ TEST_CASE("git references: queries, fragments, scp style, and what is not git") 
   CHECK_FALSE(parse_git_ref("./local.git").is_git);
   CHECK(parse_git_ref("https://h/a.git?ref=x#y").problem->message == "ref conflicts: \"y\" vs \"x\"");
   CHECK(parse_git_ref("https://h/a.git?bogus=1").problem->message == "unexpected query \"bogus\"");
-}
-
-TEST_CASE("image names are normalized as Docker does") {
-  auto str = [](const std::string& text) {
-    auto ref = frontends::parse_image_reference(text);
-    return ref ? ref->with_default_tag().str() : ref.error().message;
-  };
-  CHECK(str("busybox") == "docker.io/library/busybox:latest");
-  CHECK(str("a/b:1") == "docker.io/a/b:1");
-  CHECK(str("localhost:5000/x") == "localhost:5000/x:latest");
-  auto digest = "sha256:" + std::string(64, 'b');
-  CHECK(str("ghcr.io/a/b:t@" + digest) == "ghcr.io/a/b:t@" + digest);
-  CHECK(str("Upper") == "invalid reference format: repository name (library/Upper) must be lowercase");
-  CHECK(str("a::b") == "invalid reference format");
-  CHECK(str("") == "invalid reference format");
 }
 
 TEST_CASE("options are checked and named when wrong") {

@@ -31,7 +31,7 @@ struct setup {
   job_context job;
 
   std::unique_ptr<repository> repo(const std::string& ref, repository::access a = repository::access::pull) {
-    return repository::open(registries, parse_reference(ref).value(), a, job).value();
+    return repository::open(registries, parse_image_reference(ref).value(), a, job).value();
   }
 };
 
@@ -387,7 +387,7 @@ TEST_CASE("a refused token is fetched anew, and a hopeless refusal ends") {
   CHECK(s.repo(server.host() + "/x:1")->resolve().ok());
   tokens = 10;
   hosts fresh;
-  auto repo = repository::open(fresh, parse_reference(server.host() + "/x:1").value(),
+  auto repo = repository::open(fresh, parse_image_reference(server.host() + "/x:1").value(),
                                repository::access::pull, s.job)
                   .value();
   CHECK_FALSE(repo->resolve().ok());
@@ -469,7 +469,7 @@ TEST_CASE("mirrors are asked first and the registry itself when they do not help
   c.mirrors = {empty.host() + "/cache", "127.0.0.1:1"};
   setup s;
   hosts registries({{origin.host(), c}});
-  auto ref = parse_reference(origin.host() + "/x:1").value();
+  auto ref = parse_image_reference(origin.host() + "/x:1").value();
   auto repo = repository::open(registries, ref, repository::access::pull, s.job).value();
   CHECK(repo->resolve().ok());
   CHECK(repo->fetch_blob(blob_of(image.blob), *s.blobs, {}).ok());

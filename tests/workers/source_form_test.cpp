@@ -78,6 +78,9 @@ TEST_CASE("hosts of images are written in lower case and without the port that i
   CHECK(id_of("docker-image://reg.example:80/a:1") == "docker-image://reg.example:80/a:1");
   CHECK(id_of("docker-image://localhost:80/a:1") == "docker-image://localhost/a:1");
   CHECK(id_of("docker-image://localhost:443/a:1") == "docker-image://localhost:443/a:1");
+  // A host of one part is known by its port: without one it would be a path on Docker Hub.
+  for (auto spelling : {"Host/a:1", "host:443/a:1", "HOST:443/a:1"})
+    CHECK(id_of(std::string("docker-image://") + spelling) == "docker-image://host:443/a:1");
   CHECK(id_of("docker-image://2130706433:5000/a:1") == "docker-image://127.0.0.1:5000/a:1");
   auto d = "@sha256:" + std::string(64, 'a');
   CHECK(id_of("docker-image://a:1" + d) == "docker-image://docker.io/library/a:1" + d);

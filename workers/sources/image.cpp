@@ -27,7 +27,7 @@ result<resolve_mode> parse_mode(const std::string& text) {
 
 /// What the op asks for.
 struct wanted_image {
-  registry::reference ref;
+  image_reference ref;
   resolve_mode mode = resolve_mode::standard;
   store::record_type type = store::record_type::regular;
   std::optional<int> layer_limit;
@@ -40,7 +40,7 @@ result<wanted_image> parse_source(const pb::SourceOp& source) {
   if (!source.identifier().starts_with(scheme))
     return make_error(errc::invalid_argument,
                       "source \"" + source.identifier() + "\" is no docker-image:// source");
-  KILN_TRY(out.ref, registry::parse_reference(std::string_view(source.identifier()).substr(scheme.size())));
+  KILN_TRY(out.ref, read_image_reference(std::string_view(source.identifier()).substr(scheme.size())));
   if (out.ref.name_only())
     return make_error(errc::invalid_argument, "source \"" + source.identifier() +
                                                   "\": object required: image needs a tag or a digest");
@@ -64,7 +64,7 @@ result<wanted_image> parse_source(const pb::SourceOp& source) {
 /// Pulls layers with the credentials of whichever job needs them.
 class registry_provider : public store::blob_provider {
  public:
-  registry_provider(registry::hosts& hosts, registry::reference ref) : hosts_(hosts), ref_(std::move(ref)) {}
+  registry_provider(registry::hosts& hosts, image_reference ref) : hosts_(hosts), ref_(std::move(ref)) {}
 
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
     KILN_TRY(auto repo, registry::repository::open(hosts_, ref_, registry::repository::access::pull, job));
@@ -80,7 +80,7 @@ class registry_provider : public store::blob_provider {
 
  private:
   registry::hosts& hosts_;
-  registry::reference ref_;
+  image_reference ref_;
 };
 
 class registry_origin : public image_origin {
@@ -165,7 +165,7 @@ class registry_origin : public image_origin {
 
   /// What the image store, or (with `pulled`) an earlier pull, knows under the name.
   std::optional<descriptor> remembered(bool pulled) {
-    registry::reference named = wanted_.ref;
+    image_reference named = wanted_.ref;
     if (named.tag.empty()) named.tag = "latest";
     named.digest = {};
     for (auto bucket : {registry::image_store_bucket, registry::resolved_bucket}) {
@@ -181,7 +181,7 @@ class registry_origin : public image_origin {
 
   void remember(const descriptor& d) {
     if (wanted_.ref.tag.empty()) return;
-    registry::reference named = wanted_.ref;
+    image_reference named = wanted_.ref;
     named.digest = {};
     std::string text = json_text(registry::descriptor_json(d));
     if (store_.value(registry::resolved_bucket, named.str()) != text)

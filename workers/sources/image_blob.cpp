@@ -17,7 +17,7 @@ namespace {
 namespace gw = moby::buildkit::v1::frontend;
 
 struct wanted_blob {
-  registry::reference ref;
+  image_reference ref;
   bool layout = false;
   std::string session, store_id;
   file_attributes look;
@@ -30,7 +30,7 @@ result<wanted_blob> parse_source(const pb::SourceOp& source) {
   out.layout = id.starts_with("oci-layout+blob://");
   if (!out.layout && !id.starts_with("docker-image+blob://"))
     return make_error(errc::invalid_argument, "invalid image blob source \"" + std::string(id) + "\"");
-  KILN_TRY(out.ref, registry::parse_reference(id.substr(id.find("://") + 3)));
+  KILN_TRY(out.ref, read_image_reference(id.substr(id.find("://") + 3)));
   if (!out.ref.digest)
     return make_error(errc::invalid_argument,
                       "invalid reference digest: blob \"" + std::string(id) + "\" needs a digest");

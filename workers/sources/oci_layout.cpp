@@ -1,9 +1,9 @@
 #include "workers/sources/oci_layout.hpp"
 
 #include "configs/registry.hpp"
+#include "messages/image_reference.hpp"
 #include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
-#include "registry/reference.hpp"
 #include "store/session_content.hpp"
 #include "workers/sources/image_reader.hpp"
 
@@ -14,7 +14,7 @@ namespace gw = moby::buildkit::v1::frontend;
 constexpr std::string_view scheme = "oci-layout://";
 
 struct wanted_layout {
-  registry::reference ref;
+  image_reference ref;
   std::string session;  // empty: any session of the job
   std::string store_id;
   std::optional<int> layer_limit;
@@ -25,7 +25,7 @@ result<wanted_layout> parse_source(const pb::SourceOp& source) {
   if (!source.identifier().starts_with(scheme))
     return make_error(errc::invalid_argument,
                       "source \"" + source.identifier() + "\" is no oci-layout:// source");
-  KILN_TRY(out.ref, registry::parse_reference(std::string_view(source.identifier()).substr(scheme.size())));
+  KILN_TRY(out.ref, read_image_reference(std::string_view(source.identifier()).substr(scheme.size())));
   for (const auto& [name, value] : source.attrs()) {
     if (name == "oci.session") {
       out.session = value;

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "messages/image_reference.hpp"
 #include "registry/hosts.hpp"
-#include "registry/reference.hpp"
 #include "registry/url.hpp"
 #include "workers/sources/git_reference.hpp"
 
@@ -36,6 +36,8 @@ result<std::string> registry_place(const std::string& domain) {
     KILN_TRY(u, registry::parse_url("http://" + domain));
   }
   auto place = u.authority();
+  // A name without any of this would begin with a path on the hub.
+  if (place.find_first_of(".:") == std::string::npos && place != "localhost") place += ":443";
   bool is_hub = std::find(std::begin(hub_hosts), std::end(hub_hosts), place) != std::end(hub_hosts);
   return is_hub ? std::string(hub) : place;
 }
@@ -56,7 +58,7 @@ std::string with_user(const std::string& url, const std::string& user_info) {
 bool may_lead_elsewhere(const pb::SourceOp& source) {
   auto [scheme, rest] = split(source.identifier());
   if (scheme == "docker-image") {
-    auto ref = registry::parse_reference(rest);
+    auto ref = parse_image_reference(rest);
     return !ref.ok() || !ref->digest;
   }
   if (scheme == "http" || scheme == "https") return attribute(source, "http.checksum").empty();
@@ -86,7 +88,7 @@ status source_form::rewrite(pb::SourceOp& source, const pb::SourceOp* former) {
 
 status source_form::rewrite_image(pb::SourceOp& source) {
   auto [scheme, rest] = split(source.identifier());
-  KILN_TRY(auto ref, registry::parse_reference(rest));
+  KILN_TRY(auto ref, read_image_reference(rest));
   KILN_TRY(auto place, registry_place(ref.domain));
   if (place != ref.domain) {
     keep(place, ref.domain);
@@ -125,7 +127,7 @@ void source_form::restore(pb::SourceOp& source) const {
   if (spelling_.empty()) return;
   auto [scheme, rest] = split(source.identifier());
   if (is_image(scheme)) {
-    auto ref = registry::parse_reference(rest);
+    auto ref = read_image_reference(rest);
     if (!ref.ok() || ref->domain != place_) return;
     ref->domain = spelling_;
     source.set_identifier(scheme + "://" + ref->str());

@@ -1,16 +1,20 @@
-#include "registry/reference.hpp"
+#include "messages/image_reference.hpp"
 
 #include <algorithm>
 #include <cctype>
 
-namespace kiln::registry {
+namespace kiln {
 namespace {
 
 constexpr std::size_t max_name_length = 255;
 constexpr std::size_t max_tag_length = 128;
+constexpr std::size_t max_shown_length = 300;
+constexpr std::string_view hub = "docker.io";
+constexpr std::string_view official = "library/";
 
 bool is_lower_alnum(char c) { return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9'); }
-bool is_alnum(char c) { return is_lower_alnum(c) || (c >= 'A' && c <= 'Z'); }
+bool is_upper(char c) { return c >= 'A' && c <= 'Z'; }
+bool is_alnum(char c) { return is_lower_alnum(c) || is_upper(c); }
 bool is_hex(char c) { return std::isxdigit(static_cast<unsigned char>(c)) != 0; }
 
 /// alnum+ ((one of . _ __ or dashes) alnum+)*
@@ -50,7 +54,7 @@ bool all_parts(std::string_view s, char separator, Check check) {
 bool valid_domain(std::string_view s) {
   if (s.starts_with('[')) {
     std::size_t end = s.find(']');
-    if (end == s.npos || end < 3) return false;
+    if (end == s.npos || end == 1) return false;
     auto inside = s.substr(1, end - 1);
     if (!std::all_of(inside.begin(), inside.end(), [](char c) { return is_hex(c) || c == ':'; }))
       return false;
@@ -77,54 +81,51 @@ bool valid_tag(std::string_view s) {
          std::all_of(s.begin(), s.end(), [&](char c) { return word(c) || c == '.' || c == '-'; });
 }
 
-error bad(std::string_view text, std::string_view why = {}) {
-  std::string message = "invalid reference format";
-  if (!why.empty()) message += ": " + std::string(why);
+error malformed(std::string_view why = {}) {
   return make_error(errc::invalid_argument,
-                    "failed to parse reference \"" + std::string(text.substr(0, 300)) + "\": " + message);
+                    "invalid reference format" + (why.empty() ? "" : ": " + std::string(why)));
 }
 
 }  // namespace
 
-std::string reference::str() const {
+std::string image_reference::str() const {
   std::string out = name();
   if (!tag.empty()) out += ":" + tag;
   if (!digest.empty()) out += "@" + digest.str();
   return out;
 }
 
-std::string reference::familiar_name() const {
-  if (domain != "docker.io") return name();
-  if (path.starts_with("library/") && path.find('/', 8) == path.npos) return path.substr(8);
+std::string image_reference::familiar_name() const {
+  if (domain != hub) return name();
+  if (path.starts_with(official) && path.find('/', official.size()) == path.npos)
+    return path.substr(official.size());
   return path;
 }
 
-std::string reference::familiar() const {
+std::string image_reference::familiar() const {
   std::string out = familiar_name();
   if (!tag.empty()) out += ":" + tag;
   if (!digest.empty()) out += "@" + digest.str();
   return out;
 }
 
-reference reference::tagged() const {
-  reference r = *this;
+image_reference image_reference::tagged() const {
+  image_reference r = *this;
   if (r.name_only()) r.tag = "latest";
   return r;
 }
 
-result<reference> parse_reference(std::string_view text) {
-  if (text.empty()) return bad(text);
-  if (text.size() == 64 && std::all_of(text.begin(), text.end(), [](char c) {
-        return is_hex(c) && !std::isupper(static_cast<unsigned char>(c));
-      }))
+result<image_reference> parse_image_reference(std::string_view text) {
+  auto is_lower_hex = [](char c) { return is_hex(c) && !is_upper(c); };
+  if (text.size() == 64 && std::all_of(text.begin(), text.end(), is_lower_hex))
     return make_error(errc::invalid_argument, "invalid repository name (" + std::string(text) +
                                                   "), cannot specify 64-byte hexadecimal strings");
-  reference out;
+  image_reference out;
   std::string_view rest = text;
   if (std::size_t at = rest.find('@'); at != rest.npos) {
     auto d = digest::parse(rest.substr(at + 1));
     if (!d.ok() || d->algorithm() == "random")
-      return bad(text, d.ok() ? "unsupported digest" : d.error().message);
+      return malformed(d.ok() ? "unsupported digest" : d.error().message);
     out.digest = *std::move(d);
     rest = rest.substr(0, at);
   }
@@ -134,30 +135,34 @@ result<reference> parse_reference(std::string_view text) {
   if (colon != rest.npos) {
     out.tag = rest.substr(colon + 1);
     rest = rest.substr(0, colon);
-    if (!valid_tag(out.tag)) return bad(text);
+    if (!valid_tag(out.tag)) return malformed();
   }
   // The first part is a domain when it looks like one.
   slash = rest.find('/');
   std::string_view first = rest.substr(0, slash);
-  bool has_upper = std::any_of(first.begin(), first.end(), [](char c) { return c >= 'A' && c <= 'Z'; });
-  if (slash != rest.npos && (first.find_first_of(".:") != first.npos || first == "localhost" || has_upper)) {
-    out.domain = first == "index.docker.io" ? "docker.io" : std::string(first);
+  if (slash != rest.npos && (first.find_first_of(".:") != first.npos || first == "localhost" ||
+                             std::any_of(first.begin(), first.end(), is_upper))) {
+    if (!valid_domain(first)) return malformed();
+    out.domain = first == "index.docker.io" ? hub : first;
     out.path = rest.substr(slash + 1);
-    if (!valid_domain(first)) return bad(text);
   } else {
-    out.domain = "docker.io";
+    out.domain = hub;
     out.path = rest;
   }
-  if (out.domain == "docker.io" && out.path.find('/') == std::string::npos) out.path = "library/" + out.path;
-  if (std::any_of(out.path.begin(), out.path.end(), [](char c) { return c >= 'A' && c <= 'Z'; }))
-    return bad(text,
-               "repository name (" +
-                   std::string(rest.substr(slash != rest.npos && out.domain != "docker.io" ? slash + 1 : 0)) +
-                   ") must be lowercase");
-  if (!all_parts(out.path, '/', valid_path_component)) return bad(text);
+  if (out.domain == hub && out.path.find('/') == out.path.npos) out.path.insert(0, official);
+  if (std::any_of(out.path.begin(), out.path.end(), is_upper))
+    return malformed("repository name (" + out.path + ") must be lowercase");
+  if (!all_parts(out.path, '/', valid_path_component)) return malformed();
   if (out.path.size() > max_name_length)
-    return bad(text, "repository name must not be more than 255 characters");
+    return make_error(errc::invalid_argument, "repository name must not be more than 255 characters");
   return out;
 }
 
-}  // namespace kiln::registry
+result<image_reference> read_image_reference(std::string_view text) {
+  auto r = parse_image_reference(text);
+  if (r.ok()) return r;
+  return std::move(r).error().with_context("failed to parse reference \"" +
+                                           std::string(text.substr(0, max_shown_length)) + "\"");
+}
+
+}  // namespace kiln

@@ -1,4 +1,4 @@
-// Image references: "[domain/]path[:tag][@digest]" and their normal form. Pure.
+// Names of images: "[domain/]path[:tag][@digest]" and their normal form. Pure text.
 // Source: github.com/distribution/reference (grammar, normalization, familiar names).
 #pragma once
 
@@ -7,10 +7,10 @@
 
 #include "messages/digest.hpp"
 
-namespace kiln::registry {
+namespace kiln {
 
-/// A normalized reference: "alpine" has domain "docker.io" and path "library/alpine".
-struct reference {
+/// A normalized name: "alpine" has domain "docker.io" and path "library/alpine".
+struct image_reference {
   std::string domain;
   std::string path;
   std::string tag;      // may be empty
@@ -25,11 +25,13 @@ struct reference {
   std::string familiar_name() const;
   bool name_only() const { return tag.empty() && digest.empty(); }
   /// With tag "latest" when there is neither tag nor digest.
-  reference tagged() const;
-  bool operator==(const reference&) const = default;
+  image_reference tagged() const;
+  bool operator==(const image_reference&) const = default;
 };
 
-/// Parses and normalizes; invalid_argument with the texts Docker users know.
-result<reference> parse_reference(std::string_view text);
+/// Parses and normalizes; invalid_argument with the texts Docker users know, which do not say what was parsed.
+result<image_reference> parse_image_reference(std::string_view text);
+/// The same; the error names the text.
+result<image_reference> read_image_reference(std::string_view text);
 
-}  // namespace kiln::registry
+}  // namespace kiln
