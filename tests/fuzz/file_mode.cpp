@@ -1,6 +1,9 @@
 // chmod texts.
-#include "tests/fuzz/support/input.hpp"
 #include "messages/mode_text.hpp"
+
+#include <sys/stat.h>
+
+#include "tests/fuzz/support/input.hpp"
 
 void kiln::fuzz::try_input(std::string_view bytes) {
   auto change = mode_change::parse(bytes);

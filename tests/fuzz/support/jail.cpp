@@ -36,7 +36,6 @@ bool same(const struct stat& a, const struct stat& b) {
 
 jail::jail()
     : base_(base_directory()),
-      root_(base_ + "/root"),
       outside_(base_ + "/outside"),
       canary_(outside_ + "/canary") {
   mounted_ = ::unshare(CLONE_NEWNS) == 0 &&
@@ -54,17 +53,19 @@ jail::~jail() {
   (void)store::remove_tree(base_);
 }
 
-void jail::reset() {
-  require(store::remove_tree(root_).ok(), "what was made can be removed");
+std::string jail::fresh(const std::string& name) const {
+  auto root = base_ + "/" + name;
+  require(store::remove_tree(root).ok(), "what was made can be removed");
   namespace fs = std::filesystem;
-  fs::create_directories(root_ + "/d/e");
-  write(root_ + "/d/file", "inside", 0644);
-  fs::create_symlink("../outside", root_ + "/up");
-  fs::create_symlink(outside_, root_ + "/abs");
-  fs::create_symlink("nowhere/deep", root_ + "/dangling");
-  fs::create_symlink("d", root_ + "/s");
-  fs::create_symlink("loop", root_ + "/loop");
-  fs::create_symlink("../outside/canary", root_ + "/bird");
+  fs::create_directories(root + "/d/e");
+  write(root + "/d/file", "inside", 0644);
+  fs::create_symlink("../outside", root + "/up");
+  fs::create_symlink(outside_, root + "/abs");
+  fs::create_symlink("nowhere/deep", root + "/dangling");
+  fs::create_symlink("d", root + "/s");
+  fs::create_symlink("loop", root + "/loop");
+  fs::create_symlink("../outside/canary", root + "/bird");
+  return root;
 }
 
 void jail::check() const {
@@ -73,7 +74,7 @@ void jail::check() const {
   require(::stat(outside_.c_str(), &outside) == 0 && same(outside, outside_then_),
           "the directory outside is as it was");
   require(::stat(canary_.c_str(), &canary) == 0 && same(canary, canary_then_), "the canary is as it was");
-  require(::access((base_ + "/root").c_str(), F_OK) == 0, "the root is there");
+  require(::access(root_.c_str(), F_OK) == 0, "the root is there");
 }
 
 jail& fresh_jail() {

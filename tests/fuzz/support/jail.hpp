@@ -18,8 +18,10 @@ class jail {
   /// The directory to work in: a few files, and links that lead out of it.
   const std::string& root() const { return root_; }
   /// Makes the root anew.
-  void reset();
-  /// A broken promise when anything outside the root is other than it was.
+  void reset() { root_ = fresh("root"); }
+  /// Makes a directory like the root anew, beside it, and says where.
+  std::string fresh(const std::string& name) const;
+  /// A broken promise when anything outside these directories is other than it was.
   void check() const;
 
  private:

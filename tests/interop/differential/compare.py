@@ -56,7 +56,11 @@ def files_of(tar_bytes):
             content = hashlib.sha256(tar.extractfile(m).read()).hexdigest()[:16] if m.isreg() else ""
             kind = {tarfile.REGTYPE: "f", tarfile.DIRTYPE: "d", tarfile.SYMTYPE: "l", tarfile.LNKTYPE: "h",
                     tarfile.FIFOTYPE: "p"}.get(m.type, m.type.decode())
-            out["/" + m.name.strip("./")] = f"{kind} {m.mode & 0o7777:o} {m.uid}:{m.gid} {m.size} {m.linkname} {content}"
+            # Of the context, or of the build: when exactly, no two builds agree.
+            age = "old" if int(m.mtime) == generate.TIME else "new"
+            device = f"{m.devmajor}:{m.devminor}" if m.isdev() else ""
+            name = "/" + m.name.removeprefix("./").strip("/")
+            out[name] = f"{kind} {m.mode & 0o7777:o} {m.uid}:{m.gid} {m.size} {m.linkname} {content}{device} {age}"
     return out
 
 
