@@ -1,0 +1,52 @@
+// How functions become actors: with one argument at least, if a meaningless one (caf::unit). Without any CAF 0.17.6
+// dereferences a null pointer, which the standard library's assertions end the process for.
+#include <catch2/catch.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <set>
+#include <string>
+
+namespace fs = std::filesystem;
+
+namespace {
+
+/// A lambda that takes no more than its actor; a function by its name alone.
+const std::regex without_argument{R"(\bspawn(<[^;(){}]*>)?\(\s*()"
+                                  R"(\[[^\]]*\]\s*(\([^,()]*\))?\s*(mutable\b\s*)?(->[^{}]*)?\{|[a-z_][\w:]*\)))"};
+
+/// Every place in these folders that matches, with one line after it: a call may go on there.
+std::set<std::string> places(const std::regex& pattern, const std::set<std::string>& folders) {
+  std::set<std::string> out;
+  for (const auto& folder : folders)
+    for (const auto& entry : fs::recursive_directory_iterator(fs::path(KILN_SOURCE_DIR) / folder)) {
+      auto extension = entry.path().extension();
+      auto name = fs::relative(entry.path(), KILN_SOURCE_DIR).string();
+      if ((extension != ".hpp" && extension != ".cpp") || name == "tests/house/spawn_test.cpp") continue;
+      std::ifstream in{entry.path()};
+      std::string before, text;
+      for (int line = 1; std::getline(in, text); before = text, ++line)
+        if (std::regex_search(before + " " + text, pattern)) out.insert(name + ":" + std::to_string(line) + ": " + text);
+    }
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("no function becomes an actor without an argument") {
+  for (const auto& place : places(without_argument, {"messages", "actors", "supervisors", "gateway", "client", "apps", "tests"})) {
+    INFO(place);
+    CHECK(false);
+  }
+  for (const auto* bad : {"system.spawn([=](caf::event_based_actor* self) {", "system.spawn<caf::detached>([] { run(); });",
+                          "spawn([](caf::event_based_actor*) -> caf::behavior {", "self->spawn(fake_worker)"}) {
+    INFO(bad);
+    CHECK(std::regex_search(std::string(bad), without_argument));
+  }
+  for (const auto* good : {"system.spawn([=](caf::event_based_actor* self, caf::unit_t) {", "self->spawn(worker, options)",
+                           "system.spawn<root_actor>()", "spawn<caf::detached>([a, b](caf::event_based_actor* self, int x) {"}) {
+    INFO(good);
+    CHECK_FALSE(std::regex_search(std::string(good), without_argument));
+  }
+}
