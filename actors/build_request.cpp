@@ -4,6 +4,7 @@
 #include <set>
 #include <vector>
 
+#include "base/text.hpp"
 #include "configs/solving.hpp"
 #include "exporters/attributes.hpp"
 #include "messages/json_text.hpp"
@@ -60,11 +61,7 @@ status check_cache_exports(ctl::CacheOptions& cache) {
       *kept.Add() = e;
     }
   }
-  if (!duplicates.empty()) {
-    std::string list;
-    for (const auto& d : duplicates) list += (list.empty() ? "" : " ") + d;
-    return invalid("duplicate cache exports [" + list + "]");
-  }
+  if (!duplicates.empty()) return invalid("duplicate cache exports [" + join(duplicates, " ") + "]");
   *cache.mutable_exports() = std::move(kept);
   return {};
 }

@@ -5,7 +5,7 @@
 
 #include "actors/cluster_state.hpp"
 #include "actors/progress.hpp"
-#include "configs/units.hpp"
+#include "base/duration.hpp"
 
 namespace kiln::actors {
 
@@ -71,7 +71,7 @@ void cluster_state::end_dead_links() {
   for (const auto& [n, l] : links_)
     if (now() - l.heard > o_.dead_after) dead.push_back(n);
   for (const auto& n : dead)
-    end(links_.at(n), "no heartbeat for " + configs::format_duration(o_.dead_after.count()));
+    end(links_.at(n), "no heartbeat for " + format_duration(o_.dead_after.count()));
 }
 
 void cluster_state::measure() {

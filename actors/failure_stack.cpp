@@ -4,9 +4,9 @@
 
 #include <unistd.h>
 
+#include "base/quoting.hpp"
 #include "configs/version.hpp"
 #include "solver/error_details.hpp"
-#include "solver/go_json.hpp"
 
 namespace kiln::actors {
 
@@ -24,7 +24,6 @@ std::string_view short_path(std::string_view path) {
 
 void add_stack(error& e, std::source_location where) {
   if (solver::has_detail(e, stack_detail_type)) return;
-  using solver::go_json_string;
   e.details.push_back(
       {std::string(stack_detail_type),
        "{\"frames\":[{\"Name\":" + go_json_string(where.function_name()) +

@@ -3,7 +3,7 @@
 #include <optional>
 #include <string_view>
 
-#include "configs/units.hpp"
+#include "base/duration.hpp"
 #include "messages/filter.hpp"
 #include "messages/time_text.hpp"
 
@@ -39,7 +39,7 @@ result<std::optional<history_predicate>> comparison(const std::string& term, std
     bool is_time = key == "startedAt" || key == "completedAt";
     if (!is_time && key != "duration") return std::optional<history_predicate>();
     std::int64_t limit = 0;
-    auto duration = configs::parse_duration_ns(value);
+    auto duration = parse_duration(value);
     if (duration.ok()) {
       limit = is_time ? (now_ns - *duration) / second : *duration;
     } else if (!is_time) {

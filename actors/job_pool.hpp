@@ -1,5 +1,4 @@
 // Threads for blocking work, and the way its outcome gets back into an actor.
-// A pool grows lazily up to its limit; more work waits in order. Thread-safe.
 //
 // No work waits for work of its own pool, or enough of it would wait for ever: what may wait for clients, registries or
 // other nodes (`calls`) has other threads than short work on the disk (`io`) that their answers need; frontends, which
@@ -18,23 +17,15 @@
 
 #include "messages/actor_interfaces.hpp"
 #include "messages/result.hpp"
+#include "messages/thread_pool.hpp"
 
 namespace kiln::actors {
 
-class job_pool {
+/// A pool that refuses nothing: more work waits in order. With no threads at all it runs inside submit(), for
+/// deterministic tests.
+class job_pool : public thread_pool {
  public:
-  /// No threads at all: work runs inside submit(), for deterministic tests.
-  explicit job_pool(unsigned threads_max);
-  job_pool(const job_pool&) = delete;
-  job_pool& operator=(const job_pool&) = delete;
-  /// Runs what was submitted to its end, then joins the threads.
-  ~job_pool();
-
-  void submit(std::function<void()> work);
-
- private:
-  struct core;
-  std::shared_ptr<core> core_;
+  explicit job_pool(unsigned threads_max) : thread_pool("job", threads_max) {}
 };
 
 /// Pools for work that waits for deeper work of its kind: one for each depth, made when it is first needed. Thread-safe.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <set>
 
+#include "base/text.hpp"
 #include "messages/json_text.hpp"
 
 namespace kiln::actors {
@@ -69,9 +70,7 @@ result<std::vector<platform>> result_platforms(const std::map<std::string, std::
 
 std::string joined(std::vector<std::string> names) {
   std::sort(names.begin(), names.end());
-  std::string out;
-  for (const auto& n : names) out += (out.empty() ? "" : ",") + n;
-  return out;
+  return join(names, ",");
 }
 
 }  // namespace

@@ -12,6 +12,7 @@
 #include "actors/graph_spec.hpp"
 #include "actors/key_store.hpp"
 #include "actors/progress.hpp"
+#include "base/quoting.hpp"
 #include "configs/definition.hpp"
 #include "configs/solving.hpp"
 #include "exporters/cache/cache_exporter.hpp"
@@ -19,7 +20,6 @@
 #include "exporters/cache/collect.hpp"
 #include "solver/cache_map.hpp"
 #include "solver/error_details.hpp"
-#include "solver/go_json.hpp"
 #include "workers/ref_files.hpp"
 #include "workers/sources/resolutions.hpp"
 
@@ -568,7 +568,7 @@ class worker_state {
           store::prune_options options;
           options.all = true;
           for (const auto& [id, on_input] : r.ids)
-            options.filters.push_back("type==exec.cachemount,description~=" + solver::go_json_string(regex_of(id)));
+            options.filters.push_back("type==exec.cachemount,description~=" + go_json_string(regex_of(id)));
           KILN_CHECK(o->store->prune(options, [](const store::usage_record&) {}));
           return true;
         },

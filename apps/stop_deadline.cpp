@@ -8,7 +8,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "configs/units.hpp"
+#include "base/duration.hpp"
 
 namespace kiln::apps {
 
@@ -57,7 +57,7 @@ void stop_deadline::begin(std::chrono::nanoseconds time, int exit_code, std::fun
       if (over_.wait_for(lock, time, [this] { return in_time_; })) return;
     }
     spdlog::critical("not stopped {} after being told to: the process ends now; still running:",
-                     configs::format_duration(time.count()));
+                     format_duration(time.count()));
     for (const auto& line : running_threads()) spdlog::critical("  {}", line);
     if (what_runs) spdlog::critical("  {}", what_runs());
     spdlog::shutdown();

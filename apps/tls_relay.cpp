@@ -22,6 +22,7 @@
 #include <openssl/x509v3.h>
 #include <spdlog/spdlog.h>
 
+#include "base/text.hpp"
 #include "messages/thread.hpp"
 
 namespace kiln::apps {
@@ -377,8 +378,7 @@ struct tls_relay::core {
     auto good = c.gate ? c.gate->take_in(bytes, passed) : status{};
     if (!c.gate) passed = bytes;
     if (good.ok()) return true;
-    std::string who;
-    for (const auto& name : c.other.names) who += (who.empty() ? "" : ", ") + name;
+    auto who = join(c.other.names, ", ");
     log_refusal("the connection of " + (who.empty() ? "a node without a name" : who) + " is ended: " +
                 good.error().message, spdlog::level::warn);
     return false;

@@ -3,10 +3,8 @@
 #include <arpa/inet.h>
 
 #include <algorithm>
-#include <fstream>
 #include <functional>
 #include <memory>
-#include <sstream>
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -16,6 +14,8 @@
 #include <openssl/x509.h>
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
+
+#include "base/files.hpp"
 
 namespace kiln::configs {
 
@@ -51,13 +51,6 @@ key_ptr private_key(std::string_view text) {
   key_ptr out{PEM_read_bio_PrivateKey(bio.get(), nullptr, no_passphrase, nullptr)};
   if (!out) ERR_clear_error();
   return out;
-}
-
-result<std::string> read_file(const std::string& what, const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf())) return make_error(errc::invalid_argument, what + ": cannot read " + path);
-  return text.str();
 }
 
 error openssl_error(std::string_view doing) {
@@ -130,14 +123,21 @@ bool is_ip(const std::string& host) {
 
 }  // namespace
 
+result<std::string> read_pem(std::string_view what, const std::string& path) {
+  auto text = read_file(path, pem_bytes_max);
+  if (!text.ok() || text->empty())
+    return make_error(errc::invalid_argument, std::string(what) + ": cannot read " + path);
+  return text;
+}
+
 result<certificate_texts> load_certificates(const certificate_files& files, std::time_t now) {
   auto bad = [](const std::string& what, const std::string& file, const std::string& why) {
     return make_error(errc::invalid_argument, what + ": " + file + " " + why);
   };
   certificate_texts texts;
-  KILN_TRY(texts.ca, read_file("cluster ca", files.ca));
-  KILN_TRY(texts.cert, read_file("cluster certificate", files.cert));
-  KILN_TRY(texts.key, read_file("cluster key", files.key));
+  KILN_TRY(texts.ca, read_pem("cluster ca", files.ca));
+  KILN_TRY(texts.cert, read_pem("cluster certificate", files.cert));
+  KILN_TRY(texts.key, read_pem("cluster key", files.key));
 
   store_ptr trusted{X509_STORE_new()};
   auto ca_text = reader(texts.ca);

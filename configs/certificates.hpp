@@ -3,6 +3,7 @@
 #pragma once
 
 #include <chrono>
+#include <cstdint>
 #include <ctime>
 #include <string>
 #include <string_view>
@@ -11,6 +12,11 @@
 #include "messages/result.hpp"
 
 namespace kiln::configs {
+
+inline constexpr std::int64_t pem_bytes_max = 16 << 20;
+
+/// A file of certificates or keys; invalid_argument "<what>: cannot read <path>", also when it is empty.
+result<std::string> read_pem(std::string_view what, const std::string& path);
 
 struct certificate_files {
   std::string ca;

@@ -9,6 +9,7 @@
 
 #include <toml++/toml.h>
 
+#include "base/duration.hpp"
 #include "configs/units.hpp"
 #include "messages/cluster_text.hpp"
 
@@ -63,7 +64,7 @@ class table_reader {
     if (auto seconds = node->value_exact<std::int64_t>()) return into_ns = *seconds * 1'000'000'000, status{};
     auto text = node->value_exact<std::string>();
     if (!text) return bad(key, *node, "a duration");
-    auto parsed = parse_duration_ns(*text);
+    auto parsed = parse_duration(*text);
     if (!parsed.ok()) return bad(key, *node, "a duration such as \"48h\" or a number of seconds");
     into_ns = *parsed;
     return {};

@@ -8,7 +8,7 @@
 
 #include <CLI/CLI.hpp>
 
-#include "configs/units.hpp"
+#include "base/duration.hpp"
 #include "configs/version.hpp"
 
 namespace kiln::configs {
@@ -178,7 +178,7 @@ void add_cluster_flags(flag_set& flags) {
   };
   auto duration = [&](const std::string& name, const std::string& help, std::int64_t cluster_config::*member) {
     flags.custom("--cluster-" + name, help, [name, member](daemon_config& c, const std::vector<std::string>& values) -> status {
-      auto parsed = parse_duration_ns(values.back());
+      auto parsed = parse_duration(values.back());
       if (!parsed.ok()) return std::move(parsed).error().with_context("--cluster-" + name);
       c.cluster.*member = *parsed;
       return {};

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "base/text.hpp"
+
 namespace kiln::configs {
 
 std::string misnamed(const std::vector<std::string>& names, std::string_view node) {
@@ -9,9 +11,7 @@ std::string misnamed(const std::vector<std::string>& names, std::string_view nod
   if (names.empty())
     return "names no node (it has no DNS name among its alternative names): make one for node " + std::string(node) +
            " with \"kilnctl cluster certs\"";
-  std::string list;
-  for (const auto& name : names) list += (list.empty() ? "" : ", ") + name;
-  return "is for " + list + ", not for node " + std::string(node);
+  return "is for " + join(names, ", ") + ", not for node " + std::string(node);
 }
 
 }  // namespace kiln::configs

@@ -1,18 +1,12 @@
-// The units of the config file: Go durations and disk sizes. Pure.
+// The units of the config file: disk sizes. Pure.
 #pragma once
 
 #include <cstdint>
-#include <string>
 #include <string_view>
 
 #include "messages/result.hpp"
 
 namespace kiln::configs {
-
-/// "1h30m", "250ms", "-1.5s", "0" → nanoseconds. Source: Go time.ParseDuration.
-result<std::int64_t> parse_duration_ns(std::string_view text);
-/// Nanoseconds → "1h30m0s", as Go prints durations.
-std::string format_duration(std::int64_t ns);
 
 /// Bytes as an integer, with a binary unit ("512MB", "1.5g"), or "10%" of `disk_total` (rounded up
 /// to the next GB; 2e9 when the disk's size is unknown, 0). Source: features.md A4, disk space type.

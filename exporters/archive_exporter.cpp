@@ -4,6 +4,7 @@
 #include <chrono>
 #include <set>
 
+#include "base/text.hpp"
 #include "configs/exporters.hpp"
 #include "exporters/factories.hpp"
 #include "exporters/file_send.hpp"
@@ -11,6 +12,7 @@
 #include "exporters/image_writer.hpp"
 #include "exporters/tar_tree.hpp"
 #include "messages/image_reference.hpp"
+#include "messages/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "store/session_content.hpp"
@@ -88,15 +90,11 @@ class archive_exporter : public exporter {
     KILN_TRY(written_image image, write_image(resources_, input, options_, job));
     if (!image.root.annotations.contains("org.opencontainers.image.created")) {
       std::int64_t ns = image.epoch ? *image.epoch * 1'000'000'000 : now_ns() / 1'000'000'000 * 1'000'000'000;
-      image.root.annotations["org.opencontainers.image.created"] = format_time(ns);
+      image.root.annotations["org.opencontainers.image.created"] = format_rfc3339(ns);
     }
     export_outcome out;
     out.response = image_response(image);
-    if (!names.empty()) {
-      std::string joined;
-      for (const auto& n : names) joined += (joined.empty() ? "" : ",") + n;
-      out.response["image.name"] = joined;
-    }
+    if (!names.empty()) out.response["image.name"] = join(names, ",");
     out.results.push_back(image.root);
 
     layer_exporter layers(*resources_.store, resources_.hosts, options_.compression);

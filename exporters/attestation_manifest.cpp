@@ -60,7 +60,7 @@ result<descriptor> write_attestations(store::blob_store& blobs, const std::vecto
     subject.size = image.size;
     manifest["subject"] = registry::descriptor_json(subject);
   }
-  auto bytes = go_json(manifest, true);
+  auto bytes = go_json(manifest, 2);
   step exporting(job, "exporting attestation manifest " + sha256(bytes).str());
   KILN_TRY(auto out, put(blobs, bytes, oci ? media::oci_manifest : media::docker_manifest));
   out.platform = platform{"unknown", "unknown", "", "", {}};

@@ -1,19 +1,18 @@
 #include "exporters/attestations.hpp"
 
 #include <algorithm>
-#include <cstring>
 #include <optional>
 
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/files.hpp"
 #include "configs/exporters.hpp"
 #include "exporters/provenance/predicate.hpp"
 #include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "store/confinement.hpp"
-#include "store/files.hpp"
 #include "store/regular_file.hpp"
 
 namespace kiln::exporters {
@@ -125,8 +124,8 @@ status load_bundle(store::ref_store& store, const part_attestation& a, std::vect
   if (!a.ref) return invalid("no ref provided for attestation bundle");
   KILN_TRY(auto files, open_ref::make(store, a.ref, job));
   std::string directory = a.what.path.empty() ? "." : a.what.path;
-  KILN_TRY(auto fd, store::open_in_root(files.root.get(), directory, O_RDONLY | O_DIRECTORY));
-  KILN_TRY(auto names, store::list_names(fd.get()));
+  KILN_TRY(auto fd, open_in_root(files.root.get(), directory, O_RDONLY | O_DIRECTORY));
+  KILN_TRY(auto names, list_names(fd.get()));
   for (const auto& name : names) {
     KILN_TRY(auto text, read_regular(files.root.get(), directory + "/" + name));
     auto parsed = parse_json<json>(text);
@@ -191,22 +190,6 @@ json statement_of(loaded& l, std::span<const default_subject> defaults) {
           {"predicate", std::move(l.predicate)}};
 }
 
-/// Bytes in memory.
-class text_source final : public store::byte_source {
- public:
-  explicit text_source(std::string text) : text_(std::move(text)) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    auto count = std::min(buffer.size(), text_.size() - at_);
-    std::memcpy(buffer.data(), text_.data() + at_, count);
-    at_ += count;
-    return count;
-  }
-
- private:
-  std::string text_;
-  std::size_t at_ = 0;
-};
-
 class extended_tree final : public filesync::file_tree {
  public:
   extended_tree(std::unique_ptr<filesync::file_tree> tree, std::vector<extra_file> files)
@@ -235,7 +218,7 @@ class extended_tree final : public filesync::file_tree {
 
   result<std::unique_ptr<store::byte_source>> open(const std::string& path) override {
     if (const auto* own = find(path))
-      return std::unique_ptr<store::byte_source>(std::make_unique<text_source>(own->content));
+      return std::unique_ptr<store::byte_source>(std::make_unique<store::text_source>(own->content));
     return tree_->open(path);
   }
 

@@ -1,18 +1,11 @@
 #include "exporters/attributes.hpp"
 
 #include <algorithm>
-#include <charconv>
+
+#include "base/numbers.hpp"
 
 namespace kiln::exporters {
 namespace {
-
-bool parse_integer(const std::string& text, std::int64_t& out) {
-  const char* begin = text.data();
-  const char* end = begin + text.size();
-  if (begin != end && *begin == '+') ++begin;
-  auto [at, ec] = std::from_chars(begin, end, out);
-  return ec == std::errc() && at == end && begin != end;
-}
 
 std::string not_integer(const std::string& text) {
   return "strconv.ParseInt: parsing \"" + text + "\": invalid syntax";
@@ -66,13 +59,13 @@ status read_compression(attributes& attrs, compression_options& out) {
     attrs.erase(it);
   }
   if (auto it = attrs.find("compression-level"); it != attrs.end()) {
-    std::int64_t level = 0;
-    if (!parse_integer(it->second, level))
+    auto level = parse_int(it->second);
+    if (!level)
       return make_error(
           errc::invalid_argument,
           "non-integer value " + it->second + " specified for compression-level: " + not_integer(it->second));
     std::int64_t most = out.kind == store::compression::zstd ? 22 : 9;
-    if (level < 0 || level > most)
+    if (*level < 0 || *level > most)
       return make_error(errc::invalid_argument, "compression-level " + it->second + " is out of range for " +
                                                     std::string(store::to_string(out.kind)) + " (0 to " +
                                                     std::to_string(most) + ")");
@@ -86,10 +79,7 @@ status read_compression(attributes& attrs, compression_options& out) {
 
 result<bool> parse_bool(std::string_view key, const std::string& value, std::optional<bool> when_empty) {
   if (value.empty() && when_empty) return *when_empty;
-  for (auto t : {"1", "t", "T", "TRUE", "true", "True"})
-    if (value == t) return true;
-  for (auto f : {"0", "f", "F", "FALSE", "false", "False"})
-    if (value == f) return false;
+  if (auto parsed = kiln::parse_bool(value)) return *parsed;
   return make_error(errc::invalid_argument, "non-bool value specified for " + std::string(key) +
                                                 ": strconv.ParseBool: parsing \"" + value +
                                                 "\": invalid syntax");
@@ -97,10 +87,10 @@ result<bool> parse_bool(std::string_view key, const std::string& value, std::opt
 
 result<epoch> parse_epoch(std::string_view key, const std::string& value) {
   if (value.empty()) return epoch{};
-  std::int64_t seconds = 0;
-  if (!parse_integer(value, seconds))
+  auto seconds = parse_int(value);
+  if (!seconds)
     return make_error(errc::invalid_argument, "invalid " + std::string(key) + ": " + not_integer(value));
-  return epoch{seconds};
+  return epoch{*seconds};
 }
 
 result<std::optional<std::int64_t>> epoch_from_metadata(const attributes& metadata,

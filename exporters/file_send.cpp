@@ -1,8 +1,8 @@
 #include "exporters/file_send.hpp"
 
 #include <algorithm>
-#include <cctype>
 
+#include "base/text.hpp"
 #include "configs/exporters.hpp"
 #include "filesync.pb.h"
 
@@ -19,7 +19,7 @@ call_metadata file_send_metadata(int id, const std::map<std::string, std::string
   for (const auto& [k, v] : response) {
     // Frontends name some of them; what no header can carry stays out.
     auto key = "exporter-md-" + k;
-    std::transform(key.begin(), key.end(), key.begin(), [](unsigned char c) { return std::tolower(c); });
+    key = to_lower(key);
     bool legal = std::all_of(key.begin(), key.end(), [](unsigned char c) {
       return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
     });

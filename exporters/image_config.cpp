@@ -1,10 +1,9 @@
 #include "exporters/image_config.hpp"
 
 #include <algorithm>
-#include <cstdio>
-#include <ctime>
 
 #include "messages/json_text.hpp"
+#include "messages/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 
@@ -31,7 +30,7 @@ struct history_entry {
   bool operator==(const history_entry&) const = default;
   void set_created(std::optional<std::int64_t> t) {
     created = t;
-    created_text = t ? format_time(*t) : "";
+    created_text = t ? format_rfc3339(*t) : "";
   }
 };
 
@@ -45,7 +44,7 @@ result<std::vector<history_entry>> parse_history(const ordered_json& config) {
     history_entry e;
     e.created_text = text_of(h, "created");
     if (!e.created_text.empty()) {
-      e.created = parse_time(e.created_text);
+      e.created = parse_rfc3339_clamped(e.created_text);
       if (!e.created) return bad("history entry created at \"" + e.created_text + "\"");
     }
     e.created_by = text_of(h, "created_by");
@@ -142,56 +141,6 @@ ordered_json default_config() {
 
 }  // namespace
 
-std::string format_time(std::int64_t unix_ns) {
-  std::int64_t s = unix_ns / second, ns = unix_ns % second;
-  if (ns < 0) ns += second, --s;
-  std::time_t t = s;
-  std::tm tm{};
-  gmtime_r(&t, &tm);
-  char text[64];
-  std::size_t n = std::strftime(text, sizeof text, "%Y-%m-%dT%H:%M:%S", &tm);
-  std::string out(text, n);
-  if (ns != 0) {
-    std::snprintf(text, sizeof text, ".%09lld", static_cast<long long>(ns));
-    std::string fraction(text);
-    fraction.erase(fraction.find_last_not_of('0') + 1);
-    out += fraction;
-  }
-  return out + "Z";
-}
-
-std::optional<std::int64_t> parse_time(std::string_view text) {
-  std::tm tm{};
-  int used = 0;
-  std::string copy(text.substr(0, 64));
-  if (std::sscanf(copy.c_str(), "%4d-%2d-%2dT%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-                  &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &used) != 6 ||
-      used < 19)
-    return std::nullopt;
-  tm.tm_year -= 1900;
-  tm.tm_mon -= 1;
-  std::size_t at = static_cast<std::size_t>(used);
-  std::int64_t ns = 0;
-  if (at < copy.size() && copy[at] == '.') {
-    std::int64_t scale = second / 10;
-    for (++at; at < copy.size() && std::isdigit(static_cast<unsigned char>(copy[at])); ++at, scale /= 10)
-      ns += (copy[at] - '0') * scale;
-  }
-  std::int64_t offset = 0;
-  std::string zone = copy.substr(at);
-  if (zone.size() == 6 && (zone[0] == '+' || zone[0] == '-')) {
-    int h = 0, m = 0;
-    if (std::sscanf(zone.c_str() + 1, "%2d:%2d", &h, &m) != 2) return std::nullopt;
-    offset = (h * 60 + m) * 60 * (zone[0] == '-' ? -1 : 1);
-  } else if (zone != "Z" && zone != "z") {
-    return std::nullopt;
-  }
-  std::int64_t s = timegm(&tm) - offset;
-  // Go's zero time and other dates far off do not fit nanoseconds.
-  if (s > INT64_MAX / second - 1 || s < INT64_MIN / second + 1) return s < 0 ? INT64_MIN : INT64_MAX;
-  return s * second + ns;
-}
-
 result<std::string> patch_image_config(std::string_view config, const config_patch& patch) {
   ordered_json j = default_config();
   if (!config.empty()) {
@@ -225,11 +174,11 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
   j["history"] = history_json(history);
 
   if (j.contains("created") && patch.epoch && j["created"].is_string()) {
-    auto t = parse_time(text_of(j, "created"));
+    auto t = parse_rfc3339_clamped(text_of(j, "created"));
     if (!t)
       return make_error(errc::invalid_argument,
                         "failed to unmarshal creation time \"" + text_of(j, "created") + "\"");
-    if (*t > *patch.epoch * second) j["created"] = format_time(*patch.epoch * second);
+    if (*t > *patch.epoch * second) j["created"] = format_rfc3339(*patch.epoch * second);
   }
   if (!j.contains("created")) {
     j["created"] = nullptr;
@@ -274,7 +223,7 @@ std::string manifest_json(std::string_view media_type, const descriptor& config,
   j["layers"] = ordered_json::array();
   for (const auto& l : layers) j["layers"].push_back(registry::descriptor_json(l));
   if (!annotations.empty()) j["annotations"] = annotations;
-  return go_json(j, true);
+  return go_json(j, 2);
 }
 
 std::string index_json(std::string_view media_type, const std::vector<descriptor>& manifests,
@@ -285,7 +234,7 @@ std::string index_json(std::string_view media_type, const std::vector<descriptor
   j["manifests"] = ordered_json::array();
   for (const auto& m : manifests) j["manifests"].push_back(registry::descriptor_json(m));
   if (!annotations.empty()) j["annotations"] = annotations;
-  return go_json(j, true);
+  return go_json(j, 2);
 }
 
 std::string convert_layer_type(std::string_view media_type, bool oci, bool keep_nondistributable) {

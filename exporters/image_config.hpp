@@ -16,13 +16,6 @@ namespace kiln::exporters {
 
 using ordered_json = nlohmann::ordered_json;
 
-using registry::go_json;
-
-/// RFC 3339 with nanoseconds as Go prints it, UTC.
-std::string format_time(std::int64_t unix_ns);
-/// Nanoseconds since the Unix epoch; nothing when it is no RFC 3339 time.
-std::optional<std::int64_t> parse_time(std::string_view text);
-
 /// What is known of one layer, for history entries the frontend did not write.
 struct layer_meta {
   std::string description;

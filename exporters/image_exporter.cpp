@@ -1,7 +1,7 @@
 // The `image` exporter: into this daemon's image store, and to registries in the finalize phase.
 // Source: exporter/containerimage/export.go.
-#include <algorithm>
 
+#include "base/text.hpp"
 #include "exporters/factories.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
@@ -11,16 +11,6 @@
 
 namespace kiln::exporters {
 namespace {
-
-std::vector<std::string> split_names(const std::string& names) {
-  std::vector<std::string> out;
-  for (std::size_t at = 0; at <= names.size();) {
-    std::size_t end = std::min(names.find(',', at), names.size());
-    out.push_back(names.substr(at, end - at));
-    at = end + 1;
-  }
-  return out;
-}
 
 class image_exporter : public exporter {
  public:
@@ -56,7 +46,7 @@ class image_exporter : public exporter {
     }
     std::vector<std::string> to_push;
     if (!names.empty()) {
-      for (const auto& name : split_names(names)) {
+      for (const auto& name : split(names, ',')) {
         if (settings_.store) KILN_CHECK(keep(name, canonical, image, job));
         if (settings_.unpack) KILN_CHECK(unpack(name, input, job));
         if (settings_.push) to_push.push_back(name);

@@ -2,12 +2,14 @@
 
 #include <algorithm>
 
+#include "base/base64.hpp"
 #include "exporters/attestation_manifest.hpp"
 #include "exporters/attestations.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
 #include "exporters/sbom_layers.hpp"
 #include "messages/json_text.hpp"
+#include "messages/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/transport.hpp"
@@ -212,7 +214,7 @@ class writer {
       KILN_TRY(base, registry::diff_ids_of(j));
     }
     step rewriting(job_, "rewriting layers with source-date-epoch " + std::to_string(*p.epoch) + " (" +
-                             format_time(*p.epoch * 1'000'000'000) + ")");
+                             format_rfc3339(*p.epoch * 1'000'000'000) + ")");
     return layers_.rewrite_times(layers, base, *p.epoch, job_);
   }
 
@@ -281,7 +283,7 @@ std::map<std::string, std::string> image_response(const written_image& image) {
   std::map<std::string, std::string> out;
   out["containerimage.digest"] = image.root.digest.str();
   if (image.config) out["containerimage.config.digest"] = image.config.str();
-  out["containerimage.descriptor"] = registry::base64(go_json(registry::descriptor_json(image.root)));
+  out["containerimage.descriptor"] = base64_encode(go_json(registry::descriptor_json(image.root)));
   return out;
 }
 

@@ -1,12 +1,10 @@
 #include "exporters/layers.hpp"
 
 #include <algorithm>
-#include <atomic>
-#include <mutex>
 
+#include "base/parallel.hpp"
 #include "configs/exporters.hpp"
 #include "exporters/tar_times.hpp"
-#include "messages/thread.hpp"
 #include "registry/media_types.hpp"
 #include "store/codec.hpp"
 #include "store/sinks.hpp"
@@ -55,24 +53,7 @@ std::string_view layer_media_type(store::compression kind) {
 }
 
 status in_parallel(std::size_t n, unsigned threads, const std::function<status(std::size_t)>& work) {
-  std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  status outcome;
-  auto run = [&] {
-    for (std::size_t i; (i = next++) < n;) {
-      {
-        std::lock_guard lock(mutex);
-        if (!outcome.ok()) return;
-      }
-      auto s = work(i);
-      if (s.ok()) continue;
-      std::lock_guard lock(mutex);
-      if (outcome.ok()) outcome = std::move(s);
-    }
-  };
-  auto at_once = std::min<std::size_t>({threads, n, threads_max});
-  run_with_helpers("export", std::max<std::size_t>(1, at_once) - 1, run);
-  return outcome;
+  return parallel_try("export", n, std::min<std::size_t>(threads, threads_max), work);
 }
 
 result<std::vector<std::vector<exported_layer>>> layer_exporter::run(std::span<const store::ref> refs,

@@ -1,7 +1,6 @@
 #include "exporters/sbom_layers.hpp"
 
-#include <filesystem>
-
+#include "base/slash_path.hpp"
 #include "configs/version.hpp"
 #include "messages/json_text.hpp"
 #include "store/codec.hpp"
@@ -12,12 +11,6 @@ namespace kiln::exporters {
 using json = nlohmann::ordered_json;
 
 namespace {
-
-std::string absolute(const std::string& path) {
-  auto out = std::filesystem::path("/" + path).lexically_normal().string();
-  while (out.size() > 1 && out.ends_with('/')) out.pop_back();
-  return out;
-}
 
 bool is_whiteout(const std::string& path) { return path.compare(path.rfind('/') + 1, 4, ".wh.") == 0; }
 
@@ -34,7 +27,7 @@ json* list(json& j, const char* name) {
 }  // namespace
 
 result<std::optional<digest>> layer_files::find(const std::string& path, const job_context& job) {
-  auto wanted = absolute(path);
+  auto wanted = clean_absolute(path);
   for (;;) {
     if (auto at = found_.find(wanted); at != found_.end())
       return std::optional(layers_[at->second].blob.blob.digest);
@@ -47,7 +40,7 @@ result<std::optional<digest>> layer_files::find(const std::string& path, const j
         *tar,
         [&](const std::string& name) {
           // What a layer removes it does not have.
-          if (auto entry = absolute(name); !is_whiteout(entry)) found_.emplace(std::move(entry), left_);
+          if (auto entry = clean_absolute(name); !is_whiteout(entry)) found_.emplace(std::move(entry), left_);
         },
         job);
     if (!listed.ok())

@@ -191,7 +191,7 @@ class tree_exporter : public exporter {
       file.stat.set_path(name);
       file.stat.set_mode(0600);
       file.stat.set_modtime(p.epoch ? *p.epoch * 1'000'000'000 : store::now_ns());
-      file.content = go_json(s.document, true);
+      file.content = go_json(s.document, 2);
       files.push_back(std::move(file));
     }
     p.tree = with_files(std::move(p.tree), std::move(files));

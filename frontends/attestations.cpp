@@ -1,9 +1,8 @@
 #include "frontends/attestations.hpp"
 
-#include <algorithm>
-#include <cctype>
 #include <string_view>
 
+#include "base/text.hpp"
 #include "configs/frontends.hpp"
 #include "messages/csv.hpp"
 #include "messages/image_reference.hpp"
@@ -18,7 +17,7 @@ result<attestation_requests> parse_attestations(const std::map<std::string, std:
     if (key.starts_with(plain)) type = key.substr(plain.size());
     else if (key.starts_with(argument)) type = key.substr(argument.size());
     else continue;
-    std::transform(type.begin(), type.end(), type.begin(), [](unsigned char c) { return std::tolower(c); });
+    type = to_lower(type);
     if (type != "sbom" && type != "provenance")
       return make_error(errc::invalid_argument, "unknown attestation type \"" + type + "\"");
     auto& attributes = out[type] = {};

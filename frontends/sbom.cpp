@@ -1,7 +1,7 @@
 #include "frontends/sbom.hpp"
 
+#include "base/slash_path.hpp"
 #include "frontends/dockerfile/image_config.hpp"
-#include "frontends/dockerfile/text.hpp"
 #include "frontends/llb/ops.hpp"
 #include "messages/attestation.hpp"
 #include "messages/image_reference.hpp"
@@ -15,8 +15,6 @@ namespace {
 constexpr const char* source_dir = "/run/src/";
 constexpr const char* output_dir = "/run/out/";
 constexpr const char* core_name = "sbom";
-
-using dockerfile::path_join;
 
 }  // namespace
 

@@ -2,9 +2,9 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "configs/gateway.hpp"
 #include "gateway/reactors.hpp"
-#include "messages/rpc_status.hpp"
 
 namespace kiln::gateway {
 

@@ -1,11 +1,10 @@
 #include "gateway/control_requests.hpp"
 
 #include <algorithm>
-#include <array>
-#include <cstdio>
-#include <ctime>
 
-#include "messages/rpc_status.hpp"
+#include "base/utf8.hpp"
+#include "messages/time_text.hpp"
+#include "store/files.hpp"
 
 namespace kiln::gateway {
 
@@ -71,15 +70,6 @@ std::vector<ctl::StatusResponse> split_status(ctl::StatusResponse&& whole, std::
   return parts;
 }
 
-std::string rfc3339_nano_now() {
-  timespec now{};
-  ::clock_gettime(CLOCK_REALTIME, &now);
-  tm parts{};
-  ::gmtime_r(&now.tv_sec, &parts);
-  std::array<char, 64> text;
-  auto n = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
-  std::snprintf(text.data() + n, text.size() - n, ".%09ldZ", now.tv_nsec);
-  return text.data();
-}
+std::string rfc3339_nano_now() { return format_rfc3339_nine(store::now_ns()); }
 
 }  // namespace kiln::gateway

@@ -8,9 +8,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include <fstream>
-#include <sstream>
-
+#include "configs/certificates.hpp"
 #include "configs/node_names.hpp"
 #include "configs/peers.hpp"
 
@@ -23,11 +21,7 @@ namespace {
 result<std::string> read_pem(const std::string& path, std::string_view what) {
   if (path.empty())
     return make_error(errc::invalid_argument, "cluster tls: no " + std::string(what) + " is given");
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf()))
-    return make_error(errc::invalid_argument, "cluster tls " + std::string(what) + ": cannot read " + path);
-  return text.str();
+  return configs::read_pem("cluster tls " + std::string(what), path);
 }
 
 }  // namespace

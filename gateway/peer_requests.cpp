@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "configs/cluster.hpp"
 #include "configs/peers.hpp"
 #include "messages/cluster_types.hpp"
-#include "messages/rpc_status.hpp"
 
 namespace kiln::gateway {
 

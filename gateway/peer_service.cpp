@@ -6,6 +6,7 @@
 #include <atomic>
 #include <latch>
 
+#include "base/utf8.hpp"
 #include "gateway/peer_requests.hpp"
 #include "gateway/reactors.hpp"
 #include "gateway/served_stream.hpp"

@@ -1,9 +1,9 @@
 #include "gateway/remote_sessions.hpp"
 
-#include <algorithm>
 #include <atomic>
 #include <set>
 
+#include "base/text.hpp"
 #include "configs/peers.hpp"
 #include "gateway/generic_call.hpp"
 #include "gateway/session_registry.hpp"
@@ -21,12 +21,6 @@ namespace {
 
 constexpr std::string_view info_method = "/kiln.v1.Peer/SessionInfo";
 constexpr std::string_view call_method = "/kiln.v1.Peer/SessionCall";
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
-  return out;
-}
 
 /// What a session answered, as opposed to how the way there went.
 status status_of(const api::SessionVerdict& verdict) {
@@ -100,13 +94,13 @@ class remote_session final : public session_caller {
       : id_(std::move(id)), there_(std::move(there)), peer_(std::move(p)), shared_key_(info.shared_key()) {
     for (const auto& method : info.methods()) {
       methods_.push_back(method);
-      served_.insert(lower(method));
+      served_.insert(to_lower(method));
     }
   }
 
   const std::string& id() const override { return id_; }
   const std::string& shared_key() const override { return shared_key_; }
-  bool supports(std::string_view method) const override { return served_.contains(lower(method)); }
+  bool supports(std::string_view method) const override { return served_.contains(to_lower(method)); }
   std::vector<std::string> methods() const override { return methods_; }
 
   result<std::string> call(std::string_view method, std::string_view request, const call_metadata& metadata,

@@ -4,12 +4,11 @@
 #include <grpcpp/server_posix.h>
 #include <spdlog/spdlog.h>
 
-#include <fstream>
 #include <set>
-#include <sstream>
 
 #include "actors/session.hpp"
 #include "configs/calls.hpp"
+#include "configs/certificates.hpp"
 #include "gateway/bridge_service.hpp"
 #include "gateway/call_gate.hpp"
 #include "gateway/cluster_service.hpp"
@@ -27,24 +26,16 @@ namespace {
 
 namespace cfg = configs::gateway;
 
-result<std::string> read_pem(const std::string& path, std::string_view what) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf()))
-    return make_error(errc::invalid_argument, "tls " + std::string(what) + ": cannot read " + path);
-  return text.str();
-}
-
 result<std::shared_ptr<grpc::ServerCredentials>> credentials(const tls_files& files) {
   if (files.cert.empty() && files.key.empty() && files.ca.empty()) return grpc::InsecureServerCredentials();
   if (files.cert.empty() || files.key.empty())
     return make_error(errc::invalid_argument, "you must specify key and cert file if one is specified");
   grpc::SslServerCredentialsOptions options;
-  KILN_TRY(auto cert, read_pem(files.cert, "certificate"));
-  KILN_TRY(auto key, read_pem(files.key, "key"));
+  KILN_TRY(auto cert, configs::read_pem("tls certificate", files.cert));
+  KILN_TRY(auto key, configs::read_pem("tls key", files.key));
   options.pem_key_cert_pairs.push_back({std::move(key), std::move(cert)});
   if (!files.ca.empty()) {
-    KILN_TRY(options.pem_root_certs, read_pem(files.ca, "ca"));
+    KILN_TRY(options.pem_root_certs, configs::read_pem("tls ca", files.ca));
     options.client_certificate_request = GRPC_SSL_REQUEST_AND_REQUIRE_CLIENT_CERTIFICATE_AND_VERIFY;
   }
   return grpc::SslServerCredentials(options);

@@ -1,31 +1,19 @@
 #include "gateway/session_caller.hpp"
 
-#include <algorithm>
-#include <cctype>
-
+#include "base/text.hpp"
 #include "gateway/generic_call.hpp"
 #include "gateway/peer_requests.hpp"
 
 namespace kiln::gateway {
 
-namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
-  return out;
-}
-
-}  // namespace
-
 channel_session_caller::channel_session_caller(session_identity identity,
                                                std::shared_ptr<grpc::Channel> channel)
     : identity_(std::move(identity)), channel_(std::move(channel)) {
-  for (const auto& method : identity_.methods) methods_.insert(lower(method));
+  for (const auto& method : identity_.methods) methods_.insert(to_lower(method));
 }
 
 bool channel_session_caller::supports(std::string_view method) const {
-  return methods_.contains(lower(method));
+  return methods_.contains(to_lower(method));
 }
 
 error channel_session_caller::gone() const {

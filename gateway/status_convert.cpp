@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "configs/gateway.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"

@@ -6,6 +6,8 @@
 #include <algorithm>
 #include <array>
 
+#include "base/text.hpp"
+
 namespace kiln {
 
 namespace {
@@ -22,15 +24,8 @@ std::size_t hex_length_of(std::string_view algorithm) {
   return 0;
 }
 
-std::string to_hex(const unsigned char* bytes, std::size_t count) {
-  static constexpr char digits[] = "0123456789abcdef";
-  std::string text;
-  text.reserve(count * 2);
-  for (std::size_t i = 0; i < count; ++i) {
-    text += digits[bytes[i] >> 4];
-    text += digits[bytes[i] & 15];
-  }
-  return text;
+std::string hex_of(const std::array<unsigned char, 32>& sum) {
+  return to_hex({reinterpret_cast<const char*>(sum.data()), sum.size()});
 }
 
 EVP_MD_CTX* context_of(void* p) { return static_cast<EVP_MD_CTX*>(p); }
@@ -56,7 +51,7 @@ result<digest> digest::parse(std::string_view text) {
 digest sha256(std::string_view bytes) {
   std::array<unsigned char, 32> sum;
   EVP_Digest(bytes.data(), bytes.size(), sum.data(), nullptr, EVP_sha256(), nullptr);
-  return digest::trusted("sha256:" + to_hex(sum.data(), sum.size()));
+  return digest::trusted("sha256:" + hex_of(sum));
 }
 
 sha256_hasher::sha256_hasher() : context_(EVP_MD_CTX_new()) {
@@ -81,7 +76,7 @@ digest sha256_hasher::finish() {
   std::array<unsigned char, 32> sum;
   EVP_DigestFinal_ex(context_of(context_), sum.data(), nullptr);
   EVP_DigestInit_ex(context_of(context_), EVP_sha256(), nullptr);
-  return digest::trusted("sha256:" + to_hex(sum.data(), sum.size()));
+  return digest::trusted("sha256:" + hex_of(sum));
 }
 
 std::string new_id() {

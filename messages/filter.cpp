@@ -5,6 +5,8 @@
 
 #include <re2/re2.h>
 
+#include "base/utf8.hpp"
+
 namespace kiln {
 
 struct filter::regexp {
@@ -144,11 +146,7 @@ class filter_parser {
   result<std::string> utf8(char32_t code, std::size_t start) const {
     if (code > 0x10FFFF) return failure(start, "unquoting failed: quote syntax error");
     std::string text;
-    if (code < 0x80) return text += static_cast<char>(code);
-    int more = code < 0x800 ? 1 : code < 0x10000 ? 2 : 3;
-    static constexpr unsigned char lead[] = {0, 0xC0, 0xE0, 0xF0};
-    text += static_cast<char>(lead[more] | code >> (6 * more));
-    while (more-- > 0) text += static_cast<char>(0x80 | (code >> (6 * more) & 0x3F));
+    append_utf8(text, code);
     return text;
   }
 

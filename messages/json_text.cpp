@@ -53,4 +53,21 @@ result<Json> parse_json(std::string_view text, std::size_t bytes_max) {
 template result<nlohmann::json> parse_json(std::string_view, std::size_t);
 template result<nlohmann::ordered_json> parse_json(std::string_view, std::size_t);
 
+std::string go_json(const nlohmann::ordered_json& document, int indent) {
+  auto raw = json_text(document, indent);
+  // These characters occur inside strings only, where their escape means the same.
+  std::string out;
+  out.reserve(raw.size());
+  for (std::size_t i = 0; i < raw.size(); ++i) {
+    auto c = raw[i];
+    if (c == '<') out += "\\u003c";
+    else if (c == '>') out += "\\u003e";
+    else if (c == '&') out += "\\u0026";
+    else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa8") == 0) out += "\\u2028", i += 2;
+    else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa9") == 0) out += "\\u2029", i += 2;
+    else out += c;
+  }
+  return out;
+}
+
 }  // namespace kiln

@@ -42,6 +42,10 @@ std::string json_text(const Json& value, int indent = -1) {
   return value.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
+/// The document as Go writes it: `<`, `>`, `&` and U+2028/9 escaped too. indent -1 is compact, otherwise that many spaces
+/// (json.MarshalIndent with an empty prefix).
+std::string go_json(const nlohmann::ordered_json& document, int indent = -1);
+
 // Reading: a value of another type is one that is not there.
 
 /// The string, or empty.

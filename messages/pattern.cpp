@@ -1,7 +1,10 @@
 #include "messages/pattern.hpp"
 
 #include <algorithm>
-#include <array>
+
+#include "base/slash_path.hpp"
+#include "base/text.hpp"
+#include "base/utf8.hpp"
 
 namespace kiln {
 
@@ -11,28 +14,11 @@ error syntax_error() { return make_error(errc::invalid_argument, "syntax error i
 
 /// Takes one UTF-8 character off the front; a byte that is none counts as a character of its own.
 char32_t take_rune(std::string_view& text, bool* bad = nullptr) {
-  auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  unsigned char lead = byte(0);
-  std::size_t length = lead < 0x80 ? 1 : lead >> 5 == 6 ? 2 : lead >> 4 == 14 ? 3 : lead >> 3 == 30 ? 4 : 0;
-  if (length == 1) {
-    text.remove_prefix(1);
-    return lead;
-  }
-  char32_t rune = length == 0 ? 0 : lead & (0xFFu >> (length + 1));
-  bool valid = length != 0 && length <= text.size();
-  for (std::size_t i = 1; valid && i < length; ++i) {
-    valid = byte(i) >> 6 == 2;
-    rune = rune << 6 | (byte(i) & 0x3Fu);
-  }
-  static constexpr std::array<char32_t, 5> smallest{0, 0, 0x80, 0x800, 0x10000};
-  if (!valid || rune < smallest[length] || rune > 0x10FFFF || (rune >= 0xD800 && rune < 0xE000)) {
-    if (bad) *bad = true;
-    // Keep different stray bytes different, outside of Unicode.
-    text.remove_prefix(1);
-    return 0x110000u + lead;
-  }
-  text.remove_prefix(length);
-  return rune;
+  auto c = first_code_point(text);
+  text.remove_prefix(c.width);
+  if (c.width > 1 || c.value < 0x80) return c.value;
+  if (bad) *bad = true;
+  return 0x110000u + c.value;  // different stray bytes stay different, outside of Unicode
 }
 
 /// One character of a set, maybe escaped, which something must follow.
@@ -46,44 +32,7 @@ result<char32_t> take_set_rune(std::string_view& rest) {
   return rune;
 }
 
-std::string_view trim(std::string_view text) {
-  constexpr std::string_view blanks = " \t\r\n\v\f";
-  auto begin = text.find_first_not_of(blanks);
-  if (begin == std::string_view::npos) return {};
-  return text.substr(begin, text.find_last_not_of(blanks) - begin + 1);
-}
-
 }  // namespace
-
-std::string clean_path(std::string_view path) {
-  bool rooted = !path.empty() && path[0] == '/';
-  std::string out = rooted ? "/" : "";
-  std::size_t keep = out.size();  // what `..` may not take back
-  while (!path.empty()) {
-    auto slash = path.find('/');
-    auto part = path.substr(0, slash);
-    path.remove_prefix(slash == std::string_view::npos ? path.size() : slash + 1);
-    if (part.empty() || part == ".") continue;
-    if (part == "..") {
-      if (out.size() > keep) {
-        auto cut = out.rfind('/');
-        out.resize(cut == std::string::npos || cut < keep ? keep : cut);
-        continue;
-      }
-      if (rooted) continue;
-      if (!out.empty()) out += '/';
-      out += "..";
-      keep = out.size();
-      continue;
-    }
-    if (!out.empty() && out.back() != '/') out += '/';
-    out += part;
-  }
-  if (out.empty()) out = ".";
-  return out;
-}
-
-std::string clean_absolute(std::string_view path) { return clean_path("/" + std::string(path)); }
 
 bool has_wildcard(std::string_view name) {
   for (std::size_t i = 0; i < name.size(); ++i) {

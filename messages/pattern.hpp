@@ -12,12 +12,6 @@
 
 namespace kiln {
 
-/// The shortest equivalent of a slash path, lexically: no `.`, `..` only leading, no double or
-/// trailing slashes; "." for empty. Source: Go path.Clean.
-std::string clean_path(std::string_view path);
-/// clean_path of "/" + path: always absolute, never above the root.
-std::string clean_absolute(std::string_view path);
-
 /// Whether `name` contains a wildcard (`*`, `?`, `[`) that is not escaped by a backslash.
 bool has_wildcard(std::string_view name);
 

@@ -2,6 +2,8 @@
 
 #include <cstdio>
 
+#include "base/utf8.hpp"
+
 namespace kiln {
 namespace {
 
@@ -58,43 +60,6 @@ bool is_colour(std::string_view sequence) {
 }
 
 }  // namespace
-
-char32_t next_code_point(std::string_view text, std::size_t& offset) {
-  constexpr char32_t replacement = 0xFFFD;
-  auto lead = static_cast<unsigned char>(text[offset++]);
-  if (lead < 0x80) return lead;
-  int more = lead >= 0xF0 && lead < 0xF5 ? 3 : lead >= 0xE0 && lead < 0xF0 ? 2 : lead >= 0xC2 && lead < 0xE0 ? 1 : 0;
-  if (more == 0 || offset + static_cast<std::size_t>(more) > text.size()) return replacement;
-  char32_t c = lead & (0x3F >> more);
-  for (int i = 0; i < more; ++i) {
-    auto b = static_cast<unsigned char>(text[offset + static_cast<std::size_t>(i)]);
-    if ((b & 0xC0) != 0x80) return replacement;
-    c = (c << 6) | (b & 0x3F);
-  }
-  bool overlong = (more == 2 && c < 0x800) || (more == 3 && c < 0x10000);
-  if (overlong || c > 0x10FFFF || (c >= 0xD800 && c < 0xE000)) return replacement;
-  offset += static_cast<std::size_t>(more);
-  return c;
-}
-
-void append_utf8(std::string& out, char32_t c) {
-  auto byte = [&](char32_t b) { out.push_back(static_cast<char>(b)); };
-  if (c < 0x80) {
-    byte(c);
-  } else if (c < 0x800) {
-    byte(0xC0 | (c >> 6));
-    byte(0x80 | (c & 0x3F));
-  } else if (c < 0x10000) {
-    byte(0xE0 | (c >> 12));
-    byte(0x80 | ((c >> 6) & 0x3F));
-    byte(0x80 | (c & 0x3F));
-  } else {
-    byte(0xF0 | (c >> 18));
-    byte(0x80 | ((c >> 12) & 0x3F));
-    byte(0x80 | ((c >> 6) & 0x3F));
-    byte(0x80 | (c & 0x3F));
-  }
-}
 
 std::string one_line(std::string_view text) { return cleaned(text, ""); }
 

@@ -7,10 +7,6 @@
 
 namespace kiln {
 
-/// Decodes one code point at `offset` and moves past it; U+FFFD for malformed bytes (one byte each).
-char32_t next_code_point(std::string_view text, std::size_t& offset);
-void append_utf8(std::string& out, char32_t code_point);
-
 /// The text on one line.
 std::string one_line(std::string_view text);
 /// The text with its line breaks and tabs.

@@ -3,17 +3,12 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/text.hpp"
 #include "ops.pb.h"
 
 namespace kiln {
 
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
-  return out;
-}
 
 bool is_known_os(std::string_view text) {
   static constexpr std::string_view names[] = {
@@ -24,13 +19,13 @@ bool is_known_os(std::string_view text) {
 
 std::string normalize_os(std::string_view os) {
   if (os.empty()) return "linux";
-  auto text = lower(os);
+  auto text = to_lower(os);
   return text == "macos" ? "darwin" : text;
 }
 
 void normalize_architecture(platform& p) {
-  p.architecture = lower(p.architecture);
-  p.variant = lower(p.variant);
+  p.architecture = to_lower(p.architecture);
+  p.variant = to_lower(p.variant);
   auto& arch = p.architecture;
   auto& variant = p.variant;
   if (arch == "i386") {
@@ -93,7 +88,7 @@ result<platform> parse_platform(std::string_view text) {
                         "\"" + part + "\" is an invalid component of \"" + std::string(text) +
                             "\": platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument");
   if (parts.size() == 1) {
-    auto name = lower(parts[0]);
+    auto name = to_lower(parts[0]);
     auto host = host_platform();
     if (is_known_os(normalize_os(name))) {
       p.os = name;

@@ -3,18 +3,13 @@
 #include <algorithm>
 #include <functional>
 
+#include "base/text.hpp"
 #include "secrets.pb.h"
 #include "ssh.pb.h"
 
 namespace kiln {
 
 namespace {
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
-  return out;
-}
 
 // In lower case, as methods are compared.
 constexpr std::string_view get_secret = "/moby.buildkit.secrets.v1.secrets/getsecret";
@@ -47,7 +42,7 @@ bool allows(const session_grant& grant, std::string_view method, const call_meta
   if (method == forward_agent) {
     std::vector<std::string> ids;
     for (const auto& [key, value] : metadata)
-      if (lower(key) == "buildkit.ssh.id") ids.push_back(agent_id(value));
+      if (to_lower(key) == "buildkit.ssh.id") ids.push_back(agent_id(value));
     if (ids.empty()) ids.push_back(agent_id(""));
     return std::all_of(ids.begin(), ids.end(), [&](const auto& id) { return grant.agents.contains(id); });
   }
@@ -115,14 +110,14 @@ status session_grants::check_call(const std::vector<std::string>& nodes, std::st
                                   std::string_view method, const call_metadata& metadata,
                                   std::string_view request) const {
   KILN_CHECK(check_session(nodes, session));
-  auto name = lower(method);
+  auto name = to_lower(method);
   if (table_->any(nodes, session, [&](const auto& g) { return allows(g, name, metadata, request); })) return {};
   return make_error(errc::permission_denied, "no step on that node needs " + std::string(method));
 }
 
 bool session_grants::offers(const std::vector<std::string>& nodes, std::string_view session,
                             std::string_view method) const {
-  auto name = lower(method);
+  auto name = to_lower(method);
   return table_->any(nodes, session, [&](const session_grant& g) {
     if (name == get_secret) return !g.secrets.empty();
     if (name == check_agent || name == forward_agent) return !g.agents.empty();

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "messages/rpc_status.hpp"
+#include "base/utf8.hpp"
 
 namespace kiln {
 

@@ -4,6 +4,8 @@
 #include <cstdio>
 #include <ctime>
 
+#include <curl/curl.h>
+
 namespace kiln {
 namespace {
 
@@ -33,31 +35,26 @@ int days_in_month(int year, int month) {
   return month == 2 && leap ? 29 : days[static_cast<std::size_t>(month - 1)];
 }
 
-}  // namespace
-
-std::string format_rfc3339(std::int64_t unix_ns) {
-  if (unix_ns == no_time) return std::string(zero_text);
-  std::int64_t seconds = unix_ns / second, rest = unix_ns % second;
-  if (rest < 0) --seconds, rest += second;
-  std::time_t t = seconds;
+/// "2024-02-29T12:00:00".
+std::string to_the_second(std::int64_t unix_seconds) {
+  std::time_t t = unix_seconds;
   std::tm parts{};
   ::gmtime_r(&t, &parts);
-  std::array<char, 40> buffer{};
+  std::array<char, 64> buffer{};
   std::strftime(buffer.data(), buffer.size(), "%Y-%m-%dT%H:%M:%S", &parts);
-  std::string out = buffer.data();
-  if (rest != 0) {
-    std::snprintf(buffer.data(), buffer.size(), ".%09lld", static_cast<long long>(rest));
-    out += buffer.data();
-    out.erase(out.find_last_not_of('0') + 1);
-  }
-  return out + "Z";
+  return buffer.data();
 }
 
-std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
-  if (text == zero_text) return no_time;
+struct split_time {
+  std::int64_t seconds = 0;  // since 1970
+  std::int64_t nanoseconds = 0;
+};
+
+/// Any year that has four digits.
+std::optional<split_time> parse(std::string_view text) {
   std::size_t at = 0;
   int year = digits(text, at, 4);
-  if (year < 1678 || year > 2261 || !skip(text, at, '-')) return {};
+  if (year < 0 || !skip(text, at, '-')) return {};
   int month = digits(text, at, 2);
   if (month < 1 || month > 12 || !skip(text, at, '-')) return {};
   int day = digits(text, at, 2);
@@ -93,7 +90,62 @@ std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
   std::tm parts{};
   parts.tm_year = year - 1900, parts.tm_mon = month - 1, parts.tm_mday = day;
   parts.tm_hour = hour, parts.tm_min = minute, parts.tm_sec = sec;
-  return (static_cast<std::int64_t>(::timegm(&parts)) - offset) * second + fraction;
+  return split_time{static_cast<std::int64_t>(::timegm(&parts)) - offset, fraction};
+}
+
+}  // namespace
+
+std::string format_rfc3339_nine(std::int64_t unix_ns) {
+  std::int64_t seconds = unix_ns / second, rest = unix_ns % second;
+  if (rest < 0) --seconds, rest += second;
+  return to_the_second(seconds) + "." + std::to_string(second + rest).substr(1) + "Z";
+}
+
+std::string format_rfc3339(std::int64_t unix_ns) {
+  if (unix_ns == no_time) return std::string(zero_text);
+  auto out = format_rfc3339_nine(unix_ns);
+  out.pop_back();
+  out.erase(out.find_last_not_of('0') + 1);
+  if (out.ends_with('.')) out.pop_back();
+  return out + "Z";
+}
+
+std::string format_rfc3339_seconds(std::int64_t unix_seconds) { return to_the_second(unix_seconds) + "Z"; }
+
+std::optional<std::int64_t> parse_rfc3339(std::string_view text) {
+  if (text == zero_text) return no_time;
+  auto time = parse(text);
+  if (!time || text < "1678" || text >= "2262") return {};
+  return time->seconds * second + time->nanoseconds;
+}
+
+std::optional<std::int64_t> parse_rfc3339_clamped(std::string_view text) {
+  auto time = parse(text);
+  if (!time) return {};
+  constexpr auto most = std::numeric_limits<std::int64_t>::max() / second - 1;
+  if (time->seconds > most) return std::numeric_limits<std::int64_t>::max();
+  if (time->seconds < -most) return std::numeric_limits<std::int64_t>::min();
+  return time->seconds * second + time->nanoseconds;
+}
+
+std::string format_http_date(std::int64_t unix_seconds) {
+  std::time_t t = unix_seconds;
+  std::tm parts{};
+  ::gmtime_r(&t, &parts);
+  static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+  static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+  std::array<char, 64> out{};
+  std::snprintf(out.data(), out.size(), "%s, %02d %s %04d %02d:%02d:%02d GMT", days[parts.tm_wday], parts.tm_mday,
+                months[parts.tm_mon], parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
+  return out.data();
+}
+
+std::optional<std::int64_t> parse_http_date(const std::string& text) {
+  if (text.empty()) return {};
+  std::time_t t = ::curl_getdate(text.c_str(), nullptr);
+  if (t < 0) return {};
+  return t;
 }
 
 }  // namespace kiln

@@ -7,6 +7,9 @@
 #include <openssl/rand.h>
 
 #include "auth.pb.h"
+#include "base/base64.hpp"
+#include "base/text.hpp"
+#include "base/url.hpp"
 #include "messages/json_text.hpp"
 #include "registry/hosts.hpp"
 
@@ -27,15 +30,6 @@ const std::string& process_salt() {
     return s;
   }();
   return salt;
-}
-
-std::string join(const std::vector<std::string>& parts, char separator) {
-  std::string out;
-  for (const auto& p : parts) {
-    if (!out.empty()) out += separator;
-    out += p;
-  }
-  return out;
 }
 
 /// Asks one session; the answer parsed.
@@ -94,7 +88,7 @@ class challenge_parser {
     std::size_t n = 0;
     while (n < s_.size() && is_word(s_[n])) ++n;
     std::string out(s_.substr(0, n));
-    std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
+    out = to_lower(out);
     s_.remove_prefix(n);
     return out;
   }
@@ -150,14 +144,14 @@ std::vector<std::string> normalize_scopes(const std::vector<std::string>& scopes
   }
   std::vector<std::string> out;
   for (const auto& [resource, actions] : by_resource)
-    out.push_back(resource + ":" + join({actions.begin(), actions.end()}, ','));
+    out.push_back(resource + ":" + join(actions, ","));
   return out;
 }
 
 std::string authorizer::key_of(const std::string& host, const job_context& job) {
   auto ids = job.directory ? job.sessions.ids : std::vector<std::string>{};
   std::sort(ids.begin(), ids.end());
-  return host + "/" + join(ids, ',');
+  return host + "/" + join(ids, ",");
 }
 
 std::shared_ptr<authorizer::entry> authorizer::find(const std::string& key) {
@@ -170,12 +164,12 @@ result<std::string> authorizer::authorize(const std::string& host, const std::ve
                                           const job_context& job, std::shared_ptr<const tls_settings> tls) {
   auto e = find(key_of(host, job));
   if (!e) return std::string();
-  if (e->how.scheme == "basic") return "Basic " + base64(e->username + ":" + e->secret);
+  if (e->how.scheme == "basic") return "Basic " + base64_encode(e->username + ":" + e->secret);
   std::lock_guard fetching(e->fetching);
   auto wanted = scopes;
   wanted.insert(wanted.end(), e->extra_scopes.begin(), e->extra_scopes.end());
   wanted = normalize_scopes(wanted);
-  std::string joined = join(wanted, ' ');
+  std::string joined = join(wanted, " ");
   if (auto it = e->tokens.find(joined); it != e->tokens.end() && clock::now() < it->second.expires)
     return it->second.header;
   auto fetched = fetch_token(host, *e, wanted, job, tls);
@@ -324,7 +318,7 @@ result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vec
   for (const auto& s : scopes) query += "&scope=" + url_escape(s);
   if (!e.username.empty()) query += "&account=" + url_escape(e.username);
   get.url = realm + (realm.find('?') == realm.npos ? "?" : "&") + query;
-  if (!e.secret.empty()) get.headers.push_back("Authorization: Basic " + base64(e.username + ":" + e.secret));
+  if (!e.secret.empty()) get.headers.push_back("Authorization: Basic " + base64_encode(e.username + ":" + e.secret));
 
   request post;
   post.method = "POST";
@@ -334,7 +328,7 @@ result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vec
   post.url = realm;
   post.headers = {"Content-Type: application/x-www-form-urlencoded; charset=utf-8"};
   post.body = "client_id=" + url_escape(client_id) + "&service=" + url_escape(service) +
-              "&scope=" + url_escape(join(scopes, ' '));
+              "&scope=" + url_escape(join(scopes, " "));
   if (e.username.empty()) post.body += "&grant_type=refresh_token&refresh_token=" + url_escape(e.secret);
   else
     post.body +=

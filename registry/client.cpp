@@ -4,6 +4,7 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "base/url.hpp"
 #include "messages/json_text.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/media_types.hpp"

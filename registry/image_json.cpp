@@ -22,28 +22,6 @@ error bad(const std::string& why) {
 
 }  // namespace
 
-std::string go_json(const nlohmann::ordered_json& j, bool indent) {
-  std::string raw = json_text(j, indent ? 2 : -1), out;
-  out.reserve(raw.size());
-  for (std::size_t i = 0; i < raw.size(); ++i) {
-    char c = raw[i];
-    if (c == '<') {
-      out += "\\u003c";
-    } else if (c == '>') {
-      out += "\\u003e";
-    } else if (c == '&') {
-      out += "\\u0026";
-    } else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa8") == 0) {
-      out += "\\u2028", i += 2;
-    } else if (c == '\xe2' && raw.compare(i, 3, "\xe2\x80\xa9") == 0) {
-      out += "\\u2029", i += 2;
-    } else {
-      out += c;
-    }
-  }
-  return out;
-}
-
 platform parse_platform_json(const json& j) {
   platform p{
       text_of(j, "os"), text_of(j, "architecture"), text_of(j, "variant"), text_of(j, "os.version"), {}};

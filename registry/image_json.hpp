@@ -11,9 +11,6 @@
 
 namespace kiln::registry {
 
-/// json.Marshal / json.MarshalIndent(…, "", "  "): `<`, `>`, `&` and the line separators are escaped.
-std::string go_json(const nlohmann::ordered_json& j, bool indent = false);
-
 /// A manifest or an index; which one, says the media type.
 struct manifest {
   std::string media_type;

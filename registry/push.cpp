@@ -1,12 +1,9 @@
 #include "registry/push.hpp"
 
-#include <algorithm>
-#include <atomic>
-#include <mutex>
 #include <set>
 
+#include "base/parallel.hpp"
 #include "configs/exporters.hpp"
-#include "messages/thread.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 
@@ -83,25 +80,8 @@ status push_one(repository& to, store::blob_store& blobs, const push_options& op
 
 status push_blobs(repository& to, store::blob_store& blobs, const push_options& options,
                   const std::vector<descriptor>& all, unsigned threads, const job_context& job) {
-  std::atomic<std::size_t> next{0};
-  std::mutex mutex;
-  status outcome;
-  auto work = [&] {
-    for (;;) {
-      std::size_t i = next++;
-      if (i >= all.size()) return;
-      {
-        std::lock_guard lock(mutex);
-        if (!outcome.ok()) return;
-      }
-      auto s = push_one(to, blobs, options, all[i], job);
-      if (s.ok()) continue;
-      std::lock_guard lock(mutex);
-      if (outcome.ok()) outcome = std::move(s);
-    }
-  };
-  run_with_helpers("push", std::max<std::size_t>(1, std::min<std::size_t>(threads, all.size())) - 1, work);
-  return outcome;
+  return parallel_try("push", all.size(), threads,
+                      [&](std::size_t i) { return push_one(to, blobs, options, all[i], job); });
 }
 
 }  // namespace

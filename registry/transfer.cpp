@@ -1,6 +1,7 @@
 // The bulk half of registry/client.hpp: blobs in both directions, resumable and verified.
 #include <algorithm>
 
+#include "base/url.hpp"
 #include "registry/client.hpp"
 #include "registry/media_types.hpp"
 

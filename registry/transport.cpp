@@ -8,6 +8,8 @@
 #include <mutex>
 #include <vector>
 
+#include "base/text.hpp"
+#include "base/url.hpp"
 #include "configs/version.hpp"
 
 namespace kiln::registry {
@@ -54,7 +56,7 @@ struct transfer {
     auto colon = line.find(':');
     if (colon == line.npos || t.out.headers.size() >= max_headers) return size * n;
     std::string name(line.substr(0, colon));
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    name = to_lower(name);
     auto value = line.substr(colon + 1);
     while (!value.empty() && (value.front() == ' ' || value.front() == '\t')) value.remove_prefix(1);
     t.out.headers.emplace(std::move(name), std::string(value));
@@ -398,18 +400,6 @@ transport::permit::~permit() {
 std::string header_of(const headers& h, const std::string& lower_case_name) {
   auto it = h.find(lower_case_name);
   return it == h.end() ? std::string() : it->second;
-}
-
-std::string base64(std::string_view bytes) {
-  static constexpr char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string out;
-  for (std::size_t i = 0; i < bytes.size(); i += 3) {
-    std::uint32_t v = 0;
-    std::size_t n = std::min<std::size_t>(3, bytes.size() - i);
-    for (std::size_t k = 0; k < 3; ++k) v = v << 8 | (k < n ? static_cast<unsigned char>(bytes[i + k]) : 0u);
-    for (std::size_t k = 0; k < 4; ++k) out += k <= n ? digits[(v >> (18 - 6 * k)) & 63] : '=';
-  }
-  return out;
 }
 
 std::string user_agent() { return std::string("buildkit/") + configs::buildkit_version; }

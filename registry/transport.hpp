@@ -13,9 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/url.hpp"
 #include "configs/registry.hpp"
 #include "messages/result.hpp"
-#include "registry/url.hpp"
 #include "store/stream.hpp"
 
 namespace kiln::registry {
@@ -95,7 +95,6 @@ class transport {
   std::unique_ptr<state> state_;
 };
 
-std::string base64(std::string_view bytes);
 std::string user_agent();
 
 }  // namespace kiln::registry

@@ -4,9 +4,11 @@
 #include <map>
 #include <set>
 
+#include "base/quoting.hpp"
+#include "base/slash_path.hpp"
+#include "base/text.hpp"
 #include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
-#include "solver/slash_path.hpp"
 
 namespace kiln::solver {
 
@@ -27,14 +29,7 @@ std::string platform_json(const platform& p) {
   return out;
 }
 
-std::string join_nul(const std::vector<std::string>& parts) {
-  std::string out;
-  for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (i > 0) out += '\0';
-    out += parts[i];
-  }
-  return out;
-}
+constexpr std::string_view nul("\0", 1);
 
 /// Orders paths so that what lies below a path comes right after it: a slash before anything else.
 bool tree_less(std::string_view a, std::string_view b) {
@@ -126,7 +121,7 @@ result<cache_map> exec_map(const pb::Op& op, const platform& p) {
   for (std::size_t i = 0; i < mounts.size(); ++i) {
     if (mounts[i].selectors.empty()) continue;
     auto& d = out.dependencies[i];
-    d.selector = sha256(join_nul(mounts[i].selectors)).str();
+    d.selector = sha256(join(mounts[i].selectors, nul)).str();
     d.content_based = mounts[i].content_based;
     if (!d.content_based) continue;
     for (const auto& path : dedupe_paths(mounts[i].selectors)) {
@@ -237,7 +232,7 @@ result<cache_map> file_map(const pb::Op& op) {
           s.exclude_patterns = {copy.exclude_patterns().begin(), copy.exclude_patterns().end()};
           s.required_paths = {copy.required_paths().begin(), copy.required_paths().end()};
           selectors[a.secondaryinput()].push_back(std::move(s));
-          copy.set_src(base_name(copy.src()));
+          copy.set_src(path_base(copy.src()));
         }
         json = exact_json(copy);
         break;
@@ -266,7 +261,7 @@ result<cache_map> file_map(const pb::Op& op) {
     for (const auto& s : list) paths.push_back(s.path);
     std::sort(paths.begin(), paths.end(), std::greater<>());
     auto& d = out.dependencies[static_cast<std::size_t>(input)];
-    d.selector = sha256(join_nul(paths)).str();
+    d.selector = sha256(join(paths, nul)).str();
     d.content_based = true;
     d.content = dedupe_selectors(list);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/text.hpp"
+
 namespace kiln::solver {
 
 namespace {
@@ -107,8 +109,7 @@ status entitlements::admit_devices(pb::ExecOp& exec, std::span<const device> reg
     admitted.push_back(required(name));
   }
   if (!forbidden.empty()) {
-    std::string list;
-    for (const auto& name : forbidden) list += (list.empty() ? "" : ", ") + name;
+    auto list = join(forbidden, ", ");
     return make_error(errc::permission_denied,
                       forbidden.size() == 1
                           ? "device " + list + " is requested by the build but not allowed"

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/quoting.hpp"
 #include "configs/definition.hpp"
 #include "errdefs.pb.h"
 #include "messages/json_text.hpp"

@@ -5,8 +5,8 @@
 #include <utility>
 #include <vector>
 
-#include <openssl/evp.h>
-
+#include "base/base64.hpp"
+#include "base/quoting.hpp"
 #include "ops.pb.h"
 #include "solver/exact_json.hpp"
 
@@ -17,26 +17,6 @@ namespace {
 using google::protobuf::FieldDescriptor;
 using google::protobuf::Message;
 using google::protobuf::Reflection;
-
-/// Length of the valid UTF-8 sequence at the front of text; 0 when there is none.
-std::size_t utf8_length(std::string_view text) {
-  auto byte = [&](std::size_t i) { return static_cast<unsigned char>(text[i]); };
-  auto follows = [&](std::size_t i, unsigned low = 0x80, unsigned high = 0xbf) {
-    return i < text.size() && byte(i) >= low && byte(i) <= high;
-  };
-  unsigned first = byte(0);
-  if (first < 0x80) return 1;
-  if (first >= 0xc2 && first <= 0xdf) return follows(1) ? 2 : 0;
-  if (first >= 0xe0 && first <= 0xef) {
-    unsigned low = first == 0xe0 ? 0xa0 : 0x80, high = first == 0xed ? 0x9f : 0xbf;
-    return follows(1, low, high) && follows(2) ? 3 : 0;
-  }
-  if (first >= 0xf0 && first <= 0xf4) {
-    unsigned low = first == 0xf0 ? 0x90 : 0x80, high = first == 0xf4 ? 0x8f : 0xbf;
-    return follows(1, low, high) && follows(2) && follows(3) ? 4 : 0;
-  }
-  return 0;
-}
 
 /// An object under construction.
 class object {
@@ -58,8 +38,6 @@ struct style {
   bool protobuf = false;  // protobuf's own JSON, not Go's structs
   bool exact = false;     // bytes that are no UTF-8 are kept
 };
-
-std::string quoted(std::string_view text, bool exact);
 
 std::string message_json(const Message& m, style s);
 
@@ -88,7 +66,8 @@ std::string scalar(const Message& m, const Reflection& r, const FieldDescriptor*
       return (repeated ? r.GetRepeatedBool(m, f, index) : r.GetBool(m, f)) ? "true" : "false";
     case FieldDescriptor::CPPTYPE_STRING: {
       auto text = repeated ? r.GetRepeatedString(m, f, index) : r.GetString(m, f);
-      return f->type() == FieldDescriptor::TYPE_BYTES ? go_json_bytes(text) : quoted(text, s.exact);
+      if (f->type() == FieldDescriptor::TYPE_BYTES) return go_json_bytes(text);
+      return s.exact ? exact_json_string(text) : go_json_string(text);
     }
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return message_json(repeated ? r.GetRepeatedMessage(m, f, index) : r.GetMessage(m, f), s);
@@ -193,70 +172,7 @@ std::string message_json(const Message& m, style s) {
 
 }  // namespace
 
-namespace {
-
-std::string quoted(std::string_view text, bool exact) {
-  static constexpr char hex[] = "0123456789abcdef";
-  std::string out = "\"";
-  while (!text.empty()) {
-    auto length = utf8_length(text);
-    if (length == 0) {
-      if (exact) out += text[0];
-      else out += "\\ufffd";
-      text.remove_prefix(1);
-      continue;
-    }
-    if (length > 1) {
-      auto sequence = text.substr(0, length);
-      if (sequence == "\xe2\x80\xa8") {
-        out += "\\u2028";
-      } else if (sequence == "\xe2\x80\xa9") {
-        out += "\\u2029";
-      } else {
-        out += sequence;
-      }
-      text.remove_prefix(length);
-      continue;
-    }
-    auto c = static_cast<unsigned char>(text[0]);
-    text.remove_prefix(1);
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      default:
-        if (c < 0x20 || c == '<' || c == '>' || c == '&') {
-          out += "\\u00";
-          out += hex[c >> 4];
-          out += hex[c & 15];
-        } else {
-          out += static_cast<char>(c);
-        }
-    }
-  }
-  return out + "\"";
-}
-
-}  // namespace
-
-std::string go_json_string(std::string_view text) { return quoted(text, false); }
-
-std::string exact_json_string(std::string_view text) { return quoted(text, true); }
-
-std::string base64(std::string_view bytes) {
-  std::string out((bytes.size() + 2) / 3 * 4 + 1, '\0');
-  int length = EVP_EncodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                               reinterpret_cast<const unsigned char*>(bytes.data()),
-                               static_cast<int>(bytes.size()));
-  out.resize(static_cast<std::size_t>(length));
-  return out;
-}
-
-std::string go_json_bytes(std::string_view bytes) { return "\"" + base64(bytes) + "\""; }
+std::string go_json_bytes(std::string_view bytes) { return "\"" + base64_encode(bytes) + "\""; }
 
 std::string go_json(const Message& message) { return message_json(message, {}); }
 

@@ -13,12 +13,7 @@ namespace kiln::solver {
 /// numbers, bytes in base64, maps sorted by key. Op, FileAction and UserOpt have their own shapes.
 std::string go_json(const google::protobuf::Message& message);
 
-/// A quoted JSON string with Go's escapes (<, >, & as \u00XX; invalid UTF-8 as \ufffd).
-std::string go_json_string(std::string_view text);
-
 /// A quoted base64 string, as Go writes []byte.
 std::string go_json_bytes(std::string_view bytes);
-
-std::string base64(std::string_view bytes);
 
 }  // namespace kiln::solver

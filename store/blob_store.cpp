@@ -10,6 +10,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/files.hpp"
+#include "base/text.hpp"
 #include "configs/store.hpp"
 #include "messages/json_text.hpp"
 #include "store/files.hpp"
@@ -34,13 +36,7 @@ class hasher {
     std::array<unsigned char, EVP_MAX_MD_SIZE> sum;
     unsigned size = 0;
     EVP_DigestFinal_ex(context_, sum.data(), &size);
-    static constexpr char digits[] = "0123456789abcdef";
-    auto text = algorithm_ + ":";
-    for (unsigned i = 0; i < size; ++i) {
-      text += digits[sum[i] >> 4];
-      text += digits[sum[i] & 15];
-    }
-    return digest::trusted(std::move(text));
+    return digest::trusted(algorithm_ + ":" + to_hex({reinterpret_cast<const char*>(sum.data()), size}));
   }
 
  private:

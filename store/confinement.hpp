@@ -7,8 +7,8 @@
 
 #include <filesystem>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::store {
 

@@ -2,9 +2,9 @@
 
 #include <spdlog/spdlog.h>
 
-#include "messages/pattern.hpp"
+#include "base/files.hpp"
+#include "base/slash_path.hpp"
 #include "store/confinement.hpp"
-#include "store/files.hpp"
 #include "store/tree_digests.hpp"
 
 namespace kiln::store {

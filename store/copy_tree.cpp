@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <map>
 
+#include "base/files.hpp"
 #include "configs/store.hpp"
 #include "store/file_data.hpp"
 #include "store/files.hpp"

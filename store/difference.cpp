@@ -8,6 +8,7 @@
 #include <optional>
 #include <vector>
 
+#include "base/files.hpp"
 #include "configs/store.hpp"
 #include "store/copy_tree.hpp"
 #include "store/files.hpp"

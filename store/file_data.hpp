@@ -6,10 +6,10 @@
 #include <memory>
 #include <string_view>
 
+#include "base/unique_fd.hpp"
 #include "messages/job.hpp"
 #include "messages/result.hpp"
 #include "store/stream.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::store {
 

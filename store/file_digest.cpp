@@ -5,10 +5,10 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/files.hpp"
 #include "configs/store.hpp"
 #include "messages/digest.hpp"
 #include "store/file_data.hpp"
-#include "store/files.hpp"
 #include "store/regular_file.hpp"
 
 namespace kiln::store {

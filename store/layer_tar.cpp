@@ -8,10 +8,10 @@
 #include <map>
 #include <set>
 
+#include "base/files.hpp"
 #include "configs/store.hpp"
 #include "store/difference.hpp"
 #include "store/file_data.hpp"
-#include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "store/tar_writer.hpp"
 #include "store/xattr.hpp"

@@ -9,9 +9,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/files.hpp"
 #include "configs/store.hpp"
 #include "messages/digest.hpp"
-#include "store/files.hpp"
 
 namespace kiln::store {
 

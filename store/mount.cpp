@@ -12,10 +12,11 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/files.hpp"
+#include "base/text.hpp"
 #include "configs/store.hpp"
 #include "messages/thread.hpp"
 #include "store/confinement.hpp"
-#include "store/files.hpp"
 
 extern char** environ;
 
@@ -66,25 +67,6 @@ status bind_mount(const std::string& source, const parsed_options& options, cons
   auto done = restrict_mount(target, flags);
   if (!done.ok()) ::umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW);
   return done;
-}
-
-std::string join(const std::vector<std::string>& parts, char separator) {
-  std::string text;
-  for (const auto& part : parts) {
-    if (!text.empty()) text += separator;
-    text += part;
-  }
-  return text;
-}
-
-std::vector<std::string> split(std::string_view text, char separator) {
-  std::vector<std::string> parts;
-  while (true) {
-    auto at = text.find(separator);
-    parts.emplace_back(text.substr(0, at));
-    if (at == std::string_view::npos) return parts;
-    text.remove_prefix(at + 1);
-  }
 }
 
 /// What the kernel logged into a mount context.
@@ -176,9 +158,9 @@ status mount_relative(const mount_spec& spec, const parsed_options& options, con
     std::vector<std::string> parts;
     for (const auto& path : split(std::string_view(option).substr(equals + 1), ':'))
       parts.push_back(shorten(path));
-    data.push_back(key + "=" + join(parts, ':'));
+    data.push_back(key + "=" + join(parts, ":"));
   }
-  auto text = join(data, ',');
+  auto text = join(data, ",");
   status outcome;
   KILN_TRY(auto elsewhere, thread::start("mount", [&] {
     if (::unshare(CLONE_FS) != 0 || ::chdir(base.c_str()) != 0) {
@@ -193,7 +175,7 @@ status mount_relative(const mount_spec& spec, const parsed_options& options, con
 }
 
 status overlay_mount(const mount_spec& spec, const parsed_options& options, const fs::path& target) {
-  auto data = join(options.data, ',');
+  auto data = join(options.data, ",");
   if (data.size() < static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) - 1) {
     if (::mount(spec.source.c_str(), target.c_str(), "overlay", options.flags, data.c_str()) != 0)
       return errno_error(errno, "overlay on " + target.string());
@@ -209,7 +191,7 @@ status fuse_mount(const parsed_options& options, const fs::path& target) {
   auto data = options.data;
   for (const auto& [word, flag] : known_flags)
     if (options.flags & flag) data.emplace_back(word);
-  if (!data.empty()) words.insert(words.end(), {"-o", join(data, ',')});
+  if (!data.empty()) words.insert(words.end(), {"-o", join(data, ",")});
   words.push_back(target.string());
   std::vector<char*> arguments;
   for (auto& word : words) arguments.push_back(word.data());
@@ -232,7 +214,7 @@ status mount_one(const mount_spec& spec, const fs::path& target, mount_use use) 
   if (options.bind) return bind_mount(source_for(spec, use), options, target);
   if (spec.type == "overlay") return overlay_mount(spec, options, target);
   if (spec.type == "fuse-overlayfs") return fuse_mount(options, target);
-  auto data = join(options.data, ',');
+  auto data = join(options.data, ",");
   if (::mount(spec.source.c_str(), target.c_str(), spec.type.c_str(), options.flags, data.c_str()) != 0)
     return errno_error(errno, "mount " + spec.type + " on " + target.string());
   return {};

@@ -15,8 +15,8 @@
 
 #include <sys/types.h>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::store {
 

@@ -4,7 +4,7 @@
 
 #include <cerrno>
 
-#include "store/files.hpp"
+#include "base/files.hpp"
 
 namespace kiln::store {
 

@@ -8,8 +8,8 @@
 
 #include <string>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::store {
 

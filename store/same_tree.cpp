@@ -6,9 +6,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/files.hpp"
 #include "configs/store.hpp"
 #include "store/file_data.hpp"
-#include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "store/xattr.hpp"
 

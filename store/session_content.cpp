@@ -17,20 +17,6 @@ constexpr std::chrono::milliseconds session_wait{5'000};
 
 std::string method(const char* name) { return std::string(service) + name; }
 
-class bytes_source final : public byte_source {
- public:
-  explicit bytes_source(std::string_view bytes) : rest_(bytes) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    auto n = std::min(buffer.size(), rest_.size());
-    rest_.copy(buffer.data(), n);
-    rest_.remove_prefix(n);
-    return n;
-  }
-
- private:
-  std::string_view rest_;
-};
-
 class provider final : public blob_provider {
  public:
   explicit provider(std::string store_id) : store_id_(std::move(store_id)) {}
@@ -76,7 +62,7 @@ result<std::int64_t> session_content::size(const digest& d, std::stop_token stop
 }
 
 status session_content::read(const digest& d, std::int64_t offset, std::stop_token stop,
-                             const std::function<status(std::string_view)>& use) {
+                             const byte_taker& use) {
   proto::ReadContentRequest request;
   request.set_digest(d.str());
   request.set_offset(offset);
@@ -107,24 +93,8 @@ result<std::string> session_content::read_all(const digest& d, std::int64_t limi
 }
 
 status session_content::fetch(const descriptor& blob, blob_store& into, const job_context& job) {
-  KILN_TRY(auto writer, into.bring(blob.digest, blob.size, job.stop));
-  if (!writer) return {};
-  auto id = blob.digest.str();
-  job.progress->progress(id, writer->offset(), blob.size, false);
-  auto got = read(blob.digest, writer->offset(), job.stop, [&](std::string_view bytes) -> status {
-    KILN_CHECK(job.check());
-    if (writer->offset() + static_cast<std::int64_t>(bytes.size()) > blob.size)
-      return make_error(errc::data_loss, "blob " + id + " of the client is longer than its descriptor says");
-    KILN_CHECK(writer->write(bytes));
-    job.progress->progress(id, writer->offset(), blob.size, false);
-    return {};
-  });
-  if (got.ok()) {
-    auto committed = writer->commit();
-    if (!committed.ok()) got = std::move(committed).error();
-  }
-  job.progress->progress(id, blob.size, blob.size, true);
-  return got;
+  return download_blob(blob, into, job, "blob " + blob.digest.str() + " of the client is longer than its descriptor says",
+                       [&](std::int64_t offset, const byte_taker& take) { return read(blob.digest, offset, job.stop, take); });
 }
 
 status session_content::write(const digest& d, std::int64_t size, byte_source& from, const job_context& job) {
@@ -194,7 +164,7 @@ status session_content::push(const descriptor& blob, const blob_store& from, con
 }
 
 status session_content::push_bytes(const digest& d, std::string_view bytes, std::stop_token stop) {
-  bytes_source source(bytes);
+  text_source source{std::string(bytes)};
   job_context job;
   job.stop = std::move(stop);
   return write(d, static_cast<std::int64_t>(bytes.size()), source, job);

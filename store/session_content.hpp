@@ -6,12 +6,12 @@
 #include <cstdint>
 #include <memory>
 #include <string>
-#include <functional>
 #include <string_view>
 
 #include "messages/descriptor.hpp"
 #include "messages/job.hpp"
 #include "store/blob_store.hpp"
+#include "store/download_blob.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::store {
@@ -36,7 +36,7 @@ class session_content {
 
  private:
   status read(const digest& d, std::int64_t offset, std::stop_token stop,
-              const std::function<status(std::string_view)>& use);
+              const byte_taker& use);
   status write(const digest& d, std::int64_t size, byte_source& from, const job_context& job);
   status write_once(message_stream& stream, const digest& d, std::int64_t size, byte_source& from,
                     const job_context& job, bool& is_locked);

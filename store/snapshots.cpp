@@ -8,7 +8,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "store/files.hpp"
+#include "base/files.hpp"
 #include "store/mount.hpp"
 
 namespace kiln::store {

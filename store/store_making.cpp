@@ -3,13 +3,12 @@
 #include <sys/stat.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 
 #include <spdlog/spdlog.h>
 
+#include "base/parallel.hpp"
 #include "configs/store.hpp"
-#include "messages/thread.hpp"
 #include "store/codec.hpp"
 #include "store/copy_tree.hpp"
 #include "store/difference.hpp"
@@ -87,16 +86,11 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
     std::stop_callback forward(job.stop, [&stop] { stop.request_stop(); });
     auto inner = job;
     inner.stop = stop.get_token();
-    std::atomic<std::size_t> next{0};
-    auto run = [&] {
-      for (std::size_t i; (i = next++) < work.size();) {
-        work[i].outcome = inner.check();
-        if (work[i].outcome.ok()) work[i].outcome = make_one(work[i], inner);
-        if (!work[i].outcome.ok()) stop.request_stop();
-      }
-    };
-    auto helpers = std::min<std::size_t>(limits::parallel_layers, work.size());
-    run_with_helpers("unpack", std::max<std::size_t>(1, helpers) - 1, run);
+    parallel_for("unpack", work.size(), limits::parallel_layers, [&](std::size_t i) {
+      work[i].outcome = inner.check();
+      if (work[i].outcome.ok()) work[i].outcome = make_one(work[i], inner);
+      if (!work[i].outcome.ok()) stop.request_stop();
+    });
     status failure;
     for (auto& m : work) {
       if (m.needs_parents) again.push_back(m.r);

@@ -1,11 +1,14 @@
 // Byte sources and sinks: how layers, archives and blobs flow in one pass.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "messages/result.hpp"
 
@@ -26,6 +29,21 @@ class byte_source {
   virtual ~byte_source() = default;
   /// Fills at most buffer.size() bytes; 0 at the end.
   virtual result<std::size_t> read(std::span<char> buffer) = 0;
+};
+
+/// Bytes at hand, from `at` on.
+class text_source final : public byte_source {
+ public:
+  explicit text_source(std::string text, std::size_t at = 0) : text_(std::move(text)), at_(std::min(at, text_.size())) {}
+  result<std::size_t> read(std::span<char> buffer) override {
+    auto count = text_.copy(buffer.data(), buffer.size(), at_);
+    at_ += count;
+    return count;
+  }
+
+ private:
+  std::string text_;
+  std::size_t at_;
 };
 
 /// Pumps everything from source to sink; does not finish the sink. Returns the bytes moved.

@@ -3,16 +3,17 @@
 #include <fcntl.h>
 
 #include <algorithm>
-#include <atomic>
 #include <cerrno>
 #include <cstring>
-#include <mutex>
+#include <thread>
 
+#include "base/files.hpp"
+#include "base/parallel.hpp"
+#include "base/quoting.hpp"
+#include "base/slash_path.hpp"
 #include "configs/store.hpp"
 #include "messages/pattern.hpp"
-#include "messages/thread.hpp"
 #include "store/file_digest.hpp"
-#include "store/files.hpp"
 
 namespace kiln::store {
 
@@ -159,29 +160,17 @@ status tree_digests::compute() {
     work.push_back(&w);
     if (S_ISREG(w.info.st_mode)) bytes += w.info.st_size;
   }
-  std::atomic<std::size_t> next{0};
-  std::atomic<bool> failed{false};
-  std::mutex failure_mutex;
-  status failure;
-  auto run = [&] {
-    for (std::size_t i; !failed && (i = next++) < work.size();) {
-      auto& w = *work[i];
-      auto slash = w.path.rfind('/');
-      bool is_root = w.path.empty();
-      auto directory = is_root ? open_at(root_.get(), ".", O_PATH | O_DIRECTORY)
-                               : open_at(root_.get(), relative(w.path.substr(0, slash)),
-                                         O_PATH | O_DIRECTORY | O_NOFOLLOW);
-      auto sum = directory.ok()
-                     ? file_digest(directory->get(), is_root ? "." : w.path.substr(slash + 1), w.info, job_)
-                     : result<std::string>(std::move(directory).error());
-      if (sum.ok()) {
-        w.digest = *std::move(sum);
-        continue;
-      }
-      failed = true;
-      std::lock_guard lock(failure_mutex);
-      if (failure.ok()) failure = std::move(sum).error().with_context("failed to hash " + w.path);
-    }
+  auto hash = [&](std::size_t i) -> status {
+    auto& w = *work[i];
+    auto slash = w.path.rfind('/');
+    bool is_root = w.path.empty();
+    auto directory = is_root ? open_at(root_.get(), ".", O_PATH | O_DIRECTORY)
+                             : open_at(root_.get(), relative(w.path.substr(0, slash)), O_PATH | O_DIRECTORY | O_NOFOLLOW);
+    auto sum = directory.ok() ? file_digest(directory->get(), is_root ? "." : w.path.substr(slash + 1), w.info, job_)
+                              : result<std::string>(std::move(directory).error());
+    if (!sum.ok()) return std::move(sum).error().with_context("failed to hash " + w.path);
+    w.digest = *std::move(sum);
+    return {};
   };
   // Threads cost more than a few small files do.
   std::size_t threads =
@@ -189,8 +178,7 @@ status tree_digests::compute() {
           ? 1
           : std::min<std::size_t>(
                 {limits::hash_threads, std::max(1u, std::thread::hardware_concurrency()), work.size()});
-  run_with_helpers("hash", threads - 1, run);
-  if (!failure.ok()) {
+  if (auto failure = parallel_try("hash", work.size(), threads, hash); !failure.ok()) {
     for (const auto& w : wanted_) known_.erase(w.key);
     wanted_.clear();
     return failure;
@@ -330,9 +318,7 @@ result<digest> tree_digests::picked(const content_selector& selector, const std:
   auto compile = [](const std::vector<std::string>& patterns, std::string_view what) -> result<pattern_list> {
     auto list = pattern_list::compile(patterns);
     if (list.ok()) return list;
-    std::string all;
-    for (const auto& p : patterns) all += (all.empty() ? "" : " ") + p;
-    return std::move(list).error().with_context("invalid " + std::string(what) + ": [" + all + "]");
+    return std::move(list).error().with_context("invalid " + std::string(what) + ": " + bracketed(patterns));
   };
   KILN_TRY(walk.include, compile(selector.include_patterns, "includepatterns"));
   KILN_TRY(walk.exclude, compile(selector.exclude_patterns, "excludepatterns"));

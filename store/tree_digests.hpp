@@ -17,10 +17,10 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/unique_fd.hpp"
 #include "messages/content_selector.hpp"
 #include "messages/digest.hpp"
 #include "messages/job.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::store {
 

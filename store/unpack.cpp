@@ -11,11 +11,11 @@
 #include <unordered_set>
 #include <vector>
 
+#include "base/files.hpp"
+#include "base/slash_path.hpp"
 #include "configs/store.hpp"
-#include "messages/pattern.hpp"
 #include "store/codec.hpp"
 #include "store/file_data.hpp"
-#include "store/files.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::store {

@@ -8,8 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "base/files.hpp"
 #include "configs/store.hpp"
-#include "store/files.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::store {

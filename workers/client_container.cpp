@@ -10,11 +10,11 @@
 #include <map>
 #include <mutex>
 
+#include "base/slash_path.hpp"
 #include "configs/containers.hpp"
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
 #include "messages/outside_fields.hpp"
-#include "messages/pattern.hpp"
 #include "workers/executor/runtime_process.hpp"
 #include "workers/ops/client_secrets.hpp"
 #include "workers/ops/exec_mounts.hpp"

@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/slash_path.hpp"
 #include "messages/pattern.hpp"
 #include "store/confinement.hpp"
 #include "store/filesync/file_stat.hpp"

@@ -5,9 +5,11 @@
 
 #include <fmt/format.h>
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
+#include "base/numbers.hpp"
+#include "base/quoting.hpp"
+#include "base/text.hpp"
 #include "client/build/oci_index.hpp"
-#include "client/progress/status_json.hpp"
 #include "messages/json_text.hpp"
 #include "messages/plain_text.hpp"
 
@@ -94,17 +96,6 @@ status reset_store(blob_directory& store) {
   return {};
 }
 
-std::vector<std::string> split_names(const std::string& text) {
-  std::vector<std::string> out;
-  std::size_t at = 0;
-  for (;;) {
-    auto comma = text.find(',', at);
-    out.push_back(text.substr(at, comma - at));
-    if (comma == std::string::npos) return out;
-    at = comma + 1;
-  }
-}
-
 }  // namespace
 
 result<local_stores> open_local_stores(const build_request& request) {
@@ -113,7 +104,7 @@ result<local_stores> open_local_stores(const build_request& request) {
     if (e.type != "local") continue;
     auto directory = value_or(e.attrs, "dest", "");
     KILN_CHECK(make_directory(directory, "--export-cache"));
-    if (auto reset = value_or(e.attrs, "reset", ""); !reset.empty() && !parse_go_bool(reset))
+    if (auto reset = value_or(e.attrs, "reset", ""); !reset.empty() && !parse_bool(reset))
       return make_error(errc::invalid_argument, "--export-cache: failed to parse reset attribute: " + reset);
     auto store = std::make_shared<blob_directory>(directory);
     store->remove_stale_ingests();
@@ -154,7 +145,7 @@ status update_store_indexes(const local_stores& stores, const build_request& req
       if (e.type != "local") continue;
       auto directory = value_or(e.attrs, "dest", "");
       KILN_CHECK(oci_index(directory).put_tag(manifest, value_or(e.attrs, "tag", "latest")));
-      if (parse_go_bool(value_or(e.attrs, "reset", "false")).value_or(false))
+      if (parse_bool(value_or(e.attrs, "reset", "false")).value_or(false))
         if (auto it = stores.by_id.find("local:" + directory); it != stores.by_id.end())
           KILN_CHECK(reset_store(*it->second));
     }
@@ -166,7 +157,7 @@ status update_store_indexes(const local_stores& stores, const build_request& req
     oci_index index(e.path);
     // The response is of all outputs together: a name is this one's only if it was to have one.
     if (auto names = find("image.name"); !names.empty() && e.attrs.contains("name")) {
-      for (const auto& name : split_names(names)) KILN_CHECK(index.put_name(*decoded, name));
+      for (const auto& name : split(names, ',')) KILN_CHECK(index.put_name(*decoded, name));
     } else {
       KILN_CHECK(index.put_tag(*decoded, "latest"));
     }
@@ -180,8 +171,8 @@ std::string cache_imports_json(const std::vector<cache_request>& imports) {
     if (out.size() > 1) out += ",";
     std::string attrs;
     for (const auto& [key, value] : import.attrs)
-      attrs += fmt::format("{}{}:{}", attrs.empty() ? "" : ",", json_quote(key), json_quote(value));
-    out += fmt::format("{{\"Type\":{},\"Attrs\":{{{}}}}}", json_quote(import.type), attrs);
+      attrs += fmt::format("{}{}:{}", attrs.empty() ? "" : ",", go_json_string(key), go_json_string(value));
+    out += fmt::format("{{\"Type\":{},\"Attrs\":{{{}}}}}", go_json_string(import.type), attrs);
   }
   return out + "]";
 }

@@ -1,6 +1,6 @@
 #include "client/build/metadata_file.hpp"
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
 #include "messages/json_text.hpp"
 
 namespace kiln::client {

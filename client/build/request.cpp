@@ -6,17 +6,14 @@
 
 #include <fmt/format.h>
 
+#include "base/numbers.hpp"
+#include "base/text.hpp"
 #include "messages/csv.hpp"
 
 namespace kiln::client {
 namespace {
 
 error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
-
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
 
 struct typed_attrs {
   std::string type;
@@ -30,7 +27,7 @@ result<typed_attrs> parse_typed(const std::string& text) {
   for (const auto& field : fields) {
     auto equals = field.find('=');
     if (equals == std::string::npos) return invalid("invalid value " + field);
-    auto key = lower(field.substr(0, equals));
+    auto key = to_lower(field.substr(0, equals));
     auto value = field.substr(equals + 1);
     if (key == "type")
       out.type = value;
@@ -50,7 +47,7 @@ status add_github_defaults(cache_request& cache) {
   };
   std::string version = a.contains("version") ? a["version"] : "";
   if (version.empty())
-    if (const char* v2 = environment("ACTIONS_CACHE_SERVICE_V2"); v2 && parse_go_bool(v2).value_or(false)) version = "2";
+    if (const char* v2 = environment("ACTIONS_CACHE_SERVICE_V2"); v2 && parse_bool(v2).value_or(false)) version = "2";
   if (version == "2") fill("url_v2", "ACTIONS_RESULTS_URL");
   fill("url", "ACTIONS_CACHE_URL");
   fill("url", "ACTIONS_RESULTS_URL");
@@ -79,12 +76,10 @@ void add_from_environment(string_map& attrs, const std::string& prefix, const st
     attrs[prefix + text] = value;
 }
 
-std::string join(const std::vector<std::string>& items) { return fmt::format("{}", fmt::join(items, ",")); }
-
 status add_attestations(const build_flags& f, string_map& attrs) {
   auto shorthand = [&](const std::string& name, const std::string& value) -> status {
     if (value.empty()) return {};
-    auto on = parse_go_bool(value);
+    auto on = parse_bool(value);
     if (on && !*on) {
       attrs["attest:" + name] = "disabled=true";
       return {};
@@ -159,7 +154,7 @@ status add_context(const build_flags& f, build_request& r) {
 
 status add_short_outputs(const build_flags& f, build_request& r) {
   if (f.push && f.tags.empty() && f.outputs.empty()) return invalid("--push requires a name: -t <name>");
-  auto names = join(f.tags);
+  auto names = join(f.tags, ",");
   for (auto& e : r.exports) {
     bool image = e.type == "image" || e.type == "oci" || e.type == "docker";
     if (image && !names.empty() && !e.attrs.contains("name")) e.attrs["name"] = names;
@@ -194,7 +189,7 @@ status apply_short_grammar(const build_flags& f, build_request& r) {
     auto equals = label.find('=');
     a["label:" + label.substr(0, equals)] = equals == std::string::npos ? "" : label.substr(equals + 1);
   }
-  if (!f.platforms.empty()) a["platform"] = join(f.platforms);
+  if (!f.platforms.empty()) a["platform"] = join(f.platforms, ",");
   if (!f.add_hosts.empty()) {
     std::vector<std::string> hosts;
     for (auto host : f.add_hosts) {
@@ -204,13 +199,13 @@ status apply_short_grammar(const build_flags& f, build_request& r) {
       host[split] = '=';
       hosts.push_back(host);
     }
-    a["add-hosts"] = join(hosts);
+    a["add-hosts"] = join(hosts, ",");
   }
-  if (!f.ulimits.empty()) a["ulimit"] = join(f.ulimits);
+  if (!f.ulimits.empty()) a["ulimit"] = join(f.ulimits, ",");
   if (!f.shm_size.empty()) a["shm-size"] = f.shm_size;
   if (!f.cgroup_parent.empty()) a["cgroup-parent"] = f.cgroup_parent;
   if (f.pull) a["image-resolve-mode"] = "pull";
-  if (!f.no_cache_filters.empty()) a["no-cache"] = join(f.no_cache_filters);
+  if (!f.no_cache_filters.empty()) a["no-cache"] = join(f.no_cache_filters, ",");
   if (!f.network.empty() && f.network != "default") {
     if (f.network != "none" && f.network != "host")
       return invalid(fmt::format("--network: unsupported mode \"{}\" (default, none, host)", f.network));
@@ -231,14 +226,6 @@ status apply_short_grammar(const build_flags& f, build_request& r) {
 }
 
 }  // namespace
-
-std::optional<bool> parse_go_bool(std::string_view text) {
-  for (std::string_view yes : {"1", "t", "T", "TRUE", "true", "True"})
-    if (text == yes) return true;
-  for (std::string_view no : {"0", "f", "F", "FALSE", "false", "False"})
-    if (text == no) return false;
-  return std::nullopt;
-}
 
 result<string_map> parse_pairs(const std::vector<std::string>& texts) {
   string_map out;
@@ -281,7 +268,7 @@ result<export_request> parse_output(const std::string& text, bool short_grammar,
   bool file = out.type == "tar";
   bool directory = out.type == "local";
   if (out.type == "oci" || out.type == "docker") {
-    bool tar = out.attrs.contains("tar") ? parse_go_bool(out.attrs["tar"]).value_or(true) : true;
+    bool tar = out.attrs.contains("tar") ? parse_bool(out.attrs["tar"]).value_or(true) : true;
     file = tar;
     directory = !tar;
   }
@@ -342,7 +329,7 @@ result<secret_source> parse_secret(const std::string& text) {
   for (const auto& field : *fields) {
     auto equals = field.find('=');
     if (equals == std::string::npos) return invalid(fmt::format("invalid field '{}' must be a key=value pair", field));
-    auto key = lower(field.substr(0, equals));
+    auto key = to_lower(field.substr(0, equals));
     auto value = field.substr(equals + 1);
     if (key == "type") {
       if (value != "file" && value != "env") return invalid(fmt::format("unsupported secret type \"{}\"", value));
@@ -371,7 +358,7 @@ result<ssh_source> parse_ssh(const std::string& text) {
       auto comma = rest.find(',');
       auto part = rest.substr(0, comma);
       if (part.starts_with("raw=")) {
-        auto raw = parse_go_bool(part.substr(4));
+        auto raw = parse_bool(part.substr(4));
         if (!raw) return invalid(fmt::format("invalid value for 'raw': {}", part.substr(4)));
         out.raw = *raw;
       } else {
@@ -393,7 +380,7 @@ result<std::map<std::string, auth_tls>> parse_auth_tls(const std::vector<std::st
   for (const auto& text : texts) {
     KILN_TRY(auto parsed, parse_typed(text));
     auto& a = parsed.attrs;
-    bool insecure = a.contains("insecure") && parse_go_bool(a["insecure"]).value_or(false);
+    bool insecure = a.contains("insecure") && parse_bool(a["insecure"]).value_or(false);
     if (a["host"].empty()) return invalid(fmt::format("{} requires host=<host>", flag));
     bool pair = !a["cert"].empty() && !a["key"].empty();
     if (a["ca"].empty() && !insecure && !pair)

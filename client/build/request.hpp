@@ -3,7 +3,6 @@
 #pragma once
 
 #include <map>
-#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,7 +64,5 @@ result<std::map<std::string, auth_tls>> parse_auth_tls(const std::vector<std::st
 result<string_map> parse_pairs(const std::vector<std::string>& texts);
 /// An entitlement: network.host, security.insecure, device[=…]. Source: buildkit util/entitlements Parse.
 status check_entitlement(const std::string& text);
-/// Go's strconv.ParseBool.
-std::optional<bool> parse_go_bool(std::string_view text);
 
 }  // namespace kiln::client

@@ -4,7 +4,8 @@
 
 #include <fmt/format.h>
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
+#include "base/text.hpp"
 #include "messages/json_text.hpp"
 
 namespace kiln::client {
@@ -25,16 +26,6 @@ int number_of(const json& o, const char* outer, const char* key) {
 }
 
 int last_line(const source_range& r) { return std::max(r.start_line, r.end_line); }
-
-std::vector<std::string_view> split_lines(std::string_view text) {
-  std::vector<std::string_view> lines;
-  for (;;) {
-    auto end = text.find('\n');
-    lines.push_back(text.substr(0, end));
-    if (end == std::string_view::npos) return lines;
-    text.remove_prefix(end + 1);
-  }
-}
 
 }  // namespace
 
@@ -60,7 +51,7 @@ std::vector<source_detail> error_sources(const error& e) {
 
 std::string render_snippet(const source_detail& detail) {
   if (detail.ranges.empty()) return {};
-  auto lines = split_lines(detail.info.data);
+  auto lines = split_views(detail.info.data, '\n');
   int count = static_cast<int>(lines.size());
   int start = detail.ranges.front().start_line;
   int end = 0;

@@ -6,12 +6,12 @@
 #include <chrono>
 #include <condition_variable>
 #include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <sstream>
 
 #include <fmt/format.h>
 
+#include "base/files.hpp"
 #include "client/commands/call.hpp"
 #include "client/commands/commands.hpp"
 #include "client/commands/go_template.hpp"
@@ -64,13 +64,6 @@ std::string node_row(const v1::Node& n) {
                      known(format_bytes_short(n.bytes_out())), known(format_bytes_short(n.disk_free())),
                      there ? fmt::format("{:.1f}ms", static_cast<double>(n.round_trip_ns()) / 1e6) : cell,
                      why.empty() ? cell : why);
-}
-
-result<std::string> read_file(const fs::path& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream text;
-  if (!in || !(text << in.rdbuf())) return make_error(errc::not_found, "cannot read " + path.string());
-  return text.str();
 }
 
 /// Never over a file that is there.
@@ -176,8 +169,8 @@ status run_cluster_certs(const cluster_certs_flags& flags) {
   auto now = std::time(nullptr);
   configs::certificate_pair ca;
   if (fs::exists(directory / "ca.pem")) {
-    KILN_TRY(ca.cert, read_file(directory / "ca.pem"));
-    KILN_TRY(ca.key, read_file(directory / "ca.key"));
+    KILN_TRY(ca.cert, read_file(directory / "ca.pem", configs::pem_bytes_max));
+    KILN_TRY(ca.key, read_file(directory / "ca.key", configs::pem_bytes_max));
   } else {
     KILN_TRY(ca, configs::make_authority("Kiln cluster", now, configs::cluster::authority_validity));
     KILN_CHECK(write_new(directory / "ca.key", ca.key, 0600));

@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 #include <google/protobuf/message.h>
 
-#include "client/base64.hpp"
-#include "client/progress/status_json.hpp"
+#include "base/base64.hpp"
+#include "base/quoting.hpp"
 
 namespace kiln::client {
 namespace {
@@ -101,7 +101,7 @@ std::string to_json(const go_value& value, bool html) {
       overloaded{[](std::monostate) { return std::string("null"); },
                  [](bool v) { return std::string(v ? "true" : "false"); },
                  [](std::int64_t v) { return fmt::format("{}", v); }, [](double v) { return fmt::format("{}", v); },
-                 [&](const std::string& v) { return json_quote(v, html); },
+                 [&](const std::string& v) { return go_json_string(v, html); },
                  [&](const go_value::array& v) {
                    std::string out = "[";
                    for (const auto& x : v) out += to_json(x, html) + ",";
@@ -109,13 +109,13 @@ std::string to_json(const go_value& value, bool html) {
                  },
                  [&](const go_value::map& v) {
                    std::string out = "{";
-                   for (const auto& e : v.entries) out += json_quote(e.name, html) + ":" + to_json(e.value, html) + ",";
+                   for (const auto& e : v.entries) out += go_json_string(e.name, html) + ":" + to_json(e.value, html) + ",";
                    return joined(std::move(out), '}');
                  },
                  [&](const go_value::object& v) {
                    std::string out = "{";
                    for (const auto& f : v.fields)
-                     if (!f.omit_empty || !f.value.is_zero()) out += json_quote(f.name, html) + ":" + to_json(f.value, html) + ",";
+                     if (!f.omit_empty || !f.value.is_zero()) out += go_json_string(f.name, html) + ":" + to_json(f.value, html) + ",";
                    return joined(std::move(out), '}');
                  }},
       value.data);

@@ -2,16 +2,13 @@
 
 #include <fmt/format.h>
 
+#include "base/quoting.hpp"
+#include "base/text.hpp"
 #include "client/commands/go_value.hpp"
-#include "client/progress/status_json.hpp"
 #include "messages/digest.hpp"
 
 namespace kiln::client {
 namespace {
-
-std::string joined(const std::vector<std::string>& items, std::string_view separator) {
-  return fmt::format("{}", fmt::join(items, separator));
-}
 
 std::string action_text(const pb::FileAction& a) {
   if (a.has_copy()) return fmt::format("copy{{src={}, dest={}}}", a.copy().src(), a.copy().dest());
@@ -32,7 +29,7 @@ appearance appearance_of(const llb_op& o) {
     case pb::Op::kSource: return {o.op.source().identifier(), "ellipse"};
     case pb::Op::kExec: {
       std::vector<std::string> args(o.op.exec().meta().args().begin(), o.op.exec().meta().args().end());
-      return {joined(args, " "), "box"};
+      return {join(args, " "), "box"};
     }
     case pb::Op::kBuild: return {"build", "box3d"};
     case pb::Op::kMerge: return {"merge", "invtriangle"};
@@ -40,7 +37,7 @@ appearance appearance_of(const llb_op& o) {
     case pb::Op::kFile: {
       std::vector<std::string> names;
       for (const auto& a : o.op.file().actions()) names.push_back(action_text(a));
-      return {joined(names, ","), "note"};
+      return {join(names, ","), "note"};
     }
     default: return {o.digest, "plaintext"};
   }
@@ -66,7 +63,7 @@ result<std::vector<llb_op>> load_llb(std::string_view bytes) {
 std::string llb_json(const std::vector<llb_op>& ops) {
   std::string out;
   for (const auto& o : ops)
-    out += fmt::format("{{\"Op\":{},\"Digest\":{},\"OpMetadata\":{}}}\n", to_json(from_message(o.op), true), json_quote(o.digest),
+    out += fmt::format("{{\"Op\":{},\"Digest\":{},\"OpMetadata\":{}}}\n", to_json(from_message(o.op), true), go_json_string(o.digest),
                        to_json(from_message(o.metadata), true));
   return out;
 }
@@ -75,15 +72,15 @@ std::string llb_dot(const std::vector<llb_op>& ops) {
   std::string out = "digraph {\n";
   for (const auto& o : ops) {
     auto [label, shape] = appearance_of(o);
-    out += fmt::format("  {} [label={} shape=\"{}\"];\n", json_quote(o.digest), json_quote(label, false), shape);
+    out += fmt::format("  {} [label={} shape=\"{}\"];\n", go_json_string(o.digest), go_json_string(label, false), shape);
   }
   for (const auto& o : ops)
     for (int i = 0; i < o.op.inputs_size(); ++i) {
       std::string label;
       for (const auto& m : o.op.exec().mounts())
         if (m.input() == i && m.dest() != "/") label = m.dest();
-      out += fmt::format("  {} -> {} [label={}];\n", json_quote(o.op.inputs(i).digest()), json_quote(o.digest),
-                         json_quote(label, false));
+      out += fmt::format("  {} -> {} [label={}];\n", go_json_string(o.op.inputs(i).digest()), go_json_string(o.digest),
+                         go_json_string(label, false));
     }
   return out + "}\n";
 }

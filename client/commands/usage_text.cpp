@@ -4,6 +4,7 @@
 
 #include "client/progress/format.hpp"
 #include "messages/plain_text.hpp"
+#include "messages/time_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -60,12 +61,12 @@ go_value usage_value(const usage_record& r) {
     parents = std::move(list);
   }
   go_value last_used;
-  if (r.has_lastusedat()) last_used = format_rfc3339_nano(to_ns(r.lastusedat()));
+  if (r.has_lastusedat()) last_used = format_rfc3339(to_ns(r.lastusedat()));
   return go_value::object{{{"id", r.id()},
                            {"mutable", r.mutable_()},
                            {"inUse", r.inuse()},
                            {"size", std::int64_t{r.size()}},
-                           {"createdAt", format_rfc3339_nano(to_ns(r.createdat()))},
+                           {"createdAt", format_rfc3339(to_ns(r.createdat()))},
                            {"lastUsedAt", std::move(last_used)},
                            {"usageCount", std::int64_t{r.usagecount()}},
                            {"parents", std::move(parents)},

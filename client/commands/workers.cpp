@@ -3,6 +3,7 @@
 
 #include <fmt/format.h>
 
+#include "base/duration.hpp"
 #include "client/commands/call.hpp"
 #include "client/commands/commands.hpp"
 #include "client/commands/go_template.hpp"
@@ -112,7 +113,7 @@ std::string verbose(const types::WorkerRecord& w) {
   for (const auto& p : w.gcpolicy()) {
     out += fmt::format("GC Policy rule#{}:\n\tAll:\t{}\n", rule++, p.all());
     if (p.filters_size() > 0) out += fmt::format("\tFilters:\t{}\n", fmt::join(p.filters(), " "));
-    if (p.keepduration() > 0) out += fmt::format("\tKeep duration:\t{}\n", format_go_duration(p.keepduration()));
+    if (p.keepduration() > 0) out += fmt::format("\tKeep duration:\t{}\n", format_duration(p.keepduration()));
     if (p.reservedspace() > 0) out += fmt::format("\tReserved space:\t{}\n", format_bytes_short(p.reservedspace()));
     if (p.minfreespace() > 0) out += fmt::format("\tMinimum free space:\t{}\n", format_bytes_short(p.minfreespace()));
     if (p.maxusedspace() > 0) out += fmt::format("\tMaximum used space:\t{}\n", format_bytes_short(p.maxusedspace()));

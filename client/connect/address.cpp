@@ -1,9 +1,11 @@
 #include "client/connect/address.hpp"
 
 #include <algorithm>
-#include <cctype>
+#include <map>
 
 #include <fmt/format.h>
+
+#include "base/url.hpp"
 
 namespace kiln::client {
 namespace {
@@ -17,6 +19,66 @@ bool kube_identifier(std::string_view s) {
   return !s.empty() && std::all_of(s.begin(), s.end(), [](char c) {
     return c == '-' || c == '.' || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9');
   });
+}
+
+/// The parts of an address. Those of containers and pods are names and not hosts: their case stays, which it does not in
+/// what base/url reads. Percent escapes in the query and path are decoded.
+struct url_parts {
+  std::string scheme, user, password, host, port, path, fragment;
+  bool has_password = false;
+  std::map<std::string, std::string> query;
+  std::string raw_query;
+};
+
+result<url_parts> take_apart(std::string_view text) {
+  auto scheme_end = text.find("://");
+  if (scheme_end == std::string_view::npos || scheme_end == 0)
+    return bad(text, "must be of the form <scheme>://<address>, e.g. unix:///run/buildkit/buildkitd.sock");
+  url_parts url;
+  url.scheme = text.substr(0, scheme_end);
+  auto rest = text.substr(scheme_end + 3);
+  if (auto hash = rest.find('#'); hash != std::string_view::npos) {
+    url.fragment = rest.substr(hash + 1);
+    rest = rest.substr(0, hash);
+  }
+  if (auto mark = rest.find('?'); mark != std::string_view::npos) {
+    url.raw_query = rest.substr(mark + 1);
+    rest = rest.substr(0, mark);
+    std::string_view query = url.raw_query;
+    while (!query.empty()) {
+      auto end = std::min(query.find('&'), query.size());
+      auto pair = query.substr(0, end);
+      auto equals = std::min(pair.find('='), pair.size());
+      url.query[url_unescape(pair.substr(0, equals), true)] =
+          url_unescape(pair.substr(std::min(equals + 1, pair.size())), true);
+      query.remove_prefix(std::min(end + 1, query.size()));
+    }
+  }
+  auto slash = std::min(rest.find('/'), rest.size());
+  auto authority = rest.substr(0, slash);
+  url.path = url_unescape(rest.substr(slash), false);
+  if (auto at = authority.rfind('@'); at != std::string_view::npos) {
+    auto user = authority.substr(0, at);
+    auto colon = user.find(':');
+    url.user = url_unescape(user.substr(0, colon), false);
+    if (colon != std::string_view::npos) {
+      url.has_password = true;
+      url.password = url_unescape(user.substr(colon + 1), false);
+    }
+    authority = authority.substr(at + 1);
+  }
+  if (authority.starts_with('[')) {
+    auto close = authority.find(']');
+    if (close == std::string_view::npos) return bad(text, "missing ']' in host");
+    url.host = authority.substr(1, close - 1);
+    authority = authority.substr(close + 1);
+    if (authority.starts_with(':')) url.port = authority.substr(1);
+  } else {
+    auto colon = authority.rfind(':');
+    url.host = authority.substr(0, colon);
+    if (colon != std::string_view::npos) url.port = authority.substr(colon + 1);
+  }
+  return url;
 }
 
 std::string query_value(const url_parts& url, const std::string& key) {
@@ -72,90 +134,8 @@ result<daemon_address> container_address(std::string_view text, const url_parts&
 
 }  // namespace
 
-std::string percent_decode(std::string_view text, bool query) {
-  auto digit = [](char c) -> int {
-    if (c >= '0' && c <= '9') return c - '0';
-    c = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-  };
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '%' && i + 2 < text.size() && digit(text[i + 1]) >= 0 && digit(text[i + 2]) >= 0) {
-      out.push_back(static_cast<char>(digit(text[i + 1]) * 16 + digit(text[i + 2])));
-      i += 2;
-    } else {
-      out.push_back(query && text[i] == '+' ? ' ' : text[i]);
-    }
-  }
-  return out;
-}
-
-std::string query_escape(std::string_view text) {
-  std::string out;
-  for (char c : text) {
-    if (std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '.' || c == '~')
-      out.push_back(c);
-    else if (c == ' ')
-      out.push_back('+');
-    else
-      out += fmt::format("%{:02X}", static_cast<unsigned char>(c));
-  }
-  return out;
-}
-
-result<url_parts> parse_url(std::string_view text) {
-  auto scheme_end = text.find("://");
-  if (scheme_end == std::string_view::npos || scheme_end == 0)
-    return bad(text, "must be of the form <scheme>://<address>, e.g. unix:///run/buildkit/buildkitd.sock");
-  url_parts url;
-  url.scheme = text.substr(0, scheme_end);
-  auto rest = text.substr(scheme_end + 3);
-  if (auto hash = rest.find('#'); hash != std::string_view::npos) {
-    url.fragment = rest.substr(hash + 1);
-    rest = rest.substr(0, hash);
-  }
-  if (auto mark = rest.find('?'); mark != std::string_view::npos) {
-    url.raw_query = rest.substr(mark + 1);
-    rest = rest.substr(0, mark);
-    std::string_view query = url.raw_query;
-    while (!query.empty()) {
-      auto end = std::min(query.find('&'), query.size());
-      auto pair = query.substr(0, end);
-      auto equals = std::min(pair.find('='), pair.size());
-      url.query[percent_decode(pair.substr(0, equals), true)] =
-          percent_decode(pair.substr(std::min(equals + 1, pair.size())), true);
-      query.remove_prefix(std::min(end + 1, query.size()));
-    }
-  }
-  auto slash = std::min(rest.find('/'), rest.size());
-  auto authority = rest.substr(0, slash);
-  url.path = percent_decode(rest.substr(slash), false);
-  if (auto at = authority.rfind('@'); at != std::string_view::npos) {
-    auto user = authority.substr(0, at);
-    auto colon = user.find(':');
-    url.user = percent_decode(user.substr(0, colon), false);
-    if (colon != std::string_view::npos) {
-      url.has_password = true;
-      url.password = percent_decode(user.substr(colon + 1), false);
-    }
-    authority = authority.substr(at + 1);
-  }
-  if (authority.starts_with('[')) {
-    auto close = authority.find(']');
-    if (close == std::string_view::npos) return bad(text, "missing ']' in host");
-    url.host = authority.substr(1, close - 1);
-    authority = authority.substr(close + 1);
-    if (authority.starts_with(':')) url.port = authority.substr(1);
-  } else {
-    auto colon = authority.rfind(':');
-    url.host = authority.substr(0, colon);
-    if (colon != std::string_view::npos) url.port = authority.substr(colon + 1);
-  }
-  return url;
-}
-
 result<daemon_address> parse_address(std::string_view text) {
-  KILN_TRY(auto url, parse_url(text));
+  KILN_TRY(auto url, take_apart(text));
   if (url.scheme == "unix") {
     // unix://relative keeps its first part as "host", as users write it.
     auto path = std::string(text.substr(7));

@@ -11,8 +11,8 @@
 
 #include <fmt/format.h>
 
+#include "base/files.hpp"
 #include "client/connect/dial.hpp"
-#include "store/files.hpp"
 #include "store/private_directory.hpp"
 
 namespace kiln::client {
@@ -48,7 +48,7 @@ result<std::string> find_kilnd() {
 
 result<unique_fd> lock_use(const store::private_directory& root) {
   auto path = root.path() / "clients.lock";
-  KILN_TRY(auto fd, store::open_at(root.fd(), "clients.lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
+  KILN_TRY(auto fd, open_at(root.fd(), "clients.lock", O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
   int locked;
   do locked = ::flock(fd.get(), LOCK_SH);
   while (locked != 0 && errno == EINTR);
@@ -87,7 +87,7 @@ result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::strin
 
   KILN_TRY(auto program, find_kilnd());
   auto log_path = root + "/kilnd.log";
-  KILN_TRY(auto log, store::open_at(directory->fd(), "kilnd.log", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+  KILN_TRY(auto log, open_at(directory->fd(), "kilnd.log", O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
   unique_fd null(::open("/dev/null", O_RDWR | O_CLOEXEC));
   // Watch before the start, so that the socket's birth cannot be missed.
   unique_fd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));

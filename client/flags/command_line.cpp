@@ -1,10 +1,10 @@
 #include <algorithm>
-#include <cmath>
 #include <cstdlib>
 
 #include <CLI/CLI.hpp>
 #include <fmt/format.h>
 
+#include "base/duration.hpp"
 #include "client/flags/flags.hpp"
 #include "configs/version.hpp"
 
@@ -207,44 +207,6 @@ bool build_flags::is_short() const {
          check || quiet;
 }
 
-result<std::int64_t> parse_go_duration(std::string_view text) {
-  auto bad = [&] { return make_error(errc::invalid_argument, fmt::format("invalid duration \"{}\"", text)); };
-  std::string_view rest = text;
-  double sign = 1;
-  if (rest.starts_with('-') || rest.starts_with('+')) {
-    if (rest[0] == '-') sign = -1;
-    rest.remove_prefix(1);
-  }
-  if (rest == "0") return 0;
-  if (rest.empty()) return bad();
-  double total = 0;
-  while (!rest.empty()) {
-    std::size_t digits = 0;
-    while (digits < rest.size() && (std::isdigit(static_cast<unsigned char>(rest[digits])) || rest[digits] == '.')) ++digits;
-    if (digits == 0) return bad();
-    double value;
-    try {
-      value = std::stod(std::string(rest.substr(0, digits)));
-    } catch (const std::exception&) {
-      return bad();
-    }
-    rest.remove_prefix(digits);
-    static constexpr std::pair<std::string_view, double> units[] = {
-        {"ns", 1}, {"us", 1e3}, {"µs", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}};
-    bool known = false;
-    for (const auto& [name, scale] : units)
-      if (rest.starts_with(name) && !(name == "m" && rest.starts_with("ms"))) {
-        total += value * scale;
-        rest.remove_prefix(name.size());
-        known = true;
-        break;
-      }
-    if (!known) return make_error(errc::invalid_argument, fmt::format("missing or unknown unit in duration \"{}\"", text));
-  }
-  if (std::abs(total) > 9.2e18) return bad();
-  return static_cast<std::int64_t>(sign * total);
-}
-
 result<command_line> parse_command_line(const std::string& program, const std::vector<std::string>& arguments) {
   command_line line;
   auto& g = line.global;
@@ -368,7 +330,7 @@ result<command_line> parse_command_line(const std::string& program, const std::v
       if (const char* value = std::getenv(name); value && *value && g.address.empty()) g.address = value;
 
   if (!keep_duration.empty()) {
-    auto duration = parse_go_duration(keep_duration);
+    auto duration = parse_duration(keep_duration);
     if (!duration.ok()) return std::move(duration).error().with_context("--keep-duration");
     prune.keep_duration_ns = *duration;
   }

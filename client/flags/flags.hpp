@@ -160,7 +160,4 @@ struct command_line {
 /// Source: buildctl main.go and its command files.
 result<command_line> parse_command_line(const std::string& program, const std::vector<std::string>& arguments);
 
-/// "1h30m", "10s", "1.5h" in nanoseconds. Source: Go time.ParseDuration.
-result<std::int64_t> parse_go_duration(std::string_view text);
-
 }  // namespace kiln::client

@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/text.hpp"
 #include "messages/csv.hpp"
 
 namespace kiln::client {
@@ -17,12 +18,6 @@ constexpr std::pair<std::string_view, int> color_names[] = {
     {"magenta", 35},       {"red", 31},           {"white", 37},          {"yellow", 33},     {"light-black", 90},
     {"light-blue", 94},    {"light-cyan", 96},    {"light-green", 92},    {"light-magenta", 95},
     {"light-red", 91},     {"light-white", 97},   {"light-yellow", 93}};
-
-std::string lower(std::string_view text) {
-  std::string out(text);
-  std::transform(out.begin(), out.end(), out.begin(), [](unsigned char c) { return std::tolower(c); });
-  return out;
-}
 
 std::string sgr(int code) { return fmt::format("\x1b[{}m", code); }
 
@@ -67,8 +62,8 @@ color_scheme parse_colors(std::string_view spec, std::vector<std::string>& compl
       complaints.push_back("BUILDKIT_COLORS: an entry must be key=color: " + entry);
       continue;
     }
-    auto key = lower(entry.substr(0, equals));
-    auto value = lower(entry.substr(equals + 1));
+    auto key = to_lower(entry.substr(0, equals));
+    auto value = to_lower(entry.substr(equals + 1));
     std::optional<std::string> code;
     auto named = std::find_if(std::begin(color_names), std::end(color_names),
                               [&](const auto& c) { return c.first == value; });

@@ -5,6 +5,8 @@
 
 #include <fmt/format.h>
 
+#include "messages/time_text.hpp"
+
 namespace kiln::client {
 namespace {
 
@@ -19,30 +21,6 @@ std::pair<double, std::size_t> scale(std::int64_t bytes) {
     ++unit;
   }
   return {static_cast<double>(bytes) / base, unit};
-}
-
-std::string fraction(nanoseconds_t nanos) {
-  if (nanos == 0) return {};
-  auto digits = fmt::format("{:09}", nanos);
-  while (digits.back() == '0') digits.pop_back();
-  return "." + digits;
-}
-
-struct split_time {
-  std::tm tm{};
-  nanoseconds_t nanos = 0;
-};
-
-split_time split_utc(nanoseconds_t time) {
-  split_time out;
-  std::time_t seconds = time / 1'000'000'000;
-  out.nanos = time % 1'000'000'000;
-  if (out.nanos < 0) {
-    out.nanos += 1'000'000'000;
-    --seconds;
-  }
-  gmtime_r(&seconds, &out.tm);
-  return out;
 }
 
 }  // namespace
@@ -63,12 +41,6 @@ std::string format_seconds(nanoseconds_t duration, int decimals) {
   return fmt::format("{:.{}f}", static_cast<double>(duration) / 1e9, decimals);
 }
 
-std::string format_rfc3339_nano(nanoseconds_t time) {
-  auto [tm, nanos] = split_utc(time);
-  return fmt::format("{:04}-{:02}-{:02}T{:02}:{:02}:{:02}{}Z", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-                     tm.tm_hour, tm.tm_min, tm.tm_sec, fraction(nanos));
-}
-
 std::string format_rfc3339_local(nanoseconds_t time) {
   std::time_t seconds = time / 1'000'000'000;
   std::tm tm{};
@@ -83,29 +55,9 @@ std::string format_rfc3339_local(nanoseconds_t time) {
 }
 
 std::string format_go_time(nanoseconds_t time) {
-  auto [tm, nanos] = split_utc(time);
-  return fmt::format("{:04}-{:02}-{:02} {:02}:{:02}:{:02}{} +0000 UTC", tm.tm_year + 1900, tm.tm_mon + 1,
-                     tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec, fraction(nanos));
-}
-
-std::string format_go_duration(nanoseconds_t duration) {
-  if (duration == 0) return "0s";
-  std::string out = duration < 0 ? "-" : "";
-  if (duration < 0) duration = -duration;
-  auto decimals = [](nanoseconds_t whole, nanoseconds_t rest, int width) {
-    if (rest == 0) return fmt::format("{}", whole);
-    auto digits = fmt::format("{:0{}}", rest, width);
-    while (digits.back() == '0') digits.pop_back();
-    return fmt::format("{}.{}", whole, digits);
-  };
-  if (duration < 1'000) return out + fmt::format("{}ns", duration);
-  if (duration < 1'000'000) return out + decimals(duration / 1'000, duration % 1'000, 3) + "µs";
-  if (duration < 1'000'000'000) return out + decimals(duration / 1'000'000, duration % 1'000'000, 6) + "ms";
-  nanoseconds_t minutes = duration / 60'000'000'000;
-  nanoseconds_t rest = duration % 60'000'000'000;
-  if (minutes >= 60) out += fmt::format("{}h", minutes / 60);
-  if (minutes > 0) out += fmt::format("{}m", minutes % 60);
-  return out + decimals(rest / 1'000'000'000, rest % 1'000'000'000, 9) + "s";
+  auto text = format_rfc3339(time);
+  text.pop_back();
+  return text.replace(10, 1, " ") + " +0000 UTC";
 }
 
 std::string limit_text(std::string_view text, std::size_t limit) {

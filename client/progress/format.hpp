@@ -16,14 +16,10 @@ std::string format_bytes(std::int64_t bytes);
 std::string format_bytes_short(std::int64_t bytes);
 /// Seconds between two instants with `decimals` digits.
 std::string format_seconds(nanoseconds_t duration, int decimals);
-/// RFC 3339 in UTC with as many fractional digits as needed. Source: Go time.RFC3339Nano.
-std::string format_rfc3339_nano(nanoseconds_t time);
 /// RFC 3339 in the local zone, whole seconds.
 std::string format_rfc3339_local(nanoseconds_t time);
 /// "2026-01-02 03:04:05.678 +0000 UTC". Source: Go time.Time.String for UTC times.
 std::string format_go_time(nanoseconds_t time);
-/// "1h2m3.5s". Source: Go time.Duration.String.
-std::string format_go_duration(nanoseconds_t duration);
 /// Cuts after `limit` bytes and marks the cut with "...".
 std::string limit_text(std::string_view text, std::size_t limit);
 

@@ -2,9 +2,11 @@
 
 #include <fmt/format.h>
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
+#include "base/quoting.hpp"
 #include "client/progress/format.hpp"
 #include "client/progress/text_width.hpp"
+#include "messages/time_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -19,7 +21,7 @@ class object_writer {
     out_ += fmt::format("\"{}\":{}", name, value);
   }
   void text(std::string_view name, std::string_view value) {
-    if (!value.empty()) raw(name, json_quote(value));
+    if (!value.empty()) raw(name, go_json_string(value));
   }
   void number(std::string_view name, std::int64_t value) {
     if (value != 0) raw(name, fmt::format("{}", value));
@@ -28,7 +30,7 @@ class object_writer {
     if (value) raw(name, "true");
   }
   void time(std::string_view name, const std::optional<nanoseconds_t>& value) {
-    if (value) raw(name, json_quote(format_rfc3339_nano(*value)));
+    if (value) raw(name, go_json_string(format_rfc3339(*value)));
   }
   void end() { out_ += '}'; }
 
@@ -51,7 +53,7 @@ void write_vertex(std::string& out, const vertex& v) {
   object_writer o(out);
   o.text("digest", v.digest);
   if (!v.inputs.empty())
-    o.raw("inputs", array(v.inputs, [](std::string& s, const std::string& d) { s += json_quote(d); }));
+    o.raw("inputs", array(v.inputs, [](std::string& s, const std::string& d) { s += go_json_string(d); }));
   o.text("name", v.name);
   o.time("started", v.started);
   o.time("completed", v.completed);
@@ -71,12 +73,12 @@ void write_vertex(std::string& out, const vertex& v) {
 
 void write_status(std::string& out, const vertex_status& s) {
   object_writer o(out);
-  o.raw("id", json_quote(s.id));
+  o.raw("id", go_json_string(s.id));
   o.text("vertex", s.vertex);
   o.text("name", s.name);
   o.number("total", s.total);
   o.raw("current", fmt::format("{}", s.current));
-  o.raw("timestamp", json_quote(format_rfc3339_nano(s.timestamp)));
+  o.raw("timestamp", go_json_string(format_rfc3339(s.timestamp)));
   o.time("started", s.started);
   o.time("completed", s.completed);
   o.end();
@@ -86,8 +88,8 @@ void write_log(std::string& out, const vertex_log& l) {
   object_writer o(out);
   o.text("vertex", l.vertex);
   o.number("stream", l.stream);
-  o.raw("data", json_quote(base64_encode(l.data)));
-  o.raw("timestamp", json_quote(format_rfc3339_nano(l.timestamp)));
+  o.raw("data", go_json_string(base64_encode(l.data)));
+  o.raw("timestamp", go_json_string(format_rfc3339(l.timestamp)));
   o.end();
 }
 
@@ -104,15 +106,15 @@ void write_warning(std::string& out, const vertex_warning& w) {
   object_writer o(out);
   o.text("vertex", w.vertex);
   o.number("level", w.level);
-  if (!w.brief.empty()) o.raw("short", json_quote(base64_encode(w.brief)));
+  if (!w.brief.empty()) o.raw("short", go_json_string(base64_encode(w.brief)));
   if (!w.detail.empty())
-    o.raw("detail", array(w.detail, [](std::string& s, const std::string& d) { s += json_quote(base64_encode(d)); }));
+    o.raw("detail", array(w.detail, [](std::string& s, const std::string& d) { s += go_json_string(base64_encode(d)); }));
   o.text("url", w.url);
   if (w.source) {
     std::string source;
     object_writer i(source);
     i.text("filename", w.source->filename);
-    if (!w.source->data.empty()) i.raw("data", json_quote(base64_encode(w.source->data)));
+    if (!w.source->data.empty()) i.raw("data", go_json_string(base64_encode(w.source->data)));
     i.text("language", w.source->language);
     i.end();
     o.raw("sourceInfo", source);
@@ -138,31 +140,6 @@ std::string to_json_line(const solve_status& status) {
   if (!status.warnings.empty()) o.raw("warnings", array(status.warnings, write_warning));
   o.end();
   return out + "\n";
-}
-
-std::string json_quote(std::string_view text, bool html) {
-  std::string out = "\"";
-  for (std::size_t i = 0; i < text.size();) {
-    std::size_t start = i;
-    char32_t c = next_code_point(text, i);
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += static_cast<char>(c);
-    } else if (c == '\n') {
-      out += "\\n";
-    } else if (c == '\r') {
-      out += "\\r";
-    } else if (c == '\t') {
-      out += "\\t";
-    } else if (c < 0x20 || (html && (c == '<' || c == '>' || c == '&')) || c == 0x2028 || c == 0x2029) {
-      out += fmt::format("\\u{:04x}", static_cast<unsigned>(c));
-    } else if (c == 0xFFFD) {
-      out += "\\ufffd";
-    } else {
-      out += text.substr(start, i - start);
-    }
-  }
-  return out + "\"";
 }
 
 }  // namespace kiln::client

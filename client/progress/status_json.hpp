@@ -3,7 +3,6 @@
 #pragma once
 
 #include <string>
-#include <string_view>
 
 #include "client/progress/status.hpp"
 
@@ -11,7 +10,5 @@ namespace kiln::client {
 
 /// One line, with its newline.
 std::string to_json_line(const solve_status& status);
-/// A JSON string literal as Go writes it: <, > and & escaped too when `html`.
-std::string json_quote(std::string_view text, bool html = true);
 
 }  // namespace kiln::client

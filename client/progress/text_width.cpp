@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <iterator>
 
+#include "base/utf8.hpp"
+
 namespace kiln::client {
 namespace {
 

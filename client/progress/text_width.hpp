@@ -5,8 +5,6 @@
 #include <string>
 #include <string_view>
 
-#include "messages/plain_text.hpp"
-
 namespace kiln::client {
 
 /// Columns of a code point: 0 (combining), 1 or 2 (East Asian wide, emoji); 0 for control characters.

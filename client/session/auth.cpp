@@ -8,6 +8,7 @@
 #include <fmt/format.h>
 
 #include "auth.grpc.pb.h"
+#include "base/numbers.hpp"
 #include "client/connect/dial.hpp"
 #include "client/progress/display.hpp"
 #include "client/session/token_seed.hpp"
@@ -23,9 +24,7 @@ constexpr auto credentials_age_max = std::chrono::minutes(4) + std::chrono::seco
 
 bool tokens_disabled() {
   const char* value = std::getenv("BUILDKIT_NO_CLIENT_TOKEN");
-  if (!value) return false;
-  std::string_view text = value;
-  return text == "1" || text == "t" || text == "T" || text == "true" || text == "TRUE" || text == "True";
+  return value && parse_bool(value).value_or(false);
 }
 
 class auth_service : public session_service, public proto::Auth::Service {

@@ -78,7 +78,7 @@ result<unique_fd> blob_directory::open(const kiln::digest& d) const {
 
 result<std::string> blob_directory::read_all(const kiln::digest& d, std::size_t limit) const {
   KILN_TRY(auto fd, open(d));
-  return client::read_all(fd.get(), limit, d.str());
+  return kiln::read_all(fd.get(), limit, d.str());
 }
 
 std::vector<blob_facts> blob_directory::list() const {

@@ -6,7 +6,7 @@
 
 #include <fmt/format.h>
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
 #include "client/fd.hpp"
 #include "client/process.hpp"
 #include "messages/json_text.hpp"

@@ -3,7 +3,8 @@
 #include <grpcpp/impl/codegen/method_handler.h>
 #include <grpcpp/impl/codegen/rpc_service_method.h>
 
-#include "client/connect/address.hpp"
+#include "base/numbers.hpp"
+#include "base/url.hpp"
 
 namespace kiln::client {
 namespace {
@@ -56,14 +57,12 @@ std::vector<std::string> metadata_values(const grpc::ServerContext& context, con
   const auto& metadata = context.client_metadata();
   auto text = [](const grpc::string_ref& s) { return std::string(s.data(), s.size()); };
   bool encoded = false;
-  if (auto it = metadata.find(key + "-encoded"); it != metadata.end()) {
-    auto flag = text(it->second);
-    encoded = flag == "1" || flag == "t" || flag == "T" || flag == "true" || flag == "TRUE" || flag == "True";
-  }
+  if (auto it = metadata.find(key + "-encoded"); it != metadata.end())
+    encoded = parse_bool(text(it->second)).value_or(false);
   std::vector<std::string> out;
   auto [first, last] = metadata.equal_range(key);
   for (auto it = first; it != last; ++it)
-    out.push_back(encoded ? percent_decode(text(it->second), true) : text(it->second));
+    out.push_back(encoded ? url_unescape(text(it->second), true) : text(it->second));
   return out;
 }
 

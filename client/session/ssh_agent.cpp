@@ -9,7 +9,7 @@
 #include <openssl/param_build.h>
 #include <openssl/pem.h>
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
 
 namespace kiln::client {
 namespace {

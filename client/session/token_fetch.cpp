@@ -7,10 +7,12 @@
 
 #include <fmt/format.h>
 
-#include "client/connect/address.hpp"
+#include "base/text.hpp"
+#include "base/url.hpp"
 #include "client/fd.hpp"
 #include "messages/json_text.hpp"
 #include "registry/transport.hpp"
+#include "messages/time_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -77,26 +79,6 @@ error unexpected(std::string_view method, const std::string& url, const registry
                                 body.empty() ? "" : ": ", body));
 }
 
-// 2026-01-02T03:04:05Z, with fraction or offset, to Unix seconds; 0 when it is not a time.
-std::int64_t parse_rfc3339(const std::string& text) {
-  std::tm tm{};
-  const char* rest = strptime(text.c_str(), "%Y-%m-%dT%H:%M:%S", &tm);
-  if (!rest) return 0;
-  if (*rest == '.')
-    do ++rest;
-    while (*rest >= '0' && *rest <= '9');
-  std::int64_t seconds = timegm(&tm);
-  int hours = 0, minutes = 0;
-  char sign = 0;
-  if (std::sscanf(rest, "%c%2d:%2d", &sign, &hours, &minutes) == 3 && (sign == '+' || sign == '-'))
-    seconds -= (sign == '+' ? 1 : -1) * (hours * 3600 + minutes * 60);
-  return seconds;
-}
-
-std::string join(const std::vector<std::string>& items, std::string_view separator) {
-  return fmt::format("{}", fmt::join(items, separator));
-}
-
 result<fetched_token> get_token(const token_request& r, const auth_tls& tls) {
   std::string query;
   if (!r.service.empty()) query += "service=" + query_escape(r.service);
@@ -121,7 +103,7 @@ result<fetched_token> parse_token_answer(std::string_view body, bool oauth) {
     return make_error(errc::unknown, "authorization server did not include a token in the response");
   if (auto seconds = integer_member(parsed, "expires_in")) out.expires_seconds = *seconds;
   if (out.expires_seconds == 0) out.expires_seconds = default_expiry_seconds;
-  if (auto issued = text("issued_at"); !issued.empty()) out.issued_at_seconds = parse_rfc3339(issued);
+  if (auto issued = text("issued_at"); !issued.empty()) out.issued_at_seconds = parse_rfc3339_clamped(issued).value_or(0) / 1'000'000'000;
   return out;
 }
 

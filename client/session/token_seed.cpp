@@ -11,7 +11,7 @@
 #include <openssl/hmac.h>
 #include <openssl/rand.h>
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
 #include "client/fd.hpp"
 #include "messages/json_text.hpp"
 

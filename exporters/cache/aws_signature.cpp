@@ -1,20 +1,12 @@
 #include "exporters/cache/aws_signature.hpp"
 
-#include <array>
-#include <ctime>
-
+#include "base/text.hpp"
 #include "exporters/cache/request_text.hpp"
 #include "messages/digest.hpp"
+#include "messages/time_text.hpp"
 
 namespace kiln::exporters {
 namespace {
-
-std::string hex(std::string_view bytes) {
-  constexpr char digits[] = "0123456789abcdef";
-  std::string out;
-  for (unsigned char c : bytes) out += digits[c >> 4], out += digits[c & 15];
-  return out;
-}
 
 /// Leading and trailing spaces go, runs of them become one.
 std::string trimmed(const std::string& value) {
@@ -30,12 +22,9 @@ std::string trimmed(const std::string& value) {
 std::map<std::string, std::string> aws_signed_headers(const aws_request& request, const aws_credentials& who,
                                                       const std::string& region, const std::string& service,
                                                       std::int64_t now) {
-  std::time_t t = now;
-  std::tm parts{};
-  ::gmtime_r(&t, &parts);
-  std::array<char, 20> text{};
-  std::strftime(text.data(), text.size(), "%Y%m%dT%H%M%SZ", &parts);
-  std::string stamp = text.data(), day = stamp.substr(0, 8);
+  auto stamp = format_rfc3339_seconds(now);
+  std::erase_if(stamp, [](char c) { return c == '-' || c == ':'; });
+  auto day = stamp.substr(0, 8);
 
   auto headers = request.headers;
   headers["x-amz-date"] = stamp;
@@ -52,11 +41,11 @@ std::map<std::string, std::string> aws_signed_headers(const aws_request& request
   auto canonical = request.method + "\n" + request.path + "\n" + encoded_query(request.query) + "\n" +
                    listed + "\n" + names + "\n" + request.payload_sha256;
   auto scope = day + "/" + region + "/" + service + "/aws4_request";
-  auto to_sign = "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + std::string(sha256(canonical).hex());
+  auto to_sign = "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + std::string(sha256(canonical).to_hex());
   auto key = hmac_sha256(hmac_sha256(hmac_sha256(hmac_sha256("AWS4" + who.secret, day), region), service),
                          "aws4_request");
   headers["authorization"] = "AWS4-HMAC-SHA256 Credential=" + who.key_id + "/" + scope +
-                             ",SignedHeaders=" + names + ",Signature=" + hex(hmac_sha256(key, to_sign));
+                             ",SignedHeaders=" + names + ",Signature=" + to_hex(hmac_sha256(key, to_sign));
   return headers;
 }
 

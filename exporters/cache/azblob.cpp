@@ -2,17 +2,20 @@
 #include <algorithm>
 #include <atomic>
 #include <ctime>
-#include <filesystem>
 #include <vector>
 
 #include <spdlog/fmt/fmt.h>
 
+#include "base/base64.hpp"
+#include "base/slash_path.hpp"
+#include "base/url.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/azure_identity.hpp"
 #include "exporters/cache/azure_signature.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/cache/request_text.hpp"
+#include "messages/time_text.hpp"
 #include "registry/client.hpp"
 #include "registry/hosts.hpp"
 
@@ -29,16 +32,6 @@ struct azure_container {
 };
 
 error bad(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
-
-std::string http_date(std::time_t t) {
-  std::tm parts{};
-  ::gmtime_r(&t, &parts);
-  static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-  static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-  return fmt::format("{}, {:02} {} {} {:02}:{:02}:{:02} GMT", days[parts.tm_wday], parts.tm_mday,
-                     months[parts.tm_mon], parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
-}
 
 /// What the service calls its refusal: answers to HEAD have no body.
 std::string code_of(const registry::response& r) {
@@ -78,7 +71,7 @@ class azblob_store final : public http_object_store {
     std::int64_t at = 0;
     for (int n = 0; at < body.size; ++n) {
       auto size = std::min(configs::azblob_block_size, body.size - at);
-      auto id = registry::base64(fmt::format("{:06}", n));  // all of a blob's have one length
+      auto id = base64_encode(fmt::format("{:06}", n));  // all of a blob's have one length
       KILN_CHECK(tell({"PUT", key, {{"blockid", id}, {"comp", "block"}}, {}, part_of(body, at, size)}));
       list += "<Latest>" + id + "</Latest>";
       at += size;
@@ -97,7 +90,7 @@ class azblob_store final : public http_object_store {
     if (!c.key.empty()) q.url += "/" + encoded_path(c.key);
     azure_request a{c.method, path_of_url(q.url), c.query, c.headers};
     if (!c.query.empty()) q.url += "?" + encoded_query(c.query);
-    a.headers["x-ms-date"] = http_date(std::time(nullptr));
+    a.headers["x-ms-date"] = format_http_date(std::time(nullptr));
     a.headers["x-ms-version"] = configs::azure_storage_version;
     for (const auto& [name, value] : a.headers) q.headers.push_back(name + ": " + value);
     if (!place_->key.empty()) {
@@ -134,19 +127,16 @@ class azblob_store final : public http_object_store {
 
 /// Where blobs of one kind are, without empty and superfluous parts.
 std::string joined(const std::vector<std::string>& parts) {
-  std::string all;
-  for (const auto& part : parts)
-    if (!part.empty()) all += (all.empty() ? "" : "/") + part;
-  auto out = std::filesystem::path(all).lexically_normal().string();
-  while (out.size() > 1 && out.ends_with('/')) out.pop_back();
+  std::string out;
+  for (const auto& part : parts) out = path_join(out, part);
   return out;
 }
 
 /// Whether the daemon's own token may go there: a client names the URL, and a token is good for whoever gets it.
 bool is_azure(const std::string& account_url) {
   auto own = environment("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL");
-  if (!own.empty() && registry::same_origin(account_url, own)) return true;
-  auto u = registry::parse_url(account_url);
+  if (!own.empty() && same_origin(account_url, own)) return true;
+  auto u = parse_url(account_url);
   return u.ok() && u->scheme == "https" && u->port.empty() &&
          std::any_of(std::begin(configs::azure_storage_hosts), std::end(configs::azure_storage_hosts),
                      [&](const char* end) { return u->host.ends_with(end); });
@@ -158,7 +148,7 @@ result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_
   auto place = std::make_shared<azure_container>();
   auto url = cache_setting(attrs, "account_url", "BUILDKIT_AZURE_STORAGE_ACCOUNT_URL");
   if (!url) return bad("account_url ($BUILDKIT_AZURE_STORAGE_ACCOUNT_URL) not set for azblob cache");
-  auto host = registry::host_of_url(*url);
+  auto host = host_of_url(*url);
   if (host.empty() || url->find_first_of("?#") != url->npos)
     return bad("account_url \"" + *url + "\" is no URL of a storage account");
   place->base = *url;
@@ -172,7 +162,7 @@ result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_
   place->name =
       cache_setting(attrs, "container", "BUILDKIT_AZURE_STORAGE_CONTAINER").value_or("buildkit-cache");
   if (auto text = cache_text(attrs, "secret_access_key"); !text.empty()) {
-    auto key = decode_base64(text);
+    auto key = base64_decode(text);
     if (!key || key->empty()) return bad("secret_access_key for azblob cache is no base64");
     place->key = *std::move(key);
   } else if (place->identity = azure_identity::of_environment(); !place->identity) {

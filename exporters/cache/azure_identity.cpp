@@ -3,6 +3,7 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/url.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "messages/json_text.hpp"
@@ -24,7 +25,7 @@ std::shared_ptr<azure_identity> azure_identity::of_environment() {
 
 /// The form fields that show we are that application. The token file is read anew: its writer rotates it.
 result<std::string> azure_identity::proof() const {
-  if (!secret_.empty()) return "&client_secret=" + registry::url_escape(secret_);
+  if (!secret_.empty()) return "&client_secret=" + url_escape(secret_);
   std::ifstream in(token_file_);
   std::string token{std::istreambuf_iterator<char>(in), {}};
   while (token.ends_with('\n') || token.ends_with('\r')) token.pop_back();
@@ -32,8 +33,8 @@ result<std::string> azure_identity::proof() const {
     return make_error(errc::unauthenticated,
                       "azure: AZURE_FEDERATED_TOKEN_FILE " + token_file_ + " cannot be read or is empty");
   return "&client_assertion_type=" +
-         registry::url_escape("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") +
-         "&client_assertion=" + registry::url_escape(token);
+         url_escape("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") +
+         "&client_assertion=" + url_escape(token);
 }
 
 result<std::string> azure_identity::token(registry::transport& transport, const job_context& job) {
@@ -42,13 +43,13 @@ result<std::string> azure_identity::token(registry::transport& transport, const 
   if (now < good_until_) return token_;
   registry::request q;
   q.method = "POST";
-  q.url = authority_ + "/" + registry::url_escape(tenant_) + "/oauth2/v2.0/token";
+  q.url = authority_ + "/" + url_escape(tenant_) + "/oauth2/v2.0/token";
   q.stop = job.stop;
   q.follow_redirects = false;
   q.headers = {"Content-Type: application/x-www-form-urlencoded"};
   KILN_TRY(auto shown, proof());
-  q.body = "grant_type=client_credentials&client_id=" + registry::url_escape(client_) +
-           "&scope=" + registry::url_escape(configs::azure_storage_scope) + shown;
+  q.body = "grant_type=client_credentials&client_id=" + url_escape(client_) +
+           "&scope=" + url_escape(configs::azure_storage_scope) + shown;
   auto who = "azure: no token for application " + client_ + " of tenant " + tenant_ + " from " + authority_;
   auto r = transport.perform(q);
   if (!r.ok()) return std::move(r).error().with_context(who);

@@ -1,5 +1,6 @@
 #include "exporters/cache/azure_signature.hpp"
 
+#include "base/base64.hpp"
 #include "exporters/cache/request_text.hpp"
 #include "registry/transport.hpp"
 
@@ -26,7 +27,7 @@ std::string azure_string_to_sign(const azure_request& request, const std::string
 std::string azure_authorization(const azure_request& request, const std::string& account,
                                 const std::string& key) {
   return "SharedKey " + account + ":" +
-         registry::base64(hmac_sha256(key, azure_string_to_sign(request, account)));
+         base64_encode(hmac_sha256(key, azure_string_to_sign(request, account)));
 }
 
 }  // namespace kiln::exporters

@@ -2,17 +2,12 @@
 
 #include <charconv>
 #include <cstdlib>
+#include <limits>
+
+#include "base/numbers.hpp"
 
 namespace kiln::exporters {
 namespace {
-
-std::optional<bool> go_bool(const std::string& v) {
-  for (const char* yes : {"1", "t", "T", "TRUE", "true", "True"})
-    if (v == yes) return true;
-  for (const char* no : {"0", "f", "F", "FALSE", "false", "False"})
-    if (v == no) return false;
-  return {};
-}
 
 std::string syntax_error(const std::string& value) {
   return "strconv.ParseBool: parsing \"" + value + "\": invalid syntax";
@@ -50,7 +45,7 @@ result<int> cache_positive(const attributes& attrs, const char* name, int when_a
 result<bool> cache_bool(const attributes& attrs, const char* name, bool when_absent) {
   auto it = attrs.find(name);
   if (it == attrs.end()) return when_absent;
-  auto value = go_bool(it->second);
+  auto value = kiln::parse_bool(it->second);
   if (!value)
     return make_error(errc::invalid_argument,
                       "failed to parse " + std::string(name) + ": " + syntax_error(it->second));
@@ -70,7 +65,7 @@ result<compression_options> cache_compression(const attributes& attrs) {
     KILN_TRY(out.kind, store::parse_compression(it->second));
   }
   if (auto it = attrs.find("force-compression"); it != attrs.end()) {
-    auto force = it->second.empty() ? std::optional<bool>(true) : go_bool(it->second);
+    auto force = it->second.empty() ? std::optional<bool>(true) : kiln::parse_bool(it->second);
     if (!force)
       return make_error(
           errc::invalid_argument,
@@ -78,16 +73,14 @@ result<compression_options> cache_compression(const attributes& attrs) {
     out.force = *force;
   }
   if (auto it = attrs.find("compression-level"); it != attrs.end()) {
-    int level = 0;
     const auto& v = it->second;
-    auto [end, failure] =
-        std::from_chars(v.data() + (v.starts_with('+') ? 1 : 0), v.data() + v.size(), level);
-    if (failure != std::errc() || end != v.data() + v.size())
+    auto level = parse_int(v);
+    if (!level || *level < std::numeric_limits<int>::min() || *level > std::numeric_limits<int>::max())
       return make_error(errc::invalid_argument,
                         "non-integer value " + v +
                             " specified for compression-level: strconv.ParseInt: parsing \"" + v +
                             "\": invalid syntax");
-    out.level = level;
+    out.level = static_cast<int>(*level);
   }
   return out;
 }

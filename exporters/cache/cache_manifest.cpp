@@ -1,6 +1,7 @@
 // From the manifest a cache import names to its key graph. Source: cache/remotecache/import.go.
 #include <spdlog/spdlog.h>
 
+#include "base/base64.hpp"
 #include "configs/registry.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_importer.hpp"
@@ -106,7 +107,7 @@ class manifest_reader {
                    m.config.digest.str());
       return {};
     }
-    auto records = decode_base64(inline_cache);
+    auto records = base64_decode(inline_cache);
     if (!records) return make_error(errc::invalid_argument, "invalid inline cache: not base64");
     auto history = layer_history(config);
     std::vector<digest> blobs;

@@ -6,6 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/base64.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/image_writer.hpp"
 #include "messages/time_text.hpp"
@@ -239,7 +240,7 @@ result<std::string> inline_cache_of(const cache_scope& scope, std::size_t result
   for (const auto& l : image) layers.push_back({l.blob.digest, l.diff_id});
   auto records = collected.chains.inline_records(layers);
   if (records.empty()) return std::string();
-  return "\"" + registry::base64(records) + "\"";
+  return "\"" + base64_encode(records) + "\"";
 }
 
 result<std::map<std::string, std::string>> export_cache(cache_exporter& exporter, const cache_scope& scope,

@@ -3,10 +3,10 @@
 #include <algorithm>
 #include <charconv>
 #include <condition_variable>
-#include <ctime>
 #include <mutex>
 
 #include "configs/remote_cache.hpp"
+#include "messages/time_text.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -28,21 +28,6 @@ class limited_source final : public store::byte_source {
   std::int64_t left_;
 };
 
-class text_source final : public store::byte_source {
- public:
-  text_source(std::string text, std::int64_t at)
-      : text_(std::move(text)), at_(static_cast<std::size_t>(at)) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    auto n = text_.copy(buffer.data(), buffer.size(), at_);
-    at_ += n;
-    return n;
-  }
-
- private:
-  std::string text_;
-  std::size_t at_;
-};
-
 }  // namespace
 
 result<std::optional<object_info>> http_object_store::find(const std::string& key) {
@@ -53,10 +38,7 @@ result<std::optional<object_info>> http_object_store::find(const std::string& ke
   object_info out;
   auto length = registry::header_of(r.headers, "content-length");
   std::from_chars(length.data(), length.data() + length.size(), out.size);
-  std::tm t{};
-  if (::strptime(registry::header_of(r.headers, "last-modified").c_str(), "%a, %d %b %Y %H:%M:%S", &t) !=
-      nullptr)
-    out.modified_s = ::timegm(&t);
+  out.modified_s = parse_http_date(registry::header_of(r.headers, "last-modified"));
   return std::optional(out);
 }
 
@@ -131,7 +113,7 @@ status http_object_store::tell(const object_call& c) {
 object_body text_body(std::string text) {
   object_body out{static_cast<std::int64_t>(text.size()), sha256(text), {}};
   out.open = [text = std::move(text)](std::int64_t offset) -> result<std::unique_ptr<store::byte_source>> {
-    return std::unique_ptr<store::byte_source>(new text_source(text, offset));
+    return std::unique_ptr<store::byte_source>(new store::text_source(text, static_cast<std::size_t>(offset)));
   };
   return out;
 }

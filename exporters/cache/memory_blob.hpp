@@ -23,8 +23,8 @@ class memory_blob final : public store::blob_store {
   result<std::unique_ptr<store::byte_source>> read(const kiln::digest& d,
                                                    std::int64_t offset) const override {
     if (!has(d)) return missing(d);
-    return std::unique_ptr<store::byte_source>(new source(
-        bytes_.substr(std::min(static_cast<std::size_t>(std::max<std::int64_t>(offset, 0)), bytes_.size()))));
+    return std::unique_ptr<store::byte_source>(
+        new store::text_source(std::string(bytes_), static_cast<std::size_t>(std::max<std::int64_t>(offset, 0))));
   }
   result<std::string> read_all(const kiln::digest& d, std::int64_t limit) const override {
     if (!has(d)) return missing(d);
@@ -35,19 +35,6 @@ class memory_blob final : public store::blob_store {
   std::vector<store::blob_info> list() const override { return {*info(digest_)}; }
 
  private:
-  class source final : public store::byte_source {
-   public:
-    explicit source(std::string_view rest) : rest_(rest) {}
-    result<std::size_t> read(std::span<char> buffer) override {
-      auto n = std::min(buffer.size(), rest_.size());
-      rest_.copy(buffer.data(), n);
-      rest_.remove_prefix(n);
-      return n;
-    }
-
-   private:
-    std::string_view rest_;
-  };
   static error missing(const kiln::digest& d) {
     return make_error(errc::not_found, "blob " + d.str() + ": not found");
   }

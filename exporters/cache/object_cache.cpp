@@ -2,12 +2,14 @@
 
 #include <ctime>
 
+#include "base/text.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
 #include "messages/time_text.hpp"
+#include "store/download_blob.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -85,26 +87,11 @@ class object_provider final : public store::blob_provider {
  public:
   explicit object_provider(object_cache_settings settings) : settings_(std::move(settings)) {}
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
-    KILN_TRY(auto writer, into.bring(blob.digest, blob.size, job.stop));
-    if (!writer) return {};
-    KILN_TRY(auto objects, settings_.open(job));
-    auto id = blob.digest.str();
-    job.progress->progress(id, writer->offset(), blob.size, false);
-    auto got = objects->get(
-        settings_.blob_key(blob.digest), writer->offset(), [&](std::string_view bytes) -> status {
-          KILN_CHECK(job.check());
-          if (writer->offset() + static_cast<std::int64_t>(bytes.size()) > blob.size)
-            return make_error(errc::data_loss, "cached blob " + id + " is longer than its config says");
-          KILN_CHECK(writer->write(bytes));
-          job.progress->progress(id, writer->offset(), blob.size, false);
-          return {};
-        });
-    if (got.ok()) {
-      auto committed = writer->commit();
-      if (!committed.ok()) got = std::move(committed).error();
-    }
-    job.progress->progress(id, blob.size, blob.size, true);
-    return got;
+    return store::download_blob(blob, into, job, "cached blob " + blob.digest.str() + " is longer than its config says",
+                                [&](std::int64_t offset, const store::byte_taker& take) -> status {
+                                  KILN_TRY(auto objects, settings_.open(job));
+                                  return objects->get(settings_.blob_key(blob.digest), offset, take);
+                                });
   }
 
  private:
@@ -176,13 +163,7 @@ std::unique_ptr<cache_importer> make_object_importer(std::string id, object_cach
 std::vector<std::string> object_cache_names(const attributes& attrs) {
   auto it = attrs.find("name");
   if (it == attrs.end()) return {"buildkit"};
-  std::vector<std::string> out;
-  for (std::size_t at = 0;;) {
-    auto end = it->second.find(';', at);
-    out.push_back(it->second.substr(at, end == std::string::npos ? end : end - at));
-    if (end == std::string::npos) return out;
-    at = end + 1;
-  }
+  return split(it->second, ';');
 }
 
 }  // namespace kiln::exporters

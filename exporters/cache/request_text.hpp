@@ -2,7 +2,6 @@
 #pragma once
 
 #include <map>
-#include <optional>
 #include <string>
 #include <string_view>
 
@@ -16,8 +15,6 @@ std::string encoded_query(const std::map<std::string, std::string>& query);
 std::string path_of_url(const std::string& url);
 /// The raw 32 bytes.
 std::string hmac_sha256(std::string_view key, std::string_view text);
-/// Standard base64 with padding; nothing when malformed.
-std::optional<std::string> decode_base64(std::string_view text);
 /// The text between <name> and </name>: enough for the answers we read.
 std::string xml_text(const std::string& xml, const std::string& name);
 

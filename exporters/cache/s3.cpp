@@ -2,8 +2,10 @@
 #include <ctime>
 #include <fstream>
 
+#include "base/duration.hpp"
+#include "base/text.hpp"
+#include "base/url.hpp"
 #include "configs/remote_cache.hpp"
-#include "configs/units.hpp"
 #include "exporters/cache/aws_signature.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
@@ -35,12 +37,7 @@ std::optional<aws_credentials> credentials_of_file(const std::string& path, cons
     }
     auto equals = line.find('=');
     if (!here || equals == line.npos) continue;
-    auto clean = [](std::string s) {
-      s.erase(0, s.find_first_not_of(" \t"));
-      s.erase(s.find_last_not_of(" \t\r") + 1);
-      return s;
-    };
-    auto name = clean(line.substr(0, equals)), value = clean(line.substr(equals + 1));
+    auto name = trim(std::string_view(line).substr(0, equals)), value = trim(std::string_view(line).substr(equals + 1));
     if (name == "aws_access_key_id") out.key_id = value;
     if (name == "aws_secret_access_key") out.secret = value;
     if (name == "aws_session_token") out.session_token = value;
@@ -121,7 +118,7 @@ class s3_store final : public http_object_store {
     q.url = place_.base + encoded_path(c.key) + (c.query.empty() ? "" : "?" + encoded_query(c.query));
     aws_request a;
     a.method = c.method;
-    a.host = registry::host_of_url(q.url);
+    a.host = host_of_url(q.url);
     a.path = path_of_url(q.url);
     a.query = c.query;
     a.headers = c.headers;
@@ -166,7 +163,7 @@ result<object_cache_settings> s3_settings(const attributes& attrs, exporter_reso
     return bad("retry_mode must be \"standard\" or \"adaptive\"");
   out.touch_after = configs::s3_touch_after;
   if (auto text = cache_text(attrs, "touch_refresh"); !text.empty())
-    if (auto parsed = configs::parse_duration_ns(text); parsed.ok())
+    if (auto parsed = parse_duration(text); parsed.ok())
       out.touch_after = std::chrono::nanoseconds(*parsed);
   KILN_TRY(place.who, credentials(attrs));
 

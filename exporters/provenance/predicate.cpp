@@ -4,11 +4,13 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/base64.hpp"
 #include "exporters/attributes.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
 #include "messages/digest.hpp"
 #include "messages/json_text.hpp"
+#include "messages/time_text.hpp"
 #include "solver/go_json.hpp"
 #include "solver/graph.hpp"
 
@@ -125,7 +127,7 @@ result<json> source_of(const pb::Definition& definition, const build_steps& step
     json entry = json::object();
     if (!info.filename().empty()) entry["filename"] = info.filename();
     if (!info.language().empty()) entry["language"] = info.language();
-    if (!info.data().empty()) entry["data"] = solver::base64(info.data());
+    if (!info.data().empty()) entry["data"] = base64_encode(info.data());
     entry.update(build_config(own));
     infos.push_back(std::move(entry));
   }
@@ -297,8 +299,8 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
   for (const auto& [key, value] : facts.environment.items()) internal[key] = value;
 
   json metadata{{"invocationId", facts.invocation_id},
-                {"startedOn", format_time(facts.started_ns)},
-                {"finishedOn", format_time(facts.finished_ns)},
+                {"startedOn", format_rfc3339(facts.started_ns)},
+                {"finishedOn", format_rfc3339(facts.finished_ns)},
                 {"buildkit_metadata", std::move(buildkit)}};
   if (is_complete && !c.network_access) metadata["buildkit_hermetic"] = true;
   metadata["buildkit_completeness"] = {{"request", request_complete}, {"resolvedDependencies", is_complete}};
@@ -311,7 +313,7 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
   json predicate{{"buildDefinition", std::move(build)},
                  {"runDetails", {{"builder", {{"id", options.builder_id}}}, {"metadata", std::move(metadata)}}}};
   if (options.version_02) predicate = to_version_02(predicate);
-  out.text = go_json(predicate, true);
+  out.text = go_json(predicate, 2);
   return out;
 }
 
@@ -320,7 +322,7 @@ std::string with_layers(const std::string& text, const json& layers) {
   if (layers.empty() || !predicate.is_object()) return text;
   if (predicate.contains("runDetails")) predicate["runDetails"]["metadata"]["buildkit_metadata"]["layers"] = layers;
   else predicate["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["layers"] = layers;
-  return go_json(predicate, true);
+  return go_json(predicate, 2);
 }
 
 }  // namespace kiln::exporters

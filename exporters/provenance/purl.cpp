@@ -1,35 +1,15 @@
 #include "exporters/provenance/purl.hpp"
 
 #include <algorithm>
-#include <cctype>
 
+#include "base/url.hpp"
 #include "messages/image_reference.hpp"
 
 namespace kiln::exporters {
 
 namespace {
 
-/// Percent-encoding that leaves letters, digits, "-_.~" and `also` alone.
-std::string escape(std::string_view text, std::string_view also) {
-  constexpr std::string_view hex = "0123456789ABCDEF";
-  std::string out;
-  for (char c : text) {
-    auto byte = static_cast<unsigned char>(c);
-    if (std::isalnum(byte) || std::string_view("-_.~").find(c) != std::string_view::npos ||
-        also.find(c) != std::string_view::npos) {
-      out += c;
-    } else {
-      out += '%';
-      out += hex[byte >> 4];
-      out += hex[byte & 15];
-    }
-  }
-  return out;
-}
-
-std::string path_escape(std::string_view text) { return escape(text, "$&+=:@"); }
-
-std::string query_escape(std::string_view text) { return escape(text, ""); }
+std::string path_escape(std::string_view text) { return url_escape(text, "$&+=:@"); }
 
 }  // namespace
 
@@ -45,10 +25,10 @@ result<std::string> image_purl(std::string_view type, std::string_view text, con
   auto name = ref.familiar_name();
   std::string out = "pkg:" + std::string(type) + "/";
   for (auto slash = name.find('/'); slash != std::string::npos; slash = name.find('/')) {
-    out += query_escape(name.substr(0, slash)) + "/";
+    out += url_escape(name.substr(0, slash)) + "/";
     name.erase(0, slash + 1);
   }
-  out += query_escape(name);
+  out += url_escape(name);
   if (!ref.tag.empty()) out += "@" + path_escape(ref.tag);
   char separator = '?';
   for (const auto& [key, value] : qualifiers) {

@@ -1,9 +1,9 @@
 // Base images and the contexts that replace them: asked for in parallel, used in order.
+#include "base/parallel.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/parallel.hpp"
 #include "messages/image_reference.hpp"
 
 namespace kiln::dockerfile {
@@ -183,7 +183,7 @@ status converter::resolve_bases(const std::set<stage_state*>& reachable_stages) 
       return with_location(std::move(begun).error(), s->definition.location);
     bases.push_back(std::move(base));
   }
-  frontends::run_parallel(bases.size(), configs::frontend_parallel_bases, [&](std::size_t i) {
+  parallel_for("frontend", bases.size(), configs::frontend_parallel_bases, [&](std::size_t i) {
     if (bases[i]->reachable) load_base(*bases[i]);
   });
   for (auto& base : bases)

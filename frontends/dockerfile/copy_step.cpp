@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/url.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/text.hpp"
@@ -22,15 +23,7 @@ std::string url_file_name(const std::string& url) {
   rest = rest.substr(0, rest.find_first_of("?#"));
   auto slash = rest.find('/');
   auto base = slash == std::string::npos ? std::string(".") : path_base(rest.substr(slash));
-  std::string decoded;
-  for (std::size_t i = 0; i < base.size(); ++i) {
-    auto value =
-        base[i] == '%' && i + 2 < base.size() ? parse_uint(base.substr(i + 1, 2), 16, 255) : std::nullopt;
-    if (base[i] == '%' && !value) return "__unnamed__";
-    decoded += value ? static_cast<char>(*value) : base[i];
-    if (value) i += 2;
-  }
-  decoded = path_base(decoded);
+  auto decoded = path_base(url_unescape_all(base).value_or("."));
   return decoded == "." || decoded == "/" ? "__unnamed__" : decoded;
 }
 

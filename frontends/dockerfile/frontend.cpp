@@ -1,8 +1,8 @@
 // dockerfile.v0: reads options and the Dockerfile, forwards to the frontend a `# syntax` line names, answers
 // questions, or converts and solves each platform. Platforms are built in parallel.
 #include <algorithm>
-#include <mutex>
 
+#include "base/parallel.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/convert.hpp"
 #include "frontends/dockerfile/directives.hpp"
@@ -10,8 +10,6 @@
 #include "frontends/dockerfile/subrequests.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/frontend.hpp"
-#include "frontends/go_json.hpp"
-#include "frontends/parallel.hpp"
 #include "frontends/sbom.hpp"
 #include "messages/image_reference.hpp"
 #include "messages/json_text.hpp"
@@ -42,7 +40,7 @@ caps_outcome check_caps(const std::string& text) {
     if (supported_caps.contains(name)) continue;
     auto e = make_error(errc::unimplemented, "unsupported frontend capability " + name);
     e.details.push_back({"github.com/moby/buildkit/errdefs.FrontendCap+json",
-                         frontends::go_json(nlohmann::ordered_json{{"name", name}})});
+                         go_json(nlohmann::ordered_json{{"name", name}})});
     out.problem = std::move(e);
     if (cap.find("+forward") == std::string::npos) {
       out.may_forward = false;
@@ -207,8 +205,8 @@ class build {
     std::vector<std::optional<kiln::platform>> wanted(options_.platforms.begin(), options_.platforms.end());
     if (wanted.empty()) wanted.emplace_back();
     std::vector<std::optional<result<built_platform>>> built(wanted.size());
-    frontends::run_parallel(wanted.size(), configs::frontend_parallel_platforms,
-                            [&](std::size_t i) { built[i].emplace(build_one(wanted[i], i == 0)); });
+    parallel_for("frontend", wanted.size(), configs::frontend_parallel_platforms,
+                 [&](std::size_t i) { built[i].emplace(build_one(wanted[i], i == 0)); });
 
     gw::Result out;
     auto platforms = nlohmann::ordered_json::array();
@@ -222,7 +220,7 @@ class build {
     }
     nlohmann::ordered_json list;
     list["Platforms"] = std::move(platforms);
-    (*out.mutable_metadata())["refs.platforms"] = frontends::go_json(list);
+    (*out.mutable_metadata())["refs.platforms"] = go_json(list);
     return out;
   }
 

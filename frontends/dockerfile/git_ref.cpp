@@ -4,8 +4,8 @@
 #include <map>
 #include <vector>
 
+#include "base/url.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/pattern.hpp"
 
 namespace kiln::dockerfile {
 
@@ -15,31 +15,14 @@ error invalid(std::string message) { return make_error(errc::invalid_argument, s
 
 using query_values = std::map<std::string, std::vector<std::string>>;
 
-std::optional<std::string> percent_decoded(std::string_view text, bool plus_is_space) {
-  std::string out;
-  for (std::size_t i = 0; i < text.size(); ++i) {
-    if (text[i] == '+' && plus_is_space) {
-      out += ' ';
-    } else if (text[i] == '%') {
-      auto value = i + 2 < text.size() ? parse_uint(text.substr(i + 1, 2), 16, 255) : std::nullopt;
-      if (!value) return std::nullopt;
-      out += static_cast<char>(*value);
-      i += 2;
-    } else {
-      out += text[i];
-    }
-  }
-  return out;
-}
-
 std::optional<query_values> parse_query(std::string_view text) {
   query_values out;
   if (text.empty()) return out;
   for (const auto& part : split(text, '&')) {
     if (part.empty()) continue;
     auto [key, value, found] = cut(part, "=");
-    auto k = percent_decoded(key, true);
-    auto v = percent_decoded(value, true);
+    auto k = url_unescape_all(key, true);
+    auto v = url_unescape_all(value, true);
     if (!k || !v) return std::nullopt;
     out[*k].push_back(*v);
   }
@@ -77,7 +60,7 @@ std::optional<git_url> parse_url(std::string_view text, const std::string& schem
   auto authority = rest.substr(rest.find("://") + 3);
   auto slash = authority.find('/');
   if (slash != std::string_view::npos) {
-    auto path = percent_decoded(authority.substr(slash), false);
+    auto path = url_unescape_all(authority.substr(slash));
     if (!path) return std::nullopt;
     out.path = *path;
     authority = authority.substr(0, slash);
@@ -86,7 +69,7 @@ std::optional<git_url> parse_url(std::string_view text, const std::string& schem
   out.host = user_end == std::string_view::npos ? authority : authority.substr(user_end + 1);
   if (out.host.find(' ') != std::string::npos) return std::nullopt;
   auto values = parse_query(query);
-  auto decoded = percent_decoded(fragment, false);
+  auto decoded = url_unescape_all(fragment);
   if (!values || !decoded) return std::nullopt;
   out.query = *std::move(values);
   read_fragment(*decoded, out);

@@ -2,7 +2,6 @@
 
 #include "configs/executor.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/go_json.hpp"
 #include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
@@ -276,7 +275,7 @@ std::string to_json(const image_config& image) {
   out["config"] = config_json(image);
   for (const auto& [key, value] : image.other.items())
     if (!out.contains(key)) out[key] = value;
-  return frontends::go_json(out);
+  return go_json(out);
 }
 
 image_config empty_image(const kiln::platform& platform) {

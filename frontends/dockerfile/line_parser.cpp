@@ -1,10 +1,10 @@
 // One logical line: keyword, flags, and arguments by the keyword's own rules.
 
+#include "base/utf8.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/parser.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/json_text.hpp"
-#include "messages/rpc_status.hpp"
 
 namespace kiln::dockerfile {
 
@@ -83,7 +83,7 @@ std::vector<std::string> quoted_words(std::string_view rest, char escape) {
   bool in_word = false, blank_ok = false;
   char quote = 0;
   for (std::size_t pos = 0; pos < rest.size();) {
-    auto c = decode(rest, pos);
+    auto c = first_code_point(rest.substr(pos));
     auto piece = rest.substr(pos, c.width);
     auto ch = piece.size() == 1 ? piece[0] : '\0';
     if (!in_word) {
@@ -113,7 +113,7 @@ std::vector<std::string> quoted_words(std::string_view rest, char escape) {
       if (pos + c.width == rest.size()) break;  // an escape at the very end is dropped
       word += piece;
       pos += c.width;
-      c = decode(rest, pos);
+      c = first_code_point(rest.substr(pos));
       piece = rest.substr(pos, c.width);
     }
     word += piece;

@@ -1,12 +1,11 @@
 // Named contexts: images, OCI layouts, git and http sources, local directories and frontend inputs in the
 // place of stages and base images.
+#include "base/base64.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/sources.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/image_reference.hpp"
 #include "messages/json_text.hpp"
-
-#include <openssl/evp.h>
 
 namespace kiln::dockerfile {
 
@@ -24,18 +23,6 @@ std::string drop_slashes(std::string text) {
 }
 
 }  // namespace
-
-std::optional<std::string> decode_base64(std::string_view text) {
-  if (text.size() % 4 != 0) return std::nullopt;
-  std::string out(text.size() / 4 * 3, '\0');
-  auto size =
-      EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),
-                      reinterpret_cast<const unsigned char*>(text.data()), static_cast<int>(text.size()));
-  if (size < 0) return std::nullopt;
-  std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
-  out.resize(static_cast<std::size_t>(size) - padding);
-  return out;
-}
 
 llb::state with_image_config(llb::state state, const image_config& image) {
   for (const auto& entry : image.env)
@@ -119,7 +106,7 @@ result<loaded_context> build_sources::load_oci_layout(const named_context& c, co
   auto digest = kiln::digest::parse(text.substr(at + 1));
   if (!digest)
     return std::move(digest).error().with_context("could not parse oci-layout reference " + quote(text));
-  dummy->digest = *digest;
+  dummy->digest = *std::move(digest);
   auto label = "[context " + c.name_with_platform + "] ";
   gw::ResolveImageConfigRequest ask;
   ask.set_ref(dummy->str());
@@ -187,7 +174,7 @@ result<loaded_context> build_sources::load_input(const named_context& c, const s
   if (!metadata.is_object()) return invalid("failed to parse input metadata " + *text);
   auto config = metadata.find("containerimage.config");
   if (config == metadata.end() || config->is_null()) return out;
-  auto decoded = config->is_string() ? decode_base64(text_value(*config)) : std::nullopt;
+  auto decoded = config->is_string() ? base64_decode(text_value(*config)) : std::nullopt;
   if (!decoded) return invalid("failed to parse input metadata " + *text);
   auto image = parse_image_config(*decoded);
   if (!image)

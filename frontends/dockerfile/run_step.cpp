@@ -2,7 +2,6 @@
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/pattern.hpp"
 
 namespace kiln::dockerfile {
 

@@ -2,6 +2,7 @@
 // leftmost and rightmost packing give the shortest and longest match in linear passes.
 #include <algorithm>
 
+#include "base/utf8.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/shell_words.hpp"
 #include "frontends/dockerfile/text.hpp"
@@ -16,7 +17,7 @@ using glyphs = std::u32string;
 glyphs to_glyphs(std::string_view text) {
   glyphs out;
   for (std::size_t i = 0; i < text.size();) {
-    auto c = decode(text, i);
+    auto c = first_code_point(text.substr(i));
     // A malformed byte keeps its identity beyond Unicode.
     out += c.width == 1 && c.value >= 0x80 ? 0x110000 + c.value : c.value;
     i += c.width;

@@ -27,7 +27,7 @@ class word_splitter {
  public:
   void add(std::string_view text) {
     for (std::size_t i = 0; i < text.size();) {
-      auto c = decode(text, i);
+      auto c = first_code_point(text.substr(i));
       auto piece = text.substr(i, c.width);
       i += c.width;
       if (!is_space(c.value) || (c.width == 1 && c.value >= 0x80)) add_raw(piece);
@@ -120,7 +120,7 @@ class scanner {
   bool at_end() const { return pos_ >= text_.size(); }
   char peek() const { return text_[pos_]; }
   std::string_view next() {
-    auto width = decode(text_, pos_).width;
+    auto width = first_code_point(text_.substr(pos_)).width;
     auto piece = text_.substr(pos_, width);
     pos_ += width;
     return piece;

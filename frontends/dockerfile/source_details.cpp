@@ -4,7 +4,7 @@
 
 #include "errdefs.pb.h"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/go_json.hpp"
+#include "solver/go_json.hpp"
 
 namespace kiln::dockerfile {
 
@@ -15,7 +15,7 @@ error with_source_details(error e, const llb::source_map& file) {
     *source.mutable_info() = file.info();
     for (const auto& range : to_proto(where)) *source.add_ranges() = range;
     split_error.plain.details.push_back(
-        {"github.com/moby/buildkit/errdefs.Source+json", frontends::go_json(frontends::go_struct(source))});
+        {"github.com/moby/buildkit/errdefs.Source+json", solver::go_json(source)});
   }
   return std::move(split_error.plain);
 }

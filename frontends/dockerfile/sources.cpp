@@ -3,7 +3,6 @@
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/pattern.hpp"
 
 namespace kiln::dockerfile {
 

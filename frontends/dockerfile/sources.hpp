@@ -135,7 +135,4 @@ std::vector<std::string> read_ignore_file(std::string_view text);
 /// Adds an image's environment, directory and platform to a state. Source: client/llb WithImageConfig.
 llb::state with_image_config(llb::state state, const image_config& image);
 
-/// Standard base64; nullopt when malformed.
-std::optional<std::string> decode_base64(std::string_view text);
-
 }  // namespace kiln::dockerfile

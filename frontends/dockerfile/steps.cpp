@@ -3,6 +3,7 @@
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/pattern.hpp"
+#include "messages/time_text.hpp"
 
 namespace kiln::dockerfile {
 
@@ -46,7 +47,7 @@ void converter::commit(stage_state& s, std::string message, bool layer, bool cha
   entry.created_by = std::move(message) + (changes_files ? " # buildkit" : "");
   entry.comment = "buildkit.dockerfile.v0";
   entry.empty_layer = !layer;
-  if (epoch_) entry.created = format_time(*epoch_);
+  if (epoch_) entry.created = format_rfc3339_seconds(*epoch_);
   s.image.history.push_back(std::move(entry));
 }
 

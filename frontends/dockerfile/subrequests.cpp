@@ -5,22 +5,25 @@
 
 #include <google/protobuf/util/json_util.h>
 
+#include "base/base64.hpp"
 #include "frontends/dockerfile/source_details.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "frontends/go_json.hpp"
 #include "messages/json_text.hpp"
+#include "solver/go_json.hpp"
 
 namespace kiln::dockerfile {
 
 namespace gw = moby::buildkit::v1::frontend;
-using frontends::base64;
-using frontends::go_json;
-using frontends::go_struct;
 using nlohmann::ordered_json;
 
 namespace {
 
 constexpr int indent = 2;  // blanks
+
+/// A message as Go's encoding/json has its struct.
+ordered_json go_struct(const google::protobuf::Message& message) {
+  return json_or_null<ordered_json>(solver::go_json(message));
+}
 
 ordered_json location_json(const line_ranges& ranges, int source_index = 0) {
   pb::Location location;
@@ -146,7 +149,7 @@ result<gw::Result> outline_answer(const convert_request& request) {
   };
   uses("secrets", "SECRET", o.secrets);
   uses("ssh", "SSH", o.ssh);
-  json["sources"] = ordered_json::array({base64(request.file->data)});
+  json["sources"] = ordered_json::array({base64_encode(request.file->data)});
   return answer(outline_definition.version, json, text);
 }
 
@@ -171,7 +174,7 @@ result<gw::Result> targets_answer(const convert_request& request) {
     if (is_default) name += name.empty() ? "(default)" : " (default)";
     rows.push_back({name, s.description});
   }
-  json["sources"] = ordered_json::array({base64(request.file->data)});
+  json["sources"] = ordered_json::array({base64_encode(request.file->data)});
   return answer(targets_definition.version, json, columns(rows, 1));
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <set>
 
-#include "frontends/go_json.hpp"
 #include "frontends/llb/ops.hpp"
 #include "messages/image_reference.hpp"
 #include "messages/json_text.hpp"

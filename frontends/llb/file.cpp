@@ -2,8 +2,8 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/slash_path.hpp"
 #include "frontends/llb/ops.hpp"
-#include "messages/pattern.hpp"
 
 namespace kiln::llb {
 

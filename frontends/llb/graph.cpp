@@ -7,7 +7,7 @@
 #include <google/protobuf/io/coded_stream.h>
 #include <google/protobuf/io/zero_copy_stream_impl_lite.h>
 
-#include "messages/rpc_status.hpp"
+#include "base/utf8.hpp"
 
 namespace kiln::llb {
 

@@ -1,6 +1,5 @@
 // Source operations and their attributes.
 
-#include "frontends/go_json.hpp"
 #include "frontends/llb/ops.hpp"
 #include "messages/json_text.hpp"
 #include "messages/text_list.hpp"
@@ -37,7 +36,7 @@ class source_vertex final : public vertex {
 };
 
 std::string json_list(const std::vector<std::string>& items) {
-  return frontends::go_json(nlohmann::ordered_json(items));
+  return go_json(nlohmann::ordered_json(items));
 }
 
 }  // namespace

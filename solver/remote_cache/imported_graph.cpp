@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <set>
 
-#include "solver/exact_json.hpp"
-#include "solver/go_json.hpp"
+#include "base/quoting.hpp"
 
 namespace kiln::solver::remote_cache {
 namespace {

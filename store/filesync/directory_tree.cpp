@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/quoting.hpp"
 #include "store/file_data.hpp"
 
 namespace kiln::filesync {
@@ -40,12 +41,9 @@ struct filter_side {
                                   std::string_view what) {
     filter_side side;
     auto list = pattern_list::compile(patterns);
-    if (!list) {
-      std::string text;
-      for (const auto& p : patterns) text += (text.empty() ? "" : " ") + p;
+    if (!list)
       return make_error(errc::invalid_argument,
-                        "invalid " + std::string(what) + ": [" + text + "]: " + list.error().message);
-    }
+                        "invalid " + std::string(what) + ": " + bracketed(patterns) + ": " + list.error().message);
     side.list = *std::move(list);
     for (std::size_t i = 0; i < side.list.size(); ++i) {
       if (side.list.is_exclusion(i) != exclusions_matter) continue;

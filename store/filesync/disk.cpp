@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <sys/xattr.h>
 
-#include "store/files.hpp"
+#include "base/files.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::filesync {
@@ -45,7 +45,7 @@ std::string temporary_name() {
 }
 
 status remove_tree_at(int dir_fd, const std::string& name) {
-  return store::remove_tree(store::fd_path(dir_fd) + "/" + name);
+  return remove_tree(fd_path(dir_fd) + "/" + name);
 }
 
 status apply_metadata(int fd, const file_stat& stat, mode_t extra_mode) {

@@ -3,9 +3,9 @@
 
 #include <string>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
 #include "store/filesync/file_stat.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::filesync {
 

@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#include "base/slash_path.hpp"
 #include "store/filesync/tree.hpp"
 
 namespace kiln::filesync {
@@ -24,10 +25,6 @@ std::string parent_of(const std::string& path) {
 
 std::string base_of(const std::string& path) { return path.substr(path.rfind('/') + 1); }
 
-std::string join(const std::string& a, const std::string& b) {
-  return clean_path(a.empty() ? b : (b.empty() ? a : a + "/" + b));
-}
-
 class resolver {
  public:
   explicit resolver(int root) : root_(root) {}
@@ -35,17 +32,17 @@ class resolver {
   status add(const std::string& path, int depth) {
     if (depth > max_link_depth)
       return make_error(errc::invalid_argument, "too many levels of symbolic links: " + path);
-    std::string rest = join(".", path);
+    std::string rest = path_join(".", path);
     std::string current = ".";
     while (true) {
       std::size_t slash = rest.find('/');
-      current = join(current, rest.substr(0, slash));
+      current = path_join(current, rest.substr(0, slash));
       rest = slash == std::string::npos ? "" : rest.substr(slash + 1);
       KILN_TRY(auto targets, links_at(current, true));
       if ((rest.empty() || !targets.empty()) && resolved.contains(current)) return {};
       if (!targets.empty()) {
         resolved.insert(current);
-        for (const auto& target : targets) KILN_CHECK(add(join(target, rest), depth + 1));
+        for (const auto& target : targets) KILN_CHECK(add(path_join(target, rest), depth + 1));
         return {};
       }
       if (rest.empty()) {
@@ -83,7 +80,7 @@ class resolver {
       ::closedir(dir);
       std::sort(names.begin(), names.end());
       for (const auto& name : names) {
-        KILN_TRY(auto one, links_at(join(parent_of(path), name), false));
+        KILN_TRY(auto one, links_at(path_join(parent_of(path), name), false));
         out.insert(out.end(), one.begin(), one.end());
       }
       return out;

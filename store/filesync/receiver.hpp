@@ -11,10 +11,10 @@
 #include <functional>
 #include <string>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
 #include "messages/session.hpp"
 #include "store/filesync/file_stat.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::filesync {
 

@@ -9,6 +9,8 @@
 #include <linux/openat2.h>
 #include <sys/syscall.h>
 
+#include "base/slash_path.hpp"
+
 namespace kiln::filesync {
 
 namespace {

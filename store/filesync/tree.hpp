@@ -9,11 +9,11 @@
 #include <string>
 #include <vector>
 
+#include "base/unique_fd.hpp"
 #include "messages/pattern.hpp"
 #include "messages/result.hpp"
 #include "store/filesync/file_stat.hpp"
 #include "store/stream.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::filesync {
 

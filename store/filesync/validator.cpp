@@ -1,7 +1,7 @@
 #include "store/filesync/validator.hpp"
 
+#include "base/slash_path.hpp"
 #include "configs/filesync.hpp"
-#include "messages/pattern.hpp"
 
 namespace kiln::filesync {
 

@@ -14,8 +14,8 @@
 
 #include "actors/worker.hpp"
 #include "apps/cluster_setup.hpp"
+#include "base/unique_fd.hpp"
 #include "messages/actor_error.hpp"
-#include "store/unique_fd.hpp"
 #include "../support/temp_dir.hpp"
 #include "basp_bytes.hpp"
 

@@ -10,7 +10,7 @@
 
 #include <cstring>
 
-#include "store/unique_fd.hpp"
+#include "base/unique_fd.hpp"
 #include "tests/support/temp_dir.hpp"
 
 using namespace kiln;

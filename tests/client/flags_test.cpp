@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "base/duration.hpp"
 #include "client/build/request.hpp"
 #include "client/flags/flags.hpp"
 
@@ -103,13 +104,13 @@ TEST_CASE("Every other command parses its own flags") {
 }
 
 TEST_CASE("Durations are Go's") {
-  CHECK(*parse_go_duration("0") == 0);
-  CHECK(*parse_go_duration("1.5h") == 5'400'000'000'000);
-  CHECK(*parse_go_duration("2m3s4ms") == 123'004'000'000);
-  CHECK(*parse_go_duration("-1s") == -1'000'000'000);
-  CHECK_FALSE(parse_go_duration("5").ok());
-  CHECK_FALSE(parse_go_duration("5 s").ok());
-  CHECK_FALSE(parse_go_duration("").ok());
+  CHECK(*parse_duration("0") == 0);
+  CHECK(*parse_duration("1.5h") == 5'400'000'000'000);
+  CHECK(*parse_duration("2m3s4ms") == 123'004'000'000);
+  CHECK(*parse_duration("-1s") == -1'000'000'000);
+  CHECK_FALSE(parse_duration("5").ok());
+  CHECK_FALSE(parse_duration("5 s").ok());
+  CHECK_FALSE(parse_duration("").ok());
 }
 
 TEST_CASE("Outputs know where they go and which attributes the daemon gets") {

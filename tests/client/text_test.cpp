@@ -5,7 +5,7 @@
 
 #include <sys/stat.h>
 
-#include "client/base64.hpp"
+#include "base/base64.hpp"
 #include "client/build/cache_metrics.hpp"
 #include "client/build/definition.hpp"
 #include "client/build/local_stores.hpp"

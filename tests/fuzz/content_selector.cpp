@@ -2,7 +2,7 @@
 // include, exclude or required pattern.
 #include <fcntl.h>
 
-#include "store/files.hpp"
+#include "base/files.hpp"
 #include "store/tree_digests.hpp"
 #include "tests/fuzz/support/input.hpp"
 #include "tests/fuzz/support/jail.hpp"
@@ -19,7 +19,7 @@ void kiln::fuzz::try_input(std::string_view bytes) {
     if (!line.empty()) list.push_back(line.substr(1));
   }
   static jail& j = fresh_jail();  // nothing writes to it
-  auto root = store::open_file(j.root(), O_RDONLY | O_DIRECTORY);
+  auto root = open_file(j.root(), O_RDONLY | O_DIRECTORY);
   require(root.ok(), "the jail opens");
   store::tree_digests digests(std::move(*root), {});
   auto first = digests.select(selector);

@@ -6,7 +6,7 @@
 
 #include <array>
 
-#include "store/files.hpp"
+#include "base/files.hpp"
 #include "tests/fuzz/support/input.hpp"
 #include "tests/fuzz/support/jail.hpp"
 

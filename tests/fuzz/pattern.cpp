@@ -1,6 +1,7 @@
 // Path patterns: one path on the first line, then the list.
 #include "messages/pattern.hpp"
 
+#include "base/slash_path.hpp"
 #include "tests/fuzz/support/input.hpp"
 
 void kiln::fuzz::try_input(std::string_view bytes) {

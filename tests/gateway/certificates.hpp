@@ -9,8 +9,8 @@
 #include <stdexcept>
 #include <string>
 
+#include "base/files.hpp"
 #include "gateway/server.hpp"
-#include "store/files.hpp"
 
 namespace kiln::testing {
 

@@ -1,9 +1,9 @@
 #include <catch2/catch.hpp>
 
+#include "base/utf8.hpp"
 #include "gateway/control_requests.hpp"
 #include "gateway/listener.hpp"
 #include "gateway/status_convert.hpp"
-#include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"
 
 using namespace kiln;

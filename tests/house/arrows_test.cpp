@@ -15,21 +15,22 @@ namespace {
 // folder → folders it may include, besides itself. An arrow only goes downwards.
 const std::map<std::string, std::set<std::string>>& arrows() {
   static const std::map<std::string, std::set<std::string>> all = {
-      {"messages", {}},
-      {"configs", {"messages"}},
-      {"solver", {"configs", "messages"}},
-      {"store", {"solver", "configs", "messages"}},
-      {"registry", {"store", "solver", "configs", "messages"}},
-      {"frontends", {"store", "solver", "configs", "messages"}},
-      {"workers", {"registry", "store", "solver", "configs", "messages"}},
-      {"exporters", {"registry", "store", "solver", "configs", "messages"}},
-      {"actors", {"frontends", "exporters", "workers", "registry", "store", "solver", "configs", "messages"}},
+      {"base", {}},
+      {"messages", {"base"}},
+      {"configs", {"messages", "base"}},
+      {"solver", {"configs", "messages", "base"}},
+      {"store", {"solver", "configs", "messages", "base"}},
+      {"registry", {"store", "solver", "configs", "messages", "base"}},
+      {"frontends", {"store", "solver", "configs", "messages", "base"}},
+      {"workers", {"registry", "store", "solver", "configs", "messages", "base"}},
+      {"exporters", {"registry", "store", "solver", "configs", "messages", "base"}},
+      {"actors", {"frontends", "exporters", "workers", "registry", "store", "solver", "configs", "messages", "base"}},
       {"supervisors",
-       {"actors", "frontends", "exporters", "workers", "registry", "store", "solver", "configs", "messages"}},
+       {"actors", "frontends", "exporters", "workers", "registry", "store", "solver", "configs", "messages", "base"}},
       {"gateway",
        {"supervisors", "actors", "frontends", "exporters", "workers", "registry", "store", "solver", "configs",
-        "messages"}},
-      {"client", {"registry", "store", "solver", "configs", "messages"}},
+        "messages", "base"}},
+      {"client", {"registry", "store", "solver", "configs", "messages", "base"}},
   };
   return all;
 }
@@ -73,8 +74,17 @@ TEST_CASE("includes only go down the arrows of the map") {
     }
 }
 
+TEST_CASE("base knows nothing of what is built with it: no message, no generated code") {
+  for (const auto& i : includes_of("base")) {
+    INFO(describe(i));
+    CHECK(i.target.find(".pb.h") == std::string::npos);
+    CHECK((i.target.find('/') == std::string::npos || !fs::exists(fs::path(KILN_SOURCE_DIR) / i.target) ||
+           i.target.rfind("base/", 0) == 0));
+  }
+}
+
 TEST_CASE("pure folders know neither CAF nor gRPC") {
-  for (auto folder : {"configs", "solver", "store", "registry", "frontends", "workers", "exporters"})
+  for (auto folder : {"base", "configs", "solver", "store", "registry", "frontends", "workers", "exporters"})
     for (const auto& i : includes_of(folder)) {
       INFO(describe(i));
       CHECK(i.target.rfind("caf/", 0) != 0);

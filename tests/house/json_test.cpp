@@ -24,7 +24,7 @@ std::string read(const fs::path& file) {
 std::string found(const char* pattern, const std::set<std::string>& allowed) {
   const std::regex wanted{pattern};
   std::string out;
-  for (auto folder : {"messages", "configs", "solver", "store", "registry", "frontends", "workers", "exporters",
+  for (auto folder : {"base", "messages", "configs", "solver", "store", "registry", "frontends", "workers", "exporters",
                       "actors", "supervisors", "gateway", "client", "apps"})
     for (const auto& entry : fs::recursive_directory_iterator(fs::path(KILN_SOURCE_DIR) / folder)) {
       auto extension = entry.path().extension();

@@ -6,8 +6,10 @@
 #include <unistd.h>
 
 #include <atomic>
+#include <condition_variable>
 #include <filesystem>
 #include <fstream>
+#include <mutex>
 #include <regex>
 #include <set>
 #include <string>
@@ -19,7 +21,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-const char* const folders[] = {"messages", "configs",   "solver", "store",       "registry", "frontends", "workers",
+const char* const folders[] = {"base", "messages", "configs",   "solver", "store",       "registry", "frontends", "workers",
                                "exporters", "actors", "supervisors", "gateway", "client", "apps"};
 
 /// Lines of the daemon and the client that match, and are not allowed to.

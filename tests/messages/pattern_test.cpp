@@ -2,6 +2,7 @@
 
 #include <tuple>
 
+#include "base/slash_path.hpp"
 #include "messages/pattern.hpp"
 
 using namespace kiln;

@@ -3,6 +3,7 @@
 #include <future>
 
 #include "auth.pb.h"
+#include "base/url.hpp"
 #include "messages/json_text.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/client.hpp"

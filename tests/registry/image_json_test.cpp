@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include "base/url.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"

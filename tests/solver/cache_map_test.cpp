@@ -4,10 +4,11 @@
 #include <random>
 #include <set>
 
+#include "base/quoting.hpp"
+#include "base/slash_path.hpp"
 #include "solver/cache_map.hpp"
 #include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
-#include "solver/slash_path.hpp"
 
 using namespace kiln;
 using namespace kiln::solver;

@@ -11,7 +11,7 @@
 
 #include <cstring>
 
-#include "store/files.hpp"
+#include "base/files.hpp"
 #include "store/regular_file.hpp"
 #include "tests/support/temp_dir.hpp"
 

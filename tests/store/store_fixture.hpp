@@ -14,9 +14,9 @@
 #include <memory>
 #include <string>
 
+#include "base/files.hpp"
 #include "messages/digest.hpp"
 #include "store/cache_keys.hpp"
-#include "store/files.hpp"
 #include "store/mount.hpp"
 #include "store/ref_store.hpp"
 #include "store/tar_writer.hpp"

@@ -1,3 +1,4 @@
+#include "base/unique_fd.hpp"
 #include "workers/ops/file_actions.hpp"
 
 #include <catch2/catch.hpp>
@@ -12,8 +13,8 @@
 #include <map>
 
 #include "configs/store.hpp"
-#include "store/files.hpp"
-#include "store/unique_fd.hpp"
+#include "base/files.hpp"
+#include "base/unique_fd.hpp"
 
 namespace fs = std::filesystem;
 using namespace kiln;

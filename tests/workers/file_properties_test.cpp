@@ -6,10 +6,10 @@
 
 #include <fcntl.h>
 
+#include "base/unique_fd.hpp"
 #include "messages/mode_text.hpp"
 #include "messages/pattern.hpp"
 #include "store/copy_tree.hpp"
-#include "store/unique_fd.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/temp_dir.hpp"
 

@@ -10,6 +10,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/numbers.hpp"
 #include "configs/cdi.hpp"
 #include "workers/cdi/apply.hpp"
 
@@ -77,12 +78,6 @@ result<spec> read_file(const fs::path& path) {
   return parse_spec(text);
 }
 
-// As Go's strconv.ParseBool says yes.
-bool says_yes(const std::string& text) {
-  static const std::set<std::string> words{"1", "t", "T", "true", "True", "TRUE"};
-  return words.contains(text);
-}
-
 }  // namespace
 
 struct registry::contents {
@@ -120,7 +115,7 @@ struct registry::contents {
       solver::device out{name, e.device->annotations, named(name) || named(solver::kind_of(name))};
       out.annotations.insert(e.from->annotations.begin(), e.from->annotations.end());
       auto annotation = out.annotations.find(solver::device_auto_allow_annotation);
-      if (annotation != out.annotations.end() && says_yes(annotation->second)) out.auto_allowed = true;
+      if (annotation != out.annotations.end() && parse_bool(annotation->second).value_or(false)) out.auto_allowed = true;
       list.push_back(std::move(out));
     }
   }

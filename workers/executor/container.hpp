@@ -13,9 +13,9 @@
 #include <utility>
 #include <vector>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
 #include "ops.pb.h"
-#include "store/unique_fd.hpp"
 #include "workers/cdi/spec.hpp"
 
 namespace kiln::workers {

@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/slash_path.hpp"
 #include "configs/executor.hpp"
-#include "messages/pattern.hpp"
 #include "workers/executor/executor.hpp"
 #include "workers/executor/rooted.hpp"
 

@@ -13,13 +13,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/files.hpp"
+#include "base/slash_path.hpp"
+#include "base/utf8.hpp"
 #include "configs/executor.hpp"
 #include "messages/digest.hpp"
 #include "messages/json_text.hpp"
-#include "messages/pattern.hpp"
-#include "messages/rpc_status.hpp"
 #include "store/confinement.hpp"
-#include "store/files.hpp"
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container_files.hpp"
 #include "workers/executor/environment.hpp"
@@ -50,7 +50,7 @@ std::optional<std::string> find_on_path(const std::string& name) {
 
 /// Empty where there is no such file. One that cannot be read is no file without name servers.
 result<std::string> read_text(const fs::path& path) {
-  auto text = store::read_file(path, configs::host_file_bytes_max);
+  auto text = kiln::read_file(path, configs::host_file_bytes_max);
   if (text.ok() || text.error().code != errc::not_found) return text;
   return std::string();
 }
@@ -73,7 +73,7 @@ status drop_open_directory(const fs::path& path) {
   if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return {};
   if (info.st_uid != ::geteuid() || (info.st_mode & (S_IWGRP | S_IWOTH)) == 0) return {};
   spdlog::warn("{} could be written to by others: removed with all that is in it", path.string());
-  return store::remove_tree(path);
+  return remove_tree(path);
 }
 
 /// What runtimes would each decide in their own way: the environment. And what their configuration cannot say: the

@@ -4,8 +4,8 @@
 
 #include <cerrno>
 
+#include "base/files.hpp"
 #include "configs/executor.hpp"
-#include "store/files.hpp"
 #include "workers/executor/cni_network.hpp"
 
 namespace kiln::workers {
@@ -42,7 +42,7 @@ std::unique_ptr<network_provider> no_network() { return std::make_unique<simple_
 namespace {
 
 result<std::unique_ptr<network_provider>> configured_network(const network_settings& settings, cni_options options) {
-  auto text = store::read_file(settings.cni_config_path, configs::cni_config_bytes_max);
+  auto text = kiln::read_file(settings.cni_config_path, configs::cni_config_bytes_max);
   if (!text.ok())
     return std::move(text).error().with_context("failed to read cni config \"" + settings.cni_config_path + "\"");
   KILN_TRY(auto network, parse_cni_network(*text));

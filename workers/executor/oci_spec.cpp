@@ -1,7 +1,6 @@
 #include "workers/executor/oci_spec.hpp"
 
 #include <algorithm>
-#include <cctype>
 #include <unordered_map>
 
 #include <fcntl.h>
@@ -12,9 +11,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/base64.hpp"
+#include "base/slash_path.hpp"
+#include "base/text.hpp"
 #include "configs/container_process.hpp"
 #include "configs/executor.hpp"
-#include "messages/pattern.hpp"
 #include "messages/platform.hpp"
 #include "solver/go_json.hpp"
 #include "store/mount.hpp"
@@ -226,7 +227,7 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
     json limits = json::array();
     for (const auto& u : container.ulimits) {
       std::string name = "RLIMIT_" + u.name();
-      std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::toupper(c); });
+      name = to_upper(name);
       limits.push_back({{"type", name},
                         {"hard", static_cast<std::uint64_t>(u.hard())},
                         {"soft", static_cast<std::uint64_t>(u.soft())}});
@@ -266,7 +267,7 @@ result<json> make_oci_spec(const container_spec& container, const spec_context& 
           default_seccomp(host_platform().architecture, running_kernel(),
                           {default_capabilities().begin(), default_capabilities().end()});
       static const std::string compiled =
-          context.precompiled_seccomp ? solver::base64(compile_seccomp(profile)) : "";
+          context.precompiled_seccomp ? base64_encode(compile_seccomp(profile)) : "";
       if (context.precompiled_seccomp && !compiled.empty()) {
         annotations["run.oci.seccomp_bpf_data"] = compiled;
       }

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::workers {
 

@@ -8,8 +8,8 @@
 
 #include <sys/types.h>
 
+#include "base/unique_fd.hpp"
 #include "messages/result.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::workers {
 

@@ -13,7 +13,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
-#include "store/unique_fd.hpp"
+#include "base/unique_fd.hpp"
 #include "workers/executor/seccomp_data.hpp"
 
 namespace kiln::workers {

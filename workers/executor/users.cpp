@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/text.hpp"
 #include "configs/executor.hpp"
 #include "workers/executor/rooted.hpp"
 
@@ -29,32 +30,14 @@ std::optional<std::uint32_t> plain_id(std::string_view text) {
   return value;
 }
 
-std::vector<std::string_view> split(std::string_view text, char separator) {
-  std::vector<std::string_view> parts;
-  while (true) {
-    std::size_t at = text.find(separator);
-    parts.push_back(text.substr(0, at));
-    if (at == std::string_view::npos) return parts;
-    text.remove_prefix(at + 1);
-  }
-}
-
-std::string_view trim(std::string_view text) {
-  while (!text.empty() && (text.front() == ' ' || text.front() == '\t' || text.front() == '\r'))
-    text.remove_prefix(1);
-  while (!text.empty() && (text.back() == ' ' || text.back() == '\t' || text.back() == '\r'))
-    text.remove_suffix(1);
-  return text;
-}
-
 // Calls `use` with the fields of each entry until it says true.
 template <class Use>
 void for_each_entry(const std::optional<std::string>& file, Use use) {
   if (!file) return;
-  for (std::string_view line : split(*file, '\n')) {
-    line = trim(line);
+  for (std::string_view line : split_views(*file, '\n')) {
+    line = trim(line, " \t\r");
     if (line.empty() || line.front() == '#') continue;
-    auto fields = split(line, ':');
+    auto fields = split_views(line, ':');
     fields.resize(7);
     if (use(fields)) return;
   }
@@ -121,7 +104,7 @@ result<user_ids> find_user(std::string_view spec, const std::optional<std::strin
     }
   } else if (!matched.empty()) {
     for_each_entry(group, [&](const std::vector<std::string_view>& f) {
-      auto members = split(f[3], ',');
+      auto members = split_views(f[3], ',');
       if (std::find(members.begin(), members.end(), matched) != members.end()) {
         ids.additional_gids.push_back(static_cast<std::uint32_t>(number(f[2]).value_or(0)));
       }

@@ -14,12 +14,12 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/unique_fd.hpp"
 #include "configs/executor.hpp"
 #include "configs/ssh.hpp"
 #include "messages/thread_pool.hpp"
 #include "secrets.pb.h"
 #include "ssh.pb.h"
-#include "store/unique_fd.hpp"
 
 namespace kiln::workers {
 

@@ -2,10 +2,10 @@
 // Source: features.md D2; solver/llbsolver/ops/exec.go.
 #include <algorithm>
 #include <array>
-#include <cstdio>
 
 #include <arpa/inet.h>
 
+#include "base/quoting.hpp"
 #include "configs/executor.hpp"
 #include "workers/executor/log_limiter.hpp"
 #include "workers/ops/command_text.hpp"
@@ -17,33 +17,6 @@ namespace kiln::workers {
 namespace {
 
 constexpr const char* exit_detail_type = "github.com/moby/buildkit/gatewayapi.ExitMessage+json";
-
-// As Go's %q: what clients see of the command.
-std::string go_quoted(std::string_view text) {
-  std::string out = "\"";
-  for (char c : text) {
-    switch (c) {
-      case '"': out += "\\\""; break;
-      case '\\': out += "\\\\"; break;
-      case '\n': out += "\\n"; break;
-      case '\r': out += "\\r"; break;
-      case '\t': out += "\\t"; break;
-      case '\a': out += "\\a"; break;
-      case '\b': out += "\\b"; break;
-      case '\f': out += "\\f"; break;
-      case '\v': out += "\\v"; break;
-      default:
-        if (static_cast<unsigned char>(c) < 0x20 || c == 0x7F) {
-          char escape[8];
-          std::snprintf(escape, sizeof escape, "\\x%02x", static_cast<unsigned char>(c));
-          out += escape;
-        } else {
-          out += c;
-        }
-    }
-  }
-  return out + "\"";
-}
 
 bool defines(const std::vector<std::string>& env, std::string_view name) {
   return std::any_of(env.begin(), env.end(), [&](const std::string& e) {
@@ -70,7 +43,7 @@ result<std::vector<std::string>> environment(const pb::ExecOp& op, const job_con
   for (const auto& secret : op.secretenv()) {
     if (secret.id().empty()) {
       return make_error(errc::invalid_argument,
-                        "secret ID missing for " + go_quoted(secret.name()) + " environment variable");
+                        "secret ID missing for " + quote(secret.name()) + " environment variable");
     }
     auto value = find_secret(secret.id(), job);
     if (value && *value) {
@@ -201,7 +174,7 @@ class exec_handler final : public op_handler {
       return {};
     std::string why = end.out_of_memory ? "cannot allocate memory" : "exit code: " + std::to_string(end.code);
     error e =
-        make_error(errc::unknown, "process " + go_quoted(command_text(op.meta())) + " did not complete successfully: " + why);
+        make_error(errc::unknown, "process " + quote(command_text(op.meta())) + " did not complete successfully: " + why);
     e.details.push_back(
         {exit_detail_type, end.code == 0 ? "{}" : "{\"Code\":" + std::to_string(end.code) + "}"});
     return e;

@@ -9,7 +9,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "messages/pattern.hpp"
+#include "base/slash_path.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/ops/command_text.hpp"
 

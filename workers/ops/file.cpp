@@ -8,9 +8,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/unique_fd.hpp"
 #include "configs/executor.hpp"
 #include "store/confinement.hpp"
-#include "store/unique_fd.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/executor/users.hpp"
 #include "workers/ops/file_actions.hpp"

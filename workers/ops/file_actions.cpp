@@ -7,8 +7,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/files.hpp"
+#include "base/slash_path.hpp"
 #include "messages/pattern.hpp"
-#include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "workers/executor/rooted.hpp"
 
@@ -57,7 +58,7 @@ status remove_one(int root, const std::string& path, bool allow_not_found) {
     if ((errno == ENOENT || errno == ENOTDIR) && allow_not_found) return {};
     return errno_error(errno, what);
   }
-  return store::remove_tree(store::fd_path(parent.get()) + "/" + name);
+  return remove_tree(fd_path(parent.get()) + "/" + name);
 }
 
 /// How deep what matches a pattern can lie. A set may take a slash, too.
@@ -68,7 +69,7 @@ std::size_t levels_of(std::string_view pattern) {
 
 status walk_matches(int directory, const std::string& prefix, const std::string& below,
                     const path_pattern& pattern, std::vector<std::string>& found, std::size_t levels) {
-  KILN_TRY(auto names, store::list_names(directory));
+  KILN_TRY(auto names, list_names(directory));
   for (const auto& name : names) {
     auto relative = prefix.empty() ? name : prefix + "/" + name;
     if (pattern.matches(relative)) {
@@ -138,7 +139,7 @@ status make_file(int root, const pb::FileActionMkFile& action, const std::option
     if (!existing.ok()) return std::move(existing).error().with_context(what);
     file = *std::move(existing);
   }
-  KILN_CHECK(store::write_all(file.get(), action.data()));
+  KILN_CHECK(write_all(file.get(), action.data()));
   file.reset();
   return finish(e, owner, action.timestamp(), what);
 }

@@ -9,11 +9,12 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/files.hpp"
+#include "base/slash_path.hpp"
 #include "configs/store.hpp"
 #include "messages/mode_text.hpp"
 #include "messages/pattern.hpp"
 #include "store/file_data.hpp"
-#include "store/files.hpp"
 #include "store/regular_file.hpp"
 #include "store/unpack.hpp"
 #include "store/xattr.hpp"
@@ -191,7 +192,7 @@ class copier {
     if (!here.source) return errno_error(errno, "failed to read " + relative);
     if (included) KILN_CHECK(ensure(here, overwrite));
     if (!excluded || exclude_.has_exclusions()) {
-      KILN_TRY(auto names, store::list_names(here.source.get()));
+      KILN_TRY(auto names, list_names(here.source.get()));
       for (const auto& child : names)
         KILN_CHECK(copy_entry(here, child, child, relative.empty() ? child : relative + "/" + child, true,
                               include_info, exclude_info, depth + 1));
@@ -239,7 +240,7 @@ class copier {
     if (!action_.alwaysreplaceexistingdestpaths())
       return make_error(errc::failed_precondition,
                         "cannot replace to directory " + parent.path + "/" + name + " with file");
-    return store::remove_tree(store::fd_path(to) + "/" + name);
+    return remove_tree(fd_path(to) + "/" + name);
   }
 
   status copy_file(const frame& parent, const std::string& name, const std::string& to_name,
@@ -259,7 +260,7 @@ class copier {
         }
       }
       KILN_TRY(auto source, store::open_regular_at(from, name));
-      KILN_TRY(auto target, store::open_at(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
+      KILN_TRY(auto target, open_at(to, to_name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
       auto copied = store::copy_file_data(source.get(), target.get(), job_);
       if (!copied.ok()) return std::move(copied).error().with_context("failed to copy " + shown);
       return {};

@@ -1,27 +1,11 @@
 #include "workers/sources/download_name.hpp"
 
 #include <algorithm>
-#include <cctype>
+
+#include "base/text.hpp"
+#include "base/url.hpp"
 
 namespace kiln::workers {
-namespace {
-
-std::string percent_decoded(std::string_view s) {
-  std::string out;
-  for (std::size_t i = 0; i < s.size(); ++i) {
-    if (s[i] == '%' && i + 2 < s.size() && std::isxdigit(static_cast<unsigned char>(s[i + 1])) &&
-        std::isxdigit(static_cast<unsigned char>(s[i + 2]))) {
-      out += static_cast<char>(std::stoi(std::string(s.substr(i + 1, 2)), nullptr, 16));
-      i += 2;
-    } else {
-      out += s[i];
-    }
-  }
-  return out;
-}
-
-}  // namespace
-
 std::string disposition_file_name(std::string_view header) {
   std::string plain, extended;
   std::size_t at = header.find(';');
@@ -32,7 +16,7 @@ std::string disposition_file_name(std::string_view header) {
     if (equal == header.npos) break;
     std::string name(header.substr(at, equal - at)), value;
     while (!name.empty() && name.back() == ' ') name.pop_back();
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    name = to_lower(name);
     at = equal + 1;
     while (at < header.size() && header[at] == ' ') ++at;
     if (at < header.size() && header[at] == '"') {
@@ -50,7 +34,7 @@ std::string disposition_file_name(std::string_view header) {
     if (name == "filename*") {
       std::size_t quote = value.find('\'');
       std::size_t second = quote == std::string::npos ? quote : value.find('\'', quote + 1);
-      if (second != std::string::npos) extended = percent_decoded(std::string_view(value).substr(second + 1));
+      if (second != std::string::npos) extended = url_unescape(std::string_view(value).substr(second + 1));
     }
   }
   return extended.empty() ? plain : extended;
@@ -64,13 +48,11 @@ std::string download_name(const std::string& url, const std::string& wanted, con
   std::size_t host = path.find("://");
   std::size_t slash = path.find('/', host == path.npos ? 0 : host + 3);
   if (slash == path.npos) return "download";
-  return safe_file_name(percent_decoded(path.substr(slash)));
+  return safe_file_name(url_unescape(path.substr(slash)));
 }
 
 std::string safe_file_name(std::string_view text) {
-  auto space = [](char c) { return c == ' ' || (c >= '\t' && c <= '\r'); };
-  while (!text.empty() && space(text.front())) text.remove_prefix(1);
-  while (!text.empty() && space(text.back())) text.remove_suffix(1);
+  text = trim(text);
   while (text.size() > 1 && text.ends_with('/')) text.remove_suffix(1);
   if (auto slash = text.rfind('/'); slash != text.npos) text.remove_prefix(slash + 1);
   bool control = text.find('\x7f') != text.npos;

@@ -12,10 +12,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/base64.hpp"
+#include "base/files.hpp"
+#include "base/text.hpp"
+#include "base/url.hpp"
 #include "registry/hosts.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
-#include "store/files.hpp"
 #include "workers/sources/git_command.hpp"
 #include "workers/sources/git_leftovers.hpp"
 #include "workers/sources/git_reference.hpp"
@@ -39,18 +42,12 @@ struct commit_info {
   std::string commit;  // the commit behind an annotated tag; else empty
 };
 
-std::string trimmed(std::string text) {
-  text.erase(text.find_last_not_of(" \t\r\n") + 1);
-  text.erase(0, text.find_first_not_of(" \t\r\n"));
-  return text;
-}
-
 /// A directory that goes away with its holder, and with the next start if the daemon is killed.
 struct temporary_directory {
   std::string path;
   ~temporary_directory() {
     if (path.empty()) return;
-    if (auto gone = store::remove_tree(path); !gone) spdlog::warn("git: {}", gone.error().message);
+    if (auto gone = remove_tree(path); !gone) spdlog::warn("git: {}", gone.error().message);
   }
 };
 
@@ -227,8 +224,8 @@ class git_source final : public source_handler {
       KILN_TRY(auto directory, refs_.temporary_directory("known-hosts"));
       known_hosts.path = directory.string();
       git.known_hosts_file = (directory / "known_hosts").string();
-      KILN_TRY(auto file, store::open_file(git.known_hosts_file, O_WRONLY | O_CREAT | O_EXCL, 0600));
-      KILN_CHECK(store::write_all(file.get(), r.known_ssh_hosts));
+      KILN_TRY(auto file, open_file(git.known_hosts_file, O_WRONLY | O_CREAT | O_EXCL, 0600));
+      KILN_CHECK(write_all(file.get(), r.known_ssh_hosts));
     }
     const auto& url = r.where.url;
     if (url.scheme != "https" && url.scheme != "http") return {};
@@ -288,7 +285,7 @@ class git_source final : public source_handler {
         }
         moby::buildkit::secrets::v1::GetSecretResponse secret;
         if (!secret.ParseFromString(*answer)) return make_error(errc::data_loss, "malformed secret");
-        value = c.token ? "basic " + registry::base64("x-access-token:" + secret.data()) : secret.data();
+        value = c.token ? "basic " + base64_encode("x-access-token:" + secret.data()) : secret.data();
         return {};
       }
       return {};
@@ -312,9 +309,9 @@ class git_source final : public source_handler {
       auto answer = transport_.perform(get);
       if (!answer.ok() && answer.error().code == errc::cancelled) return std::move(answer).error();
       if (!answer.ok() || answer->status < 300 || answer->status >= 400) return remote;  // git will say what is wrong
-      auto next = registry::resolve_url(get.url, registry::header_of(answer->headers, "location"));
+      auto next = resolve_url(get.url, registry::header_of(answer->headers, "location"));
       if (!next.ends_with(listing)) return remote;
-      if (!registry::same_origin(next, remote)) return std::string();
+      if (!same_origin(next, remote)) return std::string();
       remote = next.substr(0, next.size() - listing.size());
     }
     return make_error(errc::unavailable, "too many redirects: " + redact_credentials(remote));
@@ -456,14 +453,14 @@ class git_source final : public source_handler {
     KILN_TRY(auto type, git.run({"cat-file", "-t", info.sha}, job.stop));
     auto commit = info.sha;
     info.commit.clear();
-    if (trimmed(type) == "tag") {
+    if (trim(type) == "tag") {
       KILN_TRY(auto tag, git.run({"cat-file", "tag", info.sha}, job.stop));
       out.set_tagobject(tag);
       KILN_TRY(commit, git.run({"rev-parse", info.sha + "^{commit}"}, job.stop));
-      commit = trimmed(commit);
+      commit = std::string(trim(commit));
       info.commit = commit;
-    } else if (trimmed(type) != "commit") {
-      return make_error(errc::invalid_argument, "expected commit or tag object, got " + trimmed(type));
+    } else if (trim(type) != "commit") {
+      return make_error(errc::invalid_argument, "expected commit or tag object, got " + std::string(trim(type)));
     }
     KILN_TRY(auto object, git.run({"cat-file", "commit", commit}, job.stop));
     out.set_commitobject(object);
@@ -474,7 +471,7 @@ class git_source final : public source_handler {
 
   result<store::ref> checkout(git_command& git, const git_reference& r, const commit_info& info, const job_context& job) {
     KILN_TRY(auto actual, git.run({"rev-parse", info.sha + "^{}"}, job.stop));
-    if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !trimmed(actual).starts_with(r.checksum))
+    if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !trim(actual).starts_with(r.checksum))
       return make_error(errc::failed_precondition, "expected checksum to match " + r.checksum + ", got " + info.sha);
     store::record_options options;
     options.description = "git snapshot for " + redact_credentials(r.remote) + "#" + r.ref;

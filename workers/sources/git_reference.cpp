@@ -2,9 +2,10 @@
 
 #include <algorithm>
 #include <cctype>
-#include <vector>
 
-#include "solver/slash_path.hpp"
+#include "base/slash_path.hpp"
+#include "base/text.hpp"
+#include "base/url.hpp"
 
 namespace kiln::workers {
 
@@ -34,30 +35,12 @@ std::optional<git_remote> parse_short_form(std::string_view text) {
     });
   };
   if (!all(user, "-_") || !all(host, "-.") || user[0] == '-' || host[0] == '-') return std::nullopt;
-  auto clean = solver::clean_path(path.starts_with("~/") ? path.substr(2) : path);
+  auto clean = clean_path(path.starts_with("~/") ? path.substr(2) : path);
   // The host as other URLs have it.
-  auto address = registry::parse_url("ssh://" + std::string(user) + "@" + std::string(host) + "/");
+  auto address = parse_url("ssh://" + std::string(user) + "@" + std::string(host) + "/");
   if (!address.ok()) return std::nullopt;
   git_remote out{*std::move(address), !clean.starts_with('/')};
   out.url.path = out.home ? clean : escaped(clean);
-  return out;
-}
-
-/// Lexically cleaned and confined: "../a//b/." → "a/b".
-std::string clean_relative(std::string_view path) {
-  std::vector<std::string_view> parts;
-  while (!path.empty()) {
-    auto slash = path.find('/');
-    auto part = path.substr(0, slash);
-    path = slash == std::string_view::npos ? std::string_view{} : path.substr(slash + 1);
-    if (part == "..") {
-      if (!parts.empty()) parts.pop_back();
-    } else if (!part.empty() && part != ".") {
-      parts.push_back(part);
-    }
-  }
-  std::string out;
-  for (auto part : parts) out += (out.empty() ? "" : "/") + std::string(part);
   return out;
 }
 
@@ -97,7 +80,7 @@ std::string git_remote::str(bool sign_in) const {
 }
 
 std::string git_remote::place() const {
-  auto path = solver::clean_path("/" + url.path);
+  auto path = clean_path("/" + url.path);
   // Their home's own name for itself.
   if (url.scheme == "ssh" && path.starts_with("/~/")) path.erase(0, 2);
   return url.authority() + (path == "/" ? "" : path);
@@ -110,7 +93,7 @@ result<git_remote> parse_git_remote(std::string_view text) {
   auto end = text.find("://");
   bool schemed = end != text.npos;
   std::string scheme(text.substr(0, schemed ? end : 0));
-  std::transform(scheme.begin(), scheme.end(), scheme.begin(), [](unsigned char c) { return std::tolower(c); });
+  scheme = to_lower(scheme);
   if (schemed && scheme != "http" && scheme != "https" && scheme != "ssh" && scheme != "git")
     return invalid("git protocol \"" + scheme + "\" is not allowed: use https, http, ssh or git");
   if (!schemed) {
@@ -120,8 +103,8 @@ result<git_remote> parse_git_remote(std::string_view text) {
       return *std::move(found);
     }
   }
-  KILN_TRY(auto url, registry::parse_url(schemed ? std::string(text) : "https://" + std::string(text)));
-  url.path = solver::clean_path(url.path);
+  KILN_TRY(auto url, parse_url(schemed ? std::string(text) : "https://" + std::string(text)));
+  url.path = clean_path(url.path);
   bool home = url.scheme == "ssh" && url.port.empty() && !url.user_info.empty() &&
               url.path.starts_with("/~/") && url.path.find('%') == std::string::npos;
   if (home) url.path.erase(0, 3);
@@ -179,7 +162,7 @@ result<git_reference> parse_git_place(const pb::SourceOp& op) {
     auto fragment = rest.substr(hash + 1);
     auto colon = fragment.find(':');
     r.ref = fragment.substr(0, colon);
-    if (colon != std::string_view::npos) r.subdir = clean_relative(fragment.substr(colon + 1));
+    if (colon != std::string_view::npos) r.subdir = clean_absolute(fragment.substr(colon + 1)).substr(1);
   }
   if (remote.empty()) return invalid("git source without a repository: \"" + op.identifier() + "\"");
   // With a full URL the identifier is only a name for it.

@@ -6,15 +6,15 @@
 #include <string>
 #include <string_view>
 
+#include "base/url.hpp"
 #include "messages/result.hpp"
 #include "ops.pb.h"
-#include "registry/url.hpp"
 
 namespace kiln::workers {
 
 /// A repository's address: http, https, ssh or git, and nothing else that git's own program would take.
 struct git_remote {
-  registry::parsed_url url;
+  parsed_url url;
   bool home = false;  // ssh's short form "user@host:path", below the user's home
 
   /// As clients write it; `with_user`: with what signs in over http. git's own program gets it without: programs'

@@ -3,15 +3,17 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <ctime>
 #include <mutex>
 #include <optional>
 
 #include <curl/curl.h>
 #include <openssl/evp.h>
 
+#include "base/text.hpp"
+#include "base/url.hpp"
 #include "configs/sources.hpp"
 #include "messages/json_text.hpp"
+#include "messages/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
@@ -91,26 +93,6 @@ result<wanted_file> parse_source(const pb::SourceOp& source) {
   return out;
 }
 
-std::optional<std::int64_t> parse_http_time(const std::string& text) {
-  if (text.empty()) return std::nullopt;
-  std::time_t t = curl_getdate(text.c_str(), nullptr);
-  if (t < 0) return std::nullopt;
-  return t;
-}
-
-std::string format_http_time(std::int64_t seconds) {
-  std::time_t t = seconds;
-  std::tm tm{};
-  gmtime_r(&t, &tm);
-  static constexpr const char* days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-  static constexpr const char* months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                           "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-  char out[64];
-  std::snprintf(out, sizeof out, "%s, %02d %s %04d %02d:%02d:%02d GMT", days[tm.tm_wday], tm.tm_mday,
-                months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
-  return out;
-}
-
 /// Without the mark of weakness, so that tags can be compared.
 std::string etag_value(std::string v) { return v.starts_with("W/") ? v.substr(2) : v; }
 
@@ -141,10 +123,10 @@ std::string cache_key(const wanted_file& w, const download& d) {
                  {"UID", w.look.uid},
                  {"GID", w.look.gid},
                  {"Checksum", d.checksum.str()}};
-  if (d.modified) j["LastModTime"] = format_http_time(*d.modified);
+  if (d.modified) j["LastModTime"] = format_http_date(*d.modified);
   if (!w.auth_secret.empty()) j["AuthHeaderSecret"] = w.auth_secret;
   if (!w.headers.empty()) j["Header"] = w.header_json();
-  return sha256(registry::go_json(j)).str();
+  return sha256(go_json(j)).str();
 }
 
 class http_source : public source_handler {
@@ -199,7 +181,7 @@ class http_source : public source_handler {
   }
 
  private:
-  static bool from_session(const wanted_file& w) { return registry::host_of_url(w.url) == session_host; }
+  static bool from_session(const wanted_file& w) { return host_of_url(w.url) == session_host; }
 
   /// What the URL leads to in this build. A pinned checksum needs no request.
   result<seen_download> resolve(const wanted_file& w, resolutions* build, const job_context& job) {
@@ -316,7 +298,7 @@ class http_source : public source_handler {
   result<std::vector<std::string>> request_headers(const wanted_file& w, const job_context& job) {
     std::vector<std::string> out;
     for (const auto& [name, value] : w.headers) out.push_back(name + ": " + value);
-    KILN_TRY(auto url, registry::parse_url(w.url));
+    KILN_TRY(auto url, parse_url(w.url));
     auto host = url.host.starts_with('[') ? url.host.substr(1, url.host.size() - 2) : url.host;
     std::vector<std::pair<std::string, std::string>> secrets;  // name, prefix
     if (!w.auth_secret.empty()) secrets = {{w.auth_secret, ""}};
@@ -450,7 +432,7 @@ class http_source : public source_handler {
     }
     download d;
     d.etag = etag_value(registry::header_of(answer->headers, "etag"));
-    d.modified = parse_http_time(registry::header_of(answer->headers, "last-modified"));
+    d.modified = parse_http_date(registry::header_of(answer->headers, "last-modified"));
     return keep(w, std::move(file), renamed(std::move(d), w, *answer));
   }
 
@@ -524,9 +506,7 @@ class http_source : public source_handler {
     unsigned char sum[EVP_MAX_MD_SIZE];
     unsigned size = 0;
     EVP_DigestFinal_ex(context.get(), sum, &size);
-    static constexpr char hex[] = "0123456789abcdef";
-    for (unsigned i = 0; i < size; ++i) (prefix += hex[sum[i] >> 4]) += hex[sum[i] & 15];
-    return prefix;
+    return prefix + to_hex({reinterpret_cast<const char*>(sum), size});
   }
 
   store::ref_store& store_;

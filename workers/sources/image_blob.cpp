@@ -65,7 +65,7 @@ class image_blob_source : public source_handler {
                              {"Perm", w.look.perm},
                              {"UID", w.look.uid},
                              {"GID", w.look.gid}};
-    auto map = solver::source_cache_map(sha256(registry::go_json(j)).str());
+    auto map = solver::source_cache_map(sha256(go_json(j)).str());
     map.origin = w.ref.str();
     map.pin = w.ref.digest.str();
     return map;

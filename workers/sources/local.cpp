@@ -8,13 +8,13 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/numbers.hpp"
+#include "base/quoting.hpp"
 #include "configs/executor.hpp"
 #include "configs/filesync.hpp"
 #include "messages/json_text.hpp"
 #include "messages/pattern.hpp"
 #include "messages/text_list.hpp"
-#include "solver/exact_json.hpp"
-#include "solver/go_json.hpp"
 #include "store/confinement.hpp"
 #include "store/filesync/receiver.hpp"
 #include "store/same_tree.hpp"
@@ -65,10 +65,7 @@ result<std::vector<std::string>> string_list(const pb::SourceOp& op, const std::
 }
 
 result<bool> go_bool(const std::string& key, const std::string& text) {
-  for (const char* yes : {"1", "t", "T", "TRUE", "true", "True"})
-    if (text == yes) return true;
-  for (const char* no : {"0", "f", "F", "FALSE", "false", "False"})
-    if (text == no) return false;
+  if (auto parsed = parse_bool(text)) return *parsed;
   return make_error(errc::invalid_argument, "invalid value for " + key + " \"" + text + "\"");
 }
 
@@ -112,12 +109,12 @@ std::string json_list(const std::vector<std::string>& list, bool present) {
   if (!present) return "null";
   std::string out = "[";
   for (const auto& item : list)
-    out += (out.size() > 1 ? "," : "") + solver::exact_json_string(item);
+    out += (out.size() > 1 ? "," : "") + exact_json_string(item);
   return out + "]";
 }
 
 digest identity_of(const local_identifier& id, const std::string& session) {
-  std::string text = "{\"SessionID\":" + solver::go_json_string(session) +
+  std::string text = "{\"SessionID\":" + go_json_string(session) +
                      ",\"IncludePatterns\":" + json_list(id.include, id.has_include) +
                      ",\"ExcludePatterns\":" + json_list(id.exclude, id.has_exclude) +
                      ",\"FollowPaths\":" + json_list(id.follow, id.has_follow);

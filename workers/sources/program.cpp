@@ -11,7 +11,7 @@
 
 #include <cerrno>
 
-#include "store/unique_fd.hpp"
+#include "base/unique_fd.hpp"
 
 namespace kiln::workers {
 

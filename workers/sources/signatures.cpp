@@ -7,6 +7,7 @@
 
 #include <sys/stat.h>
 
+#include "base/text.hpp"
 #include "workers/sources/program.hpp"
 
 namespace kiln::workers {
@@ -20,16 +21,6 @@ constexpr std::string_view ssh_begin = "-----BEGIN SSH SIGNATURE-----";
 constexpr int min_rsa_bits = 2048;
 
 error refused(std::string why) { return make_error(errc::permission_denied, std::move(why)); }
-
-std::vector<std::string_view> split(std::string_view text, char at) {
-  std::vector<std::string_view> out;
-  while (true) {
-    auto end = text.find(at);
-    out.push_back(text.substr(0, end));
-    if (end == text.npos) return out;
-    text.remove_prefix(end + 1);
-  }
-}
 
 /// The directory that helper programs work in.
 class scratch_directory {
@@ -74,8 +65,8 @@ std::string last_line(std::string_view text) {
 
 /// The fields after "[GNUPG:] NAME", of the first such line; empty without one.
 std::vector<std::string_view> fields_of(std::string_view report, std::string_view name) {
-  for (auto line : split(report, '\n')) {
-    auto fields = split(line, ' ');
+  for (auto line : split_views(report, '\n')) {
+    auto fields = split_views(line, ' ');
     if (fields.size() >= 2 && fields[0] == "[GNUPG:]" && fields[1] == name) return {fields.begin() + 2, fields.end()};
   }
   return {};
@@ -89,8 +80,8 @@ int number(std::string_view text) {
 
 /// Of `gpg --with-colons --list-keys`: RSA keys that are too short by now.
 status check_key_lengths(std::string_view listing) {
-  for (auto line : split(listing, '\n')) {
-    auto fields = split(line, ':');
+  for (auto line : split_views(listing, '\n')) {
+    auto fields = split_views(line, ':');
     if (fields.size() < 5 || fields[0] != "pub") continue;
     bool rsa = fields[3] == "1" || fields[3] == "3";
     if (rsa && number(fields[2]) < min_rsa_bits)
@@ -102,7 +93,7 @@ status check_key_lengths(std::string_view listing) {
 status verify_ssh(const scratch_directory& scratch, const signed_object& object, const signature_rules& rules,
                   std::stop_token stop) {
   std::string signers;
-  for (auto line : split(rules.keys, '\n'))
+  for (auto line : split_views(rules.keys, '\n'))
     if (line.starts_with("ssh-") || line.starts_with("ecdsa-") || line.starts_with("sk-"))
       signers += "signer namespaces=\"git\" " + std::string(line) + "\n";
   if (signers.empty()) return refused("failed to parse ssh public key: no line of the keys is one");

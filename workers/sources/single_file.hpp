@@ -6,10 +6,10 @@
 #include <string>
 #include <string_view>
 
+#include "base/unique_fd.hpp"
 #include "messages/job.hpp"
 #include "ops.pb.h"
 #include "store/ref_store.hpp"
-#include "store/unique_fd.hpp"
 
 namespace kiln::workers {
 

@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/url.hpp"
 #include "messages/image_reference.hpp"
 #include "registry/hosts.hpp"
-#include "registry/url.hpp"
 #include "workers/sources/git_reference.hpp"
 
 namespace kiln::workers {
@@ -31,9 +31,9 @@ bool is_image(const std::string& scheme) {
 
 /// Where a name's host leads: in lower case, without the port that is used anyway.
 result<std::string> registry_place(const std::string& domain) {
-  KILN_TRY(auto u, registry::parse_url("https://" + domain));
+  KILN_TRY(auto u, parse_url("https://" + domain));
   if (registry::is_localhost(u.host)) {
-    KILN_TRY(u, registry::parse_url("http://" + domain));
+    KILN_TRY(u, parse_url("http://" + domain));
   }
   auto place = u.authority();
   // A name without any of this would begin with a path on the hub.
@@ -100,7 +100,7 @@ status source_form::rewrite_image(pb::SourceOp& source) {
 }
 
 status source_form::rewrite_web(pb::SourceOp& source) {
-  KILN_TRY(auto u, registry::parse_url(source.identifier()));
+  KILN_TRY(auto u, parse_url(source.identifier()));
   if (!u.user_info.empty()) keep(u.origin(), u.user_info);
   source.set_identifier(u.str());
   return {};
@@ -132,11 +132,11 @@ void source_form::restore(pb::SourceOp& source) const {
     ref->domain = spelling_;
     source.set_identifier(scheme + "://" + ref->str());
   } else if (scheme == "http" || scheme == "https") {
-    if (registry::same_origin(source.identifier(), place_))
+    if (same_origin(source.identifier(), place_))
       source.set_identifier(with_user(source.identifier(), spelling_));
   } else if (scheme == "git") {
     auto url = attribute(source, full_url);
-    if (registry::same_origin(url, place_)) (*source.mutable_attrs())[full_url] = with_user(url, spelling_);
+    if (same_origin(url, place_)) (*source.mutable_attrs())[full_url] = with_user(url, spelling_);
   }
 }
 

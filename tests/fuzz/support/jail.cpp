@@ -8,7 +8,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "store/files.hpp"
+#include "base/files.hpp"
 #include "tests/fuzz/support/input.hpp"
 
 namespace kiln::fuzz {
@@ -50,12 +50,12 @@ jail::jail()
 
 jail::~jail() {
   if (mounted_) ::umount2(base_.c_str(), MNT_DETACH);
-  (void)store::remove_tree(base_);
+  (void)remove_tree(base_);
 }
 
 std::string jail::fresh(const std::string& name) const {
   auto root = base_ + "/" + name;
-  require(store::remove_tree(root).ok(), "what was made can be removed");
+  require(remove_tree(root).ok(), "what was made can be removed");
   namespace fs = std::filesystem;
   fs::create_directories(root + "/d/e");
   write(root + "/d/file", "inside", 0644);

@@ -5,10 +5,10 @@
 #include <string>
 #include <string_view>
 
-namespace kiln::client {
+namespace kiln {
 
 std::string base64_encode(std::string_view bytes);
-/// Nothing when the text is not base64 in full quartets.
+/// Nothing when the text is not base64 in full quartets: no white space, no other alphabet.
 std::optional<std::string> base64_decode(std::string_view text);
 
-}  // namespace kiln::client
+}  // namespace kiln

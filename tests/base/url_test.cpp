@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "registry/url.hpp"
+#include "base/url.hpp"
 
 using namespace kiln::registry;
 

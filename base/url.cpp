@@ -1,4 +1,4 @@
-#include "registry/url.hpp"
+#include "base/url.hpp"
 
 #include <algorithm>
 #include <cctype>
@@ -8,7 +8,9 @@
 #include <arpa/inet.h>
 #include <curl/curl.h>
 
-namespace kiln::registry {
+#include "base/text.hpp"
+
+namespace kiln {
 namespace {
 
 class curl_parts {
@@ -41,11 +43,6 @@ std::string default_port(const std::string& scheme) {
   return found == ports.end() ? "" : found->second;
 }
 
-std::string lower(std::string text) {
-  std::transform(text.begin(), text.end(), text.begin(), [](unsigned char c) { return std::tolower(c); });
-  return text;
-}
-
 bool is_unreserved(unsigned char c) {
   return c < 0x80 && (std::isalnum(c) || c == '-' || c == '.' || c == '_' || c == '~');
 }
@@ -54,8 +51,8 @@ std::optional<unsigned char> escaped_at(std::string_view text, std::size_t at) {
   if (text[at] != '%' || at + 2 >= text.size()) return std::nullopt;
   auto value = [](char c) -> int {
     if (c >= '0' && c <= '9') return c - '0';
-    auto l = static_cast<char>(std::tolower(static_cast<unsigned char>(c)));
-    return l >= 'a' && l <= 'f' ? l - 'a' + 10 : -1;
+    if (c >= 'a' && c <= 'f') return c - 'a' + 10;
+    return c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
   };
   int high = value(text[at + 1]), low = value(text[at + 2]);
   if (high < 0 || low < 0) return std::nullopt;
@@ -108,7 +105,7 @@ std::string without_dot_segments(std::string_view path) {
 std::string without_final_dots(std::string host) {
   while (host.ends_with('.')) host.pop_back();
   curl_parts parts;
-  return parts.set("http://" + host) == CURLUE_OK ? lower(parts.get(CURLUPART_HOST)) : std::string();
+  return parts.set("http://" + host) == CURLUE_OK ? to_lower(parts.get(CURLUPART_HOST)) : std::string();
 }
 
 /// "[0:0::1]" is "[::1]".
@@ -136,10 +133,10 @@ result<parsed_url> parse_url(std::string_view text) {
   if (auto code = parts.set(std::string(text), CURLU_NON_SUPPORT_SCHEME); code != CURLUE_OK)
     return invalid(curl_url_strerror(code));
   parsed_url out;
-  out.scheme = lower(parts.get(CURLUPART_SCHEME));
+  out.scheme = to_lower(parts.get(CURLUPART_SCHEME));
   out.user_info = parts.get(CURLUPART_USER);
   if (auto password = parts.get(CURLUPART_PASSWORD); !password.empty()) out.user_info += ":" + password;
-  out.host = lower(parts.get(CURLUPART_HOST));
+  out.host = to_lower(parts.get(CURLUPART_HOST));
   if (out.host.starts_with('[')) out.host = shortest_ipv6(out.host);
   if (out.host.ends_with('.')) out.host = without_final_dots(out.host);
   if (out.host.empty()) return invalid("no host");
@@ -172,23 +169,38 @@ std::string resolve_url(const std::string& base, const std::string& location) {
   return parts.get(CURLUPART_URL);
 }
 
-std::string url_unescape(std::string_view text) {
-  std::string out;
-  for (std::size_t at = 0; at < text.size(); ++at) {
-    auto escaped = escaped_at(text, at);
-    out += escaped ? static_cast<char>(*escaped) : text[at];
-    if (escaped) at += 2;
-  }
-  return out;
-}
-
-std::string url_escape(std::string_view text) {
+std::string url_escape(std::string_view text, std::string_view also) {
   std::string out;
   for (unsigned char c : text) {
-    if (is_unreserved(c)) out += static_cast<char>(c);
+    if (is_unreserved(c) || also.find(static_cast<char>(c)) != also.npos) out += static_cast<char>(c);
     else append_escaped(out, c);
   }
   return out;
 }
 
-}  // namespace kiln::registry
+std::string query_escape(std::string_view text) {
+  auto out = url_escape(text, " ");
+  std::replace(out.begin(), out.end(), ' ', '+');
+  return out;
+}
+
+std::string url_unescape(std::string_view text, bool plus_is_blank) {
+  std::string out;
+  for (std::size_t i = 0; i < text.size(); ++i) {
+    if (auto escaped = escaped_at(text, i)) {
+      out += static_cast<char>(*escaped);
+      i += 2;
+    } else {
+      out += plus_is_blank && text[i] == '+' ? ' ' : text[i];
+    }
+  }
+  return out;
+}
+
+std::optional<std::string> url_unescape_all(std::string_view text, bool plus_is_blank) {
+  for (std::size_t i = 0; i < text.size(); ++i)
+    if (text[i] == '%' && !escaped_at(text, i)) return std::nullopt;
+  return url_unescape(text, plus_is_blank);
+}
+
+}  // namespace kiln

@@ -1,8 +1,8 @@
-#include "client/base64.hpp"
+#include "base/base64.hpp"
 
 #include <openssl/evp.h>
 
-namespace kiln::client {
+namespace kiln {
 
 std::string base64_encode(std::string_view bytes) {
   std::string out((bytes.size() + 2) / 3 * 4, '\0');
@@ -28,4 +28,4 @@ std::optional<std::string> base64_decode(std::string_view text) {
   return out;
 }
 
-}  // namespace kiln::client
+}  // namespace kiln

@@ -2,12 +2,13 @@
 // each. Two spellings of one address are equal here. Pure.
 #pragma once
 
+#include <optional>
 #include <string>
 #include <string_view>
 
 #include "messages/result.hpp"
 
-namespace kiln::registry {
+namespace kiln {
 
 struct parsed_url {
   std::string scheme;     // lower case
@@ -36,9 +37,13 @@ bool same_origin(std::string_view a, std::string_view b);
 std::string host_of_url(std::string_view url);
 /// Resolves a Location against the URL it came from; empty when it is no URL.
 std::string resolve_url(const std::string& base, const std::string& location);
-/// What a text with percent escapes stands for.
-std::string url_unescape(std::string_view text);
-/// Percent-encodes everything but unreserved characters.
-std::string url_escape(std::string_view text);
+/// Percent-encodes everything but unreserved characters and what is in `also`.
+std::string url_escape(std::string_view text, std::string_view also = {});
+/// The same for a query or form value: blanks become '+'. Source: Go url.QueryEscape.
+std::string query_escape(std::string_view text);
+/// Decodes %XX; '+' is a blank if so wanted. What only looks like an escape stays as it is.
+std::string url_unescape(std::string_view text, bool plus_is_blank = false);
+/// The same; nothing for a text with a malformed escape. Source: Go url.PathUnescape, url.QueryUnescape.
+std::optional<std::string> url_unescape_all(std::string_view text, bool plus_is_blank = false);
 
-}  // namespace kiln::registry
+}  // namespace kiln
