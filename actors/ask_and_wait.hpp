@@ -10,8 +10,8 @@
 #include <caf/all.hpp>
 #include <caf/logger.hpp>
 
+#include "base/result.hpp"
 #include "messages/actor_error.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::actors {
 

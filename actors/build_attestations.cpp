@@ -1,10 +1,10 @@
 #include "actors/build_attestations.hpp"
 
 #include "actors/progress.hpp"
+#include "base/digest.hpp"
+#include "base/json_text.hpp"
+#include "base/time_text.hpp"
 #include "configs/version.hpp"
-#include "messages/digest.hpp"
-#include "messages/json_text.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::actors {
 

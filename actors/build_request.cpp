@@ -4,10 +4,10 @@
 #include <set>
 #include <vector>
 
+#include "base/json_text.hpp"
 #include "base/text.hpp"
 #include "configs/solving.hpp"
 #include "exporters/attributes.hpp"
-#include "messages/json_text.hpp"
 #include "solver/source_policy.hpp"
 
 namespace kiln::actors {

@@ -7,8 +7,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/actor_interfaces.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::actors {
 

@@ -7,7 +7,7 @@
 
 #include <caf/all.hpp>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::actors {
 

@@ -3,7 +3,7 @@
 
 #include <source_location>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::actors {
 

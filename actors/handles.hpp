@@ -6,8 +6,8 @@
 
 #include <caf/all.hpp>
 
+#include "base/result.hpp"
 #include "messages/actor_error.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::actors {
 

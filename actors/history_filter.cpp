@@ -4,8 +4,8 @@
 #include <string_view>
 
 #include "base/duration.hpp"
+#include "base/time_text.hpp"
 #include "messages/filter.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::actors {
 

@@ -15,9 +15,9 @@
 #include <mutex>
 #include <utility>
 
+#include "base/result.hpp"
+#include "base/thread_pool.hpp"
 #include "messages/actor_interfaces.hpp"
-#include "messages/result.hpp"
-#include "messages/thread_pool.hpp"
 
 namespace kiln::actors {
 

@@ -17,9 +17,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/cluster_types.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::actors {

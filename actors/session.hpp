@@ -11,8 +11,8 @@
 #include <memory>
 #include <string>
 
+#include "base/result.hpp"
 #include "messages/actor_interfaces.hpp"
-#include "messages/result.hpp"
 
 namespace kiln {
 

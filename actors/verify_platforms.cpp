@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <set>
 
+#include "base/json_text.hpp"
 #include "base/text.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::actors {
 

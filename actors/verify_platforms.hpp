@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::actors {
 

@@ -26,9 +26,9 @@
 
 #include "apps/basp_walk.hpp"
 #include "apps/relay_gate.hpp"
+#include "base/result.hpp"
 #include "configs/cluster.hpp"
 #include "configs/node_messages.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::apps {
 

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "base/result.hpp"
 #include "configs/daemon_config.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::apps {
 

@@ -14,9 +14,9 @@
 #include "apps/idle_memory.hpp"
 #include "apps/log_setup.hpp"
 #include "apps/stop_deadline.hpp"
+#include "base/plain_text.hpp"
 #include "configs/daemon.hpp"
 #include "configs/daemon_flags.hpp"
-#include "messages/plain_text.hpp"
 #include "workers/mount_namespace.hpp"
 
 namespace {

@@ -4,8 +4,8 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
-#include "messages/json_text.hpp"
-#include "messages/plain_text.hpp"
+#include "base/json_text.hpp"
+#include "base/plain_text.hpp"
 
 namespace kiln::apps {
 

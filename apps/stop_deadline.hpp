@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "messages/thread.hpp"
+#include "base/thread.hpp"
 
 namespace kiln::apps {
 

@@ -23,7 +23,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/text.hpp"
-#include "messages/thread.hpp"
+#include "base/thread.hpp"
 
 namespace kiln::apps {
 

@@ -13,10 +13,10 @@
 #include <string>
 
 #include "apps/relay_gate.hpp"
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "configs/certificates.hpp"
 #include "messages/cluster_text.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::apps {
 

@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 
 namespace kiln {
 

@@ -8,8 +8,8 @@
 #include <mutex>
 #include <string>
 
-#include "messages/result.hpp"
-#include "messages/thread.hpp"
+#include "base/result.hpp"
+#include "base/thread.hpp"
 
 namespace kiln {
 

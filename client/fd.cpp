@@ -1,6 +1,6 @@
 #include "client/fd.hpp"
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 
 namespace kiln::client {
 

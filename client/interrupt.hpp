@@ -7,7 +7,7 @@
 #include <mutex>
 #include <stop_token>
 
-#include "messages/thread.hpp"
+#include "base/thread.hpp"
 
 namespace kiln::client {
 

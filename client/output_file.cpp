@@ -4,7 +4,7 @@
 
 #include <filesystem>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 
 namespace kiln::client {
 

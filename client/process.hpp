@@ -9,8 +9,8 @@
 
 #include <sys/types.h>
 
+#include "base/result.hpp"
 #include "client/fd.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

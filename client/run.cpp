@@ -7,6 +7,7 @@
 
 #include <fmt/format.h>
 
+#include "base/plain_text.hpp"
 #include "client/build/build_command.hpp"
 #include "client/build/snippet.hpp"
 #include "client/commands/commands.hpp"
@@ -14,7 +15,6 @@
 #include "client/fd.hpp"
 #include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
-#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {

@@ -5,8 +5,8 @@
 
 #include <unistd.h>
 
+#include "base/plain_text.hpp"
 #include "client/fd.hpp"
-#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 

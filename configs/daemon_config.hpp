@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "configs/cluster.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::configs {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "configs/daemon_config.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::configs {
 

@@ -6,7 +6,7 @@
 #include <iterator>
 #include <vector>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 namespace kiln::configs {
 

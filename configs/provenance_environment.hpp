@@ -4,7 +4,7 @@
 
 #include <string>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::configs {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <string_view>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::configs {
 

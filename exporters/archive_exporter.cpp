@@ -4,7 +4,9 @@
 #include <chrono>
 #include <set>
 
+#include "base/json_text.hpp"
 #include "base/text.hpp"
+#include "base/time_text.hpp"
 #include "configs/exporters.hpp"
 #include "exporters/factories.hpp"
 #include "exporters/file_send.hpp"
@@ -12,7 +14,6 @@
 #include "exporters/image_writer.hpp"
 #include "exporters/tar_tree.hpp"
 #include "messages/image_reference.hpp"
-#include "messages/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "store/session_content.hpp"

@@ -1,5 +1,6 @@
 #include "exporters/attestation_manifest.hpp"
 
+#include "base/json_text.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
 #include "registry/media_types.hpp"

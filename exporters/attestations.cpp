@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "base/files.hpp"
+#include "base/json_text.hpp"
 #include "configs/exporters.hpp"
 #include "exporters/provenance/predicate.hpp"
-#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "store/confinement.hpp"
 #include "store/regular_file.hpp"

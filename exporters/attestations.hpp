@@ -9,8 +9,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/json_text.hpp"
 #include "exporters/exporter.hpp"
-#include "messages/json_text.hpp"
 #include "store/filesync/tree.hpp"
 
 namespace kiln::exporters {

@@ -69,7 +69,7 @@ status read_compression(attributes& attrs, compression_options& out) {
       return make_error(errc::invalid_argument, "compression-level " + it->second + " is out of range for " +
                                                     std::string(store::to_string(out.kind)) + " (0 to " +
                                                     std::to_string(most) + ")");
-    out.level = static_cast<int>(level);
+    out.level = static_cast<int>(*level);
     attrs.erase(it);
   }
   return {};

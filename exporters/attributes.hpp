@@ -9,8 +9,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "store/codec.hpp"
 
 namespace kiln::exporters {

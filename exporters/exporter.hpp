@@ -11,10 +11,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/attestation.hpp"
 #include "messages/job.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::registry {

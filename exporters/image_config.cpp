@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
-#include "messages/json_text.hpp"
-#include "messages/time_text.hpp"
+#include "base/json_text.hpp"
+#include "base/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 

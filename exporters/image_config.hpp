@@ -7,9 +7,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json_text.hpp"
+#include "base/result.hpp"
 #include "messages/descriptor.hpp"
-#include "messages/json_text.hpp"
-#include "messages/result.hpp"
 #include "registry/image_json.hpp"
 
 namespace kiln::exporters {

@@ -1,6 +1,7 @@
 // The `image` exporter: into this daemon's image store, and to registries in the finalize phase.
 // Source: exporter/containerimage/export.go.
 
+#include "base/json_text.hpp"
 #include "base/text.hpp"
 #include "exporters/factories.hpp"
 #include "exporters/image_config.hpp"

@@ -3,13 +3,13 @@
 #include <algorithm>
 
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
+#include "base/time_text.hpp"
 #include "exporters/attestation_manifest.hpp"
 #include "exporters/attestations.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
 #include "exporters/sbom_layers.hpp"
-#include "messages/json_text.hpp"
-#include "messages/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/transport.hpp"

@@ -1,8 +1,8 @@
 #include "exporters/sbom_layers.hpp"
 
+#include "base/json_text.hpp"
 #include "base/slash_path.hpp"
 #include "configs/version.hpp"
-#include "messages/json_text.hpp"
 #include "store/codec.hpp"
 #include "store/unpack.hpp"
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <unordered_map>
 
+#include "base/json_text.hpp"
 #include "exporters/layers.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::exporters {
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <set>
 
+#include "base/json_text.hpp"
 #include "exporters/attestations.hpp"
 #include "exporters/factories.hpp"
 #include "exporters/file_send.hpp"

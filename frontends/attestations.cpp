@@ -2,9 +2,9 @@
 
 #include <string_view>
 
+#include "base/csv.hpp"
 #include "base/text.hpp"
 #include "configs/frontends.hpp"
-#include "messages/csv.hpp"
 #include "messages/image_reference.hpp"
 
 namespace kiln::frontends {

@@ -8,10 +8,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "gateway.pb.h"
 #include "messages/job.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::frontends {
 

@@ -7,7 +7,7 @@
 #include <memory>
 #include <mutex>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::gateway {
 

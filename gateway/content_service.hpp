@@ -3,8 +3,8 @@
 // roContentStore.
 #pragma once
 
+#include "base/thread_pool.hpp"
 #include "content.grpc.pb.h"
-#include "messages/thread_pool.hpp"
 #include "store/blob_store.hpp"
 
 namespace kiln::gateway {

@@ -2,8 +2,8 @@
 
 #include <algorithm>
 
+#include "base/time_text.hpp"
 #include "base/utf8.hpp"
-#include "messages/time_text.hpp"
 #include "store/files.hpp"
 
 namespace kiln::gateway {

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "control.pb.h"
-#include "messages/result.hpp"
 
 namespace kiln::gateway {
 

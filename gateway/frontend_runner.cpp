@@ -9,10 +9,10 @@
 #include "actors/ask_and_wait.hpp"
 #include "actors/frontend_bridge.hpp"
 #include "actors/frontend_door.hpp"
+#include "base/thread.hpp"
 #include "base/unique_fd.hpp"
 #include "configs/gateway.hpp"
 #include "gateway/stdio_server.hpp"
-#include "messages/thread.hpp"
 
 namespace kiln::gateway {
 

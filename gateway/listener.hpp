@@ -10,8 +10,8 @@
 #include <string>
 #include <vector>
 
-#include "messages/result.hpp"
-#include "messages/thread.hpp"
+#include "base/result.hpp"
+#include "base/thread.hpp"
 
 namespace kiln::gateway {
 

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <string>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::gateway {
 

@@ -14,8 +14,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.hpp"
 #include "gateway/server.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::gateway {
 

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/digest.hpp"
 #include "kiln_peer.pb.h"
-#include "messages/digest.hpp"
 #include "messages/session.hpp"
 #include "messages/session_grants.hpp"
 #include "store/ref_store.hpp"

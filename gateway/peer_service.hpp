@@ -2,13 +2,13 @@
 // pass calls on to sessions connected here. gRPC's threads only hand over.
 #pragma once
 
-#include "kiln_peer.grpc.pb.h"
+#include "base/thread_pool.hpp"
 #include "configs/peers.hpp"
 #include "gateway/node_quota.hpp"
 #include "gateway/peer_requests.hpp"
+#include "kiln_peer.grpc.pb.h"
 #include "messages/session.hpp"
 #include "messages/session_grants.hpp"
-#include "messages/thread_pool.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::gateway {

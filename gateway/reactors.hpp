@@ -12,8 +12,8 @@
 #include <string_view>
 #include <utility>
 
+#include "base/result.hpp"
 #include "gateway/status_convert.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::gateway {
 

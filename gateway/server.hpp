@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "configs/gateway.hpp"
 #include "gateway/listener.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::gateway {
 

@@ -3,7 +3,7 @@
 
 #include <grpcpp/support/status.h>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::gateway {
 

@@ -5,8 +5,8 @@
 #include <functional>
 #include <memory>
 
+#include "base/result.hpp"
 #include "messages/actor_containers.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::gateway {
 

@@ -6,7 +6,7 @@
 #include <memory>
 #include <mutex>
 
-#include "messages/thread.hpp"
+#include "base/thread.hpp"
 
 namespace kiln::gateway {
 

@@ -3,7 +3,7 @@
 
 #include <caf/error.hpp>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln {
 

@@ -8,12 +8,12 @@
 
 #include <caf/all.hpp>
 
+#include "base/result.hpp"
 #include "control.pb.h"
 #include "gateway.pb.h"
 #include "messages/cache_types.hpp"
 #include "messages/cluster_types.hpp"
 #include "messages/proto_inspect.hpp"
-#include "messages/result.hpp"
 #include "messages/solve_types.hpp"
 #include "worker.pb.h"
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 #include "messages/platform.hpp"
 
 namespace kiln {

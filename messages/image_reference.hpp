@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 
 namespace kiln {
 

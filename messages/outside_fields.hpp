@@ -3,7 +3,7 @@
 // the default of today. It lets NUL characters pass in texts, and the kernel would take the part before one for a path.
 #pragma once
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace google::protobuf {
 class Message;

@@ -2,7 +2,7 @@
 // `grpc-status-details-bin`. Knows nothing of gRPC.
 #pragma once
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace google::rpc {
 class Status;

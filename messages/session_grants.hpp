@@ -11,7 +11,7 @@
 #include <string_view>
 #include <vector>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "messages/session.hpp"
 #include "ops.pb.h"
 

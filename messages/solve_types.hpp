@@ -7,11 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "base/digest.hpp"
+#include "base/result.hpp"
 #include "messages/attestation.hpp"
 #include "messages/content_selector.hpp"
-#include "messages/digest.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "messages/session.hpp"
 #include "ops.pb.h"
 

@@ -8,9 +8,9 @@
 
 #include "auth.pb.h"
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "base/text.hpp"
 #include "base/url.hpp"
-#include "messages/json_text.hpp"
 #include "registry/hosts.hpp"
 
 namespace kiln::registry {

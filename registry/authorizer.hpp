@@ -14,8 +14,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 #include "registry/transport.hpp"
 
 namespace kiln::registry {

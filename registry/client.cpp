@@ -4,8 +4,8 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "base/json_text.hpp"
 #include "base/url.hpp"
-#include "messages/json_text.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/media_types.hpp"
 

@@ -10,10 +10,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "configs/daemon_config.hpp"
 #include "configs/registry.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 #include "store/turns.hpp"
 
 namespace kiln::registry {

@@ -1,7 +1,7 @@
 #include "registry/image_json.hpp"
 
+#include "base/json_text.hpp"
 #include "configs/registry.hpp"
-#include "messages/json_text.hpp"
 #include "registry/media_types.hpp"
 
 namespace kiln::registry {

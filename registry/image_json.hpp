@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json_text.hpp"
 #include "messages/descriptor.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::registry {
 

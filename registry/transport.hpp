@@ -13,9 +13,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "base/url.hpp"
 #include "configs/registry.hpp"
-#include "messages/result.hpp"
 #include "store/stream.hpp"
 
 namespace kiln::registry {

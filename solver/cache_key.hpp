@@ -15,7 +15,7 @@
 #include <string_view>
 #include <vector>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 #include "solver/cache_map.hpp"
 
 namespace kiln::solver {

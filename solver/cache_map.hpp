@@ -5,11 +5,11 @@
 #include <string>
 #include <vector>
 
-#include "messages/digest.hpp"
-#include "messages/platform.hpp"
-#include "messages/result.hpp"
-#include "ops.pb.h"
+#include "base/digest.hpp"
+#include "base/result.hpp"
 #include "messages/content_selector.hpp"
+#include "messages/platform.hpp"
+#include "ops.pb.h"
 
 namespace kiln::solver {
 

@@ -5,7 +5,7 @@
 #include <span>
 #include <string_view>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::solver {
 

@@ -7,7 +7,7 @@
 #include <span>
 #include <string>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "ops.pb.h"
 #include "solver/devices.hpp"
 

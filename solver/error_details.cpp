@@ -2,10 +2,10 @@
 
 #include <algorithm>
 
+#include "base/json_text.hpp"
 #include "base/quoting.hpp"
 #include "configs/definition.hpp"
 #include "errdefs.pb.h"
-#include "messages/json_text.hpp"
 #include "solver/exact_json.hpp"
 #include "solver/go_json.hpp"
 

@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "messages/digest.hpp"
-#include "messages/result.hpp"
+#include "base/digest.hpp"
+#include "base/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::solver {

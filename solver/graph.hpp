@@ -11,9 +11,9 @@
 #include <string>
 #include <vector>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
+#include "base/result.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 #include "solver/entitlements.hpp"
 

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 namespace kiln::solver {
 

@@ -4,7 +4,7 @@
 
 #include <vector>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "ops.pb.h"
 #include "policy.pb.h"
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::solver {

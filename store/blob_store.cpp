@@ -11,9 +11,9 @@
 #include <spdlog/spdlog.h>
 
 #include "base/files.hpp"
+#include "base/json_text.hpp"
 #include "base/text.hpp"
 #include "configs/store.hpp"
-#include "messages/json_text.hpp"
 #include "store/files.hpp"
 #include "store/turns.hpp"
 

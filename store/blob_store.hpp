@@ -12,8 +12,8 @@
 #include <string_view>
 #include <vector>
 
-#include "messages/digest.hpp"
-#include "messages/result.hpp"
+#include "base/digest.hpp"
+#include "base/result.hpp"
 #include "store/stream.hpp"
 
 namespace kiln::store {

@@ -6,7 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 #include "store/files.hpp"
 #include "store/metadata_db.hpp"
 

@@ -7,8 +7,8 @@
 
 #include <filesystem>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::store {
 

@@ -6,8 +6,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/digest.hpp"
 #include "messages/content_selector.hpp"
-#include "messages/digest.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::store {

@@ -7,8 +7,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/result.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::store {
 

@@ -10,8 +10,8 @@
 #include <mutex>
 #include <vector>
 
+#include "base/thread.hpp"
 #include "configs/codec.hpp"
-#include "messages/thread.hpp"
 #include "store/codec_parts.hpp"
 
 namespace kiln::store {

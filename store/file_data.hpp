@@ -6,9 +6,9 @@
 #include <memory>
 #include <string_view>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 #include "store/stream.hpp"
 
 namespace kiln::store {

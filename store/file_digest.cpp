@@ -5,9 +5,9 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/digest.hpp"
 #include "base/files.hpp"
 #include "configs/store.hpp"
-#include "messages/digest.hpp"
 #include "store/file_data.hpp"
 #include "store/regular_file.hpp"
 

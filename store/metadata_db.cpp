@@ -9,9 +9,9 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/digest.hpp"
 #include "base/files.hpp"
 #include "configs/store.hpp"
-#include "messages/digest.hpp"
 
 namespace kiln::store {
 

@@ -25,7 +25,7 @@
 #include <string>
 #include <string_view>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 struct MDB_env;
 struct MDB_txn;

@@ -14,8 +14,8 @@
 
 #include "base/files.hpp"
 #include "base/text.hpp"
+#include "base/thread.hpp"
 #include "configs/store.hpp"
-#include "messages/thread.hpp"
 #include "store/confinement.hpp"
 
 extern char** environ;

@@ -8,9 +8,9 @@
 #include <cstdio>
 #include <deque>
 
+#include "base/digest.hpp"
 #include "base/files.hpp"
 #include "configs/store.hpp"
-#include "messages/digest.hpp"
 #include "store/mount.hpp"
 #include "store/regular_file.hpp"
 

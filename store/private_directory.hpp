@@ -15,8 +15,8 @@
 
 #include <sys/types.h>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::store {
 

@@ -16,9 +16,9 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/descriptor.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 #include "store/blob_store.hpp"
 
 namespace kiln::store {

@@ -8,8 +8,8 @@
 
 #include <string>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::store {
 

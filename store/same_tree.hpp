@@ -6,8 +6,8 @@
 
 #include <filesystem>
 
+#include "base/result.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::store {
 

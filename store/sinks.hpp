@@ -4,7 +4,7 @@
 #include <string>
 #include <string_view>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 #include "messages/job.hpp"
 #include "store/stream.hpp"
 

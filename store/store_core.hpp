@@ -18,7 +18,7 @@
 
 #include "store.pb.h"
 
-#include "messages/thread.hpp"
+#include "base/thread.hpp"
 #include "store/cache_keys.hpp"
 #include "store/files.hpp"
 #include "store/metadata_db.hpp"

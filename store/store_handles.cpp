@@ -1,7 +1,7 @@
 // Records come and go: creating, committing, finding and combining them.
 #include <algorithm>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 #include "store/copy_tree.hpp"
 #include "store/store_core.hpp"
 #include "store/untouched.hpp"

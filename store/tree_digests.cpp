@@ -9,10 +9,10 @@
 
 #include "base/files.hpp"
 #include "base/parallel.hpp"
+#include "base/pattern.hpp"
 #include "base/quoting.hpp"
 #include "base/slash_path.hpp"
 #include "configs/store.hpp"
-#include "messages/pattern.hpp"
 #include "store/file_digest.hpp"
 
 namespace kiln::store {

@@ -17,9 +17,9 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/digest.hpp"
 #include "base/unique_fd.hpp"
 #include "messages/content_selector.hpp"
-#include "messages/digest.hpp"
 #include "messages/job.hpp"
 
 namespace kiln::store {

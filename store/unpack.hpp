@@ -12,7 +12,7 @@
 #include <optional>
 #include <string>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 #include "messages/job.hpp"
 #include "store/stream.hpp"
 

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <span>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::store {
 

@@ -10,10 +10,10 @@
 #include <map>
 #include <mutex>
 
+#include "base/digest.hpp"
 #include "base/slash_path.hpp"
 #include "configs/containers.hpp"
 #include "configs/executor.hpp"
-#include "messages/digest.hpp"
 #include "messages/outside_fields.hpp"
 #include "workers/executor/runtime_process.hpp"
 #include "workers/ops/client_secrets.hpp"

@@ -8,9 +8,9 @@
 #include <stop_token>
 #include <string_view>
 
+#include "base/result.hpp"
 #include "gateway.pb.h"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 #include "store/ref_store.hpp"
 #include "workers/executor/container.hpp"
 

@@ -1,7 +1,7 @@
 // The daemon's own mount namespace: whatever kills the daemon, the kernel takes its mounts with it.
 #pragma once
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::workers {
 

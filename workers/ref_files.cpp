@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/pattern.hpp"
 #include "base/slash_path.hpp"
-#include "messages/pattern.hpp"
 #include "store/confinement.hpp"
 #include "store/filesync/file_stat.hpp"
 #include "store/regular_file.hpp"

@@ -4,8 +4,8 @@
 
 #include <filesystem>
 
+#include "base/result.hpp"
 #include "gateway.pb.h"
-#include "messages/result.hpp"
 
 namespace kiln::workers {
 

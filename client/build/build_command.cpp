@@ -9,6 +9,8 @@
 #include <fmt/format.h>
 #include <google/protobuf/util/json_util.h>
 
+#include "base/json_text.hpp"
+#include "base/plain_text.hpp"
 #include "client/build/cache_metrics.hpp"
 #include "client/build/definition.hpp"
 #include "client/build/local_stores.hpp"
@@ -26,8 +28,6 @@
 #include "client/session/file_sync.hpp"
 #include "client/session/secrets.hpp"
 #include "client/session/ssh.hpp"
-#include "messages/json_text.hpp"
-#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {

@@ -1,9 +1,9 @@
 // The `build` command from flags to exit code.
 #pragma once
 
+#include "base/result.hpp"
 #include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

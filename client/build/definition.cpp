@@ -2,7 +2,7 @@
 
 #include <fmt/format.h>
 
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 
 namespace kiln::client {
 

@@ -6,12 +6,12 @@
 #include <fmt/format.h>
 
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "base/numbers.hpp"
+#include "base/plain_text.hpp"
 #include "base/quoting.hpp"
 #include "base/text.hpp"
 #include "client/build/oci_index.hpp"
-#include "messages/json_text.hpp"
-#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {

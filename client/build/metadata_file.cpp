@@ -1,7 +1,7 @@
 #include "client/build/metadata_file.hpp"
 
 #include "base/base64.hpp"
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 namespace kiln::client {
 

@@ -4,8 +4,8 @@
 
 #include <fmt/format.h>
 
+#include "base/json_text.hpp"
 #include "client/fd.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {

@@ -6,9 +6,9 @@
 
 #include <fmt/format.h>
 
+#include "base/csv.hpp"
 #include "base/numbers.hpp"
 #include "base/text.hpp"
-#include "messages/csv.hpp"
 
 namespace kiln::client {
 namespace {

@@ -5,8 +5,8 @@
 #include <fmt/format.h>
 
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "base/text.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {

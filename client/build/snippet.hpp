@@ -4,8 +4,8 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "client/progress/status.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

@@ -5,11 +5,11 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "base/thread.hpp"
 #include "client/connect/dial.hpp"
 #include "client/progress/status_proto.hpp"
 #include "control.grpc.pb.h"
 #include "gateway.grpc.pb.h"
-#include "messages/thread.hpp"
 
 namespace kiln::client {
 namespace {

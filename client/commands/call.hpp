@@ -8,9 +8,9 @@
 
 #include <grpcpp/grpcpp.h>
 
+#include "base/result.hpp"
 #include "client/connect/dial.hpp"
 #include "client/interrupt.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

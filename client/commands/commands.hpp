@@ -1,9 +1,9 @@
 // The commands besides build. Each writes its result to stdout.
 #pragma once
 
+#include "base/result.hpp"
 #include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

@@ -8,8 +8,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "client/commands/go_value.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

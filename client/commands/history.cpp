@@ -5,18 +5,18 @@
 
 #include <fmt/format.h>
 
+#include "base/digest.hpp"
 #include "client/commands/call.hpp"
 #include "client/commands/commands.hpp"
 #include "client/commands/go_template.hpp"
 #include "client/commands/tab_writer.hpp"
 #include "client/connect/connect.hpp"
-#include "client/terminal_text.hpp"
 #include "client/progress/display.hpp"
 #include "client/progress/format.hpp"
 #include "client/progress/status_proto.hpp"
+#include "client/terminal_text.hpp"
 #include "content.grpc.pb.h"
 #include "control.grpc.pb.h"
-#include "messages/digest.hpp"
 
 namespace kiln::client {
 namespace {

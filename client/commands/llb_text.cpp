@@ -2,10 +2,10 @@
 
 #include <fmt/format.h>
 
+#include "base/digest.hpp"
 #include "base/quoting.hpp"
 #include "base/text.hpp"
 #include "client/commands/go_value.hpp"
-#include "messages/digest.hpp"
 
 namespace kiln::client {
 namespace {

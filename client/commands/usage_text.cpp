@@ -2,9 +2,9 @@
 
 #include <fmt/format.h>
 
+#include "base/plain_text.hpp"
+#include "base/time_text.hpp"
 #include "client/progress/format.hpp"
-#include "messages/plain_text.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::client {
 namespace {

@@ -6,8 +6,8 @@
 #include <stop_token>
 #include <string>
 
+#include "base/result.hpp"
 #include "client/connect/address.hpp"
-#include "messages/result.hpp"
 
 namespace grpc {
 class Channel;

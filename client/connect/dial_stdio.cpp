@@ -5,10 +5,10 @@
 
 #include <fmt/format.h>
 
+#include "base/thread.hpp"
 #include "client/connect/address.hpp"
 #include "client/connect/dial.hpp"
 #include "client/fd.hpp"
-#include "messages/thread.hpp"
 
 namespace kiln::client {
 namespace {

@@ -5,8 +5,8 @@
 #include <stop_token>
 #include <string>
 
+#include "base/result.hpp"
 #include "client/process.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

@@ -7,8 +7,8 @@
 
 #include <fmt/format.h>
 
+#include "base/csv.hpp"
 #include "base/text.hpp"
-#include "messages/csv.hpp"
 
 namespace kiln::client {
 namespace {

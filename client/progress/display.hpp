@@ -11,9 +11,9 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.hpp"
+#include "base/thread.hpp"
 #include "client/progress/status.hpp"
-#include "messages/result.hpp"
-#include "messages/thread.hpp"
 
 namespace kiln::client {
 

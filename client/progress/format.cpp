@@ -5,7 +5,7 @@
 
 #include <fmt/format.h>
 
-#include "messages/time_text.hpp"
+#include "base/time_text.hpp"
 
 namespace kiln::client {
 namespace {

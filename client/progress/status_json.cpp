@@ -4,9 +4,9 @@
 
 #include "base/base64.hpp"
 #include "base/quoting.hpp"
+#include "base/time_text.hpp"
 #include "client/progress/format.hpp"
 #include "client/progress/text_width.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::client {
 namespace {

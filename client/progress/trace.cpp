@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <string_view>
 
+#include "base/plain_text.hpp"
 #include "client/progress/format.hpp"
-#include "messages/plain_text.hpp"
 
 namespace kiln::client {
 namespace {

@@ -8,11 +8,11 @@
 #include <fmt/format.h>
 
 #include "auth.grpc.pb.h"
+#include "base/digest.hpp"
 #include "base/numbers.hpp"
 #include "client/connect/dial.hpp"
 #include "client/progress/display.hpp"
 #include "client/session/token_seed.hpp"
-#include "messages/digest.hpp"
 
 namespace kiln::client {
 namespace {

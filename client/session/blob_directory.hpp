@@ -12,9 +12,9 @@
 #include <string>
 #include <vector>
 
+#include "base/digest.hpp"
+#include "base/result.hpp"
 #include "client/fd.hpp"
-#include "messages/digest.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

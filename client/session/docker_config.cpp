@@ -7,9 +7,9 @@
 #include <fmt/format.h>
 
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "client/fd.hpp"
 #include "client/process.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {

@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "client/session/service.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

@@ -8,10 +8,10 @@
 
 #include <fmt/format.h>
 
+#include "base/thread.hpp"
 #include "client/connect/dial.hpp"
 #include "client/fd.hpp"
 #include "client/session/ssh_agent.hpp"
-#include "messages/thread.hpp"
 #include "ssh.grpc.pb.h"
 
 namespace kiln::client {

@@ -7,12 +7,13 @@
 
 #include <fmt/format.h>
 
+#include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "base/text.hpp"
+#include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "client/fd.hpp"
-#include "messages/json_text.hpp"
 #include "registry/transport.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -59,7 +60,7 @@ result<registry::response> perform(const http_call& call, const auth_tls& tls) {
     r.follow_redirects = false;  // a form is the secret itself
   }
   if (!call.secret.empty())
-    r.headers.push_back("Authorization: Basic " + registry::base64(call.username + ":" + call.secret));
+    r.headers.push_back("Authorization: Basic " + base64_encode(call.username + ":" + call.secret));
   registry::tls_settings trust;
   trust.verify = !tls.insecure;
   if (!tls.root_cas.empty()) {

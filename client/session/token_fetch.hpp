@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "client/session/docker_config.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

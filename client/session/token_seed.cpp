@@ -12,8 +12,8 @@
 #include <openssl/rand.h>
 
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "client/fd.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::client {
 namespace {

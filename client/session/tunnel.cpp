@@ -8,10 +8,10 @@
 #include <grpcpp/server_posix.h>
 #include <grpcpp/health_check_service_interface.h>
 
+#include "base/digest.hpp"
+#include "base/thread.hpp"
 #include "client/connect/dial.hpp"
 #include "control.grpc.pb.h"
-#include "messages/digest.hpp"
-#include "messages/thread.hpp"
 
 namespace kiln::client {
 namespace {

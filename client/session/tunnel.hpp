@@ -7,9 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "base/result.hpp"
 #include "client/fd.hpp"
 #include "client/session/service.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::client {
 

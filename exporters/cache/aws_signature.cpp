@@ -1,9 +1,9 @@
 #include "exporters/cache/aws_signature.hpp"
 
+#include "base/digest.hpp"
 #include "base/text.hpp"
+#include "base/time_text.hpp"
 #include "exporters/cache/request_text.hpp"
-#include "messages/digest.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -41,7 +41,7 @@ std::map<std::string, std::string> aws_signed_headers(const aws_request& request
   auto canonical = request.method + "\n" + request.path + "\n" + encoded_query(request.query) + "\n" +
                    listed + "\n" + names + "\n" + request.payload_sha256;
   auto scope = day + "/" + region + "/" + service + "/aws4_request";
-  auto to_sign = "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + std::string(sha256(canonical).to_hex());
+  auto to_sign = "AWS4-HMAC-SHA256\n" + stamp + "\n" + scope + "\n" + std::string(sha256(canonical).hex());
   auto key = hmac_sha256(hmac_sha256(hmac_sha256(hmac_sha256("AWS4" + who.secret, day), region), service),
                          "aws4_request");
   headers["authorization"] = "AWS4-HMAC-SHA256 Credential=" + who.key_id + "/" + scope +

@@ -8,6 +8,7 @@
 
 #include "base/base64.hpp"
 #include "base/slash_path.hpp"
+#include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/azure_identity.hpp"
@@ -15,7 +16,6 @@
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/cache/request_text.hpp"
-#include "messages/time_text.hpp"
 #include "registry/client.hpp"
 #include "registry/hosts.hpp"
 

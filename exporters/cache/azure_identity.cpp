@@ -3,10 +3,10 @@
 #include <fstream>
 #include <iterator>
 
+#include "base/json_text.hpp"
 #include "base/url.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::exporters {
 

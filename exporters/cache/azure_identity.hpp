@@ -8,8 +8,8 @@
 #include <memory>
 #include <string>
 
+#include "base/result.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 #include "registry/transport.hpp"
 
 namespace kiln::exporters {

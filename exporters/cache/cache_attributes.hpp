@@ -7,9 +7,9 @@
 #include <optional>
 #include <string>
 
+#include "base/result.hpp"
 #include "exporters/attributes.hpp"
 #include "messages/image_reference.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::exporters {
 

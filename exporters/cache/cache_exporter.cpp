@@ -2,13 +2,13 @@
 
 #include <set>
 
+#include "base/json_text.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/memory_blob.hpp"
 #include "exporters/cache/object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
-#include "messages/json_text.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"

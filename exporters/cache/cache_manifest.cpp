@@ -2,11 +2,11 @@
 #include <spdlog/spdlog.h>
 
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "configs/registry.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_importer.hpp"
 #include "exporters/cache/request_text.hpp"
-#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 

@@ -7,9 +7,9 @@
 #include <spdlog/spdlog.h>
 
 #include "base/base64.hpp"
+#include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/image_writer.hpp"
-#include "messages/time_text.hpp"
 #include "registry/transport.hpp"
 #include "solver/cache_key.hpp"
 #include "store/cache_keys.hpp"

@@ -5,8 +5,8 @@
 #include <condition_variable>
 #include <mutex>
 
+#include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::exporters {
 namespace {

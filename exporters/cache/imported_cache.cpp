@@ -1,8 +1,8 @@
 #include "exporters/cache/imported_cache.hpp"
 
+#include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/layers.hpp"
-#include "messages/time_text.hpp"
 #include "solver/remote_cache/chains.hpp"
 
 namespace kiln::exporters {

@@ -3,12 +3,12 @@
 #include <ctime>
 
 #include "base/text.hpp"
+#include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
-#include "messages/time_text.hpp"
 #include "store/download_blob.hpp"
 
 namespace kiln::exporters {

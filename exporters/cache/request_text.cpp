@@ -10,16 +10,7 @@
 
 namespace kiln::exporters {
 
-std::string encoded_path(std::string_view path) {
-  std::string out;
-  for (std::size_t at = 0; at <= path.size();) {
-    auto end = std::min(path.find('/', at), path.size());
-    out += url_escape(path.substr(at, end - at));
-    if (end < path.size()) out += '/';
-    at = end + 1;
-  }
-  return out;
-}
+std::string encoded_path(std::string_view path) { return url_escape(path, "/"); }
 
 std::string encoded_query(const std::map<std::string, std::string>& query) {
   std::string out;

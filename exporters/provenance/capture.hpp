@@ -10,8 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::exporters {

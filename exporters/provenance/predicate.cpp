@@ -5,12 +5,12 @@
 #include <vector>
 
 #include "base/base64.hpp"
+#include "base/digest.hpp"
+#include "base/json_text.hpp"
+#include "base/time_text.hpp"
 #include "exporters/attributes.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
-#include "messages/digest.hpp"
-#include "messages/json_text.hpp"
-#include "messages/time_text.hpp"
 #include "solver/go_json.hpp"
 #include "solver/graph.hpp"
 

@@ -6,9 +6,9 @@
 #include <map>
 #include <string>
 
+#include "base/json_text.hpp"
+#include "base/result.hpp"
 #include "exporters/provenance/request_log.hpp"
-#include "messages/json_text.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::exporters {

@@ -8,8 +8,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/result.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::exporters {
 

@@ -12,8 +12,8 @@
 #include <string>
 #include <vector>
 
+#include "base/json_text.hpp"
 #include "exporters/provenance/capture.hpp"
-#include "messages/json_text.hpp"
 #include "ops.pb.h"
 
 namespace kiln::exporters {

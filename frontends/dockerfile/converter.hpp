@@ -10,10 +10,10 @@
 #include <string>
 #include <vector>
 
+#include "base/pattern.hpp"
 #include "frontends/dockerfile/convert.hpp"
 #include "frontends/dockerfile/shell_words.hpp"
 #include "frontends/dockerfile/stage_state.hpp"
-#include "messages/pattern.hpp"
 
 namespace kiln::dockerfile {
 

@@ -2,11 +2,11 @@
 #include <algorithm>
 #include <cctype>
 
+#include "base/mode_text.hpp"
 #include "base/url.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/mode_text.hpp"
 
 namespace kiln::dockerfile {
 

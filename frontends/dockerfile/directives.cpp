@@ -1,7 +1,7 @@
 #include "frontends/dockerfile/directives.hpp"
 
+#include "base/json_text.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 

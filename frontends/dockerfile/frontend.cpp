@@ -2,6 +2,7 @@
 // questions, or converts and solves each platform. Platforms are built in parallel.
 #include <algorithm>
 
+#include "base/json_text.hpp"
 #include "base/parallel.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/convert.hpp"
@@ -12,7 +13,6 @@
 #include "frontends/frontend.hpp"
 #include "frontends/sbom.hpp"
 #include "messages/image_reference.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 

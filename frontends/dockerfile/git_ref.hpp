@@ -5,8 +5,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.hpp"
 #include "frontends/llb/ops.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::dockerfile {
 

@@ -1,8 +1,8 @@
 #include "frontends/dockerfile/image_config.hpp"
 
+#include "base/json_text.hpp"
 #include "configs/executor.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 

@@ -11,10 +11,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/json_text.hpp"
+#include "base/result.hpp"
 #include "frontends/dockerfile/instructions.hpp"
-#include "messages/json_text.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::dockerfile {
 

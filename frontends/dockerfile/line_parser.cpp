@@ -1,10 +1,10 @@
 // One logical line: keyword, flags, and arguments by the keyword's own rules.
 
+#include "base/json_text.hpp"
 #include "base/utf8.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/parser.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 

@@ -179,7 +179,7 @@ status lint::verdict() const {
   std::lock_guard lock(shared_->mutex);
   if (shared_->fired.empty()) return {};
   return make_error(errc::invalid_argument, "lint violation found for rules: " +
-                                                join({shared_->fired.begin(), shared_->fired.end()}, ", "));
+                                                join(shared_->fired, ", "));
 }
 
 }  // namespace kiln::dockerfile

@@ -1,11 +1,11 @@
 // Named contexts: images, OCI layouts, git and http sources, local directories and frontend inputs in the
 // place of stages and base images.
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
 #include "frontends/dockerfile/sources.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/image_reference.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 

@@ -2,10 +2,10 @@
 
 #include <arpa/inet.h>
 
+#include "base/csv.hpp"
+#include "base/json_text.hpp"
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/csv.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::dockerfile {
 

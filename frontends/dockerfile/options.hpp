@@ -8,11 +8,11 @@
 #include <utility>
 #include <vector>
 
+#include "base/result.hpp"
 #include "frontends/attestations.hpp"
 #include "frontends/dockerfile/linter.hpp"
 #include "gateway.pb.h"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::dockerfile {

@@ -1,8 +1,8 @@
 // RUN --mount and --device values.
+#include "base/csv.hpp"
 #include "frontends/dockerfile/instructions.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/csv.hpp"
 
 namespace kiln::dockerfile {
 

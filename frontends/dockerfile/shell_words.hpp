@@ -9,8 +9,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.hpp"
 #include "frontends/llb/env_list.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::dockerfile {
 

@@ -1,9 +1,9 @@
 // Instructions that change settings: environment, labels, arguments, directories and the image configuration.
+#include "base/pattern.hpp"
+#include "base/time_text.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/pattern.hpp"
-#include "messages/time_text.hpp"
 
 namespace kiln::dockerfile {
 

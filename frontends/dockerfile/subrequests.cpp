@@ -6,9 +6,9 @@
 #include <google/protobuf/util/json_util.h>
 
 #include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "frontends/dockerfile/source_details.hpp"
 #include "frontends/dockerfile/text.hpp"
-#include "messages/json_text.hpp"
 #include "solver/go_json.hpp"
 
 namespace kiln::dockerfile {

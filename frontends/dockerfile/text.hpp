@@ -8,10 +8,10 @@
 #include "base/duration.hpp"
 #include "base/numbers.hpp"
 #include "base/quoting.hpp"
+#include "base/result.hpp"
 #include "base/slash_path.hpp"
 #include "base/text.hpp"
 #include "base/utf8.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::dockerfile {
 

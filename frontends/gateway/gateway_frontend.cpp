@@ -3,9 +3,9 @@
 #include <algorithm>
 #include <set>
 
+#include "base/json_text.hpp"
 #include "frontends/llb/ops.hpp"
 #include "messages/image_reference.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::frontends {
 

@@ -15,10 +15,10 @@
 #include <string_view>
 #include <vector>
 
+#include "base/digest.hpp"
+#include "base/result.hpp"
 #include "frontends/llb/env_list.hpp"
-#include "messages/digest.hpp"
 #include "messages/platform.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::llb {

@@ -1,7 +1,7 @@
 // Source operations and their attributes.
 
+#include "base/json_text.hpp"
 #include "frontends/llb/ops.hpp"
-#include "messages/json_text.hpp"
 #include "messages/text_list.hpp"
 
 namespace kiln::llb {

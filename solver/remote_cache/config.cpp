@@ -4,9 +4,9 @@
 #include <numeric>
 #include <tuple>
 
+#include "base/json_text.hpp"
 #include "base/quoting.hpp"
 #include "configs/remote_cache.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::solver::remote_cache {
 namespace {

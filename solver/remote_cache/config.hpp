@@ -13,9 +13,9 @@
 #include <string_view>
 #include <vector>
 
-#include "messages/digest.hpp"
-#include "messages/result.hpp"
-#include "messages/time_text.hpp"
+#include "base/digest.hpp"
+#include "base/result.hpp"
+#include "base/time_text.hpp"
 
 namespace kiln::solver::remote_cache {
 

@@ -7,7 +7,7 @@
 #include <unordered_map>
 #include <vector>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "store/filesync/file_stat.hpp"
 
 namespace kiln::filesync {

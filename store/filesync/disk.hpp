@@ -3,8 +3,8 @@
 
 #include <string>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 #include "store/filesync/file_stat.hpp"
 
 namespace kiln::filesync {

@@ -9,7 +9,7 @@
 
 #include <sys/stat.h>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "stat.pb.h"
 
 namespace kiln::filesync {

@@ -12,8 +12,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/thread.hpp"
 #include "configs/filesync.hpp"
-#include "messages/thread.hpp"
 #include "store/file_data.hpp"
 #include "store/filesync/dest_cursor.hpp"
 #include "store/filesync/disk.hpp"

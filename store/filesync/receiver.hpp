@@ -11,8 +11,8 @@
 #include <functional>
 #include <string>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 #include "messages/session.hpp"
 #include "store/filesync/file_stat.hpp"
 

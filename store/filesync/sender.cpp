@@ -7,8 +7,8 @@
 #include <unordered_map>
 #include <vector>
 
+#include "base/thread.hpp"
 #include "configs/filesync.hpp"
-#include "messages/thread.hpp"
 #include "wire.pb.h"
 
 namespace kiln::filesync {

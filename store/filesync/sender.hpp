@@ -7,7 +7,7 @@
 #include <functional>
 #include <stop_token>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "messages/session.hpp"
 #include "store/filesync/tree.hpp"
 

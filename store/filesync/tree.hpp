@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "base/pattern.hpp"
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/pattern.hpp"
-#include "messages/result.hpp"
 #include "store/filesync/file_stat.hpp"
 #include "store/stream.hpp"
 

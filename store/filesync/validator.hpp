@@ -6,7 +6,7 @@
 #include <unordered_set>
 #include <vector>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "store/filesync/file_stat.hpp"
 
 namespace kiln::filesync {

@@ -1,5 +1,5 @@
 #include "actors/history_trace.hpp"
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 #include <catch2/catch.hpp>
 

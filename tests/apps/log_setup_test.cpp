@@ -6,7 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "apps/log_setup.hpp"
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 using namespace kiln;
 

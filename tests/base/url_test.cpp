@@ -2,7 +2,7 @@
 
 #include "base/url.hpp"
 
-using namespace kiln::registry;
+using namespace kiln;
 
 namespace {
 
@@ -54,4 +54,22 @@ TEST_CASE("an origin is scheme, host and port, whoever signs in") {
   CHECK_FALSE(same_origin("https://h/", "https://h.example/"));
   CHECK_FALSE(same_origin("nonsense", "nonsense"));
   CHECK(parse_url("https://u:p%40@h/")->user_info == "u:p%40");
+}
+
+TEST_CASE("urls are resolved and escaped") {
+  CHECK(resolve_url("http://h:1/v2/a/blobs/uploads/", "/v2/x?y=1") == "http://h:1/v2/x?y=1");
+  CHECK(resolve_url("http://h:1/v2/", "https://other/z") == "https://other/z");
+  CHECK(host_of_url("https://h:12/x") == "h:12");
+  CHECK(host_of_url("https://h/x") == "h");
+  CHECK(url_escape("a b:c/ü") == "a%20b%3Ac%2F%C3%BC");
+  CHECK(url_escape("a$b c", "$") == "a$b%20c");
+  CHECK(query_escape("a b+c/ü") == "a+b%2Bc%2F%C3%BC");
+}
+
+TEST_CASE("escapes are undone, and what only looks like one stays or is refused") {
+  CHECK(url_unescape("a%20b+c%C3%BC") == "a b+cü");
+  CHECK(url_unescape("a%20b+c", true) == "a b c");
+  CHECK(url_unescape("100%, %4, %zz, %41") == "100%, %4, %zz, A");
+  CHECK(url_unescape_all("%41+", true) == "A ");
+  for (auto text : {"%", "a%4", "%zz"}) CHECK_FALSE(url_unescape_all(text));
 }

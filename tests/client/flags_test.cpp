@@ -1,6 +1,5 @@
 #include <catch2/catch.hpp>
 
-#include "base/duration.hpp"
 #include "client/build/request.hpp"
 #include "client/flags/flags.hpp"
 
@@ -101,16 +100,6 @@ TEST_CASE("Every other command parses its own flags") {
   CHECK(std::get<dump_llb_flags>(parsed({"debug", "dump-llb", "--dot", "-"}).command).file == "-");
   CHECK(std::holds_alternative<dial_stdio_flags>(parsed({"dial-stdio"}).command));
   CHECK(std::get<print_flags>(parsed({"--help"}).command).text.find("build utility") == 0);
-}
-
-TEST_CASE("Durations are Go's") {
-  CHECK(*parse_duration("0") == 0);
-  CHECK(*parse_duration("1.5h") == 5'400'000'000'000);
-  CHECK(*parse_duration("2m3s4ms") == 123'004'000'000);
-  CHECK(*parse_duration("-1s") == -1'000'000'000);
-  CHECK_FALSE(parse_duration("5").ok());
-  CHECK_FALSE(parse_duration("5 s").ok());
-  CHECK_FALSE(parse_duration("").ok());
 }
 
 TEST_CASE("Outputs know where they go and which attributes the daemon gets") {

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 
-#include "base/duration.hpp"
 #include "client/progress/colors.hpp"
 #include "client/progress/format.hpp"
 #include "client/progress/frame.hpp"
@@ -205,9 +204,6 @@ TEST_CASE("Amounts and times read as BuildKit's") {
   CHECK(format_bytes(1234) == "1.23kB");
   CHECK(format_bytes(3'620'000) == "3.62MB");
   CHECK(format_bytes_short(1'200) == "1.2kB");
-  CHECK(format_duration(0) == "0s");
-  CHECK(format_duration(48 * 3600 * second) == "48h0m0s");
-  CHECK(format_duration(1'500'000) == "1.5ms");
 }
 
 TEST_CASE("Text width counts wide characters twice and combining ones not at all") {

@@ -2,22 +2,10 @@
 
 #include <catch2/catch.hpp>
 
-#include "base/duration.hpp"
 #include "configs/units.hpp"
 
 using namespace kiln;
 using namespace kiln::configs;
-
-TEST_CASE("durations are Go's") {
-  CHECK(*parse_duration("1h30m") == 5'400'000'000'000);
-  CHECK(*parse_duration("-1.5s") == -1'500'000'000);
-  CHECK(*parse_duration("0") == 0);
-  CHECK(*parse_duration("250ms") == 250'000'000);
-  for (auto bad : {"", "5", "h", "1x", "1h-3m", "--1s", "99999999999h"}) CHECK_FALSE(parse_duration(bad).ok());
-  CHECK(format_duration(5'400'000'000'000) == "1h30m0s");
-  CHECK(format_duration(1'500'000) == "1.5ms");
-  CHECK(format_duration(0) == "0s");
-}
 
 TEST_CASE("disk sizes are bytes, binary units or a share of the disk") {
   CHECK(*parse_disk_space("1000", 0) == 1000);

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 
+#include "base/base64.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/azure_signature.hpp"
 #include "exporters/cache/http_object_store.hpp"
@@ -60,7 +61,7 @@ struct account {
     if (r.path == "/tenant/oauth2/v2.0/token") return token(r);
     azure_request signed_part{r.method, r.path, fields_of(r.query), r.headers};
     auto authorization = r.header("authorization");
-    if (authorization != azure_authorization(signed_part, "acc", *decode_base64(secret)) &&
+    if (authorization != azure_authorization(signed_part, "acc", *base64_decode(secret)) &&
         (bearer.empty() || authorization != "Bearer " + bearer))
       return refused(403, "AuthenticationFailed");
     if (!r.path.starts_with("/acc/box")) return refused(404, "ResourceNotFound");
@@ -143,7 +144,7 @@ TEST_CASE("requests are signed as Azure's examples are") {
         "GET\n\n\n\n\n\n\n\n\n\n\n\nx-ms-date:Fri, 26 Jun 2015 23:39:12 GMT\nx-ms-version:2015-02-21\n"
         "/myaccount/mycontainer\ncomp:metadata\nrestype:container\ntimeout:20");
   // Made with another program.
-  CHECK(azure_authorization(metadata, "myaccount", *decode_base64(emulator_key)) ==
+  CHECK(azure_authorization(metadata, "myaccount", *base64_decode(emulator_key)) ==
         "SharedKey myaccount:1u9lui2jDxj0+fpbHjQ5m5NnastJRSYM+PSmfi8TXx4=");
   azure_request put{
       "PUT", "/box/a%20b", {}, {{"content-length", "11"}, {"range", "bytes=1-"}, {"host", "h"}}};

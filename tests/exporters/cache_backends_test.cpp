@@ -4,7 +4,7 @@
 #include <atomic>
 #include <thread>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "registry/push.hpp"

@@ -10,10 +10,10 @@
 #include <archive.h>
 #include <archive_entry.h>
 
+#include "base/json_text.hpp"
 #include "content.pb.h"
 #include "exporters/exporter.hpp"
 #include "filesync.pb.h"
-#include "messages/json_text.hpp"
 #include "registry/hosts.hpp"
 #include "registry/image_names.hpp"
 #include "store/codec.hpp"

@@ -1,8 +1,8 @@
 #include <catch2/catch.hpp>
 
+#include "base/digest.hpp"
 #include "exporters/provenance/predicate.hpp"
 #include "exporters/provenance/purl.hpp"
-#include "messages/digest.hpp"
 
 using namespace kiln;
 using namespace kiln::exporters;

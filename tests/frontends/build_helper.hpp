@@ -7,7 +7,7 @@
 
 #include <catch2/catch.hpp>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 #include "tests/frontends/fake_host.hpp"
 
 namespace kiln::frontends::test {

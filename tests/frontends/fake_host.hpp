@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
+#include "base/digest.hpp"
 #include "frontends/frontend.hpp"
-#include "messages/digest.hpp"
 
 namespace kiln::frontends::test {
 

@@ -1,5 +1,5 @@
 // KEY=VALUE,KEY=VALUE lines.
-#include "messages/csv.hpp"
+#include "base/csv.hpp"
 
 #include "tests/fuzz/support/input.hpp"
 

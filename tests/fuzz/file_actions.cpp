@@ -16,7 +16,7 @@ namespace {
 constexpr int actions_max = 32;
 
 struct tree {
-  explicit tree(std::string at) : path(std::move(at)), root(store::open_file(path, O_RDONLY | O_DIRECTORY).value()) {}
+  explicit tree(std::string at) : path(std::move(at)), root(open_file(path, O_RDONLY | O_DIRECTORY).value()) {}
   std::string path;
   unique_fd root;
 };

@@ -1,5 +1,6 @@
 // chmod texts.
-#include "messages/mode_text.hpp"
+#include "base/mode_text.hpp"
+#include "tests/fuzz/support/input.hpp"
 
 #include <sys/stat.h>
 

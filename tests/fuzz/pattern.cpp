@@ -1,5 +1,5 @@
 // Path patterns: one path on the first line, then the list.
-#include "messages/pattern.hpp"
+#include "base/pattern.hpp"
 
 #include "base/slash_path.hpp"
 #include "tests/fuzz/support/input.hpp"

@@ -1,5 +1,5 @@
 // RFC 3339 times.
-#include "messages/time_text.hpp"
+#include "base/time_text.hpp"
 
 #include "tests/fuzz/support/input.hpp"
 

@@ -1,4 +1,4 @@
-// JSON goes through messages/json_text.hpp: bounded when it is parsed, and without exceptions when read or written.
+// JSON goes through base/json_text.hpp: bounded when it is parsed, and without exceptions when read or written.
 #include <catch2/catch.hpp>
 
 #include <filesystem>
@@ -9,7 +9,7 @@
 #include <string>
 #include <type_traits>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 namespace fs = std::filesystem;
 
@@ -41,17 +41,17 @@ std::string found(const char* pattern, const std::set<std::string>& allowed) {
 }  // namespace
 
 TEST_CASE("JSON is parsed in one place only, with bounds") {
-  CHECK(found(R"(json\s*::\s*(parse|accept|sax_parse|from_\w+)\s*\()", {"messages/json_text.cpp"}) == "");
-  CHECK(found(R"(\bJson\s*::\s*parse\s*\()", {"messages/json_text.cpp"}) == "");
+  CHECK(found(R"(json\s*::\s*(parse|accept|sax_parse|from_\w+)\s*\()", {"base/json_text.cpp"}) == "");
+  CHECK(found(R"(\bJson\s*::\s*parse\s*\()", {"base/json_text.cpp"}) == "");
 }
 
 TEST_CASE("JSON is written in one place only: the library's own way throws for what is no UTF-8") {
-  CHECK(found(R"((\.|->)dump\()", {"messages/json_text.hpp"}) == "");
+  CHECK(found(R"((\.|->)dump\()", {"base/json_text.hpp"}) == "");
 }
 
-TEST_CASE("the library's header comes by messages/json_text.hpp alone, where a value converts to nothing by itself") {
-  CHECK(found(R"(#\s*include\s*<nlohmann[^>]*>)", {"messages/json_text.hpp"}) == "");
-  auto text = read(fs::path(KILN_SOURCE_DIR) / "messages/json_text.hpp");
+TEST_CASE("the library's header comes by base/json_text.hpp alone, where a value converts to nothing by itself") {
+  CHECK(found(R"(#\s*include\s*<nlohmann[^>]*>)", {"base/json_text.hpp"}) == "");
+  auto text = read(fs::path(KILN_SOURCE_DIR) / "base/json_text.hpp");
   auto off = text.find("#define JSON_USE_IMPLICIT_CONVERSIONS 0"), header = text.find("#include <nlohmann/json.hpp>");
   CHECK(off < header);
   CHECK_FALSE(std::is_convertible_v<nlohmann::json, std::string>);
@@ -68,7 +68,7 @@ TEST_CASE("members of members are reached by subscripts only in documents of our
 
 TEST_CASE("JSON is read without the library's throwing readers") {
   // These read container configurations and profiles that they made themselves.
-  const std::set<std::string> allowed = {"messages/json_text.hpp", "workers/executor/seccomp.cpp",
+  const std::set<std::string> allowed = {"base/json_text.hpp", "workers/executor/seccomp.cpp",
                                          "workers/executor/executor.cpp", "workers/executor/oci_spec.cpp"};
   CHECK(found(R"((\.|->)(get|get_ref)<(?!containers_actor)[^;(]*>\([^;]*)", allowed) == "");
   CHECK(found(R"((\.|->)at\(\s*(std::string\()?"[^;]*)", allowed) == "");

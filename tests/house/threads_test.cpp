@@ -14,8 +14,8 @@
 #include <set>
 #include <string>
 
-#include "messages/thread.hpp"
-#include "messages/thread_pool.hpp"
+#include "base/thread.hpp"
+#include "base/thread_pool.hpp"
 
 namespace fs = std::filesystem;
 
@@ -60,7 +60,7 @@ int in_narrow_child(Try attempt) {
 
 TEST_CASE("threads are started in one place only") {
   static const std::regex bare{R"(std::(thread|jthread|async)\b(?!::hardware_concurrency)|\bpthread_create\b|\.detach\(\))"};
-  for (const auto& line : lines_with(bare, {"messages/thread.hpp"})) {
+  for (const auto& line : lines_with(bare, {"base/thread.hpp"})) {
     INFO(line);
     CHECK(false);
   }

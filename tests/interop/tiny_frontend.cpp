@@ -13,8 +13,8 @@
 #include <grpcpp/create_channel_posix.h>
 #include <grpcpp/grpcpp.h>
 
+#include "base/digest.hpp"
 #include "gateway.grpc.pb.h"
-#include "messages/digest.hpp"
 #include "ops.pb.h"
 
 namespace gw = moby::buildkit::v1::frontend;

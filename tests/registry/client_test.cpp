@@ -3,8 +3,9 @@
 #include <future>
 
 #include "auth.pb.h"
+#include "base/base64.hpp"
+#include "base/json_text.hpp"
 #include "base/url.hpp"
-#include "messages/json_text.hpp"
 #include "registry/authorizer.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
@@ -191,7 +192,7 @@ TEST_CASE("bearer tokens come from the client when it can fetch them, else from 
   std::string realm;
   http_server server([&](const http_request& r) {
     if (r.path == "/token") {
-      bool known = r.header("authorization") == "Basic " + base64("kiln:secret");
+      bool known = r.header("authorization") == "Basic " + base64_encode("kiln:secret");
       return http_answer{
           200,
           {},
@@ -288,7 +289,7 @@ TEST_CASE("the host of a foreign layer gets no credentials, and plain http only 
   clients.add(session);
   s.job = clients.job();
   http_server registry([&](const http_request& r) {
-    if (r.header("authorization") != "Basic " + base64("kiln:secret"))
+    if (r.header("authorization") != "Basic " + base64_encode("kiln:secret"))
       return http_answer{401, {{"Www-Authenticate", "Basic realm=\"registry\""}}, ""};
     return http_answer{404, {}, ""};
   });

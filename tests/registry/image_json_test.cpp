@@ -95,14 +95,3 @@ TEST_CASE("scopes are merged by resource and sorted") {
             {"repository:b:push,pull", "repository:a:pull", "repository:b:pull repository:a:delete"}) ==
         std::vector<std::string>{"repository:a:delete,pull", "repository:b:pull,push"});
 }
-
-TEST_CASE("urls are resolved and escaped") {
-  CHECK(resolve_url("http://h:1/v2/a/blobs/uploads/", "/v2/x?y=1") == "http://h:1/v2/x?y=1");
-  CHECK(resolve_url("http://h:1/v2/", "https://other/z") == "https://other/z");
-  CHECK(host_of_url("https://h:12/x") == "h:12");
-  CHECK(host_of_url("https://h/x") == "h");
-  CHECK(url_escape("a b:c/ü") == "a%20b%3Ac%2F%C3%BC");
-  CHECK(base64("a") == "YQ==");
-  CHECK(base64("ab") == "YWI=");
-  CHECK(base64("abc") == "YWJj");
-}

@@ -6,6 +6,7 @@
 
 #include <openssl/ssl.h>
 
+#include "base/base64.hpp"
 #include "configs/certificates.hpp"
 #include "registry/transport.hpp"
 #include "tests/support/http_server.hpp"
@@ -153,7 +154,7 @@ TEST_CASE("redirects keep method and body as far as HTTP says, and end somewhere
   CHECK(ask("GET", "/file") == server.url() + "/file redirects to what is no http URL");
   CHECK(ask("GET", "/none") == "302 here");
   // Whoever signs in by the URL does so within the server, however it names itself.
-  CHECK(server.seen().back().header("authorization") == "Basic " + base64("user:pw"));
+  CHECK(server.seen().back().header("authorization") == "Basic " + base64_encode("user:pw"));
 }
 
 TEST_CASE("a server that is not there is told with its address and the reason") {

@@ -4,8 +4,8 @@
 
 #include <google/protobuf/stubs/logging.h>
 
+#include "base/json_text.hpp"
 #include "configs/definition.hpp"
-#include "messages/json_text.hpp"
 #include "solver/error_details.hpp"
 #include "solver/graph.hpp"
 #include "solver/validate.hpp"

@@ -2,7 +2,7 @@
 // ones as a lookup, and what hostile configs are answered.
 #include <catch2/catch.hpp>
 
-#include "messages/time_text.hpp"
+#include "base/time_text.hpp"
 #include "solver/cache_key.hpp"
 #include "solver/remote_cache/chains.hpp"
 #include "solver/remote_cache/config.hpp"
@@ -50,20 +50,6 @@ std::string message(const std::string& json) {
 const std::string da = sha256("a").str(), db = sha256("b").str();
 
 }  // namespace
-
-TEST_CASE("times are read with any offset and written in UTC with as few digits as needed") {
-  CHECK(format_rfc3339(0) == "1970-01-01T00:00:00Z");
-  CHECK(format_rfc3339(at("2024-02-29T23:59:59.123456789+02:00")) == "2024-02-29T21:59:59.123456789Z");
-  CHECK(format_rfc3339(at("2024-05-01T10:00:01.500-00:30")) == "2024-05-01T10:30:01.5Z");
-  CHECK(format_rfc3339(-1) == "1969-12-31T23:59:59.999999999Z");
-  CHECK(at("0001-01-01T00:00:00Z") == no_time);
-  CHECK(format_rfc3339(no_time) == "0001-01-01T00:00:00Z");
-  for (const char* wrong :
-       {"", "2024", "2023-02-29T00:00:00Z", "2024-13-01T00:00:00Z", "2024-01-01T24:00:00Z",
-        "2024-01-01T00:00:00", "2024-01-01T00:00:00.Z", "2024-01-01T00:00:00Zx", "2024-01-01 00:00:00Z",
-        "9999-01-01T00:00:00Z", "2024-01-01T00:00:00+0200"})
-    CHECK_FALSE(parse_rfc3339(wrong).has_value());
-}
 
 TEST_CASE("a config is written as Go's encoder writes it") {
   cache_config c;

@@ -14,8 +14,8 @@
 #include <memory>
 #include <string>
 
+#include "base/digest.hpp"
 #include "base/files.hpp"
-#include "messages/digest.hpp"
 #include "store/cache_keys.hpp"
 #include "store/mount.hpp"
 #include "store/ref_store.hpp"

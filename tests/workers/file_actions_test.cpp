@@ -393,7 +393,7 @@ TEST_CASE("a tree as deep as the store takes it is copied, a deeper one refused 
       CHECK(copied.error().code == errc::out_of_range);
       CHECK(copied.error().message.find("nested too deeply") != std::string::npos);
     }
-    for (const auto& t : {from.path, to.path}) CHECK(store::empty_directory(t).ok());  // deeper than a path reaches
+    for (const auto& t : {from.path, to.path}) CHECK(kiln::empty_directory(t).ok());  // deeper than a path reaches
   }
 }
 

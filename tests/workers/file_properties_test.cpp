@@ -6,9 +6,9 @@
 
 #include <fcntl.h>
 
+#include "base/mode_text.hpp"
+#include "base/pattern.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/mode_text.hpp"
-#include "messages/pattern.hpp"
 #include "store/copy_tree.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/temp_dir.hpp"

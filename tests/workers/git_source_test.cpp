@@ -7,6 +7,7 @@
 #include <mutex>
 #include <set>
 
+#include "base/base64.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
 #include "tests/support/fake_client.hpp"
@@ -164,7 +165,7 @@ TEST_CASE("a token goes to its host only: not to submodules elsewhere, not to wh
   setup s;
   s.secrets = {{"GIT_AUTH_TOKEN", "t0ken"}};
   s.repository("app", "echo x > file");
-  auto expected = "basic " + registry::base64("x-access-token:t0ken");
+  auto expected = "basic " + base64_encode("x-access-token:t0ken");
   witness ours, theirs;
   http_server stranger([&](const http_request& r) {
     theirs.see(r);
@@ -213,7 +214,7 @@ TEST_CASE("a password in a repository's URL signs in, and is in no program's arg
   s.repository("sub", "echo x > file");
   s.repository("app", "git -c protocol.file.allow=always submodule add " + (s.served / "sub.git").string() +
                           " sub && git config -f .gitmodules submodule.sub.url ../sub.git && echo x > file");
-  auto expected = "basic " + registry::base64("user:pa:ss/word");
+  auto expected = "basic " + base64_encode("user:pa:ss/word");
   std::atomic<int> seen_in_arguments{0};
   http_server server([&](const http_request& r) {
     for (const auto& process : fs::directory_iterator("/proc"))

@@ -8,8 +8,8 @@
 
 #include <sys/stat.h>
 
+#include "base/json_text.hpp"
 #include "content.pb.h"
-#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "secrets.pb.h"

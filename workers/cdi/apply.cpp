@@ -6,8 +6,8 @@
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
+#include "base/json_text.hpp"
 #include "base/slash_path.hpp"
-#include "messages/json_text.hpp"
 
 namespace kiln::workers::cdi {
 

@@ -1,7 +1,7 @@
 // CDI edits on their way into a container's OCI configuration. Source: the CDI specification, "OCI Edits".
 #pragma once
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 #include "workers/cdi/spec.hpp"
 
 namespace kiln::workers::cdi {

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "solver/devices.hpp"
 #include "workers/cdi/spec.hpp"
 

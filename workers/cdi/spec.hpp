@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::workers::cdi {
 

@@ -13,7 +13,7 @@
 
 #include <yaml-cpp/yaml.h>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::workers::cdi {
 

@@ -1,6 +1,6 @@
 #include "workers/executor/cni_config.hpp"
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 namespace kiln::workers {
 

@@ -5,8 +5,8 @@
 #include <string>
 #include <vector>
 
-#include "messages/json_text.hpp"
-#include "messages/result.hpp"
+#include "base/json_text.hpp"
+#include "base/result.hpp"
 
 namespace kiln::workers {
 

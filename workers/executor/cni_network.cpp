@@ -21,10 +21,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/digest.hpp"
+#include "base/json_text.hpp"
+#include "base/thread.hpp"
 #include "configs/executor.hpp"
-#include "messages/digest.hpp"
-#include "messages/json_text.hpp"
-#include "messages/thread.hpp"
 #include "store/private_directory.hpp"
 
 namespace kiln::workers {

@@ -13,8 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 #include "workers/cdi/spec.hpp"
 

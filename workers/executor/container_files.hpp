@@ -12,7 +12,7 @@
 
 #include <time.h>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::workers {
 

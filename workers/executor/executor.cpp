@@ -13,12 +13,12 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/digest.hpp"
 #include "base/files.hpp"
+#include "base/json_text.hpp"
 #include "base/slash_path.hpp"
 #include "base/utf8.hpp"
 #include "configs/executor.hpp"
-#include "messages/digest.hpp"
-#include "messages/json_text.hpp"
 #include "store/confinement.hpp"
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container_files.hpp"

@@ -13,7 +13,7 @@
 #include <string>
 #include <vector>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "store/private_directory.hpp"
 #include "workers/executor/container.hpp"
 #include "workers/executor/network.hpp"

@@ -6,7 +6,7 @@
 #include <optional>
 #include <string>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::workers {
 

@@ -5,7 +5,7 @@
 #include <optional>
 #include <string>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 #include "workers/executor/container.hpp"
 #include "workers/executor/users.hpp"
 

@@ -4,8 +4,8 @@
 #include <filesystem>
 #include <string>
 
+#include "base/result.hpp"
 #include "base/unique_fd.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::workers {
 

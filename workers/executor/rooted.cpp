@@ -9,7 +9,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 
-#include "messages/pattern.hpp"
+#include "base/pattern.hpp"
 #include "store/regular_file.hpp"
 
 namespace kiln::workers {

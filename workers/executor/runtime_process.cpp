@@ -26,8 +26,8 @@
 #include <termios.h>
 #include <unistd.h>
 
+#include "base/digest.hpp"
 #include "configs/executor.hpp"
-#include "messages/digest.hpp"
 
 extern char** environ;  // NOLINT
 

@@ -9,7 +9,7 @@
 
 #include <sys/types.h>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 #include "workers/executor/container.hpp"
 
 namespace kiln::workers {

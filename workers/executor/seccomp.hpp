@@ -5,7 +5,7 @@
 #include <set>
 #include <string>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 namespace kiln::workers {
 

@@ -14,10 +14,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "base/thread.hpp"
+#include "base/thread_pool.hpp"
 #include "base/unique_fd.hpp"
 #include "configs/executor.hpp"
 #include "configs/ssh.hpp"
-#include "messages/thread_pool.hpp"
 #include "secrets.pb.h"
 #include "ssh.pb.h"
 

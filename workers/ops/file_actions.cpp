@@ -8,8 +8,8 @@
 #include <cerrno>
 
 #include "base/files.hpp"
+#include "base/pattern.hpp"
 #include "base/slash_path.hpp"
-#include "messages/pattern.hpp"
 #include "store/regular_file.hpp"
 #include "workers/executor/rooted.hpp"
 

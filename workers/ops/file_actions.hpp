@@ -9,8 +9,8 @@
 #include <optional>
 #include <string>
 
+#include "base/result.hpp"
 #include "messages/job.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::workers {

@@ -10,10 +10,10 @@
 #include <spdlog/spdlog.h>
 
 #include "base/files.hpp"
+#include "base/mode_text.hpp"
+#include "base/pattern.hpp"
 #include "base/slash_path.hpp"
 #include "configs/store.hpp"
-#include "messages/mode_text.hpp"
-#include "messages/pattern.hpp"
 #include "store/file_data.hpp"
 #include "store/regular_file.hpp"
 #include "store/unpack.hpp"

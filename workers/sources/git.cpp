@@ -255,8 +255,8 @@ class git_source final : public source_handler {
   static std::string sign_in(const std::string& user_info) {
     auto colon = user_info.find(':');
     auto password = colon == std::string::npos ? "" : user_info.substr(colon + 1);
-    return "basic " + registry::base64(registry::url_unescape(user_info.substr(0, colon)) + ":" +
-                                       registry::url_unescape(password));
+    return "basic " + base64_encode(url_unescape(user_info.substr(0, colon)) + ":" +
+                                       url_unescape(password));
   }
 
   /// What the client's secrets say for the host; empty when they say nothing: most repositories are public.

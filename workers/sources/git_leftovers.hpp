@@ -3,7 +3,7 @@
 
 #include <filesystem>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln::workers {
 

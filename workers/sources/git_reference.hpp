@@ -6,8 +6,8 @@
 #include <string>
 #include <string_view>
 
+#include "base/result.hpp"
 #include "base/url.hpp"
-#include "messages/result.hpp"
 #include "ops.pb.h"
 
 namespace kiln::workers {

@@ -9,11 +9,11 @@
 #include <curl/curl.h>
 #include <openssl/evp.h>
 
+#include "base/json_text.hpp"
 #include "base/text.hpp"
+#include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "configs/sources.hpp"
-#include "messages/json_text.hpp"
-#include "messages/time_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/transport.hpp"
 #include "secrets.pb.h"
@@ -65,7 +65,7 @@ result<wanted_file> parse_source(const pb::SourceOp& source) {
   out.url = source.identifier();
   if (!out.url.starts_with("http://") && !out.url.starts_with("https://"))
     return make_error(errc::invalid_argument, "source \"" + out.url + "\" is no http source");
-  KILN_TRY(auto parts, registry::parse_url(out.url));
+  KILN_TRY(auto parts, parse_url(out.url));
   out.place = parts.user_info + "@" + parts.str();
   KILN_TRY(out.look, parse_file_attributes(source));
   for (const auto& [name, value] : source.attrs()) {

@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "registry/image_names.hpp"

@@ -1,6 +1,6 @@
 #include "workers/sources/image_blob.hpp"
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 #include "registry/client.hpp"
 #include "registry/image_json.hpp"
 #include "store/session_content.hpp"

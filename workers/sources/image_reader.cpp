@@ -2,8 +2,8 @@
 
 #include <charconv>
 
+#include "base/json_text.hpp"
 #include "configs/registry.hpp"
-#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
 #include "store/codec.hpp"

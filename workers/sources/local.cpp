@@ -8,12 +8,12 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/json_text.hpp"
 #include "base/numbers.hpp"
+#include "base/pattern.hpp"
 #include "base/quoting.hpp"
 #include "configs/executor.hpp"
 #include "configs/filesync.hpp"
-#include "messages/json_text.hpp"
-#include "messages/pattern.hpp"
 #include "messages/text_list.hpp"
 #include "store/confinement.hpp"
 #include "store/filesync/receiver.hpp"

@@ -1,8 +1,8 @@
 #include "workers/sources/oci_layout.hpp"
 
+#include "base/json_text.hpp"
 #include "configs/registry.hpp"
 #include "messages/image_reference.hpp"
-#include "messages/json_text.hpp"
 #include "registry/image_json.hpp"
 #include "store/session_content.hpp"
 #include "workers/sources/image_reader.hpp"

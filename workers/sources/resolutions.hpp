@@ -12,8 +12,8 @@
 #include <string>
 #include <utility>
 
+#include "base/result.hpp"
 #include "configs/sources.hpp"
-#include "messages/result.hpp"
 
 namespace kiln::workers {
 

@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "messages/plain_text.hpp"
+#include "base/plain_text.hpp"
 
 using namespace kiln;
 

@@ -1,4 +1,4 @@
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 #include <cctype>
 #include <cerrno>

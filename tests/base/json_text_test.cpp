@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "messages/json_text.hpp"
+#include "base/json_text.hpp"
 
 using namespace kiln;
 

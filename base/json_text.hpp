@@ -13,7 +13,7 @@
 #define JSON_USE_IMPLICIT_CONVERSIONS 0
 #include <nlohmann/json.hpp>
 
-#include "messages/result.hpp"
+#include "base/result.hpp"
 
 namespace kiln {
 

@@ -1,4 +1,4 @@
-#include "messages/time_text.hpp"
+#include "base/time_text.hpp"
 
 #include <array>
 #include <cstdio>

@@ -1,4 +1,4 @@
-#include "messages/mode_text.hpp"
+#include "base/mode_text.hpp"
 
 #include <catch2/catch.hpp>
 

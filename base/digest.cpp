@@ -1,4 +1,4 @@
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 
 #include <openssl/evp.h>
 #include <openssl/rand.h>

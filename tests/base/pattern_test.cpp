@@ -2,8 +2,8 @@
 
 #include <tuple>
 
+#include "base/pattern.hpp"
 #include "base/slash_path.hpp"
-#include "messages/pattern.hpp"
 
 using namespace kiln;
 
@@ -31,20 +31,6 @@ bool walked_matches(const std::vector<std::string>& patterns, std::string_view p
 }
 
 }  // namespace
-
-TEST_CASE("Paths are cleaned as Go does") {
-  CHECK(clean_path("") == ".");
-  CHECK(clean_path("a//b/./c/") == "a/b/c");
-  CHECK(clean_path("a/../b") == "b");
-  CHECK(clean_path("a/b/../../..") == "..");
-  CHECK(clean_path("../../a/..") == "../..");
-  CHECK(clean_path("/../a") == "/a");
-  CHECK(clean_path("/a/..") == "/");
-  CHECK(clean_path("/..") == "/");
-  CHECK(clean_path("./") == ".");
-  CHECK(clean_absolute("../x/") == "/x");
-  CHECK(clean_absolute("") == "/");
-}
 
 TEST_CASE("filepath.Match: stars stop at slashes, sets and escapes work, bad syntax is an error") {
   auto [pattern, name, expected] = GENERATE(table<std::string, std::string, bool>({

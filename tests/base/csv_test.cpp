@@ -1,6 +1,6 @@
 #include <catch2/catch.hpp>
 
-#include "messages/csv.hpp"
+#include "base/csv.hpp"
 
 using namespace kiln;
 

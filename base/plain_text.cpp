@@ -1,4 +1,4 @@
-#include "messages/plain_text.hpp"
+#include "base/plain_text.hpp"
 
 #include <cstdio>
 

@@ -1,4 +1,4 @@
-#include "messages/thread_pool.hpp"
+#include "base/thread_pool.hpp"
 
 #include <algorithm>
 #include <condition_variable>
@@ -6,7 +6,7 @@
 #include <mutex>
 #include <vector>
 
-#include "messages/thread.hpp"
+#include "base/thread.hpp"
 
 namespace kiln {
 

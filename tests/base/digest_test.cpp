@@ -1,4 +1,4 @@
-#include "messages/digest.hpp"
+#include "base/digest.hpp"
 
 #include <catch2/catch.hpp>
 #include <set>

@@ -1,4 +1,4 @@
-#include "messages/csv.hpp"
+#include "base/csv.hpp"
 
 #include <algorithm>
 

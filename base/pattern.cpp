@@ -1,4 +1,4 @@
-#include "messages/pattern.hpp"
+#include "base/pattern.hpp"
 
 #include <algorithm>
 
