@@ -74,7 +74,8 @@ class test_source : public workers::source_handler {
     KILN_CHECK(job.check());
     return std::vector<store::ref>(1);
   }
-  result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest&, const job_context&) override {
+  result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest&,
+                                                         const std::shared_ptr<workers::resolutions>&, const job_context&) override {
     return make_error(errc::unimplemented, "nothing to tell");
   }
 
