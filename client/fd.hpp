@@ -13,7 +13,7 @@
 namespace kiln::client {
 
 /// Replaces a file in one step: temporary file beside it (of a name that no other writer uses), fsync, rename. Mode as
-/// given, less the umask.
+/// given, less the umask. What is there and no file (a device, a pipe) is written into, and a link stays a link.
 status write_file_atomically(const std::string& path, std::string_view bytes, unsigned mode);
 
 }  // namespace kiln::client

@@ -2,20 +2,22 @@
 
 #include <algorithm>
 #include <chrono>
-#include <fstream>
 #include <functional>
 #include <set>
-#include <sstream>
 
 #include <toml++/toml.h>
 
 #include "base/duration.hpp"
+#include "base/files.hpp"
 #include "configs/units.hpp"
 #include "messages/cluster_text.hpp"
 
 namespace kiln::configs {
 
 namespace {
+
+constexpr std::int64_t config_bytes_max = 4 << 20;
+constexpr std::size_t config_dots_max = 256;  // in a line
 
 /// Reads one table, key by key; what was not asked for in the end is unknown.
 class table_reader {
@@ -352,7 +354,27 @@ status read_all(table_reader& t, daemon_config& c) {
 
 }  // namespace
 
+namespace {
+
+/// The library takes a table for each part of a dotted key, by recursion.
+status check_dots(std::string_view text, std::string_view name) {
+  std::size_t line = 1, dots = 0;
+  for (char c : text) {
+    if (c == '\n') {
+      ++line;
+      dots = 0;
+    } else if (c == '.' && ++dots > config_dots_max) {
+      return make_error(errc::invalid_argument, std::string(name) + ":" + std::to_string(line) + ": more than " +
+                                                    std::to_string(config_dots_max) + " dots in a line");
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
 result<loaded_config> parse_config(std::string_view text, std::string_view name) {
+  KILN_CHECK(check_dots(text, name));
   toml::table table;
   try {
     table = toml::parse(text, name);
@@ -372,11 +394,8 @@ result<loaded_config> parse_config(std::string_view text, std::string_view name)
 result<loaded_config> load_config(const std::filesystem::path& file) {
   std::error_code error;
   if (!std::filesystem::exists(file, error)) return loaded_config{};
-  std::ifstream in{file};
-  if (!in) return make_error(errc::permission_denied, "cannot read " + file.string());
-  std::stringstream text;
-  text << in.rdbuf();
-  return parse_config(text.str(), file.string());
+  KILN_TRY(auto text, read_file(file, config_bytes_max));
+  return parse_config(text, file.string());
 }
 
 status validate(const daemon_config& c) {
@@ -389,6 +408,10 @@ status validate(const daemon_config& c) {
   for (const auto& e : c.insecure_entitlements)
     if (!entitlements.count(e))
       return invalid("invalid entitlement \"" + e + "\": expected network.host, security.insecure or device");
+  constexpr std::int64_t ids_max = 0xfffffffe;  // the one beyond means "leave as it is" to the system
+  for (auto [key, id] : {std::pair{"uid", c.socket_uid}, std::pair{"gid", c.socket_gid}})
+    if (id && (*id < 0 || *id > ids_max))
+      return invalid(std::string("grpc.") + key + " " + std::to_string(*id) + ": expected 0 to " + std::to_string(ids_max));
   if (c.addresses.empty()) return invalid("no listen address: name at least one with --addr");
   for (const auto& address : c.addresses)
     if (address.find("://") == std::string::npos)

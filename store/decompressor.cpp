@@ -43,6 +43,7 @@ class gzip_reader : public byte_source {
   }
 
   result<std::size_t> read(std::span<char> buffer) override {
+    KILN_CHECK(tail_);
     while (!ended_) {
       KILN_CHECK(in_->fill(1));
       if (in_->pending().empty() && input_dry_) return truncated("gzip");
@@ -63,7 +64,9 @@ class gzip_reader : public byte_source {
       if (rc != ISAL_DECOMP_OK && rc != ISAL_END_INPUT && rc != ISAL_OUT_OVERFLOW)
         return make_error(errc::data_loss, "gzip: corrupt input (deflate error " + std::to_string(rc) + ")");
       if (state_->block_state == ISAL_BLOCK_FINISH) {
-        KILN_CHECK(next_member());
+        // What stands behind a member takes nothing from its bytes: an archive that ends in it is whole.
+        tail_ = next_member();
+        if (!tail_.ok() && made == 0) return tail_.error();
       } else {
         input_dry_ = before_in == 0 && made == 0;
       }
@@ -100,6 +103,7 @@ class gzip_reader : public byte_source {
   std::unique_ptr<inflate_state> state_;
   bool input_dry_ = false;  // the last call had no input and made nothing
   bool ended_ = false;
+  status tail_;  // what the next read says
 };
 
 class zstd_reader : public byte_source {

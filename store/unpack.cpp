@@ -500,6 +500,13 @@ result<std::unique_ptr<byte_source>> open_source(int fd) {
   return read_file_data(unique_fd(copy));
 }
 
+namespace {
+
+/// A name that this locale cannot show is only a warning.
+bool readable(int outcome) { return outcome == ARCHIVE_OK || outcome == ARCHIVE_WARN; }
+
+}  // namespace
+
 bool is_archive(int fd) {
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) return false;
@@ -511,7 +518,7 @@ bool is_archive(int fd) {
     auto a = new_reader();
     archive_entry* entry = nullptr;
     found = archive_read_open(a.get(), &state, nullptr, read_callback, nullptr) == ARCHIVE_OK &&
-            archive_read_next_header(a.get(), &entry) == ARCHIVE_OK;
+            readable(archive_read_next_header(a.get(), &entry));
   }
   return found;
 }

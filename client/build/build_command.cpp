@@ -7,7 +7,6 @@
 #include <sys/stat.h>
 
 #include <fmt/format.h>
-#include <google/protobuf/util/json_util.h>
 
 #include "base/json_text.hpp"
 #include "base/plain_text.hpp"
@@ -15,6 +14,7 @@
 #include "client/build/definition.hpp"
 #include "client/build/local_stores.hpp"
 #include "client/build/metadata_file.hpp"
+#include "client/build/source_policy_file.hpp"
 #include "client/build/request.hpp"
 #include "client/build/solve.hpp"
 #include "client/connect/connect.hpp"
@@ -78,15 +78,11 @@ result<control::SolveRequest> make_solve_request(const build_state& state, const
   out.set_proxynetwork(r.proxy_network);
   if (!flags.source_policy_file.empty()) {
     KILN_TRY(auto text, read_file(flags.source_policy_file, policy_bytes_max));
-    // protobuf's reader takes lists within lists for one list.
-    if (auto read = parse_json(text); !read.ok())
-      return std::move(read).error().with_context("source-policy-file \"" + flags.source_policy_file + "\"");
-    google::protobuf::util::JsonParseOptions options;
-    options.ignore_unknown_fields = true;
-    auto parsed = google::protobuf::util::JsonStringToMessage(text, out.mutable_sourcepolicy(), options);
-    if (!parsed.ok())
-      return make_error(errc::invalid_argument, fmt::format("failed to unmarshal source-policy-file \"{}\": {}",
-                                                            flags.source_policy_file, parsed.ToString()));
+    auto policy = parse_source_policy(text);
+    if (!policy.ok())
+      return std::move(policy).error().with_context("failed to unmarshal source-policy-file \"" +
+                                                    flags.source_policy_file + "\"");
+    *out.mutable_sourcepolicy() = *std::move(policy);
   }
   return out;
 }

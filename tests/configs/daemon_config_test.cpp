@@ -81,6 +81,23 @@ autoAllowed = ["vendor.com/gpu", "vendor.com/nic=1"]
   CHECK((*rules)[1].max_used_space == 1LL << 30);
 }
 
+TEST_CASE("a configuration that no process can hold, or that is no file, is refused") {
+  std::string deep = "a";
+  for (int i = 0; i < 60'000; ++i) deep += ".a";
+  auto refused = parse_config("x = 1\n" + deep + " = 1\n", "kilnd.toml");
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message == "kilnd.toml:2: more than 256 dots in a line");
+  CHECK_FALSE(load_config("/").ok());
+  CHECK_FALSE(load_config("/dev/zero").ok());
+  for (auto text : {"[grpc]\ngid = 99999999999", "[grpc]\nuid = -5", "[grpc]\nuid = 4294967295"}) {
+    auto loaded = parse_config(text, "kilnd.toml");
+    REQUIRE(loaded.ok());
+    auto checked = validate(loaded->config);
+    REQUIRE_FALSE(checked.ok());
+    CHECK(checked.error().message.find("expected 0 to 4294967294") != std::string::npos);
+  }
+}
+
 TEST_CASE("mistakes name file, line and key") {
   auto e = parse_config("[history]\nmaxEntries = \"many\"\n", "kiln.toml");
   REQUIRE_FALSE(e.ok());

@@ -238,6 +238,22 @@ TEST_CASE("Compressed archives are recognised for ADD, layers of the store are n
     CHECK(read(to / "hello") == "hi");
     CHECK(look(to / "hello").st_uid == 3);
   }
+  // What stands behind the compressed bytes is nobody's; a name that the locale cannot show is one nevertheless.
+  auto trailing = root.path() / "a.tgz";
+  REQUIRE(std::system(("echo junk >> " + trailing.string()).c_str()) == 0);
+  auto fd = must(open_file(trailing, O_RDONLY));
+  CHECK(is_archive(fd.get()));
+  fs::remove(to / "hello");
+  must(unpack_tar(*must(open_source(fd.get())), to, {.detect_compression = true}, {}));
+  CHECK(read(to / "hello") == "hi");
+  write(root.path() / "src/caf\xc3\xa9", "hi");
+  for (auto format : {"posix", "gnu"}) {
+    auto named = root.path() / "named.tar";
+    REQUIRE(std::system(("tar -C " + (root.path() / "src").string() + " --format=" + format + " -cf " + named.string() +
+                         " caf\xc3\xa9").c_str()) == 0);
+    INFO(format);
+    CHECK(is_archive(must(open_file(named, O_RDONLY)).get()));
+  }
   write(root.path() / "plain", "just text, no archive");
   CHECK(!is_archive(must(open_file(root.path() / "plain", O_RDONLY)).get()));
   write(root.path() / "empty", "");

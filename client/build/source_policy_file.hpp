@@ -1,0 +1,16 @@
+// What --source-policy-file holds: rules as JSON. A rule that is misread must never come to mean "allow", so whatever
+// is not understood (a key, an action, a kind of match) is an error that names it. Pure.
+#pragma once
+
+#include <string_view>
+
+#include "base/result.hpp"
+#include "policy.pb.h"
+
+namespace kiln::client {
+
+/// Keys as in the protocol (match_type), in any case and with or without the underscore; enum values by their names or
+/// numbers. Source: sourcepolicy/pb of BuildKit, and what Go's encoding/json takes for equal.
+result<moby::buildkit::v1::sourcepolicy::Policy> parse_source_policy(std::string_view json);
+
+}  // namespace kiln::client
