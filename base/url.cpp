@@ -75,7 +75,7 @@ std::string plain_escapes(std::string_view text) {
       if (is_unreserved(*escaped)) out += static_cast<char>(*escaped);
       else append_escaped(out, *escaped);
       i += 2;
-    } else if (c <= ' ' || c >= 0x7f) {
+    } else if (c <= ' ' || c >= 0x7f || c == '%') {  // one that begins no escape must not come to begin one
       append_escaped(out, c);
     } else {
       out += text[i];
