@@ -22,7 +22,7 @@ prune_listener::behavior_type note(prune_listener::pointer, heard_texts heard) {
 TEST_CASE("who prunes is told of what went, and of a failure instead of the end") {
   test_config config;
   caf::actor_system system{config};
-  auto& sched = dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  auto& sched = test::stepped_scheduler::of(system);
   store::testing::temporary_root root;
   auto store = store::testing::open_store(root);
   store::testing::layer_of(*store, {}, {{"f", "x"}}, {.description = "layer"});

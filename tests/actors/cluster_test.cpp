@@ -54,8 +54,7 @@ struct cluster_fixture {
 
   cluster_test_config config;
   caf::actor_system system{config};
-  caf::scheduler::test_coordinator& sched =
-      dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  test::stepped_scheduler& sched = test::stepped_scheduler::of(system);
   std::shared_ptr<actors::job_pool> inline_pool = std::make_shared<actors::job_pool>(0);
   std::map<std::string, node> nodes;
   std::map<std::string, std::string> at;  // address → key of nodes

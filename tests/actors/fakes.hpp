@@ -12,12 +12,12 @@
 #include <vector>
 
 #include <caf/all.hpp>
-#include <caf/scheduler/test_coordinator.hpp>
 
 #include "actors/build_graph.hpp"
 #include "actors/handles.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "store/cache_keys.hpp"
+#include "tests/support/stepped_scheduler.hpp"
 
 namespace kiln::test {
 
@@ -200,7 +200,7 @@ struct test_config : caf::actor_system_config {
   test_config() {
     add_message_types<caf::id_block::kiln>();
     add_message_types<caf::id_block::kiln_cluster>();
-    set("scheduler.policy", caf::atom("testing"));
+    test::stepped_scheduler::install(*this);
   }
 };
 
@@ -264,8 +264,7 @@ graph_client ask_graph(caf::actor_system& system, const build_graph_actor& graph
 struct graph_fixture {
   test_config config;
   caf::actor_system system{config};
-  caf::scheduler::test_coordinator& sched =
-      dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  test::stepped_scheduler& sched = test::stepped_scheduler::of(system);
   std::shared_ptr<worker_script> script = std::make_shared<worker_script>();
   memory_cache_keys keys;
   std::shared_ptr<exporters::import_table> imports = std::make_shared<exporters::import_table>();

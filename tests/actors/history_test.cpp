@@ -64,7 +64,7 @@ struct history_fixture {
   std::unique_ptr<store::ref_store> store;
   test::test_config config;
   caf::actor_system system{config};
-  caf::scheduler::test_coordinator& sched = dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  test::stepped_scheduler& sched = test::stepped_scheduler::of(system);
   std::shared_ptr<actors::job_pool> io = std::make_shared<actors::job_pool>(0);
   actors::history_bounds bounds;
   std::shared_ptr<actors::history_index> index;

@@ -1,9 +1,9 @@
 #include <catch2/catch.hpp>
 
 #include <caf/all.hpp>
-#include <caf/scheduler/test_coordinator.hpp>
 
 #include "actors/session.hpp"
+#include "tests/support/stepped_scheduler.hpp"
 
 using namespace kiln;
 using std::chrono::milliseconds;
@@ -29,13 +29,12 @@ struct virtual_time {
   struct config_type : caf::actor_system_config {
     config_type() {
       add_message_types<caf::id_block::kiln>();
-      set("scheduler.policy", caf::atom("testing"));
+      test::stepped_scheduler::install(*this);
     }
   };
   config_type config;
   caf::actor_system system{config};
-  caf::scheduler::test_coordinator& scheduler =
-      dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  test::stepped_scheduler& scheduler = test::stepped_scheduler::of(system);
   std::shared_ptr<fake_link> link = std::make_shared<fake_link>();
   session_actor actor;
 

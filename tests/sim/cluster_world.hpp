@@ -67,7 +67,7 @@ class cluster_world {
   std::mt19937_64 random;
   test_config config;
   caf::actor_system system{config};
-  caf::scheduler::test_coordinator& sched = dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
+  test::stepped_scheduler& sched = test::stepped_scheduler::of(system);
   std::shared_ptr<actors::job_pool> io = std::make_shared<actors::job_pool>(0);
   std::vector<std::unique_ptr<sim_node>> nodes;
   std::map<std::string, std::string> value_of;              // "node!ref" → content

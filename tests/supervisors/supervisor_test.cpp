@@ -1,11 +1,11 @@
 #include "supervisors/supervisor.hpp"
 
-#include <caf/scheduler/test_coordinator.hpp>
 #include <catch2/catch.hpp>
 #include <spdlog/spdlog.h>
 
 #include "messages/actor_error.hpp"
 #include "messages/actor_interfaces.hpp"
+#include "tests/support/stepped_scheduler.hpp"
 
 using namespace kiln;
 using namespace kiln::supervision;
@@ -18,7 +18,7 @@ using leave_atom = caf::atom_constant<caf::atom("leave")>;
 
 struct test_config : caf::actor_system_config {
   test_config() {
-    set("scheduler.policy", caf::atom("testing"));
+    test::stepped_scheduler::install(*this);
     add_message_types<caf::id_block::kiln>();
   }
 };
@@ -70,9 +70,7 @@ struct fixture {
     return root;
   }
 
-  caf::scheduler::test_coordinator& scheduler() {
-    return dynamic_cast<caf::scheduler::test_coordinator&>(system.scheduler());
-  }
+  test::stepped_scheduler& scheduler() { return test::stepped_scheduler::of(system); }
 
   void tell(const std::string& id, caf::message m) {
     caf::anon_send(registry->get(id), std::move(m));
