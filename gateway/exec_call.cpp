@@ -56,16 +56,14 @@ class exec_call final : public exec_reactor, public call_state {
       std::lock_guard lock(mutex_);
       if (ending_) return;
     }
-    abort(e);
+    if (claim_finish()) end(e);
   }
 
  private:
   void finish(const grpc::Status& s) {
-    if (!claim_finish()) return;
-    Finish(s);
+    if (claim_finish()) Finish(s);
   }
-  void abort(const error& e) {
-    if (!claim_finish()) return;
+  void end(const error& e) {
     log_failure(method, e);
     Finish(to_grpc(e));
   }
@@ -90,12 +88,9 @@ class exec_call final : public exec_reactor, public call_state {
     }
   }
   void OnWriteDone(bool ok) override {
-    if (!ok) {
-      run_cancel_hook();
-      return abort(client_gone());
-    }
+    if (!ok) return OnCancel();
     exec_actor to;
-    bool end = false;
+    bool over = false;
     std::string process = out_.processid();
     std::uint64_t bytes = out_.has_file() ? out_.file().data().size() : 0;
     {
@@ -106,15 +101,14 @@ class exec_call final : public exec_reactor, public call_state {
       if (!queue_.empty()) {
         start_write();
       } else {
-        end = ending_;
+        over = ending_;
       }
     }
     if (bytes > 0 && to) caf::anon_send(to, written_atom::value, std::move(process), bytes);
-    if (end) finish(grpc::Status::OK);
+    if (over) finish(grpc::Status::OK);
   }
   void OnCancel() override {
-    run_cancel_hook();
-    abort(client_gone());
+    leave([this] { end(client_gone()); });
   }
   void OnDone() override {
     {
@@ -272,7 +266,7 @@ exec_reactor* open_exec_call(caf::actor_system& system, const build_lookup& look
                              const containers_actor& containers) {
   auto call = exec_call::make();
   auto* reactor = call.get();
-  auto actor = system.spawn(exec_behavior, call, lookup, containers);
+  auto actor = actors::spawn_outside(system, exec_behavior, call, lookup, containers);
   call->attach(actor);
   call->on_cancel([actor] { caf::anon_send_exit(actor, caf::exit_reason::user_shutdown); });
   return reactor;

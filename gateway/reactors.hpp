@@ -29,9 +29,8 @@ class call_state {
   void on_cancel(std::function<void()> hook) {
     {
       std::lock_guard lock(mutex_);
-      if (finished_) return;
-      if (!cancelled_) {
-        hook_ = std::move(hook);
+      if (!left_) {
+        if (!finished_) hook_ = std::move(hook);
         return;
       }
     }
@@ -48,13 +47,18 @@ class call_state {
     drop.swap(hook_);
     return true;
   }
-  void run_cancel_hook() {
+  /// The client has gone: unless the call has ended, `end` ends it as claim_finish() lets one do, and only then the
+  /// hook runs: the end of who works for the call would else become the call's own.
+  template <class End>
+  void leave(End end) {
     std::function<void()> hook;
     {
       std::lock_guard lock(mutex_);
-      cancelled_ = true;
-      if (!finished_) hook.swap(hook_);
+      if (finished_) return;
+      finished_ = left_ = true;
+      hook.swap(hook_);
     }
+    end();
     if (hook) hook();
   }
   bool is_finished() const { return finished_; }  // with mutex_ held
@@ -63,7 +67,7 @@ class call_state {
 
  private:
   bool finished_ = false;
-  bool cancelled_ = false;
+  bool left_ = false;
   std::function<void()> hook_;
 };
 
@@ -90,7 +94,13 @@ class unary_call final : public grpc::ServerUnaryReactor, public call_state {
     Finish(grpc::Status::OK);
   }
   void fail(const error& e) {
-    if (!claim_finish()) return;
+    if (claim_finish()) end(e);
+  }
+
+ private:
+  unary_call(std::string_view method, Response* response) : method_(method), response_(response) {}
+
+  void end(const error& e) {
     if (finish_hook_) {
       std::exchange(finish_hook_, nullptr)(&e);
     } else {
@@ -98,13 +108,8 @@ class unary_call final : public grpc::ServerUnaryReactor, public call_state {
     }
     Finish(to_grpc(e));
   }
-
- private:
-  unary_call(std::string_view method, Response* response) : method_(method), response_(response) {}
-
   void OnCancel() override {
-    run_cancel_hook();
-    fail(client_gone());
+    leave([this] { end(client_gone()); });
   }
   void OnDone() override { self_.reset(); }
 
@@ -170,8 +175,7 @@ class stream_call final : public grpc::ServerWriteReactor<Response>, public call
   }
   /// Ends the stream with an error whatever is queued, and whoever feeds it: as if the client had gone.
   void give_up(const error& e) {
-    this->run_cancel_hook();
-    abort(e);
+    this->leave([&] { end(e); });
   }
   /// Ends the stream with an error, unless it was already told to end well.
   void fail(const error& e) {
@@ -179,14 +183,13 @@ class stream_call final : public grpc::ServerWriteReactor<Response>, public call
       std::lock_guard lock(this->mutex_);
       if (ending_) return;
     }
-    abort(e);
+    if (this->claim_finish()) end(e);
   }
 
  private:
   explicit stream_call(std::string_view method) : method_(method) {}
 
-  void abort(const error& e) {
-    if (!this->claim_finish()) return;
+  void end(const error& e) {
     log_failure(method_, e);
     this->Finish(to_grpc(e));
   }
@@ -197,13 +200,9 @@ class stream_call final : public grpc::ServerWriteReactor<Response>, public call
     this->StartWrite(&current_);
   }
   void OnWriteDone(bool ok) override {
-    if (!ok) {
-      this->run_cancel_hook();
-      abort(client_gone());
-      return;
-    }
+    if (!ok) return give_up(client_gone());
     std::function<void()> next;
-    bool end = false;
+    bool over = false;
     {
       std::lock_guard lock(this->mutex_);
       if (this->is_finished()) return;
@@ -212,17 +211,14 @@ class stream_call final : public grpc::ServerWriteReactor<Response>, public call
       if (!queue_.empty()) {
         start_write();
       } else {
-        end = ending_;
+        over = ending_;
         next.swap(drained_);
       }
     }
     if (next) next();
-    if (end && this->claim_finish()) this->Finish(grpc::Status::OK);
+    if (over && this->claim_finish()) this->Finish(grpc::Status::OK);
   }
-  void OnCancel() override {
-    this->run_cancel_hook();
-    abort(client_gone());
-  }
+  void OnCancel() override { give_up(client_gone()); }
   void OnDone() override {
     std::function<void()> drop;
     {

@@ -2,6 +2,7 @@
 
 #include "gateway/control_requests.hpp"
 #include "gateway/listener.hpp"
+#include "gateway/reactors.hpp"
 #include "gateway/status_convert.hpp"
 #include "rpc_status.pb.h"
 
@@ -21,6 +22,25 @@ TEST_CASE("an error keeps code, text and details through a gRPC status and back"
   CHECK(wire.message() == e.message);
   CHECK(wire.details(0).value() == R"({"digest":"sha256:1"})");
   CHECK(from_grpc(s) == e);
+}
+
+TEST_CASE("a call whose client goes ends as cancelled, whatever those who work for it say when they are stopped") {
+  ctl::SolveResponse response;
+  auto call = unary_call<ctl::SolveResponse>::make("Control/Solve", &response);
+  std::optional<errc> code;
+  int stopped = 0;
+  call->on_finish([&](const error* e) { code = e ? e->code : errc::ok; });
+  call->on_cancel([&] {
+    ++stopped;
+    call->fail(make_error(errc::unavailable, "the daemon dropped the call"));
+  });
+  grpc::ServerUnaryReactor& client = *call;
+  client.OnCancel();
+  CHECK(code == errc::cancelled);
+  CHECK(stopped == 1);
+  call->on_cancel([&] { ++stopped; });  // it had gone before the work began
+  CHECK(stopped == 2);
+  client.OnDone();
 }
 
 TEST_CASE("an error without details needs no details header") {
