@@ -15,6 +15,7 @@
 
 #include "actors/history_orphans.hpp"
 #include "actors/placement.hpp"
+#include "actors/spawn_outside.hpp"
 #include "actors/worker_devices.hpp"
 #include "apps/cluster_setup.hpp"
 #include "apps/data_plane.hpp"
@@ -434,7 +435,7 @@ struct daemon::parts {
       s.no_builds = "node " + cluster->node_name() + " only works for other nodes: send builds to one of those";
     s.sessions = sessions;
     s.spawn_session = [this](session_options options) {
-      auto spawned = system->spawn(session, std::move(options));
+      auto spawned = actors::spawn_outside(*system, session, std::move(options));  // on a thread of gRPC's
       caf::anon_send(registry->get(supervision::sessions_name), supervision::adopt_atom::value,
                      caf::actor_cast<caf::actor>(spawned));
       return spawned;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <utility>
 
+#include "actors/spawn_outside.hpp"
 #include "gateway/reactors.hpp"
 #include "messages/actor_error.hpp"
 
@@ -61,7 +62,7 @@ void ask(caf::actor_system& system, std::shared_ptr<Call> call, const Handle& ta
   }
   auto guard = std::make_shared<call_guard<Call>>(call);
   // An argument, if a meaningless one: without any CAF 0.17.6 dereferences a null pointer, which library assertions end.
-  auto requester = system.spawn([=](caf::event_based_actor* self, caf::unit_t) mutable {
+  auto requester = actors::spawn_outside(system, [=](caf::event_based_actor* self, caf::unit_t) mutable {
     watch_target(self, target, [guard](error e) { (*guard)->fail(e); });
     auto plain = caf::actor_cast<caf::actor>(target);
     self->request(target, caf::infinite, std::move(args)...)

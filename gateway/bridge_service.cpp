@@ -87,8 +87,8 @@ bridge_service::reactor* bridge_service::with_build(
       return reactor;
     }
   }
-  auto requester = system_.spawn([=, known = fixed_, use = std::move(use)](caf::event_based_actor* self,
-                                                                           caf::unit_t) {
+  auto requester = actors::spawn_outside(system_, [=, known = fixed_, use = std::move(use)](caf::event_based_actor* self,
+                                                                                            caf::unit_t) {
     if (known) return use(self, guard, known);
     watch_target(self, builds, [guard](error e) { (*guard)->fail(e); });
     self->request(builds, caf::infinite, find_atom::value, id)

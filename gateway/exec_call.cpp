@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "actors/spawn_outside.hpp"
 #include "messages/actor_error.hpp"
 
 namespace kiln::gateway {

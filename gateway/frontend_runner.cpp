@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "actors/ask_and_wait.hpp"
+#include "actors/spawn_outside.hpp"
 #include "actors/frontend_bridge.hpp"
 #include "actors/frontend_door.hpp"
 #include "base/thread.hpp"
@@ -52,9 +53,9 @@ class runner {
     KILN_TRY(auto container, make_container(build, process));
 
     auto returned = std::make_shared<actors::returned_result>();
-    auto door = o_.system->spawn(actors::frontend_door, actors::frontend_door_options{
-                                                            build, bridge->frame(), process.inputs, returned});
-    actors::leave_system();
+    auto door = actors::spawn_outside(
+        *o_.system, actors::frontend_door,
+        actors::frontend_door_options{build, bridge->frame(), process.inputs, returned});
     auto finished = run(*container, door, process, host.stop_token());
     container.reset();
     caf::anon_send_exit(door, caf::exit_reason::user_shutdown);

@@ -23,8 +23,8 @@ void listen(caf::actor_system& system, std::shared_ptr<Call> call, const Handle&
     return;
   }
   auto guard = std::make_shared<call_guard<Call>>(call);
-  auto listener =
-      system.spawn([=](typename Listener::pointer self, caf::unit_t) mutable -> typename Listener::behavior_type {
+  auto listener = actors::spawn_outside(
+      system, [=](typename Listener::pointer self, caf::unit_t) mutable -> typename Listener::behavior_type {
         auto plain = caf::actor_cast<caf::actor>(target);
         self->monitor(plain);
         self->set_down_handler([=](caf::down_msg&) {

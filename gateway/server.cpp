@@ -7,6 +7,7 @@
 #include <set>
 
 #include "actors/session.hpp"
+#include "actors/spawn_outside.hpp"
 #include "configs/calls.hpp"
 #include "configs/certificates.hpp"
 #include "gateway/bridge_service.hpp"
@@ -69,7 +70,7 @@ class server_impl final : public server {
     if (!services_.sessions) services_.sessions = std::make_shared<session_registry>();
     if (!services_.spawn_session)
       services_.spawn_session = [system = services_.system](session_options options) {
-        return system->spawn(session, std::move(options));
+        return actors::spawn_outside(*system, session, std::move(options));
       };
     if (services_.blobs) content_ = std::make_unique<content_service>(*services_.blobs, pool_);
   }

@@ -1,5 +1,6 @@
-// How functions become actors: with one argument at least, if a meaningless one (caf::unit). Without any CAF 0.17.6
-// dereferences a null pointer, which the standard library's assertions end the process for.
+// How functions become actors: with one argument at least, if a meaningless one (caf::unit), since without any CAF 0.17.6
+// dereferences a null pointer, which the standard library's assertions end the process for; and what threads that are none
+// of CAF's spawn with.
 #include <catch2/catch.hpp>
 
 #include <filesystem>
@@ -49,4 +50,13 @@ TEST_CASE("no function becomes an actor without an argument") {
     INFO(good);
     CHECK_FALSE(std::regex_search(std::string(good), without_argument));
   }
+}
+
+TEST_CASE("gRPC's threads spawn without staying in the system: it would not end before they do") {
+  static const std::regex plain{R"(\bsystem_?(\.|->)spawn\b)"};  // actors/spawn_outside.hpp instead
+  for (const auto& place : places(plain, {"gateway"})) {
+    INFO(place);
+    CHECK(false);
+  }
+  CHECK_FALSE(places(plain, {"actors"}).empty());
 }
