@@ -12,6 +12,7 @@
 #include "actors/graph_spec.hpp"
 #include "actors/key_store.hpp"
 #include "actors/progress.hpp"
+#include "base/quota.hpp"
 #include "base/quoting.hpp"
 #include "configs/definition.hpp"
 #include "configs/solving.hpp"
@@ -49,7 +50,7 @@ struct client {
 struct job {
   std::stop_source stop;
   caf::actor_addr requester;
-  caf::node_id node;  // of the requester
+  std::shared_ptr<void> permit;  // of another node's
   std::function<void(const error&)> refuse;
 };
 
@@ -186,8 +187,8 @@ class worker_state {
     auto requester = self_->current_sender();  // the promise takes it
     if (!requester) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
     auto address = caf::actor_cast<caf::actor_addr>(requester);
-    auto node = requester->node();
-    if (node != self_->node() && jobs_of_[node] >= o_->jobs_of_node_max)
+    std::shared_ptr<void> permit;
+    if (auto node = requester->node(); node != self_->node() && !(permit = jobs_of_nodes_.enter(node)))
       return to_caf(make_error(errc::resource_exhausted, "your node has " + std::to_string(o_->jobs_of_node_max) +
                                                              " jobs here already"));
     auto promise = self_->make_response_promise<Reply>();
@@ -195,8 +196,7 @@ class worker_state {
     client_of(address, requester).jobs.insert(id);
     auto& j = jobs_[id];
     j.requester = address;
-    j.node = node;
-    ++jobs_of_[node];
+    j.permit = std::move(permit);
     j.refuse = [promise](const error& e) mutable { promise.deliver(to_caf(e)); };
     auto token = j.stop.get_token();
     auto begin = [this, &pool, id, slot, token, promise, work = std::move(work), then = std::move(then)]() mutable {
@@ -212,7 +212,7 @@ class worker_state {
             if (found == jobs_.end()) return;  // the requester is gone
             auto& c = clients_.at(found->second.requester);
             c.jobs.erase(id);
-            end_job(found);
+            jobs_.erase(found);
             if (outcome.ok()) {
               answer(promise, then(*std::move(outcome), c));
             } else {
@@ -226,11 +226,6 @@ class worker_state {
       begin();
     }
     return promise;
-  }
-
-  void end_job(std::map<std::uint64_t, job>::iterator at) {
-    if (auto of = jobs_of_.find(at->second.node); --of->second == 0) jobs_of_.erase(of);
-    jobs_.erase(at);
   }
 
   void take_slot(std::uint64_t id, std::function<void()> begin) {
@@ -261,7 +256,7 @@ class worker_state {
       auto at = jobs_.find(id);
       if (at == jobs_.end()) continue;
       at->second.stop.request_stop();
-      end_job(at);
+      jobs_.erase(at);
     }
     for (const auto& id : found->second.imports) o_->imports->erase(id);
     // Letting refs go may remove snapshots: not here.
@@ -594,7 +589,7 @@ class worker_state {
   std::map<std::uint64_t, job> jobs_;
   std::map<std::uint64_t, std::pair<caf::actor_addr, finalizer>> finalizers_;
   std::deque<std::pair<std::uint64_t, std::function<void()>>> waiting_;
-  std::map<caf::node_id, std::size_t> jobs_of_;
+  quota<caf::node_id> jobs_of_nodes_{o_->jobs_of_node_max};
   std::shared_ptr<std::atomic<std::size_t>> facts_waiting_ = std::make_shared<std::atomic<std::size_t>>(0);
   std::uint64_t last_job_ = 0;
   std::uint64_t last_finalizer_ = 0;

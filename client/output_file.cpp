@@ -65,6 +65,13 @@ result<output_file> output_file::open(const std::string& path) {
   return out;
 }
 
+status output_file::write_whole(const std::string& path, std::string_view bytes) {
+  KILN_TRY(auto file, open(path));
+  if (auto s = file.write(bytes); !s.ok()) return std::move(s).error().with_context("write " + path);
+  if (file.way_ != way::stream && ::fsync(file.fd_.get()) != 0) return errno_error(errno, "fsync " + path);
+  return file.commit();
+}
+
 output_file output_file::stream(unique_fd fd) { return {way::stream, std::move(fd), {}}; }
 
 output_file::output_file(output_file&& other) noexcept

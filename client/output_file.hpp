@@ -3,6 +3,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "client/fd.hpp"
 
@@ -14,6 +15,8 @@ class output_file {
   /// What is at `path` now stays until commit(). What is no regular file (a pipe, a device), and files in
   /// directories that take no new ones, are written in place. Mode as of a new file, or of the one replaced.
   static result<output_file> open(const std::string& path);
+  /// All of it at once, and on the disk before it takes its place.
+  static status write_whole(const std::string& path, std::string_view bytes);
   /// A descriptor that is written to as it is.
   static output_file stream(unique_fd fd);
   output_file(output_file&& other) noexcept;

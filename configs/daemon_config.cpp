@@ -352,10 +352,6 @@ status read_all(table_reader& t, daemon_config& c) {
   return {};
 }
 
-}  // namespace
-
-namespace {
-
 /// The library takes a table for each part of a dotted key, by recursion.
 status check_dots(std::string_view text, std::string_view name) {
   std::size_t line = 1, dots = 0;

@@ -47,15 +47,25 @@ std::vector<std::string> callers(const grpc::CallbackServerContext& context) {
   return out;
 }
 
-std::string first_of(const std::vector<std::string>& nodes) { return nodes.empty() ? "" : nodes.front(); }
+std::string named(const std::vector<std::string>& nodes) {
+  return nodes.empty() ? "a node without a name" : "node " + nodes.front();
+}
+
+/// A permit for one more call of that node, held while it is under way; resource_exhausted when the node has enough.
+result<std::shared_ptr<void>> permit_for(const std::vector<std::string>& nodes, quota<std::string>& calls) {
+  auto node = nodes.empty() ? "" : nodes.front();
+  if (auto permit = calls.enter(node)) return permit;
+  return make_error(errc::resource_exhausted, "too many calls at a time: " + named(nodes) + " has " +
+                                                  std::to_string(calls.each_max()) + " under way here");
+}
 
 /// Runs `work(job)` on the pool; it ends the call, which is cancelled with the peer.
 template <class Response, class Work>
-grpc::ServerWriteReactor<Response>* start(std::string_view method, thread_pool& pool, node_quota& quota,
+grpc::ServerWriteReactor<Response>* start(std::string_view method, thread_pool& pool, quota<std::string>& calls,
                                           const grpc::CallbackServerContext& context, Work work) {
   auto call = stream_call<Response>::make(method);
   auto* reactor = call.get();
-  auto permit = quota.enter(first_of(callers(context)));
+  auto permit = permit_for(callers(context), calls);
   if (!permit.ok()) return call->fail(permit.error()), reactor;
   std::stop_source stop;
   call->on_cancel([stop]() mutable { stop.request_stop(); });
@@ -83,13 +93,9 @@ api::SessionFrame verdict_frame(const status& s) {
 
 using session_stream = served_stream<api::SessionFrame, api::SessionFrame>;
 
-std::string named(const std::vector<std::string>& nodes) {
-  return nodes.empty() ? "a node without a name" : "node " + nodes.front();
-}
-
 /// The call of one session, from its first frame to its verdict.
 status relay(session_stream& peer, session_directory& sessions, const session_access& access,
-             const std::vector<std::string>& nodes, thread_pool& pool, node_quota& threads) {
+             const std::vector<std::string>& nodes, thread_pool& pool, quota<std::string>& threads) {
   api::SessionFrame first;
   if (!peer.read(first)) return client_gone();
   auto asked = call_asked_for(std::move(first), nodes, access);
@@ -115,7 +121,7 @@ status relay(session_stream& peer, session_directory& sessions, const session_ac
     return {};
   }
 
-  auto second_thread = threads.enter(first_of(nodes));
+  auto second_thread = permit_for(nodes, threads);
   if (!second_thread.ok()) return std::move(second_thread).error();
   std::stop_source give_up;
   std::stop_callback forward(peer.gone(), [&give_up] { give_up.request_stop(); });
@@ -200,7 +206,7 @@ grpc::ServerUnaryReactor* peer_service::SessionInfo(context* c, const api::Sessi
     call->fail(asked.error());
     return reactor;
   }
-  auto permit = session_threads_.enter(first_of(nodes));
+  auto permit = permit_for(nodes, session_threads_);
   if (!permit.ok()) return call->fail(permit.error()), reactor;
   bool taken = calls_.submit([this, call, stop, nodes, asked = *std::move(asked), permit = *std::move(permit)] {
     auto found = sessions_.find(asked.session, asked.wait, stop.get_token());
@@ -219,7 +225,7 @@ grpc::ServerBidiReactor<api::SessionFrame, api::SessionFrame>* peer_service::Ses
   auto call = session_stream::make();
   auto* reactor = call.get();
   auto nodes = callers(*c);
-  auto permit = session_threads_.enter(first_of(nodes));
+  auto permit = permit_for(nodes, session_threads_);
   if (!permit.ok()) return call->finish(std::move(permit).error()), reactor;
   bool taken = calls_.submit([this, call, nodes = std::move(nodes), permit = *std::move(permit)] {
     call->finish(relay(*call, sessions_, access_, nodes, calls_, session_threads_));

@@ -2,9 +2,9 @@
 // pass calls on to sessions connected here. gRPC's threads only hand over.
 #pragma once
 
+#include "base/quota.hpp"
 #include "base/thread_pool.hpp"
 #include "configs/peers.hpp"
-#include "gateway/node_quota.hpp"
 #include "gateway/peer_requests.hpp"
 #include "kiln_peer.grpc.pb.h"
 #include "messages/session.hpp"
@@ -38,8 +38,8 @@ class peer_service final : public peer_api::Peer::CallbackService {
   const session_access& access_;
   thread_pool& describing_;
   thread_pool& calls_;
-  node_quota session_threads_{configs::peers::session_threads_of_node_max};
-  node_quota describe_calls_{configs::peers::describe_calls_of_node_max};
+  quota<std::string> session_threads_{configs::peers::session_threads_of_node_max};
+  quota<std::string> describe_calls_{configs::peers::describe_calls_of_node_max};
 };
 
 }  // namespace kiln::gateway

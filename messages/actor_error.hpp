@@ -9,9 +9,8 @@ namespace kiln {
 
 /// Wraps an error so that it crosses mailboxes and nodes whole.
 caf::error to_caf(error e);
-/// Unwraps; CAF's own errors become: request_timeout → deadline_exceeded, receiver down or link lost
-/// or never there
-/// → unavailable, user_shutdown → cancelled, anything else → internal.
+/// Unwraps; CAF's own errors become: request_timeout → deadline_exceeded, receiver down, link lost
+/// or handle null → unavailable, user_shutdown → cancelled, anything else → internal.
 error from_caf(const caf::error& e);
 /// What to_caf() wrapped, without a copy; null for CAF's own errors.
 const error* wrapped_error(const caf::error& e);

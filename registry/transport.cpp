@@ -177,10 +177,7 @@ std::string without_password(const std::string& url) {
 
 /// "Get", as users know it.
 std::string shown_method(const std::string& method) {
-  std::string out = method;
-  std::transform(out.begin() + (out.empty() ? 0 : 1), out.end(), out.begin() + (out.empty() ? 0 : 1),
-                 [](unsigned char c) { return std::tolower(c); });
-  return out;
+  return method.substr(0, 1) + to_lower(std::string_view(method).substr(std::min<std::size_t>(1, method.size())));
 }
 
 /// Where a failed connection was to lead and what the system said, in the form that users know from Go's programs.
@@ -279,8 +276,7 @@ void keep_harmless(std::vector<std::string>& headers) {
   static constexpr std::string_view harmless[] = {"accept",        "accept-encoding",   "content-range", "content-type",
                                                   "if-none-match", "if-modified-since", "range",         "user-agent"};
   std::erase_if(headers, [](const std::string& header) {
-    auto name = header.substr(0, header.find(':'));
-    std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    auto name = to_lower(header.substr(0, header.find(':')));
     return std::find(std::begin(harmless), std::end(harmless), name) == std::end(harmless);
   });
 }

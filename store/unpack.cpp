@@ -24,6 +24,9 @@ namespace fs = std::filesystem;
 
 namespace {
 
+/// A name that this locale cannot show is only a warning.
+bool usable(int code) { return code == ARCHIVE_OK || code == ARCHIVE_WARN; }
+
 constexpr std::string_view whiteout_prefix = ".wh.";
 constexpr std::string_view opaque_name = ".wh..wh..opq";
 
@@ -280,7 +283,7 @@ status unpacker::make_file(archive* a, archive_entry* e, const place& at) {
   while (true) {
     int code = archive_read_data_block(a, &block, &size, &offset);
     if (code == ARCHIVE_EOF) break;
-    if (code != ARCHIVE_OK && code != ARCHIVE_WARN)
+    if (!usable(code))
       return make_error(errc::data_loss,
                         archive_error_string(a) ? archive_error_string(a) : "truncated data");
     if (offset != writer.offset()) writer.move_to(offset);  // a sparse file tells of its data only
@@ -457,7 +460,7 @@ status for_each_entry(byte_source& in, const job_context& job,
     int code = archive_read_next_header(a.get(), &entry);
     if (code == ARCHIVE_EOF) return {};
     if (code == ARCHIVE_RETRY) continue;
-    if (code != ARCHIVE_OK && code != ARCHIVE_WARN) {
+    if (!usable(code)) {
       if (state.failure.ok() && !state.any) return {};
       return archive_failure();
     }
@@ -500,13 +503,6 @@ result<std::unique_ptr<byte_source>> open_source(int fd) {
   return read_file_data(unique_fd(copy));
 }
 
-namespace {
-
-/// A name that this locale cannot show is only a warning.
-bool readable(int outcome) { return outcome == ARCHIVE_OK || outcome == ARCHIVE_WARN; }
-
-}  // namespace
-
 bool is_archive(int fd) {
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) return false;
@@ -518,7 +514,7 @@ bool is_archive(int fd) {
     auto a = new_reader();
     archive_entry* entry = nullptr;
     found = archive_read_open(a.get(), &state, nullptr, read_callback, nullptr) == ARCHIVE_OK &&
-            readable(archive_read_next_header(a.get(), &entry));
+            usable(archive_read_next_header(a.get(), &entry));
   }
   return found;
 }

@@ -202,14 +202,14 @@ class progress_fan {
 
 status write_results(const build_state& state, const build_flags& flags, const solve_outcome& outcome) {
   if (!flags.metadata_file.empty())
-    KILN_CHECK(write_file_atomically(flags.metadata_file, render_metadata(outcome.exporter_response), 0666));
+    KILN_CHECK(output_file::write_whole(flags.metadata_file, render_metadata(outcome.exporter_response)));
   auto value = [&](const char* key) {
     auto it = outcome.exporter_response.find(key);
     return it == outcome.exporter_response.end() ? std::string() : it->second;
   };
   auto image_id = value("containerimage.config.digest");
   if (image_id.empty()) image_id = value("containerimage.digest");
-  if (!flags.iid_file.empty()) KILN_CHECK(write_file_atomically(flags.iid_file, image_id, 0666));
+  if (!flags.iid_file.empty()) KILN_CHECK(output_file::write_whole(flags.iid_file, image_id));
   if (flags.quiet && !image_id.empty()) KILN_CHECK(write_all(STDOUT_FILENO, image_id + "\n"));
   if (auto text = outcome.sub_request.find("result.txt"); text != outcome.sub_request.end())
     KILN_CHECK(write_all(STDOUT_FILENO, text->second));
@@ -263,7 +263,7 @@ status run_build(const global_flags& global, const build_flags& flags, interrupt
     for (auto& [id, target] : state.targets)
       if (target.file) KILN_CHECK(target.file->commit());
   state.targets.clear();
-  if (!flags.ref_file.empty()) KILN_CHECK(write_file_atomically(flags.ref_file, state.ref, 0666));
+  if (!flags.ref_file.empty()) KILN_CHECK(output_file::write_whole(flags.ref_file, state.ref));
   if (!flags.cache_metrics.empty()) KILN_CHECK(write_metrics(flags.cache_metrics, metrics, started));
   connection.channel.reset();
   if (connection.embedded) connection.embedded->stop();

@@ -6,6 +6,7 @@
 #include <google/protobuf/message.h>
 
 #include "base/json_text.hpp"
+#include "client/folded_name.hpp"
 
 namespace kiln::client {
 
@@ -19,16 +20,9 @@ error bad(const std::string& where, const std::string& what) {
   return make_error(errc::invalid_argument, where + ": " + what);
 }
 
-std::string plain(std::string_view key) {
-  std::string out;
-  for (char c : key)
-    if (c != '_') out += c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
-  return out;
-}
-
 const gp::FieldDescriptor* field_named(const gp::Descriptor& type, std::string_view key) {
   for (int i = 0; i < type.field_count(); ++i)
-    if (plain(type.field(i)->name()) == plain(key)) return type.field(i);
+    if (folded(type.field(i)->name()) == folded(key)) return type.field(i);
   return nullptr;
 }
 

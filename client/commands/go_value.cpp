@@ -7,6 +7,7 @@
 
 #include "base/base64.hpp"
 #include "base/quoting.hpp"
+#include "client/folded_name.hpp"
 
 namespace kiln::client {
 namespace {
@@ -17,13 +18,6 @@ struct overloaded : Ts... {
 };
 template <class... Ts>
 overloaded(Ts...) -> overloaded<Ts...>;
-
-std::string folded(std::string_view name) {
-  std::string out;
-  for (char c : name)
-    if (c != '_') out.push_back(static_cast<char>(std::tolower(static_cast<unsigned char>(c))));
-  return out;
-}
 
 go_value scalar(const google::protobuf::Message& m, const google::protobuf::FieldDescriptor* f, int index) {
   using google::protobuf::FieldDescriptor;

@@ -33,6 +33,7 @@ TEST_CASE("spellings of one address have one normal form") {
   CHECK(normal("http://0x7f.1:5000/") == "http://127.0.0.1:5000/");
   CHECK(normal("http://[0:0::1]/") == "http://[::1]/");
   CHECK(normal("https://h/a%2fb/%c3%bc//c/") == "https://h/a%2Fb/%C3%BC//c/");
+  CHECK(normal("https://h/%%36%31") == "https://h/%2561");
   CHECK(normal("https://h/a/..") == "https://h/");
   CHECK(normal("https://h/a/b/.") == "https://h/a/b/");
 }

@@ -1,7 +1,5 @@
 #include "client/output_file.hpp"
 
-#include "client/fd.hpp"
-
 #include <catch2/catch.hpp>
 
 #include <csignal>
@@ -116,15 +114,15 @@ TEST_CASE("A small file takes the place of a file only: devices, pipes and links
   test::temp_dir dir;
   test::write_file(dir / "old", "before");
   fs::create_symlink("old", dir / "link");
-  REQUIRE(write_file_atomically((dir / "link").string(), "after", 0666).ok());
+  REQUIRE(output_file::write_whole((dir / "link").string(), "after").ok());
   CHECK(fs::is_symlink(dir / "link"));
   CHECK(test::read_file(dir / "old") == "after");
   REQUIRE(::mknod((dir / "null").c_str(), S_IFCHR | 0666, makedev(1, 3)) == 0);
-  REQUIRE(write_file_atomically((dir / "null").string(), "gone", 0666).ok());
+  REQUIRE(output_file::write_whole((dir / "null").string(), "gone").ok());
   CHECK(fs::is_character_file(dir / "null"));
   REQUIRE(::mknod((dir / "full").c_str(), S_IFCHR | 0666, makedev(1, 7)) == 0);
-  CHECK_FALSE(write_file_atomically((dir / "full").string(), "no room", 0666).ok());
+  CHECK_FALSE(output_file::write_whole((dir / "full").string(), "no room").ok());
   CHECK(fs::is_character_file(dir / "full"));
-  REQUIRE(write_file_atomically((dir / "new").string(), "text", 0666).ok());
+  REQUIRE(output_file::write_whole((dir / "new").string(), "text").ok());
   CHECK(names_in(dir.path()) == std::vector<std::string>{"full", "link", "new", "null", "old"});
 }

@@ -9,8 +9,7 @@
 
 #include "base/base64.hpp"
 #include "registry/transport.hpp"
-#include "secrets.pb.h"
-#include "tests/support/fake_client.hpp"
+#include "tests/support/secrets.hpp"
 #include "tests/support/http_server.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "workers/sources/git.hpp"
@@ -45,16 +44,10 @@ struct setup {
   setup() {
     fs::create_directories(served);
     auto session = std::make_shared<test::fake_session>("client");
-    session->on_call("/moby.buildkit.secrets.v1.Secrets/GetSecret",
-                     [this](std::string_view bytes, const call_metadata&) -> result<std::string> {
-                       moby::buildkit::secrets::v1::GetSecretRequest asked;
-                       asked.ParseFromString(std::string(bytes));
-                       auto found = secrets.find(asked.id());
-                       if (found == secrets.end()) return make_error(errc::not_found, "no secret");
-                       moby::buildkit::secrets::v1::GetSecretResponse r;
-                       r.set_data(found->second);
-                       return r.SerializeAsString();
-                     });
+    test::serve_secrets(*session, [this](const std::string& id) {
+      auto found = secrets.find(id);
+      return found == secrets.end() ? std::nullopt : std::optional(found->second);
+    });
     clients.add(session);
     job = clients.job();
     job.progress = &progress;

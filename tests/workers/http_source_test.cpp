@@ -12,10 +12,9 @@
 #include "content.pb.h"
 #include "registry/image_json.hpp"
 #include "registry/media_types.hpp"
-#include "secrets.pb.h"
 #include "store/tar_writer.hpp"
 #include "tests/support/byte_streams.hpp"
-#include "tests/support/fake_client.hpp"
+#include "tests/support/secrets.hpp"
 #include "tests/support/http_server.hpp"
 #include "tests/support/stream_pair.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -280,16 +279,11 @@ TEST_CASE("secrets become the Authorization header, chosen headers go along, oth
   });
   setup s;
   auto session = std::make_shared<test::fake_session>("client");
-  session->on_call("/moby.buildkit.secrets.v1.Secrets/GetSecret",
-                   [](std::string_view bytes, const call_metadata&) -> result<std::string> {
-                     moby::buildkit::secrets::v1::GetSecretRequest req;
-                     req.ParseFromString(std::string(bytes));
-                     moby::buildkit::secrets::v1::GetSecretResponse r;
-                     if (req.id() == "mine") r.set_data("Basic abc");
-                     else if (req.id() == "HTTP_AUTH_TOKEN_127.0.0.1") r.set_data("tok");
-                     else return make_error(errc::not_found, "secret not found");
-                     return r.SerializeAsString();
-                   });
+  test::serve_secrets(*session, [](const std::string& id) -> std::optional<std::string> {
+    if (id == "mine") return "Basic abc";
+    if (id == "HTTP_AUTH_TOKEN_127.0.0.1") return "tok";
+    return std::nullopt;
+  });
   test::fake_directory clients;
   clients.add(session);
   s.job = clients.job();
@@ -307,14 +301,7 @@ TEST_CASE("secrets for a host are not sent in clear text, and the client is told
   http_server server([](const http_request& r) { return http_answer{200, {}, "<" + r.header("authorization") + ">"}; });
   setup s;
   auto session = std::make_shared<test::fake_session>("client");
-  session->on_call("/moby.buildkit.secrets.v1.Secrets/GetSecret",
-                   [](std::string_view bytes, const call_metadata&) -> result<std::string> {
-                     moby::buildkit::secrets::v1::GetSecretRequest req;
-                     req.ParseFromString(std::string(bytes));
-                     moby::buildkit::secrets::v1::GetSecretResponse r;
-                     r.set_data(req.id() == "mine" ? "Basic abc" : "tok");
-                     return r.SerializeAsString();
-                   });
+  test::serve_secrets(*session, [](const std::string& id) { return id == "mine" ? "Basic abc" : "tok"; });
   test::fake_directory clients;
   clients.add(session);
   test::recording_progress progress;

@@ -136,7 +136,6 @@ class file_solver {
   /// made right before that, and need not stay open while a long chain is made.
   std::optional<std::int64_t> missing_for(std::int64_t index) {
     if (index < count() || state_of(index).done) return std::nullopt;
-    // What an action writes on comes first: it stays open once, where what is read would stay open for each.
     const auto& action = op_.actions(static_cast<int>(index - count()));
     if (action.input() >= 0 && !state_of(action.input()).done) return action.input();
     for (auto read : read_by(action))
@@ -162,7 +161,7 @@ class file_solver {
     }
     // A state that is not committed has no other user.
     for (auto read : read_by(action))
-      if (read >= 0) close(state_of(read));
+      if (read >= 0) take(state_of(read));
     if (s.commit || open_ >= configs::file_op_open_max) {
       target->root.reset();
       KILN_CHECK(target->mount.unmount());
@@ -175,9 +174,10 @@ class file_solver {
     return {};
   }
 
-  void close(state& s) {
+  /// What it is open in, for the one that goes on with it; null when it is not open.
+  std::unique_ptr<open_state> take(state& s) {
     if (s.open) --open_;
-    s.open.reset();
+    return std::move(s.open);
   }
 
   /// An action has failed: shows what it was given and what it made of it.
@@ -205,10 +205,8 @@ class file_solver {
 
   /// The snapshot an action writes to: the one its input is still open in, or a new one on top.
   result<std::unique_ptr<open_state>> open_for(std::int64_t input) {
-    if (input >= 0 && state_of(input).open) {
-      --open_;
-      return std::move(state_of(input).open);
-    }
+    if (input >= 0)
+      if (auto open = take(state_of(input))) return open;
     auto o = std::make_unique<open_state>();
     store::record_options options;
     options.description = description();

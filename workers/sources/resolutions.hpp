@@ -41,16 +41,27 @@ class resolutions {
                         "a build may resolve " + std::to_string(sources_max_) + " sources, not more");
     known_[source];
     lock.unlock();
-    result<T> found = resolve();
-    lock.lock();
-    if (found.ok()) known_[source] = *found;
-    else known_.erase(source);
-    lock.unlock();
-    changed_.notify_all();
-    return found;
+    try {
+      result<T> found = resolve();
+      settle(source, found.ok() ? std::any(*found) : std::any());
+      return found;
+    } catch (...) {  // a bug; who waits for the answer must not wait for ever
+      settle(source, {});
+      throw;
+    }
   }
 
  private:
+  /// Without a value, whoever asks next resolves.
+  void settle(const std::string& source, std::any value) {
+    {
+      std::lock_guard lock(mutex_);
+      if (value.has_value()) known_[source] = std::move(value);
+      else known_.erase(source);
+    }
+    changed_.notify_all();
+  }
+
   std::size_t sources_max_;
   std::mutex mutex_;
   std::condition_variable_any changed_;
