@@ -93,9 +93,7 @@ FROM busybox
 COPY . /all
 DOCKER
 head -c 300000000 /dev/zero >"$dir/big"
-kilnctl build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" \
-  >"$scratch/o" 2>&1 &
-client=$!
+kilnctl_begin "$scratch/o" build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir"
 wait_for 20 grep -q "transferring context" "$scratch/o" || fail "the upload never began: $(cat "$scratch/o")"
 kill -KILL $client
 rm "$dir/big"; echo small >"$dir/small"

@@ -31,11 +31,9 @@ check_contains "its end is told" "$(cat "$scratch/client.log")" "exit code: 3"
 must_end "a frontend image that crashed"
 
 # A frontend that never answers: its client goes away, or the daemon is told twice.
-# A client of its own process, so that signals reach it; it returns when the frontend runs.
+# It returns when the frontend runs.
 start_hanging() {
-  "$kilnctl" --addr "unix://$socket" build --progress=plain --frontend gateway.v0 --opt "source=$registry/tiny" \
-    --opt mode=hang >"$scratch/client.log" 2>&1 &
-  client=$!
+  kilnctl_begin "$scratch/client.log" build --progress=plain --frontend gateway.v0 --opt "source=$registry/tiny" --opt mode=hang
   wait_for 60 pgrep -f '^/bin/frontend' >/dev/null || fail "the frontend does not start: $(cat "$scratch/client.log")"
 }
 start_kilnd

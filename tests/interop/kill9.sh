@@ -54,9 +54,8 @@ must_build "$dir" --opt build-arg:ROUND=0 --output type=oci,dest="$scratch/out.t
 # These find something while there is something: a test that cannot fail is none.
 printf 'FROM busybox\nRUN echo held; sleep 30\n' >"$scratch/held"
 mkdir "$scratch/held.d" && mv "$scratch/held" "$scratch/held.d/Dockerfile"
-kilnctl build --progress=plain --frontend dockerfile.v0 --local context="$scratch/held.d" --local dockerfile="$scratch/held.d" \
-  >"$scratch/o" 2>&1 &
-client=$!
+kilnctl_begin "$scratch/o" build --progress=plain --frontend dockerfile.v0 --local context="$scratch/held.d" \
+  --local dockerfile="$scratch/held.d"
 wait_for 20 grep -q ' held$' "$scratch/o" || fail "the held step does not start: $(cat "$scratch/o")"
 check "a running container is seen" [ -n "$(containers)" ]
 check "its cgroup is seen ($(groups))" [ "$(groups)" -gt 0 ]
@@ -70,9 +69,8 @@ start_kilnd
 nothing_left "killed in a RUN"
 
 for round in $(seq "$rounds"); do
-  kilnctl build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" \
-    --opt build-arg:ROUND="$round" --output type=oci,dest="$scratch/killed.tar" >"$scratch/o" 2>&1 &
-  client=$!
+  kilnctl_begin "$scratch/o" build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" \
+    --opt build-arg:ROUND="$round" --output type=oci,dest="$scratch/killed.tar"
   delay=$((RANDOM % 2000))
   read -rt "$(printf '%d.%03d' $((delay / 1000)) $((delay % 1000)))" <> <(:) || true
   kill -KILL "$kilnd_pid"

@@ -67,9 +67,7 @@ kill_daemon() {
 }
 total() { kilnctl du | sed -n 's/^Total:[[:space:]]*//p'; }
 start_build() {  # start_build [FLAGS…]: in the background; sets $client
-  kilnctl build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" "$@" \
-    >"$scratch/o" 2>&1 &
-  client=$!
+  kilnctl_begin "$scratch/o" build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" "$@"
 }
 
 say "half a download"
@@ -197,17 +195,17 @@ export KILN_ROOT=$scratch/own
 unset BUILDKIT_HOST
 own_daemon() { pgrep -f "kilnd --root $KILN_ROOT " | head -n 1; }
 head -c 40000000 /dev/urandom >"$dir/big"
-own() { "$kilnctl" build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" "$@"; }
-own >"$scratch/o" 2>&1 || fail "no build with a daemon of its own: $(cat "$scratch/o")"
+own=("$kilnctl" build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir")
+"${own[@]}" >"$scratch/o" 2>&1 || fail "no build with a daemon of its own: $(cat "$scratch/o")"
 check_same "it ends with its client" "$(own_daemon)" ""
 for victim in client daemon; do
-  own --no-cache --output type=tar,dest="$scratch/own.tar" >"$scratch/o" 2>&1 &
+  "${own[@]}" --no-cache --output type=tar,dest="$scratch/own.tar" >"$scratch/o" 2>&1 &
   client=$!
   wait_for 20 grep -q 'load build definition' "$scratch/o" || fail "no build: $(cat "$scratch/o")"
   if [ $victim = client ]; then kill -KILL "$client"; else kill -KILL "$(own_daemon)"; fi
   wait "$client" 2>/dev/null || true
   wait_for 40 eval '[ -z "$(own_daemon)" ]' || fail "killed $victim: the daemon goes on"
-  own --output type=tar,dest="$scratch/own.tar" >"$scratch/o" 2>&1 || fail "killed $victim: no build after it: $(cat "$scratch/o")"
+  "${own[@]}" --output type=tar,dest="$scratch/own.tar" >"$scratch/o" 2>&1 || fail "killed $victim: no build after it: $(cat "$scratch/o")"
   check_same "killed $victim: the daemon has ended" "$(own_daemon)" ""
   check "killed $victim: the output" [ "$(tar -xOf "$scratch/own.tar" big | sha256sum)" = "$(sha256sum <"$dir/big")" ]
   check_same "killed $victim: temporary files" "$(find "$KILN_ROOT/transient" -mindepth 1 | wc -l)" 0

@@ -156,6 +156,13 @@ start_kilnd() {
 stop_kilnd() { stop_pid "$kilnd_pid" || fail "kilnd did not stop in time"; }
 
 kilnctl() { "$kilnctl" --addr "unix://$socket" "$@"; }
+# kilnctl_begin LOG ARGUMENTS…: in the background, with all it says in LOG. Sets $client to its process: that of
+# `kilnctl … &` were a shell's, and who kills that has not killed the client.
+kilnctl_begin() {
+  local log=$1; shift
+  "$kilnctl" --addr "unix://$socket" "$@" >"$log" 2>&1 &
+  client=$!
+}
 
 # build DIR [FLAGS…]: builds a Dockerfile directory through the daemon; output in $out, also on failure.
 build() {

@@ -16,9 +16,8 @@ DOCKER
 # start_build ROUND: one build in the background, in the middle of its RUN when this returns; sets $client.
 start_build() {
   : >"$scratch/client.log"
-  kilnctl build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" \
-    --opt build-arg:ROUND="$1" >"$scratch/client.log" 2>&1 &
-  client=$!
+  kilnctl_begin "$scratch/client.log" build --progress=plain --frontend dockerfile.v0 --local context="$dir" \
+    --local dockerfile="$dir" --opt build-arg:ROUND="$1"
   wait_for 20 grep -q " $marker\$" "$scratch/client.log" || fail "the step does not start: $(cat "$scratch/client.log")"
 }
 step_pid() { pgrep -f "^/bin/sh -c trap .*$marker"; }

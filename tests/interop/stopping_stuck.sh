@@ -9,10 +9,8 @@ cp "$(busybox_tar)" "$dir/root.tar"
 start_client() {  # start_client DIR [FLAGS…]: one build in the background; sets $client
   local from=$1; shift
   : >"$scratch/client.log"
-  # A process of its own, so that signals reach it.
-  "$kilnctl" --addr "unix://$socket" build --progress=plain --frontend dockerfile.v0 --local context="$from" \
-    --local dockerfile="$from" "$@" >"$scratch/client.log" 2>&1 &
-  client=$!
+  kilnctl_begin "$scratch/client.log" build --progress=plain --frontend dockerfile.v0 --local context="$from" \
+    --local dockerfile="$from" "$@"
 }
 # Twice SIGTERM: the second while it waits for the build.
 must_end() {
