@@ -6,7 +6,7 @@
 
 #include <memory>
 
-#include "actors/build.hpp"
+#include "actors/build/build.hpp"
 #include "actors/handles.hpp"
 #include "actors/peers.hpp"
 #include "messages/actor_interfaces.hpp"

@@ -10,7 +10,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/build_log.hpp"
+#include "actors/build/build_log.hpp"
 #include "actors/ending.hpp"
 #include "actors/history_filter.hpp"
 #include "actors/history_trace.hpp"

@@ -8,8 +8,8 @@
 
 #include "actors/ask_and_wait.hpp"
 #include "actors/spawn_outside.hpp"
-#include "actors/frontend_bridge.hpp"
-#include "actors/frontend_door.hpp"
+#include "actors/build/frontend_bridge.hpp"
+#include "actors/build/frontend_door.hpp"
 #include "base/thread.hpp"
 #include "base/unique_fd.hpp"
 #include "configs/gateway.hpp"

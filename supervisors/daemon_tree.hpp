@@ -6,7 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "actors/build.hpp"
+#include "actors/build/build.hpp"
 #include "actors/build_graph.hpp"
 #include "actors/cache_manager.hpp"
 #include "actors/containers.hpp"

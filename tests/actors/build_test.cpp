@@ -3,8 +3,8 @@
 #include <set>
 #include <thread>
 
-#include "actors/build_log.hpp"
-#include "actors/build_request.hpp"
+#include "actors/build/build_log.hpp"
+#include "actors/build/build_request.hpp"
 #include "actors/builds.hpp"
 #include "actors/history.hpp"
 #include "actors/history_filter.hpp"

@@ -2,7 +2,7 @@
 
 #include <optional>
 
-#include "actors/policy_review.hpp"
+#include "actors/build/policy_review.hpp"
 
 using namespace kiln;
 using namespace kiln::actors;

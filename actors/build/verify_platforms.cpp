@@ -1,4 +1,4 @@
-#include "actors/verify_platforms.hpp"
+#include "actors/build/verify_platforms.hpp"
 
 #include <algorithm>
 #include <set>

@@ -1,4 +1,4 @@
-#include "actors/frontend_door.hpp"
+#include "actors/build/frontend_door.hpp"
 
 #include "messages/rpc_status.hpp"
 

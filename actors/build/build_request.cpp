@@ -1,4 +1,4 @@
-#include "actors/build_request.hpp"
+#include "actors/build/build_request.hpp"
 
 #include <algorithm>
 #include <set>

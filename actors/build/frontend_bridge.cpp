@@ -1,4 +1,4 @@
-#include "actors/frontend_bridge.hpp"
+#include "actors/build/frontend_bridge.hpp"
 
 #include <utility>
 

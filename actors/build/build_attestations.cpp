@@ -1,4 +1,4 @@
-#include "actors/build_attestations.hpp"
+#include "actors/build/build_attestations.hpp"
 
 #include "actors/progress.hpp"
 #include "base/digest.hpp"

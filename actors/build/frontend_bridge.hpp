@@ -14,13 +14,11 @@
 
 #include <caf/all.hpp>
 
+#include "actors/continuation.hpp"
 #include "frontends/frontend.hpp"
 #include "messages/actor_interfaces.hpp"
 
 namespace kiln::actors {
-
-template <class T>
-using continuation = std::function<void(result<T>)>;
 
 /// What a build answers; called on the build's actor, `done` is called exactly once. `frame`: who asks, see
 /// exporters::request_log.

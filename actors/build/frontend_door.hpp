@@ -10,7 +10,7 @@
 #include <optional>
 #include <string>
 
-#include "actors/build.hpp"
+#include "actors/build/build.hpp"
 
 namespace kiln::actors {
 

@@ -1,4 +1,4 @@
-#include "actors/session_exporters.hpp"
+#include "actors/build/session_exporters.hpp"
 
 #include "configs/solving.hpp"
 #include "exporter.pb.h"

@@ -8,7 +8,8 @@
 #include <string>
 #include <vector>
 
-#include "actors/frontend_bridge.hpp"
+#include "actors/continuation.hpp"
+#include "messages/actor_interfaces.hpp"
 #include "policysession.pb.h"
 #include "solver/source_policy.hpp"
 

@@ -1,4 +1,4 @@
-#include "actors/build_log.hpp"
+#include "actors/build/build_log.hpp"
 
 #include <algorithm>
 

@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-#include "actors/build_attestations.hpp"
+#include "actors/build/build_attestations.hpp"
 #include "actors/handles.hpp"
 #include "actors/job_pool.hpp"
 #include "actors/peers.hpp"

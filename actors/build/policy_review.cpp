@@ -1,4 +1,4 @@
-#include "actors/policy_review.hpp"
+#include "actors/build/policy_review.hpp"
 
 #include <map>
 #include <utility>

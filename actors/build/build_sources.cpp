@@ -1,0 +1,201 @@
+#include "actors/build/build_sources.hpp"
+
+#include <map>
+#include <optional>
+#include <set>
+#include <utility>
+
+#include "actors/graph_spec.hpp"
+#include "configs/solving.hpp"
+#include "workers/sources/resolutions.hpp"
+
+namespace kiln::actors {
+
+namespace {
+
+reviewed_source subject_of(const pb::Op& op, const pb::Platform& default_platform) {
+  return {op.source(), op.has_platform() ? op.platform() : default_platform};
+}
+
+/// The different sources of a definition; what is no op is for the loading to refuse.
+std::vector<reviewed_source> sources_of(const pb::Definition& definition, const pb::Platform& default_platform) {
+  std::vector<reviewed_source> out;
+  std::set<std::string> seen;
+  for (const auto& bytes : definition.def()) {
+    pb::Op op;
+    if (!op.ParseFromString(bytes) || !op.has_source()) continue;
+    auto subject = subject_of(op, default_platform);
+    if (seen.insert(source_key(subject)).second) out.push_back(std::move(subject));
+  }
+  return out;
+}
+
+}  // namespace
+
+build_sources::build_sources(build_context& build) : b_(build) {
+  if (b_.options.builds) held_ = b_.options.builds->open(build_name(caf::strong_actor_ptr{b_.self->ctrl()}));
+}
+
+result<build_sources::policies> build_sources::policies_with(
+    const google::protobuf::RepeatedPtrField<solver::source_policy>& more) const {
+  policies out;
+  if (b_.request().sourcepolicy().rules_size() > 0) out.push_back(b_.request().sourcepolicy());
+  for (const auto& policy : more) {
+    KILN_CHECK(solver::validate(policy));
+    out.push_back(policy);
+  }
+  return out;
+}
+
+pb::Platform build_sources::default_platform() const {
+  pb::Platform out;
+  to_proto(b_.default_platform(), out);
+  return out;
+}
+
+policy_questions build_sources::questions_of(int frame) {
+  policy_questions out;
+  out.check = [this](policy::CheckPolicyRequest request, continuation<policy::CheckPolicyResponse> done) {
+    b_.jobs.run<policy::CheckPolicyResponse>(
+        b_.self, *b_.options.calls,
+        [directory = b_.options.sessions, id = b_.request().sourcepolicysession(), stop = b_.channel->stop_token(),
+         bytes = request.SerializeAsString()]() -> result<policy::CheckPolicyResponse> {
+          if (!directory) return make_error(errc::failed_precondition, "no active sessions");
+          KILN_TRY(auto client, directory->find(id, configs::solving::find_wait, stop));
+          KILN_TRY(auto reply,
+                   client->call("/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy", bytes, {},
+                                configs::solving::policy_answer_wait, stop));
+          policy::CheckPolicyResponse out;
+          if (!out.ParseFromString(reply)) return make_error(errc::internal, "malformed policy response");
+          return out;
+        },
+        std::move(done));
+  };
+  out.resolve = [this, frame](gw::ResolveSourceMetaRequest request, continuation<gw::ResolveSourceMetaResponse> done) {
+    resolve_judged(std::move(request), frame, std::move(done));
+  };
+  return out;
+}
+
+void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
+                            continuation<gw::ResolveImageConfigResponse> done) {
+  gw::ResolveSourceMetaRequest meta;
+  auto& source = *meta.mutable_source();
+  if (r.resolvertype() != 0 && r.resolvertype() != 1)
+    return done(make_error(errc::invalid_argument, "ResolverType: unknown " + std::to_string(r.resolvertype())));
+  bool layout = r.resolvertype() == 1;
+  source.set_identifier((layout ? "oci-layout://" : "docker-image://") + r.ref());
+  if (layout) {
+    if (!r.sessionid().empty()) (*source.mutable_attrs())["oci.session"] = r.sessionid();
+    if (!r.storeid().empty()) (*source.mutable_attrs())["oci.store"] = r.storeid();
+  } else if (!r.resolvemode().empty()) {
+    (*source.mutable_attrs())["image.resolvemode"] = r.resolvemode();
+  }
+  if (r.has_platform()) *meta.mutable_platform() = r.platform();
+  meta.set_resolvemode(r.resolvemode());
+  meta.set_logname(r.logname());
+  meta.mutable_image();
+  *meta.mutable_sourcepolicies() = r.sourcepolicies();
+  resolve(std::move(meta), frame, [done, ref = r.ref()](result<gw::ResolveSourceMetaResponse> reply) mutable {
+    if (!reply.ok()) return done(std::move(reply).error());
+    gw::ResolveImageConfigResponse out;
+    // A policy may have made another image of it.
+    const auto& resolved = reply->source().identifier();
+    for (std::string_view scheme : {"docker-image://", "oci-layout://"})
+      if (resolved.starts_with(scheme)) ref = resolved.substr(scheme.size());
+    out.set_digest(reply->image().digest());
+    out.set_config(reply->image().config());
+    out.set_ref(ref);
+    done(std::move(out));
+  });
+}
+
+void build_sources::resolve(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done) {
+  if (auto s = b_.refuse_late(); !s.ok()) return done(std::move(s).error());
+  auto judges = policies_with(r.sourcepolicies());
+  if (!judges.ok()) return done(std::move(judges).error());
+  if (!client_judges()) {
+    if (auto s = apply_policies(*judges, *r.mutable_source()); !s.ok()) return done(std::move(s).error());
+    return resolve_judged(std::move(r), frame, std::move(done));
+  }
+  reviewed_source subject{r.source(), r.has_platform() ? r.platform() : default_platform()};
+  review_source(*std::move(judges), std::move(subject), questions_of(frame),
+                [this, r = std::move(r), frame, done](result<pb::SourceOp> source) mutable {
+                  if (!source.ok()) return done(std::move(source).error());
+                  *r.mutable_source() = *std::move(source);
+                  resolve_judged(std::move(r), frame, std::move(done));
+                });
+}
+
+void build_sources::resolve_judged(gw::ResolveSourceMetaRequest r, int frame,
+                                   continuation<gw::ResolveSourceMetaResponse> done) {
+  auto worker = b_.worker();
+  if (!worker.ok()) return done(std::move(worker).error());
+  auto shown = b_.tasks.open(r.logname().empty() ? "resolve " + r.source().identifier() : r.logname());
+  b_.self->request(*worker, caf::infinite, b_.sessions(), r, b_.progress())
+      .then(
+          [this, shown, frame, asked = r, done](gw::ResolveSourceMetaResponse& reply) {
+            b_.tasks.close(shown, "");
+            b_.attestations.looked_at(frame, asked, reply);
+            done(std::move(reply));
+          },
+          [this, shown, done](caf::error& e) {
+            auto failure = from_caf(e);
+            b_.tasks.close(shown, failure.message);
+            done(std::move(failure));
+          });
+}
+
+void build_sources::judge(std::shared_ptr<const pb::Definition> definition, const policies& judges,
+                          continuation<op_change> done) {
+  if (!client_judges()) {
+    op_change change = [judges](pb::Op& op) { return apply_policies(judges, *op.mutable_source()); };
+    return done(std::move(change));
+  }
+  using sources = std::vector<reviewed_source>;
+  bool small = definition->ByteSizeLong() <= configs::solving::quick_definition_bytes;
+  b_.jobs.run_unless<sources>(
+      small, b_.self, *b_.options.io,
+      [definition = std::move(definition), platform = default_platform()]() -> result<sources> {
+        return sources_of(*definition, platform);
+      },
+      [this, judges, done](result<sources> found) {
+        if (!found.ok()) return done(std::move(found).error());
+        judge_each(*std::move(found), judges, done);
+      });
+}
+
+void build_sources::judge_each(std::vector<reviewed_source> sources, const policies& judges,
+                               continuation<op_change> done) {
+  struct verdicts {
+    std::map<std::string, pb::SourceOp> passed;
+    std::size_t missing = 1;
+    std::optional<error> refused;
+  };
+  auto all = std::make_shared<verdicts>();
+  auto one_less = [all, done, platform = default_platform()] {
+    if (--all->missing > 0) return;
+    if (all->refused) return done(std::move(*all->refused).with_context("failed to load LLB"));
+    op_change change = [all, platform](pb::Op& op) -> status {
+      auto found = all->passed.find(source_key(subject_of(op, platform)));
+      if (found == all->passed.end())
+        return make_error(errc::internal, "source \"" + op.source().identifier() + "\" was not reviewed");
+      *op.mutable_source() = found->second;
+      return {};
+    };
+    done(std::move(change));
+  };
+  for (auto& subject : sources) {
+    ++all->missing;
+    auto key = source_key(subject);
+    review_source(judges, std::move(subject), questions_of(0),
+                  [all, one_less, key = std::move(key)](result<pb::SourceOp> source) {
+                    if (source.ok()) all->passed[key] = *std::move(source);
+                    else if (!all->refused) all->refused = std::move(source).error();
+                    one_less();
+                  });
+  }
+  one_less();
+}
+
+}  // namespace kiln::actors

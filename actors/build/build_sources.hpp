@@ -1,0 +1,45 @@
+// Sources of a build before they are used: what its policies and its client make of them, and what they lead to.
+// Used on the build's actor only.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "actors/build/build_context.hpp"
+#include "actors/build/policy_review.hpp"
+
+namespace kiln::actors {
+
+class build_sources {
+ public:
+  using policies = std::vector<solver::source_policy>;
+  using op_change = std::function<status(pb::Op&)>;
+
+  /// `build` must outlive this. From now on what its sources lead to stays the same.
+  explicit build_sources(build_context& build);
+
+  /// The request's policy first, then those of one question. invalid_argument when one of them is none.
+  result<policies> policies_with(const google::protobuf::RepeatedPtrField<solver::source_policy>& more) const;
+
+  /// What a source leads to, for the frontend or client `frame`.
+  void resolve(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done);
+  void resolve(gw::ResolveImageConfigRequest r, int frame, continuation<gw::ResolveImageConfigResponse> done);
+
+  /// Has all sources of a definition judged; `done` gets what is to be done to each of its operations before it is
+  /// loaded, which may refuse it.
+  void judge(std::shared_ptr<const pb::Definition> definition, const policies& judges, continuation<op_change> done);
+
+ private:
+  bool client_judges() const { return !b_.request().sourcepolicysession().empty(); }
+  pb::Platform default_platform() const;
+  policy_questions questions_of(int frame);
+  void resolve_judged(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done);
+  void judge_each(std::vector<reviewed_source> sources, const policies& judges, continuation<op_change> done);
+
+  build_context& b_;
+  std::shared_ptr<workers::resolutions> held_;  // for the worker, who finds it by the build's name
+};
+
+}  // namespace kiln::actors

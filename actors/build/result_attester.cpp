@@ -1,0 +1,156 @@
+#include "actors/build/result_attester.hpp"
+
+#include <algorithm>
+#include <utility>
+
+#include "frontends/llb/graph.hpp"
+#include "store/cache_keys.hpp"
+#include "store/ref_store.hpp"
+
+namespace kiln::actors {
+
+void result_attester::finish(build_result result, bool keep_steps, std::function<void()> then) {
+  result_ = std::move(result);
+  keep_steps_ = keep_steps;
+  then_ = std::move(then);
+  refs_.evaluate(result_.ref_ids(), [this](kiln::result<std::vector<vertex_result>> all) {
+    if (!all.ok()) return b_.fail(std::move(all).error());
+    values_ = *std::move(all);
+    scan();
+  });
+}
+
+build_attestations::known_result result_attester::known() const {
+  return b_.attestations.look(result_.parts(b_.default_platform()), trail_.steps, refs_.definitions(),
+                              b_.default_platform());
+}
+
+void result_attester::scan() {
+  const auto& wanted = b_.attestations.wanted_sbom();
+  auto parts = result_.parts(b_.default_platform());
+  std::erase_if(parts, [](const auto& p) { return p.ref.empty(); });
+  if (!wanted || parts.empty() || has_sbom(result_.attestations)) return evaluate_attestations();
+  // The scanner is no material of what it looks at.
+  auto frame = b_.attestations.requests().open_aside();
+  auto platform = b_.default_platform();
+  gw::ResolveImageConfigRequest question;
+  question.set_ref(wanted->generator);
+  to_proto(platform, *question.mutable_platform());
+  const auto& options = b_.request().frontendattrs();
+  auto mode = options.find("image-resolve-mode");
+  question.set_resolvemode(mode == options.end() ? "default" : mode->second);
+  sources_.resolve(std::move(question), frame,
+                   [this, parts, frame, platform](kiln::result<gw::ResolveImageConfigResponse> image) {
+                     if (b_.over) return;
+                     if (!image.ok()) return b_.fail(std::move(image).error());
+                     auto scanner = frontends::make_scanner(*b_.attestations.wanted_sbom(), image->ref(),
+                                                            image->config(), platform);
+                     if (!scanner.ok()) return b_.fail(std::move(scanner).error());
+                     add_scans(parts, *std::move(scanner), frame);
+                   });
+}
+
+void result_attester::add_scans(const std::vector<attested_part>& parts, frontends::sbom_scanner scanner, int frame) {
+  struct target {
+    std::string name;
+    std::shared_ptr<const pb::Definition> definition;
+  };
+  std::vector<target> targets;
+  for (const auto& part : parts) {
+    targets.push_back({part.id, refs_.definitions()(part.ref)});
+    if (!targets.back().definition)
+      return b_.fail(make_error(errc::internal, "the result for " + part.id + " has no definition to scan"));
+  }
+  const auto& options = b_.request().frontendattrs();
+  auto no_cache = options.find("no-cache");
+  // Empty: nothing of the build is to come from the cache.
+  bool ignore_cache = no_cache != options.end() && no_cache->second.empty();
+  using scans = std::vector<pb::Definition>;
+  b_.jobs.run<scans>(
+      b_.self, *b_.options.io,
+      [targets, scanner = std::move(scanner), ignore_cache]() -> kiln::result<scans> {
+        scans out;
+        for (const auto& t : targets) {
+          llb::graph graph;
+          frontends::scan_target wanted;
+          wanted.name = t.name;
+          wanted.ignore_cache = ignore_cache;
+          KILN_TRY(wanted.files, llb::import_definition(graph, *t.definition));
+          KILN_TRY(auto found, frontends::scan(graph, scanner, wanted));
+          KILN_TRY(auto scanning, llb::marshal(found, {scanner.platform}));
+          out.push_back(std::move(scanning));
+        }
+        return out;
+      },
+      [this, targets, frame](kiln::result<scans> made) {
+        if (b_.over) return;
+        if (!made.ok()) return b_.fail(std::move(made).error());
+        auto judges = sources_.policies_with({});
+        if (!judges.ok()) return b_.fail(std::move(judges).error());
+        for (std::size_t i = 0; i < targets.size(); ++i) {
+          auto ref = refs_.add((*made)[i], *judges, frame);
+          result_.attestations[targets[i].name].emplace_back(attestation_of(frontends::scan_attestation(ref)), ref);
+        }
+        evaluate_attestations();
+      });
+}
+
+void result_attester::evaluate_attestations() {
+  std::vector<std::string> ids;
+  for (const auto& [key, list] : result_.attestations)
+    for (const auto& [a, id] : list) ids.push_back(id);
+  refs_.evaluate(std::move(ids), [this](kiln::result<std::vector<vertex_result>> all) {
+    if (!all.ok()) return b_.fail(std::move(all).error());
+    auto next = all->begin();
+    for (auto& [key, list] : result_.attestations)
+      for (auto& [a, id] : list) a.ref = (next++)->ref;
+    if (keep_steps_ || b_.attestations.wants_provenance()) return gather_trail();
+    attest();
+  });
+}
+
+void result_attester::gather_trail() {
+  auto graph = b_.build_graph();
+  if (!graph.ok()) return b_.fail(std::move(graph).error());
+  b_.self->request(*graph, caf::infinite, cache_atom::value, b_.progress())
+      .then(
+          [this](cache_steps& steps) {
+            trail_.steps = std::move(steps.steps);
+            trail_.results = values_;
+            trail_.imports = imports_.ids();
+            attest();
+          },
+          [this](caf::error& e) { b_.fail(from_caf(e)); });
+}
+
+void result_attester::attest() {
+  using lists = std::vector<std::vector<attestation>>;
+  if (!b_.attestations.wants_provenance()) return attested(lists(result_.refs.size()));
+  auto record_of = [store = b_.options.store](const std::vector<std::string>& keys) -> std::string {
+    for (const auto& key : keys)
+      if (store)
+        for (const auto& found : store->keys().results(key)) return found.id;
+    return {};
+  };
+  b_.jobs.run<lists>(
+      b_.self, *b_.options.io,
+      [known = known(), steps = trail_.steps, record_of] { return build_attestations::make(known, steps, record_of); },
+      [this](kiln::result<lists> own) {
+        if (!own.ok()) return b_.fail(std::move(own).error());
+        attested(*std::move(own));
+      });
+}
+
+void result_attester::attested(std::vector<std::vector<attestation>> own) {
+  if (b_.over) return;
+  auto parts = result_.parts(b_.default_platform());
+  for (std::size_t i = 0; i < parts.size(); ++i) {
+    auto& ready = result_.ready.emplace_back();
+    if (auto given = result_.attestations.find(parts[i].id); given != result_.attestations.end())
+      for (const auto& [a, id] : given->second) ready.push_back(a);
+    for (auto& a : own[i]) ready.push_back(std::move(a));
+  }
+  std::exchange(then_, nullptr)();
+}
+
+}  // namespace kiln::actors
