@@ -49,7 +49,9 @@ inline constexpr std::int64_t transport_progress = 16 << 20;   // bytes packed b
 
 // Archives.
 inline constexpr std::size_t archive_name = 4'096;                    // bytes of one path or link target
+inline constexpr std::size_t archive_special = 1 << 20;                // bytes of the pax records or the sparse map of one entry
 inline constexpr std::size_t archive_xattr = 64 * 1024;               // bytes of one value
+inline constexpr int links_in_archive_name = 40;                       // to nowhere, followed to make directories
 inline constexpr std::int64_t archive_entries = 20'000'000;           // of one archive
 inline constexpr std::int64_t archive_entry_size = std::int64_t{1} << 42;  // bytes of one file
 inline constexpr std::int64_t archive_bytes = std::int64_t{1} << 40;       // of all files of one archive

@@ -241,14 +241,16 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status ensure_layers(const std::vector<record_ptr>& layers, const job_context& job);
   status prepare_mount(const record_ptr& r, const job_context& job);
   status make_one(making& m, const job_context& job);
-  status make_from_blob(making& m, const job_context& job);
-  status unpack_blob(making& m, const std::filesystem::path& target, bool onto_parents, bool& needs_parents,
-                     bool& saw_root, const job_context& job);
+  /// Directories of the layers below, topmost first; without them, unpacking stops where they are needed.
+  using layers_below = std::optional<std::vector<std::filesystem::path>>;
+  status make_from_blob(making& m, layers_below below, const job_context& job);
+  status make_above_parents(making& m, const job_context& job);
+  status keep_made(const making& m);
+  status unpack_blob(making& m, const std::filesystem::path& target, layers_below below, const job_context& job);
   status make_difference(making& m, const job_context& job);
   status make_native(const record_ptr& r, const job_context& job);
   std::vector<record_ptr> native_order(const record_ptr& r);
   status make_one_native(const record_ptr& r, const job_context& job);
-  status place_on_parents(making& m, const job_context& job);
   result<layer_blob> fetch_blob(const record_ptr& r, const job_context& job);
   result<layer_blob> bring(const record_ptr& r, std::vector<layer_blob> forms, const job_context& job);
 

@@ -100,22 +100,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
         continue;
       }
       if (m.number == 0) continue;
-      if (!m.applied_root && m.r->kind() == record_kind::layer && !m.r->parents.empty()) {
-        auto below = flatten(m.r->parents[0]);
-        if (!below.empty() && below.back()->snapshot() != 0) {
-          auto source = open_file(snapshots_->fs_of(below.back()->snapshot()), O_RDONLY | O_DIRECTORY);
-          auto target = open_file(snapshots_->fs_of(m.number), O_RDONLY | O_DIRECTORY);
-          struct stat info {};
-          if (source.ok() && target.ok() && ::fstat(source->get(), &info) == 0)
-            KILN_CHECK(copy_metadata(source->get(), ".", info, target->get(), "."));
-        }
-      }
-      {
-        std::lock_guard lock(m.r->mutex);
-        m.r->data.set_snapshot(m.number);
-        m.r->data.set_snapshot_size(0);
-      }
-      store_record(m.r, true);
+      KILN_CHECK(keep_made(m));
     }
     if (!failure.ok()) {
       if (failure.error().code == errc::cancelled)
@@ -124,25 +109,20 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
     }
   }
   for (const auto& r : again) {
-    KILN_CHECK(prepare_mount(r->parents[0], job));
+    KILN_CHECK(ensure_layers(once(flatten(r->parents[0])), job));
     making m;
     m.r = r;
     KILN_TRY(auto right, making_right::acquire(r, job));
     m.right.emplace(std::move(right));
     if (r->snapshot() != 0) continue;
-    KILN_CHECK(place_on_parents(m, job));
-    {
-      std::lock_guard lock(r->mutex);
-      r->data.set_snapshot(m.number);
-      r->data.set_snapshot_size(0);
-    }
-    store_record(r, true);
+    KILN_CHECK(make_above_parents(m, job));
+    KILN_CHECK(keep_made(m));
   }
   return {};
 }
 
 status store_core::make_one(making& m, const job_context& job) {
-  return m.r->kind() == record_kind::diff ? make_difference(m, job) : make_from_blob(m, job);
+  return m.r->kind() == record_kind::diff ? make_difference(m, job) : make_from_blob(m, {}, job);
 }
 
 /// Some form of the layer's blob that is in the store, fetching it if none is.
@@ -188,8 +168,7 @@ result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob
   return std::move(last).error();
 }
 
-status store_core::unpack_blob(making& m, const fs::path& target, bool onto_parents, bool& needs_parents,
-                               bool& applied_root, const job_context& job) {
+status store_core::unpack_blob(making& m, const fs::path& target, layers_below below, const job_context& job) {
   for (int attempt = 0;; ++attempt) {
     KILN_TRY(auto form, fetch_blob(m.r, job));
     auto exact = blobs_of(m.r->copy(), blob_form::transport);
@@ -203,10 +182,11 @@ status store_core::unpack_blob(making& m, const fs::path& target, bool onto_pare
     // What was made elsewhere may hide things without having been sent with what it hides.
     bool received = !m.r->copy().origin().empty();
     bool base = m.r->parents.empty();
-    options.on_whiteout = onto_parents || (base && !received) || !snapshots_->layered() ? unpack_options::whiteouts::remove
-                                                                         : unpack_options::whiteouts::overlay;
-    options.stop_if_parents_needed = !base && !onto_parents;
-    options.applies_root = std::any_of(exact.begin(), exact.end(), [&](const layer_blob& t) {
+    options.on_whiteout = (base && !received) || !snapshots_->layered() ? unpack_options::whiteouts::remove
+                                                                        : unpack_options::whiteouts::overlay;
+    options.stop_if_parents_needed = !base && !below && snapshots_->layered();
+    if (below) options.parents = *below;
+    options.exact = std::any_of(exact.begin(), exact.end(), [&](const layer_blob& t) {
       return t.blob.digest == form.blob.digest;
     });
     auto failed = [&](error e) {
@@ -214,14 +194,14 @@ status store_core::unpack_blob(making& m, const fs::path& target, bool onto_pare
     };
     auto outcome = unpack_tar(hashed, target, options, job);
     if (outcome.ok() && outcome->needs_parents) {
-      needs_parents = true;
+      m.needs_parents = true;
       return {};
     }
     status verdict;
     if (!outcome.ok()) {
       verdict = std::move(outcome).error();
     } else {
-      applied_root = outcome->applied_root;
+      m.applied_root = outcome->applied_root;
       auto actual = hashed.finish();
       if (!actual.ok()) verdict = std::move(actual).error();
       else if (*actual != form.diff_id)
@@ -243,9 +223,10 @@ status store_core::unpack_blob(making& m, const fs::path& target, bool onto_pare
   }
 }
 
-status store_core::make_from_blob(making& m, const job_context& job) {
+status store_core::make_from_blob(making& m, layers_below below, const job_context& job) {
+  m.needs_parents = false;
   KILN_TRY(auto number, snapshots_->create());
-  auto done = unpack_blob(m, snapshots_->fs_of(number), false, m.needs_parents, m.applied_root, job);
+  auto done = unpack_blob(m, snapshots_->fs_of(number), std::move(below), job);
   if (done.ok() && !m.needs_parents) {
     m.number = number;
     return {};
@@ -254,38 +235,34 @@ status store_core::make_from_blob(making& m, const job_context& job) {
   return done;
 }
 
-/// Unpacks onto a mount of the layers below, as containerd always does.
-status store_core::place_on_parents(making& m, const job_context& job) {
-  KILN_TRY(auto number, snapshots_->create());
-  auto layers = mount_layers(m.r->parents[0], job);
-  if (!layers.ok()) {
-    if (auto gone = snapshots_->remove(number); !gone) spdlog::warn("store: {}", gone.error().message);
-    return std::move(layers).error();
-  }
-  auto below = numbers_of(*layers);
-  auto work = [&]() -> status {
-    if (!below.empty()) {
-      KILN_TRY(auto source, open_file(snapshots_->fs_of(below.back()), O_RDONLY | O_DIRECTORY));
-      KILN_TRY(auto target, open_file(snapshots_->fs_of(number), O_RDONLY | O_DIRECTORY));
+/// Unpacks again, with the layers below to look at.
+status store_core::make_above_parents(making& m, const job_context& job) {
+  auto layers = once(flatten(m.r->parents[0]));
+  std::vector<fs::path> below;
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer)
+    below.push_back(snapshots_->fs_of((*layer)->snapshot()));
+  return make_from_blob(m, std::move(below), job);
+}
+
+/// The snapshot is the record's; its root directory looks as that of the layers below, unless the layer told of its own.
+status store_core::keep_made(const making& m) {
+  if (!m.applied_root && m.r->kind() == record_kind::layer && !m.r->parents.empty()) {
+    auto below = flatten(m.r->parents[0]);
+    if (!below.empty() && below.back()->snapshot() != 0) {
+      auto source = open_file(snapshots_->fs_of(below.back()->snapshot()), O_RDONLY | O_DIRECTORY);
+      auto target = open_file(snapshots_->fs_of(m.number), O_RDONLY | O_DIRECTORY);
       struct stat info {};
-      if (::fstat(source.get(), &info) != 0) return errno_error(errno, "stat of a root directory");
-      KILN_CHECK(copy_metadata(source.get(), ".", info, target.get(), "."));
+      if (source.ok() && target.ok() && ::fstat(source->get(), &info) == 0)
+        KILN_CHECK(copy_metadata(source->get(), ".", info, target->get(), "."));
     }
-    KILN_TRY(auto spec, snapshots_->read_write(number, below));
-    {
-      KILN_TRY(auto mount, scoped_mount::make(*this, {spec}));
-      bool ignored = false;
-      KILN_CHECK(unpack_blob(m, mount.path(), true, ignored, m.applied_root, job));
-    }
-    return snapshots_->seal(number);
-  };
-  auto done = work();
-  if (done.ok()) {
-    m.number = number;
-    return {};
   }
-  if (auto gone = snapshots_->remove(number); !gone) spdlog::warn("store: {}", gone.error().message);
-  return done;
+  {
+    std::lock_guard lock(m.r->mutex);
+    m.r->data.set_snapshot(m.number);
+    m.r->data.set_snapshot_size(0);
+  }
+  store_record(m.r, true);
+  return {};
 }
 
 status store_core::make_difference(making& m, const job_context& job) {
@@ -368,8 +345,7 @@ status store_core::make_one_native(const record_ptr& r, const job_context& job) 
     switch (r->kind()) {
       case record_kind::layer: {
         if (!r->parents.empty()) KILN_CHECK(copy_tree(state(r->parents[0]), target, {}, job));
-        bool ignored = false;
-        return unpack_blob(m, target, true, ignored, m.applied_root, job);
+        return unpack_blob(m, target, {}, job);
       }
       case record_kind::merge: {
         KILN_CHECK(copy_tree(state(r->parents[0]), target, {}, job));

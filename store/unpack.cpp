@@ -1,13 +1,12 @@
 #include "store/unpack.hpp"
 
-#include <archive.h>
-#include <archive_entry.h>
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
 #include <cerrno>
 #include <functional>
+#include <limits>
 #include <unordered_set>
 #include <vector>
 
@@ -15,7 +14,9 @@
 #include "base/slash_path.hpp"
 #include "configs/store.hpp"
 #include "store/codec.hpp"
+#include "store/copy_tree.hpp"
 #include "store/file_data.hpp"
+#include "store/tar_reader.hpp"
 #include "store/xattr.hpp"
 
 namespace kiln::store {
@@ -24,44 +25,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// A name that this locale cannot show is only a warning.
-bool usable(int code) { return code == ARCHIVE_OK || code == ARCHIVE_WARN; }
-
 constexpr std::string_view whiteout_prefix = ".wh.";
 constexpr std::string_view opaque_name = ".wh..wh..opq";
-
-/// Feeds libarchive from a byte_source and keeps the source's own error.
-struct reader_state {
-  byte_source& in;
-  std::vector<char> buffer = std::vector<char>(limits::copy_buffer);
-  status failure = {};
-  bool any = false;  // bytes came
-};
-
-la_ssize_t read_callback(archive* a, void* data, const void** block) {
-  auto& state = *static_cast<reader_state*>(data);
-  auto count = state.in.read(state.buffer);
-  if (!count.ok()) {
-    state.failure = std::move(count).error();
-    archive_set_error(a, EIO, "%s", state.failure.error().message.c_str());
-    return -1;
-  }
-  *block = state.buffer.data();
-  state.any = state.any || *count > 0;
-  return static_cast<la_ssize_t>(*count);
-}
-
-struct archive_closer {
-  void operator()(archive* a) const { archive_read_free(a); }
-};
-using archive_ptr = std::unique_ptr<archive, archive_closer>;
-
-/// Reads tar and nothing else: libarchive would undo any number of compressions, one within the other.
-archive_ptr new_reader() {
-  archive_ptr a(archive_read_new());
-  archive_read_support_format_tar(a.get());
-  return a;
-}
 
 /// A source that somebody else owns.
 class borrowed_source final : public byte_source {
@@ -79,20 +44,30 @@ std::unique_ptr<byte_source> plain_archive(byte_source& in) {
   return make_decompressor(std::make_unique<borrowed_source>(in), options);
 }
 
-std::string text_of(const char* narrow, const char* utf8) { return narrow ? narrow : utf8 ? utf8 : ""; }
+/// Go's os.Chtimes knows no others. Source: containerd and moby, boundTime.
+struct timespec bound_time(struct timespec time) {
+  constexpr std::int64_t second = 1'000'000'000, latest = std::numeric_limits<std::int64_t>::max();
+  bool counts = time.tv_sec >= 0 && (time.tv_sec < latest / second ||
+                                     (time.tv_sec == latest / second && time.tv_nsec <= latest % second));
+  return counts ? time : timespec{};
+}
 
-struct timespec mtime_of(archive_entry* e) {
-  struct timespec mtime {};
-  if (archive_entry_mtime_is_set(e)) {
-    mtime.tv_sec = archive_entry_mtime(e);
-    mtime.tv_nsec = archive_entry_mtime_nsec(e);
-    // libarchive takes the sign for the seconds only: "-1.75" is told as -1 s and 0.75 s.
-    if (mtime.tv_sec < 0 && mtime.tv_nsec > 0) {
-      --mtime.tv_sec;
-      mtime.tv_nsec = 1'000'000'000 - mtime.tv_nsec;
-    }
-  }
-  return mtime;
+std::string parent_of(std::string_view path) {
+  auto slash = path.rfind('/');
+  return std::string(slash == std::string_view::npos ? "" : path.substr(0, slash));
+}
+
+std::string name_of(std::string_view path) {
+  auto slash = path.rfind('/');
+  return std::string(slash == std::string_view::npos ? path : path.substr(slash + 1));
+}
+
+/// Files, links, devices, directories, fifos and sparse files; the rest would be guessed at.
+status check_type(char type) {
+  if ((type >= '0' && type <= '6') || type == 'S') return {};
+  bool shown = type > ' ' && type < 0x7f;
+  return make_error(errc::invalid_argument, "unhandled tar header type " + std::to_string(static_cast<unsigned char>(type)) +
+                                                (shown ? std::string(" ('") + type + "')" : ""));
 }
 
 /// One archive being applied.
@@ -101,7 +76,7 @@ class unpacker {
   unpacker(unique_fd root, const unpack_options& options, const job_context& job)
       : root_(std::move(root)), options_(options), job_(job) {}
 
-  status apply(archive* a, archive_entry* e);
+  status apply(const tar_header& e, tar_reader& content);
   /// Gives directories their times, once nothing more is put into them.
   status finish();
   unpack_outcome outcome;
@@ -117,16 +92,20 @@ class unpacker {
   };
 
   result<std::string> clean_name(std::string_view raw, std::string_view what) const;
-  result<place> locate(const std::string& path, bool make_parents);
+  result<place> locate(const std::string& path);
   status make_parents(const std::string& path, int depth = 0);
+  status make_implied(int parent, const std::string& name, const std::string& path);
+  status follow_link_to_nowhere(int parent, const std::string& name, const std::string& path, int depth);
   status whiteout(const std::string& directory, std::string_view name, const struct timespec& mtime);
   status opaque(const std::string& directory);
   status clear_place(const place& at, bool directory_comes);
-  status make_node(archive* a, archive_entry* e, const std::string& path, place& at);
-  status make_file(archive* a, archive_entry* e, const place& at);
+  status make_node(const tar_header& e, tar_reader& content, const std::string& path, const place& at);
+  status make_file(const tar_header& e, tar_reader& content, const place& at);
   status take_room(std::int64_t bytes);
-  status make_link(archive_entry* e, const std::string& path, const place& at);
-  status set_metadata(archive_entry* e, const std::string& path, const place& at);
+  status make_link(const tar_header& e, const std::string& path, const place& at);
+  status set_metadata(const tar_header& e, const std::string& path, const place& at);
+  status set_xattrs(const tar_header& e, const place& at);
+  struct timespec mtime_of(const tar_header& e) const { return options_.exact ? e.mtime : bound_time(e.mtime); }
   /// Whether the entry came from this archive.
   bool is_ours(const std::string& path) const { return seen_.contains(path); }
 
@@ -144,36 +123,19 @@ result<std::string> unpacker::clean_name(std::string_view raw, std::string_view 
                                                   std::to_string(limits::archive_name) + " bytes");
   if (raw.find('\0') != std::string_view::npos)
     return make_error(errc::invalid_argument, "archive: " + std::string(what) + " contains NUL");
-  while (!raw.empty() && raw[0] == '/') raw.remove_prefix(1);
-  auto path = clean_path(raw);
-  if (path == "..") path = "../";
-  if (path.rfind("../", 0) == 0)
-    return make_error(errc::invalid_argument, "archive: " + std::string(what) + " \"" + std::string(raw) +
-                                                  "\" leads out of the root directory");
-  if (path == ".") path.clear();
-  return path;
+  return clean_absolute(raw).substr(1);
 }
 
 /// The parent directory, opened beneath the root, and the last component.
-result<unpacker::place> unpacker::locate(const std::string& path, bool make_missing) {
-  auto slash = path.rfind('/');
-  auto parent = slash == std::string::npos ? std::string() : path.substr(0, slash);
-  auto name = slash == std::string::npos ? path : path.substr(slash + 1);
-  if (options_.stop_if_parents_needed && !parent.empty() && !is_ours(parent)) {
-    outcome.needs_parents = true;
-    return make_error(errc::not_found, "needs the layers below");
-  }
+result<unpacker::place> unpacker::locate(const std::string& path) {
+  auto parent = parent_of(path);
   auto opened = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY);
-  if (!opened.ok() && options_.stop_if_parents_needed) {  // behind a link that leads to a lower layer
-    outcome.needs_parents = true;
-    return std::move(opened).error();
-  }
-  if (!opened.ok() && make_missing && opened.error().code == errc::not_found) {
+  if (!opened.ok() && opened.error().code == errc::not_found) {
     KILN_CHECK(make_parents(parent));
     opened = open_in_root(root_.get(), parent, O_PATH | O_DIRECTORY);
   }
   if (!opened.ok()) return std::move(opened).error();
-  return place{*std::move(opened), std::move(name)};
+  return place{*std::move(opened), name_of(path)};
 }
 
 /// mkdir -p beneath the root; a part that is something else than a directory stays in the way.
@@ -185,28 +147,55 @@ status unpacker::make_parents(const std::string& path, int depth) {
     auto there = open_in_root(root_.get(), part, O_PATH | O_DIRECTORY);
     if (there.ok()) continue;
     if (there.error().code != errc::not_found) return std::move(there).error();
-    auto up = part.rfind('/');
-    KILN_TRY(auto parent, open_in_root(root_.get(), up == std::string::npos ? "" : part.substr(0, up),
-                                       O_PATH | O_DIRECTORY));
-    auto name = up == std::string::npos ? part : part.substr(up + 1);
-    if (::mkdirat(parent.get(), name.c_str(), 0755) != 0) {
-      if (errno != EEXIST || depth >= 40) return errno_error(errno, "mkdir " + part);
-      // A symlink to nowhere: make the directory that it means.
-      std::string link(limits::archive_name, '\0');
-      auto size = ::readlinkat(parent.get(), name.c_str(), link.data(), link.size());
-      if (size < 0) return errno_error(errno, "mkdir " + part);
-      link.resize(static_cast<std::size_t>(size));
-      auto directory = link[0] == '/' || up == std::string::npos ? std::string() : part.substr(0, up + 1);
-      KILN_CHECK(make_parents(clean_absolute(directory + link).substr(1), depth + 1));
-      continue;
-    }
-    if (::fchmodat(parent.get(), name.c_str(), 0755, AT_SYMLINK_NOFOLLOW) != 0)
-      return errno_error(errno, "chmod " + part);
-    if (options_.owner && ::fchownat(parent.get(), name.c_str(), options_.owner->first,
-                                     options_.owner->second, AT_SYMLINK_NOFOLLOW) != 0)
-      return errno_error(errno, "chown " + part);
+    KILN_TRY(auto parent, open_in_root(root_.get(), parent_of(part), O_PATH | O_DIRECTORY));
+    auto name = name_of(part);
+    struct stat info {};
+    if (::fstatat(parent.get(), name.c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+      KILN_CHECK(make_implied(parent.get(), name, part));
+    else if (S_ISLNK(info.st_mode) && options_.on_whiteout != unpack_options::whiteouts::plain)
+      KILN_CHECK(follow_link_to_nowhere(parent.get(), name, part, depth));
+    else
+      return errno_error(S_ISLNK(info.st_mode) ? ENOENT : ENOTDIR, "open directory " + part);
   }
   return {};
+}
+
+/// A directory that the archive does not tell of looks as the layers below have it. Source: containerd, mkparent.
+status unpacker::make_implied(int parent, const std::string& name, const std::string& path) {
+  if (options_.stop_if_parents_needed) {
+    outcome.needs_parents = true;
+    return make_error(errc::not_found, "needs the layers below");
+  }
+  if (::mkdirat(parent, name.c_str(), 0755) != 0) return errno_error(errno, "mkdir " + path);
+  if (::fchmodat(parent, name.c_str(), 0755, AT_SYMLINK_NOFOLLOW) != 0) return errno_error(errno, "chmod " + path);
+  if (options_.parents.empty()) return {};
+  // Where it really is: the parent's name may lead there by links of this archive.
+  std::error_code no_root, no_parent;
+  auto root = fs::read_symlink(fd_path(root_.get()), no_root).string();
+  auto inside = (fs::read_symlink(fd_path(parent), no_parent) / name).string();
+  if (no_root || no_parent || !inside.starts_with(root)) return make_error(errc::internal, "cannot tell where " + path + " is");
+  inside.erase(0, root.size());
+  for (const auto& layer : options_.parents) {
+    KILN_TRY(auto below, open_file(layer, O_PATH | O_DIRECTORY));
+    auto same = open_in_root(below.get(), inside, O_PATH);
+    if (!same.ok() && same.error().code == errc::not_found) continue;
+    struct stat info {};
+    if (!same.ok() || ::fstat(same->get(), &info) != 0 || !S_ISDIR(info.st_mode)) return {};  // hidden there
+    KILN_TRY(auto readable, open_in_root(below.get(), inside, O_RDONLY | O_DIRECTORY));
+    return copy_metadata(readable.get(), ".", info, parent, name);
+  }
+  return {};
+}
+
+/// A symlink to nowhere, in a layer: makes the directory that it means.
+status unpacker::follow_link_to_nowhere(int parent, const std::string& name, const std::string& path, int depth) {
+  if (depth >= limits::links_in_archive_name) return errno_error(ELOOP, "mkdir " + path);
+  std::string link(limits::archive_name, '\0');
+  auto size = ::readlinkat(parent, name.c_str(), link.data(), link.size());
+  if (size < 0) return errno_error(errno, "read link " + path);
+  link.resize(static_cast<std::size_t>(size));
+  auto directory = link.starts_with('/') ? std::string() : parent_of(path) + "/";
+  return make_parents(clean_absolute(directory + link).substr(1), depth + 1);
 }
 
 status unpacker::opaque(const std::string& directory) {
@@ -245,7 +234,7 @@ status unpacker::whiteout(const std::string& directory, std::string_view name, c
   if (hidden.empty() || hidden == "." || hidden == "..")
     return make_error(errc::invalid_argument, "archive: invalid whiteout name \"" + std::string(name) + "\"");
   auto path = directory.empty() ? hidden : directory + "/" + hidden;
-  KILN_TRY(auto at, locate(path, true));
+  KILN_TRY(auto at, locate(path));
   if (options_.on_whiteout == unpack_options::whiteouts::remove) {
     // The base name is removed itself, never what a link points to.
     return remove_tree(fd_path(at.parent.get()) + "/" + at.name);
@@ -272,29 +261,18 @@ status unpacker::clear_place(const place& at, bool directory_comes) {
   return remove_tree(fd_path(at.parent.get()) + "/" + at.name);
 }
 
-status unpacker::make_file(archive* a, archive_entry* e, const place& at) {
-  auto told = archive_entry_size_is_set(e) ? archive_entry_size(e) : 0;
-  KILN_CHECK(take_room(told));
+status unpacker::make_file(const tar_header& e, tar_reader& content, const place& at) {
+  KILN_CHECK(take_room(e.size));
   KILN_TRY(auto file, open_at(at.parent.get(), at.name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
   sparse_writer writer;
-  const void* block = nullptr;
-  std::size_t size = 0;
-  la_int64_t offset = 0;
   while (true) {
-    int code = archive_read_data_block(a, &block, &size, &offset);
-    if (code == ARCHIVE_EOF) break;
-    if (!usable(code))
-      return make_error(errc::data_loss,
-                        archive_error_string(a) ? archive_error_string(a) : "truncated data");
-    if (offset != writer.offset()) writer.move_to(offset);  // a sparse file tells of its data only
-    KILN_CHECK(writer.write(file.get(), {static_cast<const char*>(block), size}));
-    if (writer.offset() > told) {
-      KILN_CHECK(take_room(writer.offset() - told));
-      told = writer.offset();
-    }
+    KILN_TRY(auto piece, content.data());
+    if (!piece) break;
+    if (piece->at != writer.offset()) writer.move_to(piece->at);
+    KILN_CHECK(writer.write(file.get(), piece->bytes));
     KILN_CHECK(job_.check());
   }
-  return writer.finish(file.get(), told);
+  return writer.finish(file.get(), e.size);
 }
 
 /// Accounts for so many more bytes of file content, holes included: whoever reads them has to go through them.
@@ -309,86 +287,66 @@ status unpacker::take_room(std::int64_t bytes) {
   return {};
 }
 
-status unpacker::make_link(archive_entry* e, const std::string& path, const place& at) {
-  auto raw = text_of(archive_entry_hardlink(e), archive_entry_hardlink_utf8(e));
-  KILN_TRY(auto target, clean_name(raw, "hard link target"));
-  if (target.empty()) return make_error(errc::invalid_argument, "archive: a hard link to the root directory");
-  if (target == path) return {};
-  if (options_.stop_if_parents_needed && !is_ours(target)) {
-    outcome.needs_parents = true;
-    return make_error(errc::not_found, "needs the layers below");
-  }
-  auto slash = target.rfind('/');
-  KILN_TRY(auto from, open_in_root(root_.get(), slash == std::string::npos ? "" : target.substr(0, slash),
-                                   O_PATH | O_DIRECTORY));
-  auto name = slash == std::string::npos ? target : target.substr(slash + 1);
-  if (::linkat(from.get(), name.c_str(), at.parent.get(), at.name.c_str(), 0) != 0)
-    return errno_error(errno, "link to \"" + target + "\"");
+status unpacker::make_link(const tar_header& e, const std::string& path, const place& at) {
+  KILN_TRY(auto target, clean_name(e.link, "hard link target"));
+  auto shown = "hard link to \"" + e.link + "\"";
+  if (target.empty()) return make_error(errc::invalid_argument, shown + ", the root directory");
+  if (target == path) return make_error(errc::invalid_argument, shown + ", itself");
+  auto from = open_in_root(root_.get(), parent_of(target), O_PATH | O_DIRECTORY);
+  struct stat info {};
+  if (!from.ok() || ::fstatat(from->get(), name_of(target).c_str(), &info, AT_SYMLINK_NOFOLLOW) != 0)
+    return make_error(errc::not_found, shown + ", which is not there: it has to come earlier in the same archive");
+  if (S_ISDIR(info.st_mode)) return make_error(errc::permission_denied, shown + ", a directory");
+  if (::linkat(from->get(), name_of(target).c_str(), at.parent.get(), at.name.c_str(), 0) != 0)
+    return errno_error(errno, shown);
   return {};
 }
 
-status unpacker::make_node(archive* a, archive_entry* e, const std::string& path, place& at) {
-  auto type = archive_entry_filetype(e);
-  if (archive_entry_hardlink(e) || archive_entry_hardlink_utf8(e)) {
-    KILN_CHECK(clear_place(at, false));
-    return make_link(e, path, at);
-  }
-  KILN_CHECK(clear_place(at, type == AE_IFDIR));
-  switch (type) {
-    case AE_IFREG: return make_file(a, e, at);
-    case AE_IFDIR:
-      if (::mkdirat(at.parent.get(), at.name.c_str(), 0700) != 0 && errno != EEXIST)
-        return errno_error(errno, "mkdir");
+status unpacker::make_node(const tar_header& e, tar_reader& content, const std::string& path, const place& at) {
+  KILN_CHECK(clear_place(at, e.type == '5'));
+  int dir = at.parent.get();
+  const char* name = at.name.c_str();
+  switch (e.type) {
+    case '1': return make_link(e, path, at);
+    case '2':
+      if (e.link.empty() || e.link.size() > limits::archive_name)
+        return make_error(errc::invalid_argument, "invalid symlink target");
+      if (::symlinkat(e.link.c_str(), dir, name) != 0) return errno_error(errno, "symlink");
       return {};
-    case AE_IFLNK: {
-      auto target = text_of(archive_entry_symlink(e), archive_entry_symlink_utf8(e));
-      if (target.empty() || target.size() > limits::archive_name)
-        return make_error(errc::invalid_argument, "archive: invalid symlink target");
-      if (::symlinkat(target.c_str(), at.parent.get(), at.name.c_str()) != 0)
-        return errno_error(errno, "symlink");
+    case '3':
+    case '4': {
+      auto device = ::makedev(static_cast<unsigned>(e.device_major), static_cast<unsigned>(e.device_minor));
+      if (::mknodat(dir, name, (e.type == '3' ? S_IFCHR : S_IFBLK) | 0600, device) != 0) return errno_error(errno, "mknod");
       return {};
     }
-    case AE_IFCHR:
-    case AE_IFBLK: {
-      auto device = ::makedev(archive_entry_rdevmajor(e), archive_entry_rdevminor(e));
-      if (::mknodat(at.parent.get(), at.name.c_str(), type == AE_IFCHR ? S_IFCHR | 0600 : S_IFBLK | 0600,
-                    device) != 0)
-        return errno_error(errno, "mknod");
+    case '5':
+      if (::mkdirat(dir, name, 0700) != 0 && errno != EEXIST) return errno_error(errno, "mkdir");
       return {};
-    }
-    case AE_IFIFO:
-      if (::mknodat(at.parent.get(), at.name.c_str(), S_IFIFO | 0600, 0) != 0)
-        return errno_error(errno, "mkfifo");
+    case '6':
+      if (::mknodat(dir, name, S_IFIFO | 0600, 0) != 0) return errno_error(errno, "mkfifo");
       return {};
-    default: return make_error(errc::invalid_argument, "archive: entry of unknown type");
+    default: return make_file(e, content, at);
   }
 }
 
-status unpacker::set_metadata(archive_entry* e, const std::string& path, const place& at) {
+status unpacker::set_metadata(const tar_header& e, const std::string& path, const place& at) {
   int dir = at.parent.get();
   const char* name = at.name.c_str();
-  auto type = archive_entry_filetype(e);
-  auto uid = options_.owner ? options_.owner->first : static_cast<uid_t>(archive_entry_uid(e));
-  auto gid = options_.owner ? options_.owner->second : static_cast<gid_t>(archive_entry_gid(e));
-  if (::fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
+  struct stat info {};
+  if (::fstatat(dir, name, &info, AT_SYMLINK_NOFOLLOW) != 0) return errno_error(errno, "stat");
+  auto uid = options_.owner ? options_.owner->first : static_cast<uid_t>(e.uid);
+  auto gid = options_.owner ? options_.owner->second : static_cast<gid_t>(e.gid);
+  // A link tells once more of what the first name told; a change of owner, even to the same, would take capabilities.
+  bool known = e.type == '1' && info.st_uid == uid && info.st_gid == gid;
+  if (!known && ::fchownat(dir, name, uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
     return errno_error(errno, "chown to " + std::to_string(uid) + ":" + std::to_string(gid));
   // After chown, which takes setuid bits away.
-  if (type != AE_IFLNK && ::fchmodat(dir, name, archive_entry_perm(e) & 07777, AT_SYMLINK_NOFOLLOW) != 0)
+  if (!S_ISLNK(info.st_mode) && ::fchmodat(dir, name, static_cast<mode_t>(e.mode) & 07777, AT_SYMLINK_NOFOLLOW) != 0)
     return errno_error(errno, "chmod");
-  archive_entry_xattr_reset(e);
-  const char* key = nullptr;
-  const void* value = nullptr;
-  std::size_t size = 0;
-  while (archive_entry_xattr_next(e, &key, &value, &size) == ARCHIVE_OK) {
-    if (size > limits::archive_xattr)
-      return make_error(errc::resource_exhausted, "archive: xattr is too large");
-    if (is_overlay_xattr(key)) continue;  // would be taken for our own
-    auto set = set_xattr(dir, at.name, key, std::string(static_cast<const char*>(value), size));
-    if (!set && !options_.xattrs_best_effort && set.error().code != errc::unimplemented) return set;
-  }
+  KILN_CHECK(set_xattrs(e, at));
   auto mtime = mtime_of(e);
   directory_times times{path, {mtime, mtime}};
-  if (type == AE_IFDIR) {
+  if (e.type == '5') {
     directories_.push_back(std::move(times));
     return {};
   }
@@ -396,38 +354,46 @@ status unpacker::set_metadata(archive_entry* e, const std::string& path, const p
   return {};
 }
 
-status unpacker::apply(archive* a, archive_entry* e) {
-  auto raw = text_of(archive_entry_pathname(e), archive_entry_pathname_utf8(e));
-  auto in_context = [&raw](status s) -> status {
+status unpacker::set_xattrs(const tar_header& e, const place& at) {
+  for (const auto& [key, value] : e.xattrs) {
+    if (value.size() > limits::archive_xattr)
+      return make_error(errc::resource_exhausted, "attribute " + key + " of " + std::to_string(value.size()) +
+                                                      " bytes, more than " + std::to_string(limits::archive_xattr));
+    if (is_overlay_xattr(key)) continue;  // would be taken for our own
+    auto set = set_xattr(at.parent.get(), at.name, key, value);
+    if (set.ok() || set.error().code == errc::unimplemented) continue;
+    if (options_.xattrs_best_effort && set.error().code == errc::permission_denied) continue;
+    return set;
+  }
+  return {};
+}
+
+status unpacker::apply(const tar_header& e, tar_reader& content) {
+  if (e.type == 'g') return {};
+  auto in_context = [&e](status s) -> status {
     if (s.ok()) return s;
-    return std::move(s).error().with_context("archive entry \"" + raw + "\"");
+    return std::move(s).error().with_context("archive entry \"" + e.name + "\"");
   };
-  KILN_TRY(auto path, clean_name(raw, "entry name"));
+  KILN_CHECK(in_context(check_type(e.type)));
+  KILN_TRY(auto path, clean_name(e.name, "entry name"));
   if (path.empty()) {  // the root itself: metadata only, and that rarely
-    if (archive_entry_filetype(e) != AE_IFDIR || !options_.applies_root) return {};
+    if (e.type != '5' || !options_.exact) return {};
     outcome.applied_root = true;
     unique_fd root_copy(::openat(root_.get(), ".", O_PATH | O_DIRECTORY | O_CLOEXEC));
     return in_context(set_metadata(e, path, {std::move(root_copy), "."}));
   }
-  auto slash = path.rfind('/');
-  auto name = std::string_view(path).substr(slash == std::string::npos ? 0 : slash + 1);
-  if (options_.on_whiteout != unpack_options::whiteouts::plain && name.substr(0, 4) == whiteout_prefix) {
-    auto directory = slash == std::string::npos ? std::string() : path.substr(0, slash);
-    if (options_.stop_if_parents_needed && !directory.empty() && !is_ours(directory)) {
-      outcome.needs_parents = true;
-      return {};
-    }
-    if (name == opaque_name) KILN_CHECK(in_context(make_parents(directory)));
-    return in_context(whiteout(directory, name, mtime_of(e)));
+  auto unless_stopped = [&](status s) { return outcome.needs_parents ? status{} : in_context(std::move(s)); };
+  auto name = name_of(path);
+  if (options_.on_whiteout != unpack_options::whiteouts::plain && name.starts_with(whiteout_prefix)) {
+    auto directory = parent_of(path);
+    if (name == opaque_name)
+      if (auto made = make_parents(directory); !made.ok()) return unless_stopped(std::move(made));
+    return unless_stopped(whiteout(directory, name, mtime_of(e)));
   }
-  auto at = locate(path, true);
-  if (!at.ok()) return outcome.needs_parents ? status{} : in_context(std::move(at).error());
-  bool is_link = archive_entry_hardlink(e) || archive_entry_hardlink_utf8(e);
-  auto made = make_node(a, e, path, *at);
-  if (outcome.needs_parents) return {};
-  KILN_CHECK(in_context(std::move(made)));
+  auto at = locate(path);
+  if (!at.ok()) return unless_stopped(std::move(at).error());
+  KILN_CHECK(in_context(make_node(e, content, path, *at)));
   if (options_.on_whiteout != unpack_options::whiteouts::plain) seen_.insert(path);
-  if (is_link) return {};  // the first name had the metadata
   return in_context(set_metadata(e, path, *at));
 }
 
@@ -442,33 +408,16 @@ status unpacker::finish() {
 
 /// Calls `use` with each header until it says that it is enough.
 status for_each_entry(byte_source& in, const job_context& job,
-                      const std::function<result<bool>(archive*, archive_entry*)>& use) {
-  reader_state state{in};
-  auto a = new_reader();
-  auto archive_failure = [&]() -> error {
-    if (!state.failure.ok()) return state.failure.error();
-    auto* text = archive_error_string(a.get());
-    return make_error(errc::data_loss, std::string("archive: ") + (text ? text : "unreadable"));
-  };
-  if (archive_read_open(a.get(), &state, nullptr, read_callback, nullptr) != ARCHIVE_OK) {
-    // An empty stream is an empty archive.
-    if (state.failure.ok() && !state.any) return {};
-    return archive_failure();
-  }
-  archive_entry* entry = nullptr;
+                      const std::function<result<bool>(const tar_header&, tar_reader&)>& use) {
+  tar_reader reader(in);
   for (std::int64_t count = 0;;) {
-    int code = archive_read_next_header(a.get(), &entry);
-    if (code == ARCHIVE_EOF) return {};
-    if (code == ARCHIVE_RETRY) continue;
-    if (!usable(code)) {
-      if (state.failure.ok() && !state.any) return {};
-      return archive_failure();
-    }
+    KILN_TRY(auto entry, reader.next());
+    if (!entry) return {};
     if (++count > limits::archive_entries)
       return make_error(errc::resource_exhausted,
                         "archive has more than " + std::to_string(limits::archive_entries) + " entries");
     KILN_CHECK(job.check());
-    KILN_TRY(bool more, use(a.get(), entry));
+    KILN_TRY(bool more, use(*entry, reader));
     if (!more) return {};
   }
 }
@@ -480,19 +429,20 @@ result<unpack_outcome> unpack_tar(byte_source& in, const fs::path& root, const u
   KILN_TRY(auto root_fd, open_file(root, O_RDONLY | O_DIRECTORY));
   unpacker work(std::move(root_fd), options, job);
   auto plain = options.detect_compression ? plain_archive(in) : nullptr;
-  KILN_CHECK(for_each_entry(plain ? *plain : in, job, [&](archive* a, archive_entry* entry) -> result<bool> {
+  auto apply = [&](const tar_header& entry, tar_reader& content) -> result<bool> {
     ++work.outcome.entries;
-    KILN_CHECK(work.apply(a, entry));
+    KILN_CHECK(work.apply(entry, content));
     return !work.outcome.needs_parents;
-  }));
+  };
+  KILN_CHECK(for_each_entry(plain ? *plain : in, job, apply));
   if (!work.outcome.needs_parents) KILN_CHECK(work.finish());
   return work.outcome;
 }
 
 status list_tar(byte_source& in, const std::function<void(const std::string&)>& visit,
                 const job_context& job) {
-  return for_each_entry(in, job, [&](archive*, archive_entry* e) -> result<bool> {
-    visit(text_of(archive_entry_pathname(e), archive_entry_pathname_utf8(e)));
+  return for_each_entry(in, job, [&](const tar_header& e, tar_reader&) -> result<bool> {
+    if (e.type != 'g') visit(e.name);
     return true;
   });
 }
@@ -507,16 +457,10 @@ bool is_archive(int fd) {
   struct stat info {};
   if (::fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size == 0) return false;
   auto source = open_source(fd);
-  bool found = false;
-  if (source.ok()) {
-    auto plain = plain_archive(**source);
-    reader_state state{*plain};
-    auto a = new_reader();
-    archive_entry* entry = nullptr;
-    found = archive_read_open(a.get(), &state, nullptr, read_callback, nullptr) == ARCHIVE_OK &&
-            usable(archive_read_next_header(a.get(), &entry));
-  }
-  return found;
+  if (!source.ok()) return false;
+  auto plain = plain_archive(**source);
+  auto first = tar_reader(*plain).next();
+  return first.ok() && first->has_value();
 }
 
 result<std::size_t> hashing_source::read(std::span<char> buffer) {

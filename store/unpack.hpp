@@ -1,8 +1,8 @@
 // Applying tar archives to a directory, whoever made them.
 //
 // Everything is created beneath the root's descriptor: parents are resolved as if it were the root
-// directory (openat2 RESOLVE_IN_ROOT), the last component is never followed. Names that leave the root
-// by `..` are refused; symlinks are text and may point anywhere, but nothing is ever written through one to the outside.
+// directory (openat2 RESOLVE_IN_ROOT), the last component is never followed. The root is its own parent, so `..` leads
+// nowhere else; symlinks are text and may point anywhere, but nothing is ever written through one to the outside.
 // Knows nothing of records. Thread-safe between different targets.
 #pragma once
 
@@ -11,6 +11,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "base/digest.hpp"
 #include "messages/job.hpp"
@@ -32,14 +33,17 @@ struct unpack_options {
   std::optional<std::pair<uid_t, gid_t>> owner = {};
   /// The archive may be compressed, once: gzip, bzip2, xz, zstd.
   bool detect_compression = false;
-  /// What the archive says of the root directory itself (`./`, `/`) holds for the target. Otherwise the target
-  /// stays as it was made, as containerd and moby have it; only the exact tars of our own nodes mean it.
-  bool applies_root = false;
-  /// Failing to set an xattr is no error, except in a layer.
+  /// An exact tar of our own nodes: what it says of the root directory itself (`./`, `/`) holds for the target, and
+  /// times are what they are. Otherwise the target stays as it was made, and times before 1970 or beyond what
+  /// nanoseconds can count become 0, as containerd and moby have it.
+  bool exact = false;
+  /// An xattr that may not be set, or that the file system has none of, is no error.
   bool xattrs_best_effort = false;
-  /// Stop with needs_parents at an entry that cannot be placed without the layers below: one whose
-  /// parent directory is not in the archive, or a hard link to a file that is not.
+  /// Stop with needs_parents at a directory that is only implied: the layers below may have it.
   bool stop_if_parents_needed = false;
+  /// The layers below, topmost first: a directory that the archive only implies looks as the topmost has it, unless
+  /// something else hides it there. It is made even where a lower layer has a link, which it then hides.
+  std::vector<std::filesystem::path> parents = {};
 };
 
 struct unpack_outcome {

@@ -12,7 +12,7 @@ store::unpack_options options_of(std::uint8_t how) {
   store::unpack_options options;
   options.on_whiteout = static_cast<store::unpack_options::whiteouts>(how % 3);
   options.detect_compression = (how & 8) != 0;
-  options.applies_root = (how & 16) != 0;
+  options.exact = (how & 16) != 0;
   options.xattrs_best_effort = (how & 32) != 0;
   options.stop_if_parents_needed = (how & 64) != 0;
   if ((how & 128) != 0) options.owner = {1, 2};
