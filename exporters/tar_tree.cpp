@@ -31,6 +31,21 @@ status add_entry(store::tar_writer& tar, const store::tar_entry& entry, store::b
   return tar.end_entry();
 }
 
+namespace {
+
+/// To the nearest, halves up: what Go's tar writer makes of times whose fraction it does not write.
+std::int64_t nearest_second(std::int64_t nanoseconds) {
+  constexpr std::int64_t second = 1'000'000'000;
+  auto whole = nanoseconds / second, rest = nanoseconds % second;
+  if (rest < 0) {
+    rest += second;
+    --whole;
+  }
+  return rest * 2 >= second ? whole + 1 : whole;
+}
+
+}  // namespace
+
 status write_tree(store::tar_writer& tar, filesync::file_tree& tree, std::stop_token stop) {
   return tree.walk(
       [&](filesync::file_stat&& s) -> status {
@@ -39,7 +54,7 @@ status write_tree(store::tar_writer& tar, filesync::file_tree& tree, std::stop_t
         e.mode = filesync::permission_bits(s.mode());
         e.uid = s.uid();
         e.gid = s.gid();
-        e.mtime = s.modtime() / 1'000'000'000;
+        e.mtime = nearest_second(s.modtime());
         for (const auto& [k, v] : s.xattrs()) e.xattrs[k] = v;
         if (filesync::is_dir(s)) {
           e.type = '5';
