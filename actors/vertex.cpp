@@ -127,7 +127,7 @@ void vertex_state::probe(int index, output_facts& out) {
     if (phase_ >= phase::claiming) return;
     if (out.wanted == demand::result) return;
   }
-  if (phase_ < phase::probing) set_phase(phase::probing);
+  if (phase_ == phase::keying) phase_.move_to(phase::probing);
 
   bool all_keys = true;
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
@@ -155,7 +155,7 @@ void vertex_state::probe(int index, output_facts& out) {
   if (out.wanted < demand::content_keys) return;
   give_keys(out.content_key_waiters, matches);
   if (out.wanted == demand::result) {
-    set_phase(phase::collecting);
+    phase_.move_to(phase::collecting);
     collect();
   }
 }
@@ -256,10 +256,10 @@ void vertex_state::fail(error e, bool shown) {
 }
 
 void vertex_state::fail_as(caf::error e, const std::string& text, bool shown) {
-  if (phase_ == phase::failed || phase_ == phase::done) return;
+  if (phase_ >= phase::saving) return;  // who has results gives them
   // Before anybody hears of it, so that whoever followed may claim the work.
   if (claimed_) self_->send(o_.graph, leave_atom::value, handle_of<vertex_actor>(self_));
-  set_phase(phase::failed);
+  phase_.move_to(phase::failed);
   failure_ = std::move(e);
   if (own_failure_ || shown || progress_->is_open()) progress_->completed(text, false);
   refuse_waiters(failure_);

@@ -1,9 +1,9 @@
 // One op of running builds. Owns its keys, its result and its progress so far.
 //
-//   idle → keying → probing → (hit) loading → done
+//   idle → keying → probing → (a hit is loaded) probing, with its result
 //                           → (miss) collecting → claiming → (mine) running → saving → done
-//                                                          → (another's) following → done
-// and failed from anywhere. May be asked for keys and results of its outputs; works only as far as
+//                                                          → (another's) following → probing, with its result
+// and failed from anywhere (vertex_phase.hpp has every move). May be asked for keys and results of its outputs; works only as far as
 // asked. When an input or the worker dies it fails with that error; when the owner of equal work dies
 // it claims that work itself; when a result is lost with its node, whoever needs it says so and it is
 // found or made again; when nobody holds it any more, build_graph ends it and the worker

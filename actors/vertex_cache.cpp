@@ -166,7 +166,7 @@ void vertex_state::loaded(int index, const std::string& ref, std::vector<std::st
   });
   if (phase_ == phase::collecting && open) return collect();
   if (phase_ <= phase::collecting) {
-    set_phase(phase::probing);
+    phase_.move_to(phase::probing);
     advance();
   }
 }
@@ -181,7 +181,7 @@ void vertex_state::lose(int index, const std::string& ref) {
   out.evicted = false;
   out.asked_peers = 0;
   if (owner_) self_->send(owner_, lost_atom::value, index, ref);
-  if (phase_ == phase::done) set_phase(phase::probing);
+  if (phase_ == phase::done) phase_.move_to(phase::probing);
   // Who asks before the database has forgotten it tries it once more, in vain.
   forget(ref);
 }

@@ -7,14 +7,14 @@
 namespace kiln::actors {
 
 void vertex_state::claim() {
-  if (phase_ >= phase::claiming && phase_ != phase::following) return;
-  set_phase(phase::claiming);
+  phase_.move_to(phase::claiming);
   if (ignores_cache()) return run();
   claimed_ = true;
   auto key = make_search(0).final_key();
   self_->request(o_.graph, caf::infinite, claim_atom::value, key, handle_of<vertex_actor>(self_))
       .then(
           [this](const vertex_actor& owner) {
+            if (phase_ != phase::claiming) return;  // an input was lost meanwhile: it is claimed again
             if (owner == handle_of<vertex_actor>(self_)) return run();
             follow(owner);
           },
@@ -22,7 +22,7 @@ void vertex_state::claim() {
 }
 
 void vertex_state::follow(const vertex_actor& owner) {
-  set_phase(phase::following);
+  phase_.move_to(phase::following);
   owner_ = owner;
   progress_->started();
   auto group = progress_->sessions();
@@ -45,6 +45,7 @@ void vertex_state::follow_output(const vertex_actor& owner, int index) {
                       });
           },
           [this, owner](caf::error& e) {
+            if (phase_ != phase::following) return;
             auto failure = from_caf(e);
             if (failure.code == errc::cancelled || failure.code == errc::unavailable ||
                 !solver::has_detail(failure, solver::vertex_detail_type))
@@ -56,7 +57,9 @@ void vertex_state::follow_output(const vertex_actor& owner, int index) {
 void vertex_state::claim_again(const vertex_actor& owner) {
   if (phase_ != phase::following) return;
   self_->send(owner, leave_atom::value, progress_handle());
-  claim();
+  // Not at once: inputs may have been lost, and results have been found, since they were gathered.
+  phase_.move_to(phase::collecting);
+  collect();
 }
 
 void vertex_state::followed(const vertex_actor& owner, int index, const vertex_result& reply) {
@@ -69,7 +72,7 @@ void vertex_state::followed(const vertex_actor& owner, int index, const vertex_r
   self_->send(owner, leave_atom::value, progress_handle());
   progress_->completed("", false);
   // Another output may still be asked for later.
-  set_phase(phase::probing);
+  phase_.move_to(phase::probing);
 }
 
 }  // namespace kiln::actors

@@ -12,7 +12,7 @@ namespace kiln::actors {
 
 void vertex_state::ask_cache_map(int index) {
   maps_ = fact::asked;
-  if (phase_ == phase::idle) set_phase(phase::keying);
+  if (phase_ == phase::idle) phase_.move_to(phase::keying);
   if (o_.spec.op.op.has_source()) progress_->started();
   self_
       ->request(worker(), caf::infinite, key_request{o_.spec.op, index, progress_->sessions()},
@@ -107,6 +107,8 @@ void vertex_state::ask_content(std::size_t i) {
             advance();
           },
           [this, i](caf::error& e) {
+            // The work is under way, or done, without it.
+            if (phase_ >= phase::following) return void(inputs_[i].content = fact::unknown);
             auto failure = from_caf(e);
             if (failure.code == errc::cancelled) return fail(std::move(failure));
             if (remake_input(failure)) return;
@@ -134,7 +136,7 @@ bool vertex_state::remake_input(const error& e) {
   spdlog::info("{}: {}", o_.spec.name, e.message);
   for (auto& [index, out] : outputs_)
     if (!out.result) out.search.reset();
-  if (phase_ >= phase::claiming) set_phase(phase::collecting);
+  if (phase_ == phase::claiming || phase_ == phase::running) phase_.move_to(phase::collecting);
   if (phase_ == phase::collecting) {
     collect();
   } else {

@@ -12,7 +12,7 @@
 namespace kiln::actors {
 
 void vertex_state::run() {
-  set_phase(phase::running);
+  phase_.move_to(phase::running);
   progress_->started();
   explain();
   if (o_.spec.op.op.has_build()) return run_build();
@@ -24,6 +24,7 @@ void vertex_state::run() {
 }
 
 void vertex_state::run_failed(error e) {
+  if (phase_ != phase::running) return;
   if (remake_input(e)) return;
   fail(wrap(std::move(e)));
 }
@@ -119,7 +120,8 @@ void vertex_state::explain() {
 }
 
 void vertex_state::ran(std::vector<std::string> refs) {
-  set_phase(phase::saving);
+  if (phase_ != phase::running) return;
+  phase_.move_to(phase::saving);
   store::cache_keys::batch batch;
   std::vector<vertex_result> values;
   auto now = unix_now_ns();
@@ -152,7 +154,7 @@ void vertex_state::ran(std::vector<std::string> refs) {
       [this, values = std::move(values)](result<bool> saved) mutable {
         if (!saved.ok()) spdlog::warn("cache keys of {} not saved: {}", o_.spec.name, saved.error().message);
         progress_->completed("", false);
-        set_phase(phase::done);
+        phase_.move_to(phase::done);
         for (std::size_t n = 0; n < values.size(); ++n)
           if (auto& out = outputs_[static_cast<int>(n)]; !out.result)
             finish(static_cast<int>(n), std::move(values[n]));

@@ -18,6 +18,7 @@
 #include "actors/handles.hpp"
 #include "actors/key_store.hpp"
 #include "actors/vertex.hpp"
+#include "actors/vertex_phase.hpp"
 #include "actors/vertex_progress.hpp"
 #include "solver/cache_key.hpp"
 #include "solver/devices.hpp"
@@ -41,7 +42,7 @@ class vertex_state {
   vertex_impl::behavior_type start(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options);
 
  private:
-  enum class phase { idle, keying, probing, collecting, claiming, following, running, saving, done, failed };
+  using phase = vertex_phase;
 
   enum class fact { unknown, asked, known };
 
@@ -87,7 +88,6 @@ class vertex_state {
   void want(output_facts& out, demand d);
 
   // The state machine.
-  void set_phase(phase p) { phase_ = p; }
   bool ignores_cache() const { return o_.spec.op.metadata.ignore_cache(); }
   bool is_root() const { return inputs_.empty(); }
   /// Does whatever the facts and the demand call for next; called when either changed.
@@ -175,7 +175,7 @@ class vertex_state {
   std::stop_source stop_;  // of jobs that nobody waits for once this is gone
   std::optional<vertex_progress> progress_;
 
-  phase phase_ = phase::idle;
+  vertex_progression phase_;
   fact maps_ = fact::unknown;
   int map_index_ = 0;
   solver::cache_map map_;
