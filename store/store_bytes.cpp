@@ -54,6 +54,9 @@ result<std::vector<layer_info>> store_core::layers(const record_ptr& r, const jo
     info.id = layer->id;
     info.blobs = blobs_of(layer->data, blob_form::own);
     info.provider = layer->any_provider();
+    // One that is gone and that nobody brings again is made anew of the directory.
+    if (!info.provider && layer->data.snapshot() != 0)
+      std::erase_if(info.blobs, [this](const layer_blob& b) { return !blobs_->has(b.blob.digest); });
     info.description = layer->data.description();
     info.created_at_ns = layer->data.created_at_ns();
     infos.push_back(std::move(info));

@@ -73,6 +73,21 @@ TEST_CASE("The size of a layer follows its blobs, whoever brings or drops them")
   CHECK(size() == 0);
 }
 
+TEST_CASE("A layer does not tell of a blob that is gone, as long as it can be made anew") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto r = layer_of(*store, {}, {{"f", "x"}}, {});
+  layer_blob blob;
+  blob.blob.digest = must(store->blobs().put("packed"));
+  blob.blob.size = 6;
+  blob.diff_id = sha256("plain");
+  must(store->add_layer_blob(r.id(), blob));
+  auto blobs = [&] { return must(store->layers(r, {})).at(0).blobs.size(); };
+  CHECK(blobs() == 1);
+  must(store->blobs().remove(blob.blob.digest));
+  CHECK(blobs() == 0);
+}
+
 TEST_CASE("Documents that nothing names go with a prune after a while") {
   temporary_root root;
   auto store = open_store(root);
