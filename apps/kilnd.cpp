@@ -14,6 +14,7 @@
 #include "apps/idle_memory.hpp"
 #include "apps/log_setup.hpp"
 #include "apps/stop_deadline.hpp"
+#include "base/open_files.hpp"
 #include "base/plain_text.hpp"
 #include "configs/daemon.hpp"
 #include "configs/daemon_flags.hpp"
@@ -59,6 +60,7 @@ int main(int argc, char** argv) {
   kiln::apps::set_up_logging(line->config);
   for (const auto& key : line->unknown_keys) spdlog::warn("{}: unknown key {}", line->config_file, key);
   int signals = open_signals();
+  if (auto raised = kiln::raise_open_files(); !raised) spdlog::warn("{}", raised.error().message);
   auto entered = kiln::workers::enter_private_mount_namespace();
   if (!entered.ok())
     spdlog::warn("{}; mounts will be made in the host's namespace", entered.error().message);
