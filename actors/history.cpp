@@ -38,13 +38,16 @@ result<std::optional<std::string>> drop_document(store::ref_store& store, const 
   std::optional<std::string> whose;
   auto d = digest::parse(document);
   if (!d.ok()) return whose;
-  auto info = store.blobs().info(*d);
-  if (!info.ok()) return whose;
-  auto owner = info->labels.find(keep_label);
-  if (owner != info->labels.end() && std::find(owners.begin(), owners.end(), owner->second) == owners.end())
-    whose = owner->second;
-  else
-    KILN_CHECK(store.blobs().remove(*d));
+  auto gone = store.blobs().remove_unneeded(*d, [&](const store::blob_info& info) -> result<bool> {
+    auto owner = info.labels.find(keep_label);
+    if (owner != info.labels.end() && std::find(owners.begin(), owners.end(), owner->second) == owners.end())
+      whose = owner->second;
+    return !whose;
+  });
+  if (!gone.ok()) return std::move(gone).error();
+  // An export that made the same document still needs it: nobody's now, it goes with a prune.
+  if (!*gone && !whose)
+    for (const auto& owner : owners) KILN_CHECK(store.blobs().drop_label(*d, keep_label, owner));
   return whose;
 }
 
@@ -253,8 +256,12 @@ struct history_state {
           if (!trace.ok()) return then(std::move(trace).error().with_context("trace of build " + ref));
           const auto* found = finished->find(ref);
           if (!found)  // deleted meanwhile
-            return write([store = o.store, blob = digest::trusted(trace->digest())] { return store->blobs().remove(blob); },
-                         then);
+            return write(
+                [store = o.store, ref, document = trace->digest()]() -> status {
+                  KILN_CHECK(drop_document(*store, document, {ref}));
+                  return {};
+                },
+                then);
           auto record = *found;
           *record.mutable_trace() = *std::move(trace);
           changed(std::move(record), then);

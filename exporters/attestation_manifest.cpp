@@ -15,14 +15,6 @@ constexpr const char* in_toto_type = "application/vnd.in-toto+json";
 constexpr const char* empty_type = "application/vnd.oci.empty.v1+json";
 constexpr const char* artifact_type = "application/vnd.docker.attestation.manifest.v1+json";
 
-result<descriptor> put(store::blob_store& blobs, const std::string& bytes, std::string_view type) {
-  descriptor d;
-  d.media_type = type;
-  d.size = static_cast<std::int64_t>(bytes.size());
-  KILN_TRY(d.digest, blobs.put(bytes));
-  return d;
-}
-
 /// The config of the image form: statements as layers of no platform.
 std::string image_config(const std::vector<descriptor>& layers) {
   ordered_json diff_ids = ordered_json::array();
@@ -34,17 +26,17 @@ std::string image_config(const std::vector<descriptor>& layers) {
 
 }  // namespace
 
-result<descriptor> write_attestations(store::blob_store& blobs, const std::vector<statement>& statements,
+result<descriptor> write_attestations(stored_documents& documents, const std::vector<statement>& statements,
                                       const descriptor& image, bool oci, bool artifact, const job_context& job) {
   std::vector<descriptor> layers;
   for (const auto& s : statements) {
-    KILN_TRY(auto layer, put(blobs, go_json(s.document), in_toto_type));
+    KILN_TRY(auto layer, documents.put(go_json(s.document), in_toto_type));
     layer.annotations["in-toto.io/predicate-type"] = s.predicate_type;
     layers.push_back(std::move(layer));
   }
   std::string config = artifact ? "{}" : image_config(layers);
   KILN_TRY(auto config_descriptor,
-           put(blobs, config, artifact ? empty_type : oci ? media::oci_config : media::docker_config));
+           documents.put(config, artifact ? empty_type : oci ? media::oci_config : media::docker_config));
   ordered_json manifest{{"schemaVersion", 2}, {"mediaType", oci ? media::oci_manifest : media::docker_manifest}};
   if (artifact) manifest["artifactType"] = artifact_type;
   manifest["config"] = registry::descriptor_json(config_descriptor);
@@ -63,7 +55,7 @@ result<descriptor> write_attestations(store::blob_store& blobs, const std::vecto
   }
   auto bytes = go_json(manifest, 2);
   step exporting(job, "exporting attestation manifest " + sha256(bytes).str());
-  KILN_TRY(auto out, put(blobs, bytes, oci ? media::oci_manifest : media::docker_manifest));
+  KILN_TRY(auto out, documents.put(bytes, oci ? media::oci_manifest : media::docker_manifest));
   out.platform = platform{"unknown", "unknown", "", "", {}};
   out.annotations = {{"vnd.docker.reference.type", "attestation-manifest"},
                      {"vnd.docker.reference.digest", image.digest.str()}};

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "exporters/attestations.hpp"
+#include "exporters/stored_documents.hpp"
 #include "messages/descriptor.hpp"
 
 namespace kiln::exporters {
@@ -12,7 +13,7 @@ namespace kiln::exporters {
 /// Stores statements and manifest; the descriptor is ready for the index: platform unknown/unknown, with
 /// the annotations that name `image`. `artifact`: as an OCI artifact whose subject is the image, otherwise in
 /// the form of an image.
-result<descriptor> write_attestations(store::blob_store& blobs, const std::vector<statement>& statements,
+result<descriptor> write_attestations(stored_documents& documents, const std::vector<statement>& statements,
                                       const descriptor& image, bool oci, bool artifact, const job_context& job);
 
 }  // namespace kiln::exporters

@@ -74,15 +74,6 @@ std::map<std::string, std::string> public_annotations(const std::map<std::string
   return out;
 }
 
-result<descriptor> store_document(store::blob_store& blobs, const std::string& bytes,
-                                  std::string_view media_type) {
-  descriptor d;
-  d.media_type = media_type;
-  d.size = static_cast<std::int64_t>(bytes.size());
-  KILN_TRY(d.digest, blobs.put(bytes));
-  return d;
-}
-
 class writer {
  public:
   writer(const exporter_resources& resources, const export_input& input, const image_options& options,
@@ -91,7 +82,8 @@ class writer {
         input_(input),
         options_(options),
         job_(job),
-        layers_(*resources.store, resources.hosts, options.compression) {}
+        layers_(*resources.store, resources.hosts, options.compression),
+        documents_(resources.store->blobs()) {}
 
   result<written_image> run() {
     // Attestations need an index, even of a single image.
@@ -133,6 +125,7 @@ class writer {
     std::move(attestations.begin(), attestations.end(), std::back_inserter(manifests));
     if (!index_) {
       out.root = std::move(manifests.front());
+      out.documents = documents_.holds();
       return out;
     }
     out.config = {};
@@ -141,8 +134,9 @@ class writer {
         index_json(options_.oci() ? media::oci_index : media::docker_list, manifests, notes.index);
     step exporting(job_, "exporting manifest list " + sha256(bytes).str());
     KILN_TRY(out.root,
-             store_document(blobs(), bytes, options_.oci() ? media::oci_index : media::docker_list));
+             documents_.put(bytes, options_.oci() ? media::oci_index : media::docker_list));
     out.root.annotations = notes.index_descriptor;
+    out.documents = documents_.holds();
     return out;
   }
 
@@ -178,7 +172,7 @@ class writer {
       KILN_CHECK(add_layers(s.document["predicate"],
                             [&](const std::string& path) { return files.find(path, job_); }));
     }
-    KILN_TRY(auto manifest, write_attestations(blobs(), statements, image, options_.oci(),
+    KILN_TRY(auto manifest, write_attestations(documents_, statements, image, options_.oci(),
                                                options_.oci_artifact.value_or(options_.oci()), job_));
     out.push_back(std::move(manifest));
     return {};
@@ -243,13 +237,13 @@ class writer {
       descriptors.push_back(std::move(d));
     }
     KILN_TRY(std::string config, patch_image_config(p.config, patch));
-    KILN_TRY(descriptor c, store_document(blobs(), config, oci ? media::oci_config : media::docker_config));
+    KILN_TRY(descriptor c, documents_.put(config, oci ? media::oci_config : media::docker_config));
     config_digest = c.digest;
     auto notes = annotations_for(options_.annotations, p.known_platform ? &p.platform : nullptr);
     auto type = oci ? media::oci_manifest : media::docker_manifest;
     std::string bytes = manifest_json(type, c, descriptors, notes.manifest);
     step manifest(job_, "exporting manifest " + sha256(bytes).str());
-    KILN_TRY(descriptor m, store_document(blobs(), bytes, type));
+    KILN_TRY(descriptor m, documents_.put(bytes, type));
     step exporting_config(job_, "exporting config " + c.digest.str());
     m.annotations = notes.manifest_descriptor;
     return m;
@@ -260,6 +254,7 @@ class writer {
   const image_options& options_;
   const job_context& job_;
   layer_exporter layers_;
+  stored_documents documents_;
   bool index_ = false;
   std::vector<part> parts_;
 };

@@ -16,6 +16,8 @@ struct written_image {
   digest config;    // single manifests only
   /// Layers of all platforms, some perhaps not in the store yet.
   std::vector<exported_layer> layers;
+  /// Its documents stay as long as this is about, as its layers do.
+  std::vector<store::blob_hold> documents;
   /// The date for what goes around the image (index.json); nothing = now.
   std::optional<std::int64_t> epoch;
 

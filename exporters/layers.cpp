@@ -28,7 +28,9 @@ result<store::layer_blob> write_blob(store::blob_store& blobs, const compression
   out.diff_id = hashed.sum();
   out.blob.media_type = layer_media_type(how.kind);
   out.blob.size = writer->offset();
-  KILN_TRY(out.blob.digest, writer->commit());
+  KILN_TRY(auto stored, writer->commit());
+  out.blob.digest = stored;
+  out.hold = std::move(stored.hold);
   return out;
 }
 

@@ -15,6 +15,7 @@
 #include "base/text.hpp"
 #include "configs/store.hpp"
 #include "store/files.hpp"
+#include "store/holds.hpp"
 #include "store/turns.hpp"
 
 namespace kiln::store {
@@ -67,13 +68,19 @@ class file_source final : public byte_source {
   std::string name_;
 };
 
+/// What is found is as new as what is written now.
+bool touch(const fs::path& file) {
+  return ::utimensat(AT_FDCWD, file.c_str(), nullptr, AT_SYMLINK_NOFOLLOW) == 0;
+}
+
 class ingestion final : public blob_writer {
  public:
   /// `turn`: the right to this blob, where its digest is known.
-  ingestion(fs::path blobs, fs::path file, unique_fd fd, std::optional<digest> expected,
+  ingestion(fs::path blobs, fs::path file, unique_fd fd, holds held, std::optional<digest> expected,
             std::optional<std::int64_t> size, std::optional<turns::turn> turn)
       : blobs_(std::move(blobs)),
         file_(std::move(file)),
+        held_(std::move(held)),
         turn_(std::move(turn)),
         fd_(std::move(fd)),
         expected_(std::move(expected)),
@@ -129,7 +136,7 @@ class ingestion final : public blob_writer {
     turn_.reset();
   }
 
-  result<digest> commit() override {
+  result<held_digest> commit() override {
     if (!fd_) return ended();
     auto actual = hash_.finish();
     if (size_ && offset_ != *size_)
@@ -139,10 +146,11 @@ class ingestion final : public blob_writer {
       return give_up(make_error(errc::data_loss,
                                 "unexpected digest " + actual.str() + ", expected " + expected_->str()));
     auto target = blobs_ / std::string(actual.algorithm()) / std::string(actual.hex());
+    auto hold = held_.take(actual.str());
     struct stat info {};
-    if (::stat(target.c_str(), &info) == 0 && info.st_size == offset_) {
+    if (::stat(target.c_str(), &info) == 0 && info.st_size == offset_ && touch(target)) {
       discard();
-      return actual;
+      return held_digest(std::move(actual), std::move(hold));
     }
     if (::fchmod(fd_.get(), 0444) != 0 || ::fsync(fd_.get()) != 0)
       return give_up(errno_error(errno, "fsync blob " + actual.str()));
@@ -152,7 +160,7 @@ class ingestion final : public blob_writer {
     auto durable = sync_directory(target.parent_path());
     turn_.reset();
     if (!durable) return std::move(durable).error();
-    return actual;
+    return held_digest(std::move(actual), std::move(hold));
   }
 
  private:
@@ -165,6 +173,7 @@ class ingestion final : public blob_writer {
 
   fs::path blobs_;
   fs::path file_;  // below blobs_/ingest
+  holds held_;
   std::optional<turns::turn> turn_;
   unique_fd fd_;
   std::optional<digest> expected_;
@@ -203,11 +212,13 @@ class disk_blob_store final : public blob_store {
     return {};
   }
 
+  blob_hold hold(const digest& d) override { return held_.take(d.str()); }
+
   bool has(const digest& d) const override { return find(d).ok(); }
 
   result<blob_info> info(const digest& d) const override {
     KILN_TRY(auto found, find(d));
-    blob_info out{d, found.st_size, modified_ns(found), {}};
+    blob_info out{d, found.st_size, modified_ns(found), {}, held_.is_held(d.str())};
     if (auto text = read_file(labels_of(d), limits::blob_labels_bytes); text.ok()) {
       out.labels = text_members(json_or_null(*text));
     }
@@ -246,7 +257,7 @@ class disk_blob_store final : public blob_store {
     if (has(d)) return std::unique_ptr<blob_writer>();
     auto file = directory_ / "ingest" / partial_name(d);
     KILN_TRY(auto fd, open_file(file, O_RDWR | O_CREAT | O_NOFOLLOW, 0600));
-    auto writer = std::make_unique<ingestion>(directory_, file, std::move(fd), d, size, std::move(turn));
+    auto writer = std::make_unique<ingestion>(directory_, file, std::move(fd), held_, d, size, std::move(turn));
     KILN_CHECK(writer->resume());
     return std::unique_ptr<blob_writer>(std::move(writer));
   }
@@ -255,13 +266,14 @@ class disk_blob_store final : public blob_store {
     auto file = directory_ / "ingest" / ("new-" + new_id());
     KILN_TRY(auto fd, open_file(file, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     return std::unique_ptr<blob_writer>(
-        std::make_unique<ingestion>(directory_, file, std::move(fd), std::nullopt, std::nullopt, std::nullopt));
+        std::make_unique<ingestion>(directory_, file, std::move(fd), held_, std::nullopt, std::nullopt,
+                                    std::nullopt));
   }
 
-  result<digest> put(std::string_view bytes) override {
+  result<held_digest> put(std::string_view bytes) override {
     auto d = sha256(bytes);
-    // Somebody may be about to remove it as old and named by nothing: it is as new as one that is written now.
-    if (has(d) && ::utimensat(AT_FDCWD, path_of(d).c_str(), nullptr, AT_SYMLINK_NOFOLLOW) == 0) return d;
+    auto kept = hold(d);
+    if (has(d) && touch(path_of(d))) return held_digest(std::move(d), std::move(kept));
     KILN_TRY(auto writer, create());
     KILN_CHECK(writer->write(bytes));
     return writer->commit();
@@ -302,17 +314,19 @@ class disk_blob_store final : public blob_store {
   }
 
   status set_labels(const digest& d, const std::map<std::string, std::string>& labels) override {
-    KILN_TRY(auto found, find(d));
-    (void)found;
     std::lock_guard lock(labels_mutex_);
-    if (labels.empty()) {
-      ::unlink(labels_of(d).c_str());
-      return {};
-    }
-    auto text = json_text(nlohmann::json(labels));
-    if (static_cast<std::int64_t>(text.size()) > limits::blob_labels_bytes)
-      return make_error(errc::invalid_argument, "labels of blob " + d.str() + " are too large");
-    return write_file(labels_of(d), text);
+    KILN_CHECK(find(d));
+    return write_labels(d, labels);
+  }
+
+  status drop_label(const digest& d, const std::string& label, const std::string& value) override {
+    std::lock_guard lock(labels_mutex_);
+    auto found = info(d);
+    if (!found.ok()) return found.error().code == errc::not_found ? status() : status(std::move(found).error());
+    auto at = found->labels.find(label);
+    if (at == found->labels.end() || at->second != value) return {};
+    found->labels.erase(at);
+    return write_labels(d, found->labels);
   }
 
   status remove(const digest& d) override {
@@ -322,6 +336,20 @@ class disk_blob_store final : public blob_store {
     if (::unlink(path_of(d).c_str()) != 0 && errno != ENOENT)
       return errno_error(errno, "remove blob " + d.str());
     return {};
+  }
+
+  result<bool> remove_unneeded(const digest& d, const judge& unneeded) override {
+    KILN_CHECK(checked(d));
+    auto right = held_.begin_removal(d.str());
+    if (!right) return false;
+    auto found = info(d);
+    if (!found.ok()) {
+      if (found.error().code == errc::not_found) return true;
+      return std::move(found).error();
+    }
+    KILN_TRY(bool go, unneeded(*found));
+    if (go) KILN_CHECK(remove(d));
+    return go;
   }
 
   std::vector<blob_info> list() const override {
@@ -339,6 +367,18 @@ class disk_blob_store final : public blob_store {
   }
 
  private:
+  /// Call with labels_mutex_ held.
+  status write_labels(const digest& d, const std::map<std::string, std::string>& labels) {
+    if (labels.empty()) {
+      ::unlink(labels_of(d).c_str());
+      return {};
+    }
+    auto text = json_text(nlohmann::json(labels));
+    if (static_cast<std::int64_t>(text.size()) > limits::blob_labels_bytes)
+      return make_error(errc::invalid_argument, "labels of blob " + d.str() + " are too large");
+    return write_file(labels_of(d), text);
+  }
+
   static status checked(const digest& d) {
     KILN_TRY(auto parsed, digest::parse(d.str()));
     if (parsed.algorithm() == "random")
@@ -383,6 +423,7 @@ class disk_blob_store final : public blob_store {
 
   fs::path directory_;
   turns turns_;  // of blobs being brought, by digest
+  holds held_;   // by digest
   mutable std::mutex labels_mutex_;
 };
 
@@ -399,11 +440,15 @@ result<std::unique_ptr<blob_writer>> blob_store::bring(const kiln::digest&, std:
   return read_only();
 }
 result<std::unique_ptr<blob_writer>> blob_store::create() { return read_only(); }
-result<kiln::digest> blob_store::put(std::string_view) { return read_only(); }
+result<held_digest> blob_store::put(std::string_view) { return read_only(); }
 status blob_store::set_labels(const kiln::digest&, const std::map<std::string, std::string>&) {
   return read_only();
 }
+status blob_store::drop_label(const kiln::digest&, const std::string&, const std::string&) {
+  return read_only();
+}
 status blob_store::remove(const kiln::digest&) { return read_only(); }
+result<bool> blob_store::remove_unneeded(const kiln::digest&, const judge&) { return read_only(); }
 status blob_store::remove_partial(const kiln::digest&) { return read_only(); }
 
 status blob_writer::finish() {

@@ -1,9 +1,13 @@
 // Content-addressed blobs on disk: blobs/<algorithm>/<hex>, immutable, verified while written.
 // What is being written is in blobs/ingest; a committed blob is durable (file and directory fsynced). Thread-safe.
+//
+// Prune takes what nothing names. So whoever makes a blob, or finds one and relies on it, holds it from before
+// it looks until the record that names it holds it in turn (as those in memory do), or it is needed no more.
 #pragma once
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -18,11 +22,21 @@
 
 namespace kiln::store {
 
+/// Keeps a blob from being pruned for as long as a copy lives. Empty where nothing is pruned.
+using blob_hold = std::shared_ptr<const void>;
+
+/// The digest of a blob that was stored, and stays while this lives.
+struct held_digest : kiln::digest {
+  held_digest(kiln::digest d, blob_hold h) : kiln::digest(std::move(d)), hold(std::move(h)) {}
+  blob_hold hold;
+};
+
 struct blob_info {
   kiln::digest digest;
   std::int64_t size = 0;                      // bytes
   std::int64_t created_at_ns = 0;             // Unix epoch
   std::map<std::string, std::string> labels;  // containerd-style
+  bool in_use = false;                        // somebody holds it
 };
 
 /// A blob that is not here whole: it is being brought, or was not brought to its end.
@@ -44,7 +58,7 @@ class blob_writer : public byte_sink {
   virtual void discard() noexcept = 0;
   /// Ends it: verifies size and digest when expected, fsyncs, renames. The digest of what was
   /// written; data_loss when it is not what was expected (then nothing remains).
-  virtual result<kiln::digest> commit() = 0;
+  virtual result<held_digest> commit() = 0;
   status finish() override;
 };
 
@@ -53,6 +67,8 @@ class blob_store {
   virtual ~blob_store() = default;
   static result<std::unique_ptr<blob_store>> open(std::filesystem::path directory);
 
+  /// Keeps the blob, if it is here or comes, from remove_unneeded(). Hold first, then look.
+  virtual blob_hold hold(const kiln::digest&) { return {}; }
   virtual bool has(const kiln::digest& d) const = 0;
   /// not_found when absent.
   virtual result<blob_info> info(const kiln::digest& d) const = 0;
@@ -73,9 +89,16 @@ class blob_store {
   /// A new blob, whose digest its bytes will tell. Uncommitted, nothing of it stays.
   virtual result<std::unique_ptr<blob_writer>> create();
   /// Stores bytes at hand; a no-op when they are there already.
-  virtual result<kiln::digest> put(std::string_view bytes);
+  virtual result<held_digest> put(std::string_view bytes);
   virtual status set_labels(const kiln::digest& d, const std::map<std::string, std::string>& labels);
+  /// Removes that label if its value is this one.
+  virtual status drop_label(const kiln::digest& d, const std::string& label, const std::string& value);
+  /// Whoever holds it: for bytes that are bad.
   virtual status remove(const kiln::digest& d);
+  /// Removes a blob that nobody holds and that `unneeded` says of it, asked while nobody can come to hold it.
+  /// Whether it is not here any more.
+  using judge = std::function<result<bool>(const blob_info&)>;
+  virtual result<bool> remove_unneeded(const kiln::digest& d, const judge& unneeded);
   virtual std::vector<partial_blob> partials() const { return {}; }
   /// Removes what there is of a blob that is not whole; failed_precondition while somebody brings it.
   virtual status remove_partial(const kiln::digest& d);

@@ -119,6 +119,10 @@ class core_ref_store final : public ref_store {
     return s.ok() ? count : 0;
   }
   std::optional<std::int64_t> own_size(const ref& r) override { return core_->own_size(r.get()); }
+  status drop_blob(const digest& d) override {
+    auto gone = core_->remove_blob(d);
+    return gone.ok() ? status() : status(std::move(gone).error());
+  }
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) override {
     return core_->disk_usage(filters);
   }

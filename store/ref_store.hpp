@@ -83,6 +83,7 @@ enum class mount_use { daemon, container };
 struct layer_blob {
   descriptor blob;       // media type, digest, size as they go into a manifest
   kiln::digest diff_id;  // digest of the uncompressed tar
+  blob_hold hold = {};   // of one that was made, or found, until who has this needs it no more
 };
 
 /// Brings a layer's blob into the blob store when somebody needs its bytes.
@@ -216,7 +217,7 @@ class ref_store {
   virtual status bring_blob(const ref& r, const digest& blob, const job_context& job) = 0;
   /// Description and type of a record.
   virtual record_options options_of(const ref& r) = 0;
-  /// Remembers a compressed form of a layer whose bytes are in the blob store.
+  /// Remembers a compressed form of a layer whose bytes are in the blob store, held by the caller until then.
   virtual status add_layer_blob(std::string_view layer_id, const layer_blob& blob) = 0;
 
   // Metadata kept with a record: small values for op handlers (content hashes, etags, …).
@@ -233,6 +234,8 @@ class ref_store {
   // Space.
   /// Bytes in allocated blocks of the record without its parents; measured once. Nothing of a lazy one.
   virtual std::optional<std::int64_t> own_size(const ref& r) = 0;
+  /// Removes a blob that no record names and nobody holds; otherwise leaves it.
+  virtual status drop_blob(const digest& d) = 0;
   /// Records, and content that none names (unfinished downloads): that has its digest as id.
   virtual result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) = 0;
   /// Removes unused records by policy, telling each; also drops cache keys whose results went. Works on a full

@@ -53,6 +53,7 @@ result<std::vector<layer_info>> store_core::layers(const record_ptr& r, const jo
     layer_info info;
     info.id = layer->id;
     info.blobs = blobs_of(layer->data, blob_form::own);
+    for (auto& b : info.blobs) b.hold = layer->blobs[b.blob.digest.str()];
     info.provider = layer->any_provider();
     // One that is gone and that nobody brings again is made anew of the directory.
     if (!info.provider && layer->data.snapshot() != 0)
@@ -100,6 +101,7 @@ status store_core::write_image_tar(const record_ptr& r, byte_sink& out, const jo
 
 status store_core::add_layer_blob(std::string_view layer_id, const layer_blob& blob) {
   KILN_TRY(auto r, load(std::string(layer_id)));
+  auto hold = blobs_->hold(blob.blob.digest);  // until the record does
   if (!blobs_->has(blob.blob.digest))
     return make_error(errc::not_found, "blob " + blob.blob.digest.str() + " is not in the store");
   std::string chain;

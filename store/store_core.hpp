@@ -66,6 +66,8 @@ struct record {
   /// Call with `mutex` held: whatever may bring its blobs; null when nothing can.
   std::shared_ptr<blob_provider> any_provider() const;
   void take_provider(std::shared_ptr<blob_provider> p);
+  /// Call with `mutex` held, or before anybody else knows it, whenever its blobs have changed.
+  void hold_blobs();
 
   const std::shared_ptr<store_core> core;
   const std::string id;
@@ -78,6 +80,7 @@ struct record {
 
   std::mutex mutex;  // guards the rest
   stored::Record data;
+  std::map<std::string, blob_hold> blobs;  // holds those it names, by digest
   std::shared_ptr<blob_provider> provider;
   std::shared_ptr<blob_provider> peer;  // the node it came from last
   bool is_stored = false;  // the database has it, or will have
@@ -137,7 +140,10 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status bring_blob(const record_ptr& r, const digest& blob, const job_context& job);
   record_options options_of(const record_ptr& r);
 
-  // Space (store_space.cpp).
+  // Space (store_space.cpp; remove_blob is in store_records.cpp).
+  /// Removes a blob that no record names, alive or at rest, nobody holds and `unneeded`, if given, says of it;
+  /// whether it is not here any more.
+  result<bool> remove_blob(const digest& d, const std::function<bool(const blob_info&)>& unneeded = {});
   std::optional<std::int64_t> own_size(const record_ptr& r);
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters);
   status prune(const prune_options& options, const std::function<void(const usage_record&)>& removed);
@@ -186,8 +192,13 @@ class store_core : public std::enable_shared_from_this<store_core> {
   // Records (store_records.cpp).
   record_ptr find_live(const std::string& id);
   result<record_ptr> load(const std::string& id);
-  result<stored::Record> read_record(const std::string& id);
-  result<record_ptr> enliven(stored::Record stored_record, std::vector<record_ptr> parents);
+  /// A record as the database has it.
+  struct written_record {
+    std::string bytes;
+    stored::Record data;
+  };
+  result<written_record> read_record(const std::string& id);
+  result<record_ptr> enliven(written_record written, std::vector<record_ptr> parents);
   record_ptr admit(stored::Record stored_record, std::vector<record_ptr> parents);
   stored::Record fresh(record_kind kind, const record_options& options);
   void store_record(const record_ptr& r, bool unsynced);
@@ -265,7 +276,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   result<std::vector<usage_record>> all_usage();
   result<std::vector<usage_record>> loose_usage(const std::unordered_map<std::string, record_ptr>& live);
   bool doom(const std::string& id);
-  status remove_loose(const digest& d);
+  result<bool> remove_loose(const digest& d);
   bool drop_stale_loose(const usage_record& u);
   status drop_unreferenced_blobs();
 

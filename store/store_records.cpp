@@ -30,7 +30,9 @@ record::record(std::shared_ptr<store_core> owner, stored::Record stored_record,
       name(stored_record.name()),
       parents(std::move(parent_records)),
       shape(store_core::shape_of(kind(), computed, parents)),
-      data(std::move(stored_record)) {}
+      data(std::move(stored_record)) {
+  hold_blobs();
+}
 
 record::~record() {
   core->forget(*this);
@@ -53,6 +55,16 @@ record::~record() {
 std::uint64_t record::snapshot() {
   std::lock_guard lock(mutex);
   return data.snapshot();
+}
+
+void record::hold_blobs() {
+  auto before = std::move(blobs);
+  blobs.clear();
+  for (const auto& blob : data.blobs()) {
+    auto known = before.find(blob.digest());
+    blobs[blob.digest()] =
+        known != before.end() ? known->second : core->blobs().hold(digest::trusted(blob.digest()));
+  }
 }
 
 namespace {
@@ -99,26 +111,34 @@ record_ptr store_core::find_live(const std::string& id) {
   return found == live_.end() ? nullptr : found->second.lock();
 }
 
-result<stored::Record> store_core::read_record(const std::string& id) {
-  stored::Record out;
-  bool found = false;
+result<store_core::written_record> store_core::read_record(const std::string& id) {
+  written_record out;
   KILN_CHECK(database_->read([&](const transaction& t) {
-    auto bytes = t.get(table::records, id);
-    found = bytes && out.ParseFromArray(bytes->data(), static_cast<int>(bytes->size()));
+    if (auto bytes = t.get(table::records, id)) out.bytes = *bytes;
   }));
-  if (!found || out.deleted()) return make_error(errc::not_found, "cache record " + id + " not found");
+  if (out.bytes.empty() || !out.data.ParseFromString(out.bytes) || out.data.deleted())
+    return make_error(errc::not_found, "cache record " + id + " not found");
   return out;
 }
 
-/// A record of the database comes to memory, unless another thread was faster.
-result<record_ptr> store_core::enliven(stored::Record stored_record, std::vector<record_ptr> parents) {
-  auto fresh = std::make_shared<record>(shared_from_this(), std::move(stored_record), std::move(parents));
+/// A record of the database comes to memory, unless another thread was faster. Null when it is not as it was read any
+/// more: others had it meanwhile, or it was removed.
+result<record_ptr> store_core::enliven(written_record written, std::vector<record_ptr> parents) {
+  auto fresh = std::make_shared<record>(shared_from_this(), std::move(written.data), std::move(parents));
   fresh->is_stored = true;
   std::lock_guard lock(mutex_);
   if (doomed_.contains(fresh->id))
     return make_error(errc::not_found, "cache record " + fresh->id + " is being removed");
   auto& slot = live_[fresh->id];
   if (auto other = slot.lock()) return other;
+  // While it is nobody's, all of it is in the database, and from here on nothing of it changes there but by us.
+  bool is_same = false;
+  KILN_CHECK(database_->read(
+      [&](const transaction& t) { is_same = t.get(table::records, fresh->id) == written.bytes; }));
+  if (!is_same) {
+    live_.erase(fresh->id);
+    return record_ptr{};
+  }
   slot = fresh;
   if (!fresh->data.chain_id().empty()) live_chains_[fresh->data.chain_id()] = fresh;
   return fresh;
@@ -127,7 +147,7 @@ result<record_ptr> store_core::enliven(stored::Record stored_record, std::vector
 /// The record, from memory or the database, with all that it stands on: that comes first, however much it is.
 result<record_ptr> store_core::load(const std::string& wanted) {
   struct frame {
-    stored::Record data;
+    written_record written;
     std::vector<record_ptr> parents;  // those that are there
   };
   std::vector<frame> open;
@@ -152,16 +172,19 @@ result<record_ptr> store_core::load(const std::string& wanted) {
         open.back().parents.push_back(std::move(there));
       }
       auto& inner = open.back();
-      while (inner.parents.size() < static_cast<std::size_t>(inner.data.parents_size()) &&
-             inner.data.parents(static_cast<int>(inner.parents.size())).empty())
+      const auto& data = inner.written.data;
+      while (inner.parents.size() < static_cast<std::size_t>(data.parents_size()) &&
+             data.parents(static_cast<int>(inner.parents.size())).empty())
         inner.parents.push_back(nullptr);
-      if (inner.parents.size() < static_cast<std::size_t>(inner.data.parents_size())) {
-        id = inner.data.parents(static_cast<int>(inner.parents.size()));
+      if (inner.parents.size() < static_cast<std::size_t>(data.parents_size())) {
+        id = data.parents(static_cast<int>(inner.parents.size()));
         break;
       }
       auto done = std::move(inner);
       open.pop_back();
-      KILN_TRY(there, enliven(std::move(done.data), std::move(done.parents)));
+      id = done.written.data.id();
+      KILN_TRY(there, enliven(std::move(done.written), std::move(done.parents)));
+      if (!there) break;  // once more
     }
   }
 }
@@ -256,6 +279,7 @@ void store_core::modify(const record_ptr& r, const std::function<void(stored::Re
   {
     std::lock_guard lock(r->mutex);
     change(r->data);
+    r->hold_blobs();
     if (!r->is_stored) return;
   }
   database_->post([keep = r, change](transaction& t) -> status {
@@ -331,17 +355,25 @@ status store_core::forget_records(std::span<const std::string> ids, bool alone, 
   return database_->sync();
 }
 
-/// Removes blobs that no record names any more, unless one was stored again meanwhile.
+// Records in memory hold what they name, and are in memory until the database has them: so one look at that, while
+// nobody can come to hold the blob, sees everybody who names it.
+result<bool> store_core::remove_blob(const digest& d, const std::function<bool(const blob_info&)>& unneeded) {
+  return blobs_->remove_unneeded(d, [&](const blob_info& blob) -> result<bool> {
+    bool named = false;
+    KILN_CHECK(database_->read(
+        [&](const transaction& t) { named = t.any(table::blob_refs, key_part(d.str()) + '\0'); }));
+    return !named && (!unneeded || unneeded(blob));
+  });
+}
+
+/// Removes blobs that no record names any more. One that somebody holds stays: it will be named, or told by `du`.
 status store_core::finish_blobs(const std::vector<std::string>& digests) {
   if (digests.empty()) return {};
   status outcome;
   for (const auto& text : digests) {
-    bool needed = false;
-    KILN_CHECK(database_->read(
-        [&](const transaction& t) { needed = t.any(table::blob_refs, key_part(text) + '\0'); }));
     auto d = digest::parse(text);
-    if (needed || !d) continue;
-    if (auto gone = blobs_->remove(*d); !gone && outcome.ok()) outcome = std::move(gone);
+    if (!d) continue;
+    if (auto gone = remove_blob(*d); !gone && outcome.ok()) outcome = std::move(gone).error();
   }
   KILN_CHECK(database_->clean([&](transaction& t) -> status {
     for (const auto& text : digests) KILN_CHECK(t.erase(table::values, table_key(doomed_blobs_bucket, text)));

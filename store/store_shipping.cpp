@@ -177,7 +177,9 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
   made.diff_id = hashed.sum();
   made.blob.media_type = transport_media_type;
   made.blob.size = writer->offset();
-  KILN_TRY(made.blob.digest, writer->commit());
+  KILN_TRY(auto stored, writer->commit());
+  made.blob.digest = stored;
+  made.hold = std::move(stored.hold);
   modify(r, [stored_blob = to_stored(made, form)](stored::Record& data) { add_blob(data, stored_blob); });
   job.progress->progress(name, made.blob.size, made.blob.size, true);
   return made;

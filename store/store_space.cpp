@@ -333,7 +333,7 @@ result<std::vector<usage_record>> store_core::loose_usage(
     auto measured = allocated_bytes(blobs_->path_of(blob.digest));
     auto size = measured.ok() ? *measured : blob.size;
     bool of_image = mentioned.contains(blob.digest.str());
-    add(blob.digest, size, blob.created_at_ns, busy && is_recent(blob),
+    add(blob.digest, size, blob.created_at_ns, blob.in_use || (busy && is_recent(blob)),
         of_image ? "content of a stored image" : "unused content",
         of_image ? record_type::internal : record_type::regular);
   }
@@ -347,14 +347,15 @@ bool store_core::drop_stale_loose(const usage_record& u) {
   if (!d || u.in_use || u.type == record_type::internal || u.created_at_ns >= oldest) return false;
   auto gone = remove_loose(*d);
   if (!gone) spdlog::warn("store: {}", gone.error().message);
-  return gone.ok();
+  return gone.ok() && *gone;
 }
 
-/// Whole or not; what somebody came to bring meanwhile stays.
-status store_core::remove_loose(const digest& d) {
+/// Whole or not; what somebody came to bring or to hold meanwhile stays. Whether it went.
+result<bool> store_core::remove_loose(const digest& d) {
   auto gone = blobs_->remove_partial(d);
-  if (!gone) return gone.error().code == errc::failed_precondition ? status() : gone;
-  return finish_blobs({d.str()});
+  if (!gone && gone.error().code == errc::failed_precondition) return false;
+  KILN_CHECK(std::move(gone));
+  return remove_blob(d);
 }
 
 result<std::vector<usage_record>> store_core::disk_usage(const std::vector<std::string>& filters) {
@@ -422,8 +423,8 @@ status store_core::prune(const prune_options& options,
       gone[index_of[u->id]] = true;
       if (auto loose = loose_id(u->id)) {
         auto done = remove_loose(*loose);
-        if (done.ok()) went(*u);
-        else if (failure.ok()) failure = std::move(done);
+        if (done.ok() && *done) went(*u);
+        else if (!done.ok() && failure.ok()) failure = std::move(done).error();
       } else if (doom(u->id)) {
         ids.push_back(u->id);
       }
@@ -441,7 +442,7 @@ status store_core::prune(const prune_options& options,
   if (!options.filters.empty()) return {};
   if (options.all && keep == 0) return drop_unreferenced_blobs();
   KILN_TRY(auto documents, unnamed_documents(*database_, *blobs_));
-  for (const auto& d : documents) KILN_CHECK(blobs_->remove(d));
+  for (const auto& d : documents) KILN_CHECK(remove_blob(d, [](const blob_info& b) { return !is_recent(b); }));
   return {};
 }
 
@@ -458,15 +459,18 @@ status store_core::drop_unreferenced_blobs() {
       busy = busy || seen.back();
     }
   }
-  std::vector<digest> unreferenced;
+  std::vector<blob_info> unreferenced;
   auto all = blobs_->list();
   KILN_CHECK(database_->read([&](const transaction& t) {
     for (const auto& blob : all)
       if (!is_kept(blob) && !(busy && is_recent(blob)) &&
           !t.any(table::blob_refs, key_part(blob.digest.str()) + '\0'))
-        unreferenced.push_back(blob.digest);
+        unreferenced.push_back(blob);
   }));
-  for (const auto& d : unreferenced) KILN_CHECK(blobs_->remove(d));
+  for (const auto& seen : unreferenced)
+    KILN_CHECK(remove_blob(seen.digest, [&](const blob_info& now) {
+      return now.created_at_ns == seen.created_at_ns && !is_kept(now);  // nobody has stored it again since
+    }));
   return {};
 }
 

@@ -30,6 +30,8 @@ result<store::ref> imported_cache::load(std::string_view result_id, store::ref_s
   auto layers = graph_.layers(result_id);
   if (layers.empty())
     return make_error(errc::not_found, "cache import " + id_ + " has no result " + std::string(result_id));
+  std::vector<store::blob_hold> holds;  // until their records do
+  for (const auto& layer : layers) holds.push_back(store.blobs().hold(layer.digest));
   if (!lazy_ && provider_)
     KILN_CHECK(in_parallel(layers.size(), configs::cache_upload_parallelism, [&](std::size_t i) {
       return provider_->fetch(bare(layers[i]), store.blobs(), job);

@@ -323,6 +323,22 @@ TEST_CASE("a document that records share goes with the last of them, whoever sto
   }
 }
 
+TEST_CASE("a document that an export still needs stays when its record goes, and is nobody's then") {
+  history_fixture f;
+  f.start();
+  auto record = record_of("a", f.now, f.now);
+  REQUIRE(actors::keep_document(*f.store, "a", "a statement", *record.mutable_externalerror()).ok());
+  f.tell(ctl::COMPLETE, record);
+  auto d = digest::trusted(record.externalerror().digest());
+  auto hold = f.store->blobs().hold(d);
+  CHECK(update(f, "a", false, true).empty());
+  REQUIRE(f.store->blobs().has(d));
+  CHECK(f.store->blobs().info(d)->labels.empty());
+  hold.reset();
+  REQUIRE(f.store->prune({.all = true}, {}).ok());
+  CHECK_FALSE(f.store->blobs().has(d));
+}
+
 TEST_CASE("a record too large for one message loses its long texts only") {
   auto record = record_of("b", 1, 2);
   (*record.mutable_frontendattrs())["short"] = "kept";

@@ -263,6 +263,34 @@ TEST_CASE("an image export keeps the image under its name and says what it is") 
   CHECK(list["data/file"] == "hardlink data/again");
 }
 
+TEST_CASE("an image that is pushed later is whole until then, however much is pruned before") {
+  setup s;
+  for (bool scratch : {true, false}) {
+    auto in = s.input(scratch ? store::ref() : s.two_layers());
+    auto out = s.run("image",
+                     {{"name", "app"},
+                      {"push", "true"},
+                      {"store", "false"},
+                      {"source-date-epoch", "1000000"},
+                      {"rewrite-timestamp", "true"}},
+                     in);
+    REQUIRE(out.ok());
+    REQUIRE(out->finalize);
+    in.refs.clear();
+    REQUIRE(s.store->prune({.all = true}, {}).ok());
+    auto manifest = s.blob(out->response["containerimage.digest"]);
+    auto has = [&](const nlohmann::json& d) {
+      return s.store->blobs().has(digest::trusted(d["digest"].get<std::string>()));
+    };
+    CHECK(has(manifest["config"]));
+    CHECK(manifest["layers"].size() == (scratch ? 0 : 2));
+    for (const auto& layer : manifest["layers"]) CHECK(has(layer));
+    out->finalize = {};
+    REQUIRE(s.store->prune({.all = true}, {}).ok());
+    CHECK(s.store->blobs().list().empty());
+  }
+}
+
 TEST_CASE("a second export makes the same image without compressing again") {
   setup s;
   auto ref = s.two_layers();

@@ -48,6 +48,77 @@ TEST_CASE("A blob is kept under its digest and read back from any offset") {
   CHECK(drain(*must(blobs->read(must(blobs->put(""))))).empty());
 }
 
+TEST_CASE("A blob is not removed as unneeded while somebody holds it, and not asked about then") {
+  temporary_root root;
+  auto blobs = must(blob_store::open(root.path()));
+  digest d = must(blobs->put("text"));
+  auto remove = [&](bool unneeded) {
+    return must(blobs->remove_unneeded(d, [&](const blob_info& b) -> result<bool> {
+      CHECK(b.digest == d);
+      CHECK(!b.in_use);
+      return unneeded;
+    }));
+  };
+  {
+    auto hold = blobs->hold(d);
+    auto copy = hold;
+    hold.reset();
+    CHECK(must(blobs->info(d)).in_use);
+    CHECK(!must(blobs->remove_unneeded(d, [](const blob_info&) -> result<bool> {
+      FAIL("asked");
+      return true;
+    })));
+  }
+  CHECK(!remove(false));
+  CHECK(blobs->has(d));
+  {
+    auto writer = must(blobs->create());
+    must(writer->write("text"));
+    auto made = must(writer->commit());
+    writer.reset();
+    CHECK(!remove(true));
+  }
+  CHECK(remove(true));
+  CHECK(!blobs->has(d));
+  CHECK(remove(true));
+}
+
+TEST_CASE("Who comes to hold a blob that is being removed waits, and sees that it is gone") {
+  temporary_root root;
+  auto blobs = must(blob_store::open(root.path()));
+  digest d = must(blobs->put("text"));
+  std::atomic<bool> holding = false, had = true;
+  std::thread other;
+  CHECK(must(blobs->remove_unneeded(d, [&](const blob_info&) -> result<bool> {
+    other = std::thread([&] {
+      auto hold = blobs->hold(d);
+      holding = true;
+      had = blobs->has(d);
+    });
+    for (int i = 0; i < 1000; ++i) std::this_thread::yield();  // a chance to do it wrong
+    CHECK(!holding);
+    CHECK(blobs->has(d));
+    return true;
+  })));
+  other.join();
+  CHECK(!had);
+}
+
+TEST_CASE("A label goes only with the value that is named, and none is left of a blob that is gone") {
+  temporary_root root;
+  auto blobs = must(blob_store::open(root.path()));
+  digest d = must(blobs->put("text"));
+  must(blobs->set_labels(d, {{"a", "1"}, {"b", "2"}}));
+  must(blobs->drop_label(d, "a", "2"));
+  CHECK(must(blobs->info(d)).labels == std::map<std::string, std::string>{{"a", "1"}, {"b", "2"}});
+  must(blobs->drop_label(d, "a", "1"));
+  CHECK(must(blobs->info(d)).labels == std::map<std::string, std::string>{{"b", "2"}});
+  must(blobs->remove(d));
+  CHECK(blobs->set_labels(d, {{"a", "1"}}).error().code == errc::not_found);
+  must(blobs->drop_label(d, "b", "2"));
+  CHECK(fs::is_empty(root.path() / "labels"));
+}
+
 TEST_CASE("Names that are no digests never reach the file system") {
   temporary_root root;
   auto blobs = must(blob_store::open(root.path()));

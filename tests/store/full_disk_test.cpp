@@ -174,9 +174,9 @@ TEST_CASE("Content that no record names is told, counts and is pruned, but not d
   auto store = open_store(root);
   auto text = filled(100'000);
   must(must(store->blobs().bring(sha256("never comes"), std::nullopt, {}))->write(text));
-  auto whole = must(store->blobs().put(text));
-  auto layer = must(store->blobs().put(text + "rewritten"));
-  auto document = must(store->blobs().put("{\"layers\": [{\"digest\": \"" + layer.str() + "\"}]}"));
+  digest whole = must(store->blobs().put(text));
+  digest layer = must(store->blobs().put(text + "rewritten"));
+  digest document = must(store->blobs().put("{\"layers\": [{\"digest\": \"" + layer.str() + "\"}]}"));
   auto being_brought = must(store->blobs().bring(sha256("is coming"), std::nullopt, {}));
   must(being_brought->write(text));
   auto used = must(store->disk_usage({}));
@@ -205,10 +205,10 @@ TEST_CASE("Content that no record names is told, counts and is pruned, but not d
   being_brought->discard();
 
   // What nobody came for in a day goes whatever a policy says.
-  auto old = must(store->blobs().put(text + "old"));
+  digest old = must(store->blobs().put(text + "old"));
   const timespec long_ago[2] = {{1000, 0}, {1000, 0}};
   REQUIRE(::utimensat(AT_FDCWD, store->blobs().path_of(old).c_str(), long_ago, 0) == 0);
-  auto young = must(store->blobs().put(text + "young"));
+  digest young = must(store->blobs().put(text + "young"));
   prune(*store, {.max_used_space = 1'000'000'000});
   CHECK(!store->blobs().has(old));
   CHECK(store->blobs().has(young));

@@ -1,5 +1,7 @@
 #include "store_fixture.hpp"
 
+#include <thread>
+
 using namespace kiln;
 using namespace kiln::store;
 using namespace kiln::store::testing;
@@ -261,6 +263,31 @@ TEST_CASE("A directory removed and made again hides, in a merge, only what it hi
   }
   auto store = open_store(root, kind);
   CHECK(listing(*store, must(store->get(id))).contains("bar/E"));
+}
+
+TEST_CASE("A record that comes to memory and goes again and again is always as it was last changed") {
+  temporary_root root;
+  auto store = open_store(root);
+  layer_blob form;
+  form.blob.digest = must(store->blobs().put("bytes"));
+  std::string id;
+  {
+    ref r;
+    for (int i = 0; i < 300; ++i) {  // each has to be read while the uppermost waits
+      form.diff_id = sha256(std::to_string(i));
+      r = must(store->layer(r, form, nullptr, {}));
+    }
+    id = r.id();
+  }
+  std::jthread other([&](std::stop_token stop) {
+    while (!stop.stop_requested()) (void)store->get(id);
+  });
+  for (std::size_t i = 2; i <= 100; ++i) {
+    auto stored = must(store->blobs().put(std::to_string(i)));
+    form.blob.digest = stored;
+    must(store->add_layer_blob(id, form));
+    REQUIRE(must(store->layers(must(store->get(id)), {})).back().blobs.size() == i);
+  }
 }
 
 TEST_CASE("An image keeps the form of a layer that it came with") {

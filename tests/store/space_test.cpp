@@ -88,11 +88,80 @@ TEST_CASE("A layer does not tell of a blob that is gone, as long as it can be ma
   CHECK(blobs() == 0);
 }
 
+/// Writes these bytes as whoever packs a layer does.
+auto packed(ref_store& store, const std::string& bytes) {
+  auto writer = must(store.blobs().create());
+  must(writer->write(bytes));
+  return must(writer->commit());
+}
+
+layer_blob form_of(const digest& d, const std::string& bytes) {
+  layer_blob out;
+  out.blob.digest = d;
+  out.blob.size = static_cast<std::int64_t>(bytes.size());
+  out.diff_id = sha256("plain");
+  return out;
+}
+
+TEST_CASE("A blob that is made again stays, though a prune takes the record that named it before") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto bytes = filled(5000);
+  {
+    auto before = layer_of(*store, {}, {{"f", "x"}}, {});
+    must(store->add_layer_blob(before.id(), form_of(packed(*store, bytes), bytes)));
+  }
+  auto r = layer_of(*store, {}, {{"g", "y"}}, {});
+  {
+    auto made = packed(*store, bytes);  // finds what is there
+    prune(*store, {.all = true});
+    must(store->add_layer_blob(r.id(), form_of(made, bytes)));
+  }
+  auto layers = must(store->layers(r, {}));
+  REQUIRE(layers.at(0).blobs.size() == 1);
+  CHECK(store->blobs().has(layers[0].blobs[0].blob.digest));
+  layers.clear();
+  r = {};
+  prune(*store, {.all = true});
+  CHECK(store->blobs().list().empty());
+}
+
+TEST_CASE("Whoever packs the same layer again and again beside prunes always has its blob") {
+  temporary_root root;
+  auto store = open_store(root);
+  auto bytes = filled(5000);
+  std::jthread pruner([&](std::stop_token stop) {
+    while (!stop.stop_requested()) (void)store->prune({.all = true}, {});
+  });
+  ref r;
+  for (int i = 0; i < 300; ++i) {
+    auto made = packed(*store, bytes);
+    r = {};  // what named it before may go now
+    r = must(store->commit(must(store->create({}, {}, {}))));
+    must(store->add_layer_blob(r.id(), form_of(made, bytes)));
+    auto layers = must(store->layers(r, {}));
+    REQUIRE(layers.at(0).blobs.size() == 1);
+    REQUIRE(store->blobs().read(layers[0].blobs[0].blob.digest).ok());
+  }
+}
+
+TEST_CASE("What was just put stays for whoever put it, and goes with a prune after") {
+  temporary_root root;
+  auto store = open_store(root);
+  {
+    auto document = must(store->blobs().put(R"({"a": 1})"));
+    prune(*store, {.all = true});
+    CHECK(store->blobs().has(document));
+  }
+  prune(*store, {.all = true});
+  CHECK(store->blobs().list().empty());
+}
+
 TEST_CASE("Documents that nothing names go with a prune after a while") {
   temporary_root root;
   auto store = open_store(root);
   auto put = [&](const std::string& text, std::chrono::seconds age) {
-    auto d = must(store->blobs().put(text));
+    digest d = must(store->blobs().put(text));
     fs::last_write_time(root.path() / "blobs/sha256" / d.hex(), fs::file_time_type::clock::now() - age);
     return d;
   };
@@ -232,7 +301,7 @@ TEST_CASE("Blobs go with the last record that names them; prune all leaves no bl
   auto store = open_store(root);
   auto one = layer_of(*store, {}, {{"f", "1"}}, {.description = "one"});
   auto two = layer_of(*store, {}, {{"f", "1"}, {"g", "2"}}, {.description = "two"});
-  auto d = must(store->blobs().put("shared"));
+  digest d = must(store->blobs().put("shared"));
   layer_blob blob{.blob = {.media_type = "x",
                            .digest = d,
                            .size = 6,
