@@ -141,6 +141,8 @@ result<parsed_url> parse_url(std::string_view text) {
   if (out.host.ends_with('.')) out.host = without_final_dots(out.host);
   if (out.host.empty()) return invalid("no host");
   if (out.host.starts_with('-')) return invalid("the host starts with a dash");
+  // libcurl decodes a host each time it reads one: written again, it would name another.
+  if (out.host.find('%') != std::string::npos) return invalid("a percent sign in the host");
   if (!parts.get(CURLUPART_ZONEID).empty()) return invalid("an IPv6 zone in the host");
   if (std::any_of(out.host.begin(), out.host.end(), [](unsigned char c) { return c >= 0x80; }))
     return invalid("the host is not ASCII: write it in Punycode (xn--…)");

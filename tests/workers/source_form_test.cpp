@@ -100,6 +100,8 @@ TEST_CASE("a denied download is denied however its URL is written") {
   }
   CHECK_FALSE(p.denies(source("https://example.com/public/x")));
   CHECK(p.outcome(source("https://example.com/private\nx")).find("control characters") != std::string::npos);
+  // Read once more, as who fetches it does, it would be another host.
+  CHECK(p.outcome(source("https://%2565xample.com/private/x")).find("percent sign") != std::string::npos);
 }
 
 TEST_CASE("a denied repository is denied by every protocol and however it is written") {
@@ -117,6 +119,19 @@ TEST_CASE("a denied repository is denied by every protocol and however it is wri
     CHECK(p.denies(source("git://innocent.example/x#main", {{"git.fullurl", remote}})));
   }
   CHECK_FALSE(p.denies(source("git://example.com/a/b.git", {{"git.fullurl", "https://example.com/c"}})));
+}
+
+TEST_CASE("a denied repository whose name is not ASCII is denied by every protocol and however it is written") {
+  policies p;
+  p.rule(sp::DENY, "git://example.com/m%C3%BC/b.git*");
+  for (auto remote : {"https://example.com/m\u00fc/b.git", "https://example.com/m%c3%bc/b.git",
+                      "git@example.com:m\u00fc/b.git", "git@example.com:/m\u00fc/b.git",
+                      "ssh://git@example.com/~/m\u00fc/b.git", "ssh://git:p@example.com/m%c3%bc/b.git"}) {
+    INFO(remote);
+    CHECK(p.denies(source(std::string("git://") + remote)));
+    CHECK(p.denies(source("git://innocent.example/x#main", {{"git.fullurl", remote}})));
+  }
+  CHECK(seen(source("git://git@h:m\u00fc")).attrs().at("git.fullurl") == "git@h:m\u00fc");
 }
 
 TEST_CASE("the full URL of a repository is always there to see, without what signs in") {
@@ -138,7 +153,10 @@ TEST_CASE("the form of a source in that form is itself, and the parser that fetc
   for (auto op :
        {source("docker-image://Reg.example:443/a/b:1"), source("https://u:p@H:443/a/%7e/../b?c#d"),
         source("git://x#m:s/", {{"git.fullurl", "https://u@H/%7Ep//q/?z"}}), source("git://git@H:~/p#m"),
-        source("git://ssh://u@h/~/p%20q"), source("git://u@h:/a%b#"), source("local://context"), source("odd")}) {
+        source("git://ssh://u@h/~/p%20q"), source("git://u@h:/a%b#"), source("git://u@h:/\xff?"),
+        source("git://u@h:p%41\xff?"), source("git://ssh://u:p@h/~/q"), source("git://ssh://u@h/~/~/q"),
+        source("git://ssh://u@h/~/a%23b"), source("git://ssh://u%3Ap@h/~/q"), source("local://context"),
+        source("odd")}) {
     INFO(op.identifier());
     auto once = seen(op), twice = seen(once);
     CHECK(solver::same_source(once, twice));

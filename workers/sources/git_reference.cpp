@@ -17,10 +17,18 @@ bool is_hex(std::string_view text) {
   return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isxdigit(c); });
 }
 
+/// What a path means that is no URL's, as a URL's.
 std::string escaped(std::string_view path) {
   std::string out;
-  for (char c : path) out += c == '%' ? "%25" : c == '?' ? "%3F" : std::string(1, c);
+  for (char c : path) {
+    bool means_itself = c != '%' && c != '?' && static_cast<unsigned char>(c) < 0x80;
+    out += means_itself ? std::string(1, c) : url_escape({&c, 1});
+  }
   return out;
+}
+
+bool has_blanks(std::string_view text) {
+  return std::any_of(text.begin(), text.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f; });
 }
 
 /// "user@host:path", git's short form of ssh; nothing when it is none. Source: util/sshutil/scpurl.go.
@@ -35,13 +43,27 @@ std::optional<git_remote> parse_short_form(std::string_view text) {
     });
   };
   if (!all(user, "-_") || !all(host, "-.") || user[0] == '-' || host[0] == '-') return std::nullopt;
+  if (has_blanks(path) || path.find('#') != path.npos) return std::nullopt;
   auto clean = clean_path(path.starts_with("~/") ? path.substr(2) : path);
   // The host as other URLs have it.
   auto address = parse_url("ssh://" + std::string(user) + "@" + std::string(host) + "/");
   if (!address.ok()) return std::nullopt;
   git_remote out{*std::move(address), !clean.starts_with('/')};
-  out.url.path = out.home ? clean : escaped(clean);
+  out.url.path = escaped(clean);
   return out;
+}
+
+/// What is below a user's home has the short form, if that can say it.
+git_remote in_shortest_form(parsed_url url) {
+  git_remote shorter{url, true};
+  if (url.scheme == "ssh" && url.path.starts_with("/~/")) {
+    shorter.url.path.erase(0, 3);
+    auto same = parse_short_form(shorter.str());
+    if (same && same->home && same->url.user_info == url.user_info &&
+        same->url.str() == shorter.url.str())
+      return shorter;
+  }
+  return {std::move(url), false};
 }
 
 status apply_attribute(git_reference& r, const std::string& key, const std::string& value) {
@@ -72,9 +94,8 @@ status apply_attribute(git_reference& r, const std::string& key, const std::stri
 }  // namespace
 
 std::string git_remote::str(bool sign_in) const {
-  if (home) return url.user_info + "@" + url.host + ":" + url.path;
+  if (home) return url.user_info + "@" + url.host + ":" + url_unescape(url.path);
   auto user = sign_in || url.scheme == "ssh" ? url.user_info : "";
-  if (url.scheme == "ssh") user = user.substr(0, user.find(':'));  // ssh takes no password that way
   auto out = url.scheme + "://" + (user.empty() ? "" : user + "@") + url.authority() + url.path;
   return url.query.empty() ? out : out + "?" + url.query;
 }
@@ -88,8 +109,7 @@ std::string git_remote::place() const {
 
 result<git_remote> parse_git_remote(std::string_view text) {
   text = text.substr(0, text.find('#'));
-  for (unsigned char c : text)
-    if (c <= ' ' || c == 0x7f) return invalid("git remote with blanks or control characters");
+  if (has_blanks(text)) return invalid("git remote with blanks or control characters");
   auto end = text.find("://");
   bool schemed = end != text.npos;
   std::string scheme(text.substr(0, schemed ? end : 0));
@@ -105,10 +125,8 @@ result<git_remote> parse_git_remote(std::string_view text) {
   }
   KILN_TRY(auto url, parse_url(schemed ? std::string(text) : "https://" + std::string(text)));
   url.path = clean_path(url.path);
-  bool home = url.scheme == "ssh" && url.port.empty() && !url.user_info.empty() &&
-              url.path.starts_with("/~/") && url.path.find('%') == std::string::npos;
-  if (home) url.path.erase(0, 3);
-  return git_remote{std::move(url), home};
+  if (url.scheme == "ssh") url.user_info = url.user_info.substr(0, url.user_info.find(':'));  // no password
+  return in_shortest_form(std::move(url));
 }
 
 status check_git_ref(const std::string& ref) {

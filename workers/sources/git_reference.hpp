@@ -14,8 +14,8 @@ namespace kiln::workers {
 
 /// A repository's address: http, https, ssh or git, and nothing else that git's own program would take.
 struct git_remote {
-  parsed_url url;
-  bool home = false;  // ssh's short form "user@host:path", below the user's home
+  parsed_url url;     // of ssh without a password: it takes none that way
+  bool home = false;  // ssh's short form "user@host:path", below the user's home; the path is then relative
 
   /// As clients write it; `with_user`: with what signs in over http. git's own program gets it without: programs'
   /// arguments are for every user of the machine to see.
