@@ -27,6 +27,7 @@
 #include <unistd.h>
 
 #include "base/digest.hpp"
+#include "base/open_files.hpp"
 #include "configs/executor.hpp"
 
 extern char** environ;  // NOLINT
@@ -66,6 +67,7 @@ result<child> spawn(const std::vector<std::string>& argv, const streams& fds, bo
     if (::getppid() != parent) ::_exit(127);  // it died before that was asked for
     ::setpgid(0, 0);
     ::umask(022);
+    restore_open_files();  // steps inherit them
     ::dup2(fds.in, 0);
     ::dup2(fds.out, 1);
     ::dup2(fds.err, 2);

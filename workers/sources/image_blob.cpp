@@ -74,15 +74,11 @@ class image_blob_source : public source_handler {
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
                                       const job_context& job) override {
     KILN_TRY(wanted_blob w, parse_source(request.op.source()));
+    auto hold = store_.blobs().hold(w.ref.digest);
     bool had = store_.blobs().has(w.ref.digest);
     KILN_CHECK(fetch(w, job));
     KILN_TRY(single_file file, single_file::begin(store_, {"blob " + w.ref.str(), w.type, 0}, job));
-    auto opened = store_.blobs().read(w.ref.digest);
-    while (!opened.ok() && opened.error().code == errc::not_found) {  // another who wanted it has removed it
-      KILN_CHECK(fetch(w, job));
-      opened = store_.blobs().read(w.ref.digest);
-    }
-    KILN_TRY(auto in, std::move(opened));
+    KILN_TRY(auto in, store_.blobs().read(w.ref.digest));
     std::vector<char> buffer(256 << 10);
     for (;;) {
       KILN_CHECK(job.check());
@@ -92,7 +88,8 @@ class image_blob_source : public source_handler {
     }
     // Nobody else names the blob; the file is what is kept.
     in.reset();
-    if (!had) (void)store_.blobs().remove(w.ref.digest);
+    hold.reset();
+    if (!had) (void)store_.drop_blob(w.ref.digest);
     std::string name = w.look.filename.empty() ? std::string(w.ref.digest.hex()) : w.look.filename;
     KILN_TRY(store::ref r, file.commit({name, w.look.perm ? w.look.perm : 0600, w.look.uid, w.look.gid, 0}));
     return std::vector<store::ref>{std::move(r)};

@@ -11,6 +11,7 @@
 
 #include <cerrno>
 
+#include "base/open_files.hpp"
 #include "base/unique_fd.hpp"
 
 namespace kiln::workers {
@@ -53,6 +54,7 @@ result<program_outcome> run_program(program_call call, std::stop_token stop) {
     dup2(out_write.get(), 1);
     dup2(err_write.get(), 2);
     umask(0022);
+    restore_open_files();
     if (chdir(call.directory.c_str()) != 0) _exit(not_started);
     execvpe(argv[0], argv.data(), environment.data());
     _exit(not_started);
