@@ -8,7 +8,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/peers.hpp"
-#include "actors/worker_face.hpp"
+#include "actors/worker/worker_face.hpp"
 #include "configs/cluster.hpp"
 
 namespace kiln::actors {

@@ -4,7 +4,7 @@
 #include <map>
 #include <type_traits>
 
-#include "actors/worker_face.hpp"
+#include "actors/worker/worker_face.hpp"
 
 namespace kiln::actors {
 

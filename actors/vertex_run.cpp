@@ -6,7 +6,7 @@
 #include "actors/graph_spec.hpp"
 #include "actors/step_memory.hpp"
 #include "actors/vertex_state.hpp"
-#include "actors/worker_devices.hpp"
+#include "actors/worker/worker_devices.hpp"
 #include "solver/graph.hpp"
 
 namespace kiln::actors {

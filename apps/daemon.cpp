@@ -16,7 +16,7 @@
 #include "actors/history_orphans.hpp"
 #include "actors/placement.hpp"
 #include "actors/spawn_outside.hpp"
-#include "actors/worker_devices.hpp"
+#include "actors/worker/worker_devices.hpp"
 #include "apps/cluster_setup.hpp"
 #include "apps/data_plane.hpp"
 #include "base/unique_fd.hpp"

@@ -13,7 +13,7 @@
 #include "actors/garbage_collector.hpp"
 #include "actors/history.hpp"
 #include "actors/placer.hpp"
-#include "actors/worker.hpp"
+#include "actors/worker/worker.hpp"
 #include "supervisors/supervisor.hpp"
 
 namespace kiln::supervision {

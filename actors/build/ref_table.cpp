@@ -196,9 +196,12 @@ bool ref_table::remake(const error& e) {
   return any;
 }
 
-void ref_table::close(const error& why) {
+void ref_table::release_left() {
   if (auto worker = b_.worker(); worker.ok())
-    for (const auto& id : std::exchange(left_, {})) caf::anon_send(*worker, release_atom::value, id);
+    for (const auto& id : std::exchange(left_, {})) b_.self->send(*worker, release_atom::value, id);
+}
+
+void ref_table::close(const error& why) {
   for (auto& [id, r] : refs_)
     for (auto& w : std::exchange(r.waiters, {})) w(why);
 }

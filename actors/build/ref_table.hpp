@@ -57,7 +57,9 @@ class ref_table {
   /// says, or has been tried often enough.
   bool remake(const error& e);
 
-  /// Nobody gets any more: lets go of what failures left, and tells who waits.
+  /// Lets go of what failures left. Not needed of an actor that goes: the worker sees that.
+  void release_left();
+  /// Nobody gets any more: tells who waits.
   void close(const error& why);
 
  private:

@@ -291,6 +291,28 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and detail
   CHECK(s.answers->front().error().details.size() == 2);
 }
 
+TEST_CASE_METHOD(builds_fixture, "what a failed step left is there for clients until the build ends, and not longer") {
+  auto failure = make_error(errc::unknown, "exit code: 1");
+  std::vector<std::string> none, left{"left#1"};
+  failure.details.push_back(solver::solve_detail({}, {}, none, left));
+  script->refs.insert("left#1");
+  script->failures["make"] = failure;
+  frontends["test.v0"] = [](auto& host, const auto&) -> result<gw::Result> {
+    gw::SolveRequest question;
+    *question.mutable_definition() = simple();
+    question.set_evaluate(true);
+    if (host.solve(question).ok()) return make_error(errc::internal, "the step went well");
+    return gw::Result{};
+  };
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  r.set_frontend("test.v0");
+  auto s = begin(r);
+  run_until([&] { return s.done(); });
+  CHECK(s.message() == "");
+  CHECK(script->unpinned == std::vector<std::string>{"left#1"});
+}
+
 TEST_CASE_METHOD(builds_fixture, "frontends that call frontends never wait for a thread that waits for them") {
   // Each build has one frontend waiting at each depth, for the only thread of the next.
   frontends["outer.v0"] = frontends["middle.v0"] = [](auto& host, const auto& request) -> result<gw::Result> {

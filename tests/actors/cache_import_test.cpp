@@ -1,7 +1,7 @@
 // Vertices that look keys up in imported caches, and what they tell of themselves for cache exports.
 #include <catch2/catch.hpp>
 
-#include "actors/cache_scope.hpp"
+#include "actors/worker/cache_scope.hpp"
 #include "fakes.hpp"
 #include "solver/cache_key.hpp"
 #include "solver/cache_map.hpp"

@@ -5,7 +5,7 @@
 
 #include "actors/door.hpp"
 #include "actors/envoy.hpp"
-#include "actors/worker_face.hpp"
+#include "actors/worker/worker_face.hpp"
 #include "fakes.hpp"
 
 using namespace kiln;

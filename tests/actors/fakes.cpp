@@ -70,6 +70,7 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         return to_caf(make_error(errc::not_found, ref));
       },
       [=](release_atom, const std::string& ref) {
+        script->unpin(self->current_sender(), ref);
         if (ref == "everything held") script->release();
         if (ref.starts_with("finish ")) script->release_one(std::stoul(ref.substr(7)), false);
         if (ref.starts_with("fail ")) script->release_one(std::stoul(ref.substr(5)), true);

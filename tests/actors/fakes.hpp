@@ -89,6 +89,7 @@ struct worker_script {
   std::function<void(const run_request&, const std::string& ref)> evaluate;
   std::function<std::optional<error>(const run_request&)> refuse;  // asked when a run begins
   std::map<caf::actor_addr, std::map<std::string, int>> pins;      // by requester, then ref
+  std::vector<std::string> unpinned;                               // in the order in which requesters let them go
 
   struct held_run {
     std::string what;
@@ -131,6 +132,12 @@ struct worker_script {
   }
   void pin(const caf::strong_actor_ptr& requester, const std::string& ref) {
     ++pins[caf::actor_cast<caf::actor_addr>(requester)][ref];
+  }
+  void unpin(const caf::strong_actor_ptr& requester, const std::string& ref) {
+    auto found = pins.find(caf::actor_cast<caf::actor_addr>(requester));
+    if (found == pins.end() || !found->second.contains(ref) || --found->second[ref] > 0) return;
+    found->second.erase(ref);
+    unpinned.push_back(ref);
   }
   bool is_pinned(const std::string& ref) const {
     return std::any_of(pins.begin(), pins.end(), [&](const auto& entry) { return entry.second.contains(ref); });

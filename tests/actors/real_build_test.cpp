@@ -20,8 +20,8 @@
 #include "actors/garbage_collector.hpp"
 #include "actors/graph_spec.hpp"
 #include "actors/history.hpp"
-#include "actors/worker.hpp"
-#include "actors/worker_devices.hpp"
+#include "actors/worker/worker.hpp"
+#include "actors/worker/worker_devices.hpp"
 #include "actors/workers.hpp"
 #include "base/json_text.hpp"
 #include "base/unique_fd.hpp"
@@ -584,8 +584,7 @@ TEST_CASE_METHOD(node, "a gateway client gets hold of what a failed step left, a
   self->request(build, std::chrono::seconds(10), end)
       .receive([](gw::ReturnResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
   whole.receive([](ctl::SolveResponse&) {}, [&](caf::error& e) { FAIL(from_caf(e).message); });
-  build = nullptr;
-  // A record is gone before its snapshot is.
+  // A record is gone before its snapshot is, and before the build's actor.
   bool gone = false;
   do gone = !refs->get(left[1]).ok();
   while (!gone && snapshots.next());

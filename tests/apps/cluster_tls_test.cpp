@@ -12,7 +12,7 @@
 #include <openssl/ssl.h>
 #include <spdlog/spdlog.h>
 
-#include "actors/worker.hpp"
+#include "actors/worker/worker.hpp"
 #include "apps/cluster_setup.hpp"
 #include "base/unique_fd.hpp"
 #include "messages/actor_error.hpp"

@@ -13,10 +13,10 @@ root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)
 
 
 def names(path):
-    """What a file, and the headers of tests or beside it that it includes, declare at the left margin, and where; of an alias what it stands for."""
+    """What a file, and the headers of tests, of base/ or beside it that it includes, declare at the left margin, and where; of an alias what it stands for."""
     found = {}
     for line in open(path, encoding="utf-8"):
-        if header := re.match(r'#include "(tests/.*|[^/]*\.hpp)"', line):
+        if header := re.match(r'#include "((?:tests|base)/.*|[^/]*\.hpp)"', line):
             beside = root if "/" in header[1] else os.path.dirname(path)
             if os.path.exists(os.path.join(beside, header[1])):
                 found.update(names(os.path.join(beside, header[1])))

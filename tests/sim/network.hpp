@@ -9,7 +9,7 @@
 #include <string>
 
 #include "actors/handles.hpp"
-#include "actors/worker_face.hpp"
+#include "actors/worker/worker_face.hpp"
 #include "messages/actor_cluster.hpp"
 
 namespace kiln::test {

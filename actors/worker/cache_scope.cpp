@@ -1,4 +1,4 @@
-#include "actors/cache_scope.hpp"
+#include "actors/worker/cache_scope.hpp"
 
 #include <algorithm>
 #include <unordered_map>

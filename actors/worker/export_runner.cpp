@@ -1,0 +1,88 @@
+#include "actors/worker/export_runner.hpp"
+
+#include <span>
+
+#include "actors/progress.hpp"
+#include "actors/worker/cache_scope.hpp"
+#include "exporters/cache/collect.hpp"
+
+namespace kiln::actors {
+
+namespace {
+
+result<exporters::export_outcome> run_export(const worker_resources& o, export_request& r, const job_context& job) {
+  KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
+  exporters::export_input input;
+  for (const auto& part : r.parts) {
+    KILN_TRY(auto ref, open_ref(*o, part.ref, job));
+    exporters::export_ref one{part.id, part.platform, std::move(ref), {}};
+    for (const auto& a : part.attestations) {
+      KILN_TRY(auto files, open_ref(*o, a.ref, job));
+      one.attestations.push_back({a, std::move(files)});
+    }
+    input.refs.push_back(std::move(one));
+  }
+  input.multi_platform = r.multi_platform;
+  input.metadata = r.metadata;
+  input.session_id = r.session;
+  if (r.inline_cache)
+    input.inline_cache = [o, kept = fetch_trail(*o, r.trail, job), scope = scope_of(r.trail, o->imports.get())](
+                             std::size_t part, std::span<const store::layer_blob> layers, const job_context& job) {
+      return exporters::inline_cache_of(scope, part, layers, o->cache_resources, job);
+    };
+  // The exporter may be needed by its own second phase.
+  std::shared_ptr<exporters::exporter> shared = std::move(exporter);
+  KILN_TRY(auto outcome, shared->run(input, job));
+  if (outcome.finalize)
+    outcome.finalize = [shared, input, f = std::move(outcome.finalize)](const job_context& job) { return f(job); };
+  return outcome;
+}
+
+}  // namespace
+
+caf::result<std::string> export_runner::check(const export_spec& spec) const {
+  auto e = w_.options->exporter(spec.type, spec.attributes, spec.index);
+  if (!e.ok()) return to_caf(e.error());
+  return (*e)->name();
+}
+
+caf::result<export_reply> export_runner::run(export_request& r, const progress_actor& progress) {
+  return jobs_.start<export_reply, exporters::export_outcome>(
+      *w_.calls, false,
+      [o = w_.options, r, progress](std::stop_token stop) mutable -> result<exporters::export_outcome> {
+        progress_sender sink(progress, r.vertex);
+        return run_export(o, r, context_of(*o, stop, r.sessions, sink));
+      },
+      [this](exporters::export_outcome outcome, const caf::actor_addr& who) -> result<export_reply> {
+        export_reply out;
+        out.response = std::move(outcome.response);
+        for (auto& d : outcome.results) out.results.push_back({d.media_type, d.digest.str(), d.size, d.annotations});
+        if (outcome.finalize) {
+          out.finalize = ++last_;
+          finalizers_[out.finalize] = {who, std::move(outcome.finalize)};
+        }
+        return out;
+      });
+}
+
+caf::result<export_reply> export_runner::finalize(std::uint64_t id, export_request& r, const progress_actor& progress) {
+  auto found = finalizers_.find(id);
+  if (found == finalizers_.end()) return export_reply{};
+  auto work = std::move(found->second.second);
+  finalizers_.erase(found);
+  return jobs_.start<export_reply, entries>(
+      *w_.calls, false,
+      [o = w_.options, work, r, progress](std::stop_token stop) -> result<entries> {
+        progress_sender sink(progress, r.vertex);
+        return work(context_of(*o, stop, r.sessions, sink));
+      },
+      [](entries response, const caf::actor_addr&) -> result<export_reply> {
+        return export_reply{std::move(response), {}, 0};
+      });
+}
+
+void export_runner::drop(const caf::actor_addr& who) {
+  std::erase_if(finalizers_, [&](const auto& entry) { return entry.second.first == who; });
+}
+
+}  // namespace kiln::actors
