@@ -22,6 +22,7 @@ namespace {
 
 constexpr mode_t parent_mode = 0755;
 constexpr mode_t private_mode = 0700;
+constexpr std::string_view unfinished = ".new-";  // names of what is being written begin so
 
 /// "/x (owner 65534:65534, mode 0777)"
 std::string described(const fs::path& path, const struct stat& info) {
@@ -192,7 +193,7 @@ result<std::string> private_directory::read(const std::string& name, std::int64_
 }
 
 status private_directory::write(const std::string& name, std::string_view bytes, mode_t mode) const {
-  auto fresh = ".new-" + new_id();
+  auto fresh = std::string(unfinished) + new_id();
   auto make = [&]() -> status {
     KILN_TRY(auto fd, open_at(fd_.get(), fresh, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0600));
     KILN_CHECK(write_all(fd.get(), bytes));
@@ -204,6 +205,13 @@ status private_directory::write(const std::string& name, std::string_view bytes,
   if (made.ok()) return made;
   ::unlinkat(fd_.get(), fresh.c_str(), 0);
   return std::move(made).error().with_context("write " + (path_ / name).string());
+}
+
+status private_directory::sweep_unfinished() const {
+  KILN_TRY(auto all, names());
+  for (const auto& name : all)
+    if (name.starts_with(unfinished)) KILN_CHECK(remove(name));
+  return {};
 }
 
 status private_directory::remove(const std::string& name) const {

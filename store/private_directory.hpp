@@ -51,6 +51,8 @@ class private_directory {
   result<std::string> read(const std::string& name, std::int64_t limit) const;
   /// Replaces a file by a new one with exactly this mode; whoever has the old one open or mounted keeps it.
   status write(const std::string& name, std::string_view bytes, mode_t mode) const;
+  /// Removes what a write() that was cut off has left. At the start, before anybody writes.
+  status sweep_unfinished() const;
   /// Removes a file, or a tree. Absent is fine.
   status remove(const std::string& name) const;
   result<std::vector<std::string>> names() const;

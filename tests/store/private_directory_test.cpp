@@ -140,6 +140,19 @@ TEST_CASE("A file is written as a new one with exactly its mode, and never throu
   CHECK(fs::exists(dir / "victim"));
 }
 
+TEST_CASE("What a write that was cut off has left is swept, and nothing else") {
+  test::temp_dir dir;
+  auto state = private_directory::open(dir / "state");
+  REQUIRE(state.ok());
+  REQUIRE(state->write("file", "whole", 0600).ok());
+  test::write_file(dir / "state/.new-abc", "ha");
+  test::write_file(dir / "state/.newer", "another's");
+  REQUIRE(state->sweep_unfinished().ok());
+  auto names = state->names();
+  REQUIRE(names.ok());
+  CHECK(*names == std::vector<std::string>{".newer", "file"});
+}
+
 TEST_CASE("A guarded directory may be written to by those who are trusted, and by nobody else") {
   test::temp_dir dir;
   umask_of_test with(077);

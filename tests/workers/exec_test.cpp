@@ -693,7 +693,9 @@ TEST_CASE_METHOD(worker_fixture, "what a killed daemon left is swept at the next
   ::close(ready[0]);
   ::close(ready[1]);
   CHECK(cgroups_left() > 0);
+  write_file(dir.path() / "state/executor/.new-hosts", "cut off");
   open();  // the next daemon's executor
+  CHECK(!fs::exists(dir.path() / "state/executor/.new-hosts"));
   CHECK(cgroups_left() == 0);
   CHECK(fs::is_empty(dir.path() / "state/executor/containers"));
   CHECK(fs::is_empty(dir.path() / "state/executor/runtime"));

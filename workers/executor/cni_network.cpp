@@ -256,12 +256,12 @@ class provider final : public network_provider, public std::enable_shared_from_t
   /// What a former daemon left: its mounts are gone with it, addresses and rules are not. Plugins are asked to undo
   /// whatever has a namespace or a note; one that was cut off in the middle knows no result.
   status sweep() {
+    KILN_CHECK(directory_.sweep_unfinished());
     KILN_TRY(auto names, directory_.names());
     std::set<std::string> ids;
     for (const auto& name : names) {
       fs::path entry(name);
-      if (name.starts_with(".new-")) KILN_CHECK(directory_.remove(name));  // a note that was never finished
-      else ids.insert((entry.extension() == ".json" ? entry.stem() : entry).string());
+      ids.insert((entry.extension() == ".json" ? entry.stem() : entry).string());
     }
     for (const auto& id : ids) {
       prepared p;

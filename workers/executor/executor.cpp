@@ -160,7 +160,7 @@ status executor::sweep() {
   for (const auto& id : ids) sweep_container(id);
   if (!ids.empty()) spdlog::info("swept {} containers of a former daemon", ids.size());
   for (const char* name : {"hosts", "resolv.conf", "resolv-host.conf"}) KILN_CHECK(root_.remove(name));
-  return {};
+  return root_.sweep_unfinished();
 }
 
 void executor::sweep_container(const std::string& id) {
