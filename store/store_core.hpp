@@ -305,7 +305,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   std::mutex mutex_;  // guards what follows
   std::unordered_map<std::string, std::weak_ptr<record>> live_;
   std::unordered_map<std::string, std::weak_ptr<record>> live_chains_;
-  std::unordered_map<std::string, std::weak_ptr<record>> live_names_;
+  std::unordered_map<std::string, std::weak_ptr<record>> live_names_;  // by their users
   std::unordered_set<std::string> doomed_;  // being removed: nobody may load them
   std::set<std::string> unsynced_;
   std::unordered_map<std::string, usage_change> usage_;

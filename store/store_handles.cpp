@@ -17,6 +17,10 @@ std::string chain_of(const record_ptr& parent, const std::string& diff_id) {
   return sha256((below.empty() ? "record:" + parent->id : below) + " " + diff_id).str();
 }
 
+/// A pointer to the record that is counted for itself: it has no more copies than its user has, whoever else has the
+/// record in hand for a moment, to look at it or to write it down.
+record_ptr user_of(const record_ptr& r) { return {std::make_shared<record_ptr>(r), r.get()}; }
+
 /// Gives the root directory of a new upper directory the metadata of the one it covers.
 status copy_root_metadata(const std::filesystem::path& from, const std::filesystem::path& to) {
   KILN_TRY(auto source, open_file(from, O_RDONLY | O_DIRECTORY));
@@ -118,12 +122,13 @@ result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& 
     auto loaded = load(id);
     if (loaded.ok() && (*loaded)->name == key) {
       auto r = *loaded;
+      record_ptr taken;
       std::shared_ptr<metadata_db::pending> mark;
       {
         std::lock_guard lock(mutex_);
         auto& slot = live_names_[key];
         if (!slot.expired()) return in_use();
-        slot = r;
+        slot = taken = user_of(r);
         r->count_use();
         unsynced_.insert(r->id);
         mark =
@@ -131,7 +136,7 @@ result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& 
       }
       KILN_CHECK(database_->wait(mark));
       KILN_CHECK(snapshots_->seal(r->snapshot()));
-      return mutable_ref(std::move(r));
+      return mutable_ref(std::move(taken));
     }
     if (!loaded.ok() && loaded.error().code != errc::not_found) return std::move(loaded).error();
   }
@@ -152,6 +157,7 @@ result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& 
   record_data.set_id(new_id());
   record_data.set_name(key);
   auto r = admit(std::move(record_data), std::move(parents));
+  auto taken = user_of(r);
   {
     std::lock_guard lock(mutex_);
     auto& slot = live_names_[key];
@@ -159,11 +165,11 @@ result<mutable_ref> store_core::acquire_named(std::string_view name, const ref& 
       r->data.set_name("");  // not ours: dies as an unnamed one
       return in_use();
     }
-    slot = r;
+    slot = taken;
   }
   store_record(r, true);
   KILN_CHECK(database_->write([](transaction&) { return status{}; }));
-  return mutable_ref(std::move(r));
+  return mutable_ref(std::move(taken));
 }
 
 /// A directory that was only copied up is no change.

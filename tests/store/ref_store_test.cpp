@@ -211,6 +211,15 @@ TEST_CASE("Retained mutables keep their content, are exclusive, and can be copie
   CHECK(store->get(id).error().code == errc::not_found);
 }
 
+TEST_CASE("A retained mutable is free when its user lets go of it, whoever looks at the disk meanwhile") {
+  temporary_root root;
+  auto store = open_store(root);
+  std::jthread looking([&](std::stop_token stop) {
+    while (!stop.stop_requested()) (void)store->disk_usage({});
+  });
+  for (int i = 0; i < 300; ++i) must(store->acquire_named("cache", {}, {}, {}));
+}
+
 TEST_CASE("Values and metadata are kept, and metadata goes with its record") {
   temporary_root root;
   std::string id;
