@@ -343,21 +343,7 @@ struct daemon::parts {
       tree.worker.sessions = &data->sessions();
       tree.worker.fetch = [this](const std::string& located, const job_context& job) { return data->fetch(located, job); };
     }
-    root = supervision::spawn_daemon_tree(*system, std::move(tree));
-    caf::scoped_actor self{*system};
-    status up;
-    // Root answers once it has run its start; the nested supervisors then start theirs on their own.
-    std::vector<std::string> awaited{peers.builds_name, peers.history_name, peers.workers_name,
-                                     supervision::sessions_name};
-    if (cluster) awaited.push_back(actors::peers::cluster_name);
-    for (const auto& name : awaited)
-      while (!registry->get(name)) {
-        self->request(root, caf::infinite, supervision::children_atom::value)
-            .receive([](const std::vector<supervision::child_report>&) {},
-                     [&](const caf::error& e) { up = from_caf(e); });
-        if (!up.ok()) return std::move(up).error().with_context("starting the actors");
-        std::this_thread::yield();
-      }
+    KILN_TRY(root, supervision::start_daemon_tree(*system, std::move(tree)));
     watch_root();
     return {};
   }

@@ -1,5 +1,9 @@
 #include "supervisors/daemon_tree.hpp"
 
+#include <string>
+#include <thread>
+#include <vector>
+
 #include "actors/builds.hpp"
 #include "actors/cluster.hpp"
 #include "actors/workers.hpp"
@@ -40,10 +44,29 @@ child_spec session_template() {
   return spec;
 }
 
+/// Root answers once it has run its start; the nested supervisors then start theirs on their own.
+status await_all(caf::actor_system& system, const caf::actor& root, const actor_registry& registry,
+                 const std::vector<std::string>& names) {
+  caf::scoped_actor self{system};
+  status up;
+  for (const auto& name : names)
+    while (up.ok() && !registry.get(name)) {
+      self->request(root, caf::infinite, children_atom::value)
+          .receive([](const std::vector<child_report>&) {}, [&](const caf::error& e) { up = from_caf(e); });
+      std::this_thread::yield();
+    }
+  return up;
+}
+
 }  // namespace
 
-caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
+result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options o) {
   auto registry = o.registry;
+  std::vector<std::string> names;
+  auto noted = [&names](supervisor_options group) {
+    for (const auto& child : group.children) names.push_back(child.id);
+    return nested(std::move(group));
+  };
   supervisor_options storage{"storage", strategy::one_for_all, leaf_intensity, leaf_period,
                              {actor_child(peers::cache_manager_name, actors::cache_manager, o.cache_manager),
                               actor_child(peers::garbage_collector_name, actors::garbage_collector, o.garbage_collector),
@@ -64,7 +87,7 @@ caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
                             registry};
   supervisor_options sessions{sessions_name, strategy::simple_one_for_one, leaf_intensity, leaf_period,
                               {session_template()}, registry};
-  std::vector<child_spec> children{nested(std::move(storage)), nested(std::move(workers))};
+  std::vector<child_spec> children{noted(std::move(storage)), noted(std::move(workers))};
   if (o.cluster) {
     child_spec spec;
     spec.id = actors::peers::cluster_name;
@@ -72,13 +95,19 @@ caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options o) {
       return start(parent->system());
     };
     // A supervisor of its own: builds that run need not end with the links.
-    children.push_back(nested({"cluster supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
+    children.push_back(noted({"cluster supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
                                {std::move(spec)}, registry}));
   }
-  children.push_back(nested(std::move(solver)));
+  children.push_back(noted(std::move(solver)));
   children.push_back(nested(std::move(sessions)));
-  return spawn_supervisor(system, {"root", strategy::rest_for_one, root_intensity, root_period, std::move(children),
-                                   registry});
+  names.push_back(sessions_name);
+  auto root = spawn_supervisor(system, {"root", strategy::rest_for_one, root_intensity, root_period, std::move(children),
+                                        registry});
+  if (auto up = await_all(system, root, *registry, names); !up.ok()) {
+    caf::anon_send_exit(root, caf::exit_reason::user_shutdown);
+    return std::move(up).error().with_context("starting the actors");
+  }
+  return root;
 }
 
 }  // namespace kiln::supervision

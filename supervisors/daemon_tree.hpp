@@ -35,8 +35,9 @@ struct tree_options {
 /// Registry name of the supervisor that adopts session actors.
 inline constexpr const char* sessions_name = "sessions";
 
-/// Spawns root and, through it, everything else; each actor is in the registry under its name of
-/// actors::peers once root has answered its first message. Root quits with an error when it gives up.
-caf::actor spawn_daemon_tree(caf::actor_system& system, tree_options options);
+/// Spawns root and, through it, everything else, and waits until each actor is in the registry under its name of
+/// actors::peers: until then whoever asks is told to try again. Root quits with an error when it gives up, which is the
+/// error here when a start fails. Blocking; not on a thread of the system's.
+result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options options);
 
 }  // namespace kiln::supervision

@@ -130,8 +130,9 @@ struct daemon_fixture {
     tree.build.frontend_threads = frontends;
     tree.build.io = io;
     tree.build.calls = calls;
-    root = supervision::spawn_daemon_tree(*system, std::move(tree));
-    REQUIRE(comes(actors::peers::builds_name, {}));
+    auto started = supervision::start_daemon_tree(*system, std::move(tree));
+    REQUIRE(started.ok());
+    root = *started;
   }
 
   ~daemon_fixture() {
@@ -205,6 +206,16 @@ struct daemon_fixture {
 };
 
 }  // namespace
+
+TEST_CASE_METHOD(daemon_fixture, "once the tree has started everybody is there to be asked") {
+  using actors::peers;
+  for (const auto* name : {peers::cache_manager_name, peers::garbage_collector_name, peers::history_name,
+                           peers::worker_name, peers::workers_name, actors::containers_name, peers::build_graph_name,
+                           peers::builds_name, supervision::sessions_name}) {
+    INFO(name);
+    CHECK(registry->get(name));
+  }
+}
 
 TEST_CASE_METHOD(daemon_fixture, "a child of the tree that dies comes back, and builds hear of it what it means for them") {
   struct expectation {
