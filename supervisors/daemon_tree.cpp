@@ -1,9 +1,11 @@
 #include "supervisors/daemon_tree.hpp"
 
+#include <functional>
 #include <string>
 #include <thread>
 #include <vector>
 
+#include "actors/ask_and_wait.hpp"
 #include "actors/builds.hpp"
 #include "actors/cluster.hpp"
 #include "actors/workers.hpp"
@@ -47,15 +49,13 @@ child_spec session_template() {
 /// Root answers once it has run its start; the nested supervisors then start theirs on their own.
 status await_all(caf::actor_system& system, const caf::actor& root, const actor_registry& registry,
                  const std::vector<std::string>& names) {
-  caf::scoped_actor self{system};
-  status up;
+  const std::function<void(std::vector<child_report>&)> it_lives = [](std::vector<child_report>&) {};
   for (const auto& name : names)
-    while (up.ok() && !registry.get(name)) {
-      self->request(root, caf::infinite, children_atom::value)
-          .receive([](const std::vector<child_report>&) {}, [&](const caf::error& e) { up = from_caf(e); });
+    while (!registry.get(name)) {
+      KILN_CHECK(actors::ask_and_wait(system, root, caf::infinite, it_lives, children_atom::value));
       std::this_thread::yield();
     }
-  return up;
+  return {};
 }
 
 }  // namespace
