@@ -155,8 +155,8 @@ TEST_CASE("the form of a source in that form is itself, and the parser that fetc
         source("git://x#m:s/", {{"git.fullurl", "https://u@H/%7Ep//q/?z"}}), source("git://git@H:~/p#m"),
         source("git://ssh://u@h/~/p%20q"), source("git://u@h:/a%b#"), source("git://u@h:/\xff?"),
         source("git://u@h:p%41\xff?"), source("git://ssh://u:p@h/~/q"), source("git://ssh://u@h/~/~/q"),
-        source("git://ssh://u@h/~/a%23b"), source("git://ssh://u%3Ap@h/~/q"), source("local://context"),
-        source("odd")}) {
+        source("git://ssh://u@h/~/a%23b"), source("git://ssh://u%3Ap@h/~/q"), source("git://ssh://u@h/~/q?c"),
+        source("local://context"), source("odd")}) {
     INFO(op.identifier());
     auto once = seen(op), twice = seen(once);
     CHECK(solver::same_source(once, twice));

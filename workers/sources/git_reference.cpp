@@ -189,7 +189,10 @@ result<git_reference> parse_git_place(const pb::SourceOp& op) {
   auto where = parse_git_remote(named ? full->second : remote);
   if (!where.ok()) return std::move(where).error().with_context(named ? "git.fullurl" : "git source");
   r.where = *std::move(where);
-  if (!named) r.where.url.query.clear();
+  if (!named && !r.where.url.query.empty()) {  // a name has none, and may be shorter without
+    r.where.url.query.clear();
+    r.where = in_shortest_form(std::move(r.where.url));
+  }
   KILN_CHECK(check_git_ref(r.ref));
   r.remote = r.where.str();
   return r;
