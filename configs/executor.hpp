@@ -35,6 +35,8 @@ inline constexpr std::size_t cni_output_bytes_max = 1 << 20;  // of one plugin
 inline constexpr std::int64_t cni_config_bytes_max = 1 << 20;
 inline constexpr std::int64_t host_file_bytes_max = 1 << 20;  // of resolv.conf
 inline constexpr std::int64_t cni_note_bytes_max = 4 << 20;       // what we keep of one network
+inline constexpr std::size_t cgroup_parent_bytes_max = 2'048;      // of a path; PATH_MAX has to hold the rest too
+inline constexpr std::int64_t made_groups_bytes_max = 1 << 20;     // of a list of their directories
 inline constexpr std::int64_t bundle_config_bytes_max = 64 << 20;  // of one container
 inline constexpr std::size_t max_secret_size = 512'000;         // bytes, upstream's 500 KiB
 inline constexpr std::chrono::milliseconds secret_timeout{60'000};

@@ -2,7 +2,12 @@
 #include "tests/workers/worker_fixture.hpp"
 
 #include <sys/stat.h>
+#include <sys/wait.h>
 
+#include <csignal>
+#include <future>
+
+#include "workers/executor/cgroups.hpp"
 #include "workers/executor/environment.hpp"
 #include "workers/executor/users.hpp"
 
@@ -17,6 +22,15 @@ mode_t mode_of(const fs::path& p) {
 }
 
 const std::vector<std::string> runtimes{"crun", "runc"};
+
+/// Groups at the top of any hierarchy whose names begin so.
+std::vector<fs::path> groups_named(const std::string& prefix) {
+  std::vector<fs::path> out;
+  for (const auto& hierarchy : workers::cgroup_hierarchies())
+    for (const auto& entry : fs::directory_iterator(hierarchy))
+      if (entry.path().filename().string().starts_with(prefix)) out.push_back(entry.path());
+  return out;
+}
 
 struct runtime_fixture : worker_fixture {
   void open_with(const std::string& runtime) {
@@ -192,4 +206,96 @@ TEST_CASE_METHOD(worker_fixture, "rm removes directories of lower layers however
     CHECK(!fs::exists(p / "top"));
     CHECK(fs::exists(p / "keep"));
   });
+}
+
+TEST_CASE_METHOD(runtime_fixture, "groups that a named parent made necessary go with the last container in it") {
+  auto own = "kiln-parent-" + std::to_string(::getpid());
+  auto root = busybox();
+  auto run_below = [&](const std::string& parent, const std::string& script = "true") {
+    auto snapshot = refs->create(root, {}, {});
+    auto mounted = store::mounted::make(*refs, *refs->mounts(*snapshot), store::mount_use::container);
+    workers::container_spec spec;
+    spec.rootfs = mounted->path();
+    spec.cgroup_parent = parent;
+    spec.process.args = {"/bin/sh", "-c", script};
+    spec.process.env = {"PATH=/bin"};
+    workers::process_io io;
+    std::string said;
+    io.output = [&](int, std::string_view bytes) { said += bytes; };
+    auto end = resources->executor->run(spec, io, {});
+    if (end.ok() && end->code != 0) UNSCOPED_INFO(said);
+    return end;
+  };
+  for (const auto& runtime : runtimes) {
+    INFO(runtime);
+    open_with(runtime);
+    for (auto parent : {own + "-a", own + "-b/deep/er", "../../../" + own + "-c", "/x/../" + own + "-d//./y/../z/",
+                        own + "-with:colon", own + "-e/..", own + "-f/../../.."}) {
+      INFO(parent);
+      auto end = run_below(parent);
+      REQUIRE(end.ok());
+      CHECK(end->code == 0);
+      CHECK(groups_named(own).empty());
+    }
+    // A program that cannot be started leaves nothing either.
+    auto failed = run_below(own + "-g/h", "exec /no/such");
+    CHECK((!failed.ok() || failed->code != 0));
+    CHECK(groups_named(own).empty());
+    // What was there before stays, and only that.
+    std::vector<fs::path> before;
+    for (const auto& hierarchy : workers::cgroup_hierarchies()) before.push_back(hierarchy / (own + "-kept"));
+    for (const auto& group : before) REQUIRE(::mkdir(group.c_str(), 0755) == 0);
+    REQUIRE(run_below(own + "-kept/new").ok());
+    for (const auto& group : before) {
+      CHECK_FALSE(fs::exists(group / "new"));
+      CHECK(::rmdir(group.c_str()) == 0);
+    }
+    // One that ends does not take the ground from under another.
+    std::vector<std::future<bool>> many;
+    for (int i = 0; i < 6; ++i)
+      many.push_back(std::async(std::launch::async, [&, i] {
+        for (int n = 0; n < 3; ++n) {
+          auto end = run_below(own + "-shared/" + std::to_string((i + n) % 2));
+          if (!end.ok() || end->code != 0) return false;
+        }
+        return true;
+      }));
+    for (auto& one : many) CHECK(one.get());
+    CHECK(groups_named(own).empty());
+  }
+  CHECK(run_below("a\nb").error().message == "invalid cgroup parent \"a\\nb\": control characters");
+  CHECK(run_below("a/" + std::string(256, 'x')).error().message.find("a name of more than 255 bytes") != std::string::npos);
+  CHECK(run_below("a\xff").error().code == errc::invalid_argument);
+  CHECK(run_below(std::string(3000, '/')).error().code == errc::invalid_argument);
+}
+
+TEST_CASE_METHOD(runtime_fixture, "groups above those of a killed daemon's containers are swept with them") {
+  auto own = "kiln-swept-" + std::to_string(::getpid());
+  auto root = busybox();
+  auto snapshot = refs->create(root, {}, {});
+  auto mounted = store::mounted::make(*refs, *refs->mounts(*snapshot), store::mount_use::container);
+  workers::container_spec spec;
+  spec.id = "left";
+  spec.rootfs = mounted->path();
+  spec.cgroup_parent = own + "/below";
+  spec.process.args = {"/bin/sh", "-c", "echo up; sleep 1003"};
+  spec.process.env = {"PATH=/bin"};
+  int ready[2];
+  REQUIRE(::pipe(ready) == 0);
+  pid_t daemon = ::fork();
+  if (daemon == 0) {
+    workers::process_io io;
+    io.output = [&](int, std::string_view) { [[maybe_unused]] auto n = ::write(ready[1], "x", 1); };
+    auto ignored = resources->executor->run(spec, io, {});
+    ::_exit(0);
+  }
+  ::close(ready[1]);
+  char c = 0;
+  REQUIRE(::read(ready[0], &c, 1) == 1);
+  ::kill(daemon, SIGKILL);
+  ::waitpid(daemon, nullptr, 0);
+  ::close(ready[0]);
+  CHECK_FALSE(groups_named(own).empty());
+  open();
+  CHECK(groups_named(own).empty());
 }

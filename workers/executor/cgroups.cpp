@@ -1,7 +1,9 @@
 #include "workers/executor/cgroups.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <climits>
 #include <fstream>
 #include <sstream>
 
@@ -11,7 +13,10 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
+#include "base/quoting.hpp"
 #include "base/unique_fd.hpp"
+#include "base/utf8.hpp"
+#include "configs/executor.hpp"
 
 namespace kiln::workers {
 
@@ -56,7 +61,63 @@ status remove_tree(const fs::path& group) {
   return errno_error(EBUSY, "rmdir " + group.string());
 }
 
+/// The directories above a group in every hierarchy, topmost first.
+std::vector<fs::path> directories_above(const std::string& group) {
+  std::vector<fs::path> out;
+  if (is_of_systemd(group)) return out;
+  for (const auto& hierarchy : cgroup_hierarchies())
+    for (auto slash = group.find('/', 1); slash != std::string::npos; slash = group.find('/', slash + 1))
+      out.push_back(hierarchy.string() + group.substr(0, slash));
+  return out;
+}
+
 }  // namespace
+
+status check_cgroup_parent(const std::string& parent) {
+  auto refuse = [&](const std::string& why) {
+    return make_error(errc::invalid_argument, "invalid cgroup parent " + quote(valid_utf8(parent)) + ": " + why);
+  };
+  if (!is_valid_utf8(parent)) return refuse("it is not UTF-8");
+  if (std::any_of(parent.begin(), parent.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }))
+    return refuse("control characters");
+  if (parent.size() > configs::cgroup_parent_bytes_max)
+    return refuse("longer than " + std::to_string(configs::cgroup_parent_bytes_max) + " bytes");
+  std::string_view rest = parent;
+  while (!rest.empty()) {
+    auto part = rest.substr(0, rest.find('/'));
+    if (part.size() > NAME_MAX) return refuse("a name of more than " + std::to_string(NAME_MAX) + " bytes");
+    rest.remove_prefix(std::min(part.size() + 1, rest.size()));
+  }
+  return {};
+}
+
+std::vector<fs::path> parent_groups::enter(const std::string& group) {
+  std::vector<fs::path> made;
+  std::lock_guard lock(mutex_);
+  for (auto& directory : directories_above(group)) {
+    auto& use = used_[directory];
+    if (use.containers++ == 0) use.made = ::access(directory.c_str(), F_OK) != 0;
+    if (use.made) made.push_back(std::move(directory));
+  }
+  return made;
+}
+
+void parent_groups::leave(const std::string& group) {
+  std::lock_guard lock(mutex_);
+  auto directories = directories_above(group);
+  for (auto directory = directories.rbegin(); directory != directories.rend(); ++directory) {
+    auto at = used_.find(*directory);
+    if (at == used_.end() || --at->second.containers > 0) continue;
+    if (at->second.made) ::rmdir(directory->c_str());  // refuses where somebody else has come meanwhile
+    used_.erase(at);
+  }
+}
+
+void remove_parents(const std::vector<fs::path>& made, const std::string& group) {
+  auto above = directories_above(group);
+  for (auto directory = made.rbegin(); directory != made.rend(); ++directory)
+    if (std::find(above.begin(), above.end(), *directory) != above.end()) ::rmdir(directory->c_str());
+}
 
 std::vector<fs::path> cgroup_hierarchies() {
   std::vector<fs::path> out;

@@ -62,6 +62,9 @@ bool valid_id(const std::string& id) {
          });
 }
 
+/// In a container's bundle: the groups that were made above its own, a line each.
+constexpr const char* made_groups_file = "made-groups";
+
 /// Whether a group can be one we made for that container, whoever wrote down so.
 bool is_group_of(const std::string& group, const std::string& id) {
   return group.ends_with("/buildkit/" + id) && clean_absolute(group) == group;
@@ -114,10 +117,12 @@ executor::executor(executor_options options, std::string binary)
       no_network_(workers::no_network()) {}
 
 executor::~executor() {
+  auto group = cgroup_path(options_.default_cgroup_parent, "x");
+  if (is_of_systemd(group)) return;
   // The directory of our containers' groups goes with its last container; rmdir refuses while there are any.
-  std::string group = fs::path(cgroup_path(options_.default_cgroup_parent, "x")).parent_path().string();
-  if (group.find(':') != std::string::npos) return;
-  for (const auto& hierarchy : cgroup_hierarchies()) ::rmdir((hierarchy.string() + group).c_str());
+  for (const auto& hierarchy : cgroup_hierarchies())
+    ::rmdir((hierarchy.string() + fs::path(group).parent_path().string()).c_str());
+  groups_.leave(group);
 }
 
 bool executor::is_crun() const { return fs::path(binary_).filename().string().find("crun") != std::string::npos; }
@@ -146,7 +151,9 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
   KILN_TRY(e->bundles_, root->directory("containers"));
   e->root_ = *std::move(root);
   e->hide_unified_ = e->is_crun() && hybrid_cgroups();
+  KILN_CHECK(check_cgroup_parent(e->options_.default_cgroup_parent));
   KILN_CHECK(e->sweep());
+  (void)e->groups_.enter(cgroup_path(e->options_.default_cgroup_parent, "x"));  // as long as this executor lives
   return e;
 }
 
@@ -171,13 +178,21 @@ void executor::sweep_container(const std::string& id) {
     std::vector<std::string> argv{binary_, "--root", runtime_.path().string(), "delete", "--force", id};
     if (auto code = run_command(argv, hide_unified_); !code) warn(std::move(code).error(), "container " + id);
     std::string group = cgroup_path(options_.default_cgroup_parent, id);
+    std::vector<fs::path> made;
     if (auto bundle = bundles_.directory(id); bundle.ok()) {
+      if (auto lines = bundle->read(made_groups_file, configs::made_groups_bytes_max); lines.ok()) {
+        std::istringstream in(*lines);
+        for (std::string line; std::getline(in, line);) made.emplace_back(line);
+      }
       auto text = bundle->read("config.json", configs::bundle_config_bytes_max);
       json config = text.ok() ? json_or_null(*text) : json();
       if (const auto* own = member_of(config, "linux"))
         if (auto path = text_member(*own, "cgroupsPath"); !path.empty()) group = path;
     }
-    if (is_group_of(group, id)) warn(remove_cgroup(group), "cgroup " + group);
+    if (is_group_of(group, id)) {
+      warn(remove_cgroup(group), "cgroup " + group);
+      remove_parents(made, group);
+    }
     warn(runtime_.remove(id), "state of container " + id);
   }
   warn(bundles_.remove(id), "bundle of container " + id);
@@ -220,7 +235,7 @@ result<std::string> executor::hosts_file(const container_spec& spec, const store
 
 std::vector<std::string> executor::runtime_arguments(const std::string& group) const {
   std::vector<std::string> argv{binary_, "--root", runtime_.path().string()};
-  bool systemd = group.find(':') != std::string::npos;
+  bool systemd = !group.empty() && is_of_systemd(group);
   if (is_crun()) {
     argv.push_back(systemd ? "--cgroup-manager=systemd" : "--cgroup-manager=cgroupfs");
   } else if (systemd) {
@@ -269,6 +284,7 @@ result<network_provider*> executor::provider_of(pb::NetMode mode) const {
 
 result<exit_state> executor::run_registered(const container_spec& spec, running& state, const process_io& io,
                                             std::stop_token stop) {
+  KILN_CHECK(check_cgroup_parent(spec.cgroup_parent));
   KILN_TRY(auto* provider, provider_of(spec.network));
   KILN_TRY(auto network, provider->make(spec.hostname));
 
@@ -276,6 +292,7 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   KILN_TRY(auto bundle, bundles_.directory(spec.id));
   std::string group =
       cgroup_path(spec.cgroup_parent.empty() ? options_.default_cgroup_parent : spec.cgroup_parent, spec.id);
+  auto made = groups_.enter(group);
   // Whatever happens below, nothing of the container stays. The runtime has usually removed its own part.
   struct cleaner {
     executor& self;
@@ -291,10 +308,16 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
         if (auto code = run_command(argv, self.hide_unified_); !code) warn(std::move(code).error(), "deletion");
         warn(self.runtime_.remove(spec.id), "state");
       }
-      if (group.find(':') == std::string::npos) warn(remove_cgroup(group), "cgroup");
+      if (!is_of_systemd(group)) warn(remove_cgroup(group), "cgroup");
+      self.groups_.leave(group);
       warn(self.bundles_.remove(spec.id), "bundle");
     }
   } clean_up{*this, spec, group};
+  if (!made.empty()) {
+    std::string lines;
+    for (const auto& directory : made) lines += directory.string() + "\n";
+    KILN_CHECK(bundle.write(made_groups_file, lines, 0600));
+  }
 
   KILN_TRY(auto root, store::open_confined(spec.rootfs));
 

@@ -15,6 +15,7 @@
 
 #include "base/result.hpp"
 #include "store/private_directory.hpp"
+#include "workers/executor/cgroups.hpp"
 #include "workers/executor/container.hpp"
 #include "workers/executor/network.hpp"
 
@@ -82,6 +83,7 @@ class executor {
   store::private_directory bundles_;
   std::string binary_;
   bool hide_unified_ = false;  // crun refuses hybrid cgroups: run it where the v2 part is not visible
+  parent_groups groups_;
   std::unique_ptr<network_provider> default_network_;
   std::unique_ptr<network_provider> host_network_;
   std::unique_ptr<network_provider> no_network_;
