@@ -1,6 +1,8 @@
 #include <catch2/catch.hpp>
 
 #include <algorithm>
+#include <atomic>
+#include <thread>
 
 #include "base/json_text.hpp"
 #include "registry/image_json.hpp"
@@ -261,6 +263,50 @@ TEST_CASE("a moved tag counts for the next build but not within one") {
   request = s.op(name);
   CHECK(s.source->cache_map(request, 0, s.job)->op_digest != key);
   CHECK(s.read(s.source->run(request, {}, s.job)->at(0), "f") == "two");
+}
+
+TEST_CASE("one build asks for a tag once, whoever asks and however often, and for each blob once") {
+  setup s;
+  auto one = s.maker.image("amd64", {layer_tar({{"f", "one"}})}), two = s.maker.image("amd64", {layer_tar({{"f", "two"}})});
+  std::atomic<bool> moved{false};
+  test::http_server server([&](const test::http_request& r) -> test::http_answer {
+    auto name = r.path.substr(r.path.rfind('/') + 1);
+    auto d = name == "1" ? result<kiln::digest>((moved ? two : one).digest) : digest::parse(name);
+    if (!d.ok()) return {.status = r.path == "/v2/" ? 200 : 404, .headers = {}, .body = ""};
+    auto bytes = s.far->read_all(*d, 1 << 20);
+    if (!bytes.ok()) return {.status = 404, .headers = {}, .body = ""};
+    bool manifest = r.path.find("/manifests/") != std::string::npos;
+    return {.headers = {{"Content-Type", manifest ? std::string(media::oci_manifest) : "application/octet-stream"},
+                        {"Docker-Content-Digest", d->str()}},
+            .body = *bytes};
+  });
+  auto name = server.host() + "/x:1";
+  auto asked = [&](const std::string& what) { return server.count("GET", what) + server.count("HEAD", what); };
+  auto build = [&](const char* content) {
+    std::vector<std::thread> many;
+    for (int i = 0; i < 4; ++i)
+      many.emplace_back([&] { (void)s.source->cache_map(s.op(name), 0, {}); });
+    for (auto& t : many) t.join();
+    auto before = asked("");
+    moved = !moved;  // from now on the tag leads elsewhere
+    auto digest = s.meta(name)->image().digest();
+    for (int index : {0, 1}) CHECK(s.source->cache_map(s.op(name), index, s.job)->pin == digest);
+    CHECK(s.meta(name)->image().digest() == digest);
+    CHECK(asked("") == before);
+    CHECK(s.read(s.source->run(s.op(name), {}, s.job)->at(0), "f") == content);
+    CHECK(s.source->cache_map(s.op(name, {{"image.resolvemode", "pull"}}), 1, s.job)->pin == digest);
+    CHECK(asked("") == before + 1);  // the layer
+    return digest;
+  };
+  CHECK(build("one") == one.digest.str());
+  CHECK(asked("/manifests/1") == 1);
+  CHECK(asked("/manifests/sha256:") == 1);
+  CHECK(asked("/blobs/") == 2);
+  s.build = std::make_shared<workers::resolutions>();
+  CHECK(build("two") == two.digest.str());
+  CHECK(asked("/manifests/1") == 2);
+  CHECK(asked("/manifests/sha256:") == 2);
+  CHECK(asked("/blobs/") == 4);
 }
 
 TEST_CASE("known digests need no registry, and a registry that is away is no end") {

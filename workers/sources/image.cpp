@@ -208,24 +208,24 @@ class image_source : public source_handler {
 
   result<solver::cache_map> cache_map(const op_request& request, int index, const job_context& job) override {
     KILN_TRY(wanted_image wanted, parse_source(request.op.source()));
-    KILN_TRY(resolved_image image, resolved(request, wanted, job));
-    bool has_chain = !image.layers.empty();
+    KILN_TRY(auto image, image_of(request, wanted, job));
+    bool has_chain = !image->layers.empty();
     auto map = solver::source_cache_map(
-        index == 0 || !has_chain ? manifest_key(image.root.digest, request.platform, wanted.layer_limit)
-                                 : image.chain.str());
+        index == 0 || !has_chain ? manifest_key(image->root.digest, request.platform, wanted.layer_limit)
+                                 : image->chain.str());
     map.more = index == 0 && has_chain;
     map.origin = wanted.ref.str();
-    map.pin = image.root.digest.str();
+    map.pin = image->root.digest.str();
     return map;
   }
 
   result<std::vector<store::ref>> run(const op_request& request, std::span<const store::ref>,
                                       const job_context& job) override {
     KILN_TRY(wanted_image wanted, parse_source(request.op.source()));
-    KILN_TRY(resolved_image image, resolved(request, wanted, job));
+    KILN_TRY(auto image, image_of(request, wanted, job));
     registry_origin origin(store_, hosts_, wanted, job);
     store::record_options options{"pulled from " + wanted.ref.str(), wanted.type, 0};
-    KILN_TRY(store::ref r, layers_as_ref(store_, image, origin.provider(), options));
+    KILN_TRY(store::ref r, layers_as_ref(store_, *image, origin.provider(), options));
     return std::vector<store::ref>{std::move(r)};
   }
 
@@ -243,8 +243,9 @@ class image_source : public source_handler {
     KILN_TRY(descriptor root, root_of(request.source(), wanted, origin, build.get(), job));
     out.mutable_image()->set_digest(root.digest.str());
     if (!request.image().noconfig()) {
-      KILN_TRY(resolved_image image, read_image(origin, root, p, std::nullopt));
-      out.mutable_image()->set_config(image.config);
+      KILN_TRY(auto image, read_once(origin, root, p, std::nullopt, build.get(), job));
+      KILN_TRY(auto config, origin.read(image->config_blob, configs::max_image_config_size));
+      out.mutable_image()->set_config(std::move(config));
     }
     if (request.image().attestationchain() || request.image().resolveattestations_size() > 0)
       KILN_CHECK(add_attestations(origin, root, p, request.image(), *out.mutable_image()));
@@ -276,10 +277,24 @@ class image_source : public source_handler {
     return root;
   }
 
-  result<resolved_image> resolved(const op_request& request, const wanted_image& wanted, const job_context& job) {
+  using known_image = std::shared_ptr<const resolved_image>;
+
+  /// What a build has once read of an image, it does not read again. Its config, which may be large, is not kept here:
+  /// it lies in the blob store.
+  static result<known_image> read_once(registry_origin& origin, const descriptor& root, const platform& p,
+                                       std::optional<int> layer_limit, resolutions* build, const job_context& job) {
+    auto name = "image " + manifest_key(root.digest, p, layer_limit);
+    return resolve_once<known_image>(build, name, job.stop, [&]() -> result<known_image> {
+      KILN_TRY(resolved_image image, read_image(origin, root, p, layer_limit));
+      image.config.clear();
+      return std::make_shared<const resolved_image>(std::move(image));
+    });
+  }
+
+  result<known_image> image_of(const op_request& request, const wanted_image& wanted, const job_context& job) {
     registry_origin origin(store_, hosts_, wanted, job);
     KILN_TRY(descriptor root, root_of(request.op.source(), wanted, origin, request.build.get(), job));
-    return read_image(origin, root, request.platform, wanted.layer_limit);
+    return read_once(origin, root, request.platform, wanted.layer_limit, request.build.get(), job);
   }
 
   /// Root, manifests and the attestation blobs asked for. Source: source/containerimage/source.go.

@@ -41,6 +41,7 @@ result<resolved_image> read_image(image_origin& origin, const descriptor& root, 
   resolved_image out;
   out.root = root;
   KILN_TRY(registry::manifest m, find_manifest(origin, root, wanted, out.manifest));
+  out.config_blob = m.config;
   KILN_TRY(out.config, origin.read(m.config, configs::max_image_config_size));
   auto parsed = parse_json(out.config);
   if (!parsed.ok()) return std::move(parsed).error().with_context("image config " + m.config.digest.str());

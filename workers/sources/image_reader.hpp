@@ -28,7 +28,8 @@ class image_origin {
 struct resolved_image {
   descriptor root;      // index or manifest
   descriptor manifest;  // of the platform
-  std::string config;   // JSON
+  descriptor config_blob;
+  std::string config;  // JSON
   std::vector<store::layer_blob> layers;
   kiln::digest chain;  // chain id of the layers; empty when there are none
 };
