@@ -35,7 +35,6 @@ namespace {
 namespace control = moby::buildkit::v1;
 
 constexpr std::size_t definition_bytes_max = 256 << 20;
-constexpr std::size_t policy_bytes_max = 4 << 20;
 
 // Everything a build holds open on the client's side.
 struct build_state {
@@ -76,14 +75,8 @@ result<control::SolveRequest> make_solve_request(const build_state& state, const
     (*out.mutable_frontendattrs())["cache-imports"] = cache_imports_json(state.stores.usable_imports);
   for (const auto& e : r.entitlements) out.add_entitlements(e);
   out.set_proxynetwork(r.proxy_network);
-  if (!flags.source_policy_file.empty()) {
-    KILN_TRY(auto text, read_file(flags.source_policy_file, policy_bytes_max));
-    auto policy = parse_source_policy(text);
-    if (!policy.ok())
-      return std::move(policy).error().with_context("failed to unmarshal source-policy-file \"" +
-                                                    flags.source_policy_file + "\"");
-    *out.mutable_sourcepolicy() = *std::move(policy);
-  }
+  KILN_TRY(auto policy, source_policy_of(flags.source_policy_file));
+  if (policy) *out.mutable_sourcepolicy() = *std::move(policy);
   return out;
 }
 

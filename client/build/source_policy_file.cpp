@@ -1,11 +1,14 @@
 #include "client/build/source_policy_file.hpp"
 
+#include <cstdlib>
 #include <string>
 
 #include <google/protobuf/descriptor.h>
 #include <google/protobuf/message.h>
 
+#include "base/files.hpp"
 #include "base/json_text.hpp"
+#include "base/quoting.hpp"
 #include "client/folded_name.hpp"
 
 namespace kiln::client {
@@ -15,6 +18,9 @@ namespace {
 namespace gp = google::protobuf;
 
 using json = nlohmann::json;
+
+constexpr const char* source_policy_variable = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
+constexpr std::int64_t policy_bytes_max = 4 << 20;
 
 error bad(const std::string& where, const std::string& what) {
   return make_error(errc::invalid_argument, where + ": " + what);
@@ -104,6 +110,20 @@ result<moby::buildkit::v1::sourcepolicy::Policy> parse_source_policy(std::string
   moby::buildkit::v1::sourcepolicy::Policy out;
   KILN_CHECK(read(document, out, ""));
   return out;
+}
+
+result<std::optional<moby::buildkit::v1::sourcepolicy::Policy>> source_policy_of(const std::string& named_file) {
+  std::string origin = "source-policy-file", file = named_file;
+  if (const char* value = std::getenv(source_policy_variable); file.empty() && value != nullptr) {
+    origin = std::string("source policy of ") + source_policy_variable;
+    file = value;
+  }
+  if (file.empty()) return std::optional<moby::buildkit::v1::sourcepolicy::Policy>();
+  auto text = read_file(file, policy_bytes_max);
+  if (!text.ok()) return std::move(text).error().with_context(origin);
+  auto policy = parse_source_policy(*text);
+  if (!policy.ok()) return std::move(policy).error().with_context("failed to unmarshal " + origin + " " + quote(file));
+  return std::optional(*std::move(policy));
 }
 
 }  // namespace kiln::client

@@ -49,7 +49,7 @@ void add_build(CLI::App& app, build_flags& b) {
   add_list(c, "--ssh", b.ssh,
            "Allow forwarding SSH agent or a raw Unix socket to the builder. Format default|<id>[=<socket>[,raw=false]|<key>[,<key>]]");
   c->add_option("--metadata-file", b.metadata_file, "Output build metadata (e.g., image digest) to a file as JSON");
-  c->add_option("--source-policy-file", b.source_policy_file, "Read source policy file from a JSON file");
+  c->add_option("--source-policy-file", b.source_policy_file, "Read source policy file from a JSON file [$EXPERIMENTAL_BUILDKIT_SOURCE_POLICY]");
   c->add_option("--ref-file", b.ref_file, "Write build ref to a file");
   add_list(c, "--registry-auth-tlscontext", b.auth_tls,
            "Overwrite TLS configuration when authenticating with registries, e.g. --registry-auth-tlscontext "

@@ -2,6 +2,10 @@
 
 #include <catch2/catch.hpp>
 
+#include <cstdlib>
+
+#include "tests/support/temp_dir.hpp"
+
 using namespace kiln;
 using namespace kiln::client;
 namespace sp = moby::buildkit::v1::sourcepolicy;
@@ -46,4 +50,35 @@ TEST_CASE("what is not understood in a source policy is never taken for leave") 
   CHECK(refusal(R"({"rules":[{"updates":{"attrs":{"a":1}}}]})") == "rules[0].updates.attrs.a: expected a string");
   CHECK(refusal("[]") == "policy: expected an object");
   CHECK(refusal("no json") != "taken");
+}
+
+TEST_CASE("the file named on the command line goes before the one that the environment names") {
+  constexpr const char* variable = "EXPERIMENTAL_BUILDKIT_SOURCE_POLICY";
+  struct unset {
+    ~unset() { ::unsetenv(variable); }
+  } at_end;
+  test::temp_dir dir;
+  auto file = [&](const char* name, const std::string& text) {
+    test::write_file(dir / name, text);
+    return (dir / name).string();
+  };
+  auto of = [](const char* action) {
+    return std::string(R"({"rules":[{"action":")") + action + R"(","selector":{"identifier":"x"}}]})";
+  };
+  ::unsetenv(variable);
+  CHECK_FALSE(source_policy_of("").value().has_value());
+  ::setenv(variable, "", 1);
+  CHECK_FALSE(source_policy_of("").value().has_value());
+  auto denies = file("denies", of("DENY")), converts = file("converts", of("CONVERT"));
+  ::setenv(variable, denies.c_str(), 1);
+  CHECK(source_policy_of("").value()->rules(0).action() == sp::DENY);
+  CHECK(source_policy_of(converts).value()->rules(0).action() == sp::CONVERT);
+  // What cannot be read, or is none, is an error and never "no policy".
+  for (const auto& text : {"", "null!", "\x08\x01"}) {
+    ::setenv(variable, file("bad", text).c_str(), 1);
+    CHECK(source_policy_of("").error().message.starts_with(
+        "failed to unmarshal source policy of EXPERIMENTAL_BUILDKIT_SOURCE_POLICY \"" + (dir / "bad").string() + "\": "));
+  }
+  ::setenv(variable, (dir / "absent").c_str(), 1);
+  CHECK(source_policy_of("").error().code == errc::not_found);
 }
