@@ -156,14 +156,24 @@ result<bool> convert(const sp::Rule& rule, const std::string& destination, pb::S
   return true;
 }
 
+/// "rule 2 (CONVERT docker-image://*)": as those who wrote the policy find it.
+std::string shown(const sp::Rule& rule, int index) {
+  return "rule " + std::to_string(index + 1) + " (" + sp::PolicyAction_Name(rule.action()) + " " +
+         rule.selector().identifier() + ")";
+}
+
 /// One policy over the source as it is; true when it was converted.
-result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source_form& form) {
+result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source_form& form,
+                       std::vector<std::string>* conversions) {
   bool denied = false;
-  for (const auto& rule : policy.rules()) {
+  for (int index = 0; index < policy.rules_size(); ++index) {
+    const auto& rule = policy.rules(index);
     std::string destination;
     auto format = rule.updates().identifier().empty() ? rule.selector().identifier() : rule.updates().identifier();
     auto hit = applies(rule.selector(), source, format, destination);
-    if (!hit.ok()) return std::move(hit).error().with_context("error matching source policy");
+    if (!hit.ok())
+      return std::move(hit).error().with_context("error matching source policy: " + shown(rule, index) + " for source " +
+                                                 quoted(source.identifier()));
     if (!*hit) continue;
     switch (rule.action()) {
       case sp::ALLOW: denied = false; break;
@@ -171,11 +181,17 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
       case sp::CONVERT: {
         if (!rule.has_updates())
           return make_error(errc::invalid_argument,
-                            "error mutating source policy: missing destination for convert rule");
+                            "error mutating source policy: " + shown(rule, index) +
+                                ": missing destination for convert rule");
+        auto former = source.identifier();
         auto converted = convert(rule, destination, source, form);
-        if (!converted.ok()) return std::move(converted).error().with_context("error mutating source policy");
-        if (*converted) return true;
-        break;
+        if (!converted.ok())
+          return std::move(converted).error().with_context("error mutating source policy: " + shown(rule, index) +
+                                                           " makes of source " + quoted(former));
+        if (!*converted) break;
+        if (conversions != nullptr)
+          conversions->push_back(shown(rule, index) + " makes " + quoted(source.identifier()) + " of " + quoted(former));
+        return true;
       }
       default:
         return make_error(errc::invalid_argument, "source policy: rule " + std::to_string(rule.action()) + " " +
@@ -207,12 +223,12 @@ bool same_source(const pb::SourceOp& a, const pb::SourceOp& b) {
 }
 
 status apply(const std::vector<source_policy>& policies, pb::SourceOp& source, source_form& form,
-             const pb::SourceOp* former) {
+             const pb::SourceOp* former, std::vector<std::string>* conversions) {
   KILN_CHECK(form.rewrite(source, former));
   for (int round = 0; round <= conversions_max; ++round) {
     bool converted = false;
     for (const auto& policy : policies) {
-      KILN_TRY(converted, apply_one(policy, source, form));
+      KILN_TRY(converted, apply_one(policy, source, form, conversions));
       if (converted) break;
     }
     if (!converted) return {};

@@ -4,8 +4,10 @@
 #include <optional>
 #include <set>
 #include <utility>
+#include <vector>
 
 #include "actors/graph_spec.hpp"
+#include "base/text.hpp"
 #include "configs/solving.hpp"
 #include "workers/sources/resolutions.hpp"
 
@@ -96,13 +98,23 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
   meta.set_logname(r.logname());
   meta.mutable_image();
   *meta.mutable_sourcepolicies() = r.sourcepolicies();
-  resolve(std::move(meta), frame, [done, ref = r.ref()](result<gw::ResolveSourceMetaResponse> reply) mutable {
+  auto judges = policies_with(r.sourcepolicies());
+  if (!judges.ok()) return done(std::move(judges).error());
+  resolve(std::move(meta), frame, [done, judges = *std::move(judges), asked = source](result<gw::ResolveSourceMetaResponse> reply) mutable {
     if (!reply.ok()) return done(std::move(reply).error());
     gw::ResolveImageConfigResponse out;
-    // A policy may have made another image of it.
+    // A policy may have made another image of it, but not anything else: nobody could tell its config.
     const auto& resolved = reply->source().identifier();
+    std::string ref;
     for (std::string_view scheme : {"docker-image://", "oci-layout://"})
       if (resolved.starts_with(scheme)) ref = resolved.substr(scheme.size());
+    if (ref.empty()) {
+      auto why = make_error(errc::failed_precondition,
+                            "ref mutated by policy to non-image: " + asked.identifier() + " -> " + resolved);
+      std::vector<std::string> conversions;
+      if (apply_policies(judges, asked, &conversions).ok() && !conversions.empty()) why.message += ": " + join(conversions, ", ");
+      return done(std::move(why));
+    }
     out.set_digest(reply->image().digest());
     out.set_config(reply->image().config());
     out.set_ref(ref);
@@ -115,8 +127,15 @@ void build_sources::resolve(gw::ResolveSourceMetaRequest r, int frame, continuat
   auto judges = policies_with(r.sourcepolicies());
   if (!judges.ok()) return done(std::move(judges).error());
   if (!client_judges()) {
-    if (auto s = apply_policies(*judges, *r.mutable_source()); !s.ok()) return done(std::move(s).error());
-    return resolve_judged(std::move(r), frame, std::move(done));
+    std::vector<std::string> conversions;
+    if (auto s = apply_policies(*judges, *r.mutable_source(), &conversions); !s.ok()) return done(std::move(s).error());
+    if (conversions.empty()) return resolve_judged(std::move(r), frame, std::move(done));
+    // Whoever asked did not write what cannot be resolved.
+    return resolve_judged(std::move(r), frame,
+                          [done, by = "source policy: " + join(conversions, ", ")](auto reply) mutable {
+                            if (reply.ok()) return done(std::move(reply));
+                            done(std::move(reply).error().with_context(by));
+                          });
   }
   reviewed_source subject{r.source(), r.has_platform() ? r.platform() : default_platform()};
   review_source(*std::move(judges), std::move(subject), questions_of(frame),

@@ -111,10 +111,11 @@ void review_source(std::vector<solver::source_policy> policies, reviewed_source 
   r->begin(nullptr);
 }
 
-status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source) {
+status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source,
+                      std::vector<std::string>* conversions) {
   if (policies.empty()) return {};
   workers::source_form form;
-  if (auto s = solver::apply(policies, source, form); !s.ok())
+  if (auto s = solver::apply(policies, source, form, nullptr, conversions); !s.ok())
     return std::move(s).error().with_context("error evaluating the source policy");
   form.restore(source);
   return {};

@@ -35,7 +35,8 @@ void review_source(std::vector<solver::source_policy> policies, reviewed_source 
                    continuation<pb::SourceOp> done);
 
 /// Applies the policies; without any the source stays as it was written. Errors as solver::apply.
-status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source);
+status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source,
+                      std::vector<std::string>* conversions = nullptr);
 
 /// What tells one source of a definition from another: for another platform it is another.
 std::string source_key(const reviewed_source& source);

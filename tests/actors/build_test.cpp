@@ -453,6 +453,41 @@ TEST_CASE_METHOD(builds_fixture, "a gateway client drives a build and returns it
   CHECK_FALSE(ask<gw::ReturnResponse>(*build, back).ok());
 }
 
+TEST_CASE_METHOD(builds_fixture, "an image that a source policy makes something else of fails with rule and source") {
+  namespace sp = moby::buildkit::v1::sourcepolicy;
+  ctl::SolveRequest r;
+  r.set_ref("ref1");
+  auto convert = [&](const std::string& from, const std::string& to) {
+    auto& rule = *r.mutable_sourcepolicy()->add_rules();
+    rule.set_action(sp::CONVERT);
+    rule.mutable_selector()->set_identifier(from);
+    rule.mutable_updates()->set_identifier(to);
+  };
+  convert("docker-image://docker.io/library/a:1", "local://context");
+  convert("docker-image://docker.io/library/b:1", "docker-image://docker.io/library/gone:1");
+  convert("docker-image://docker.io/library/c:1", "docker-image://docker.io/library/d:1");
+  script->images["local://context"] = "";
+  script->images["docker-image://docker.io/library/d:1"] = "{}";
+  auto s = begin(r);
+  auto build = find("ref1");
+  REQUIRE(build.ok());
+  auto resolve = [&](const std::string& ref) {
+    gw::ResolveImageConfigRequest question;
+    question.set_ref(ref);
+    return ask<gw::ResolveImageConfigResponse>(*build, question);
+  };
+  CHECK(resolve("docker.io/library/a:1").error().message ==
+        "ref mutated by policy to non-image: docker-image://docker.io/library/a:1 -> local://context: rule 1 "
+        "(CONVERT docker-image://docker.io/library/a:1) makes \"local://context\" of "
+        "\"docker-image://docker.io/library/a:1\"");
+  CHECK(resolve("docker.io/library/b:1")
+            .error()
+            .message.starts_with("source policy: rule 2 (CONVERT docker-image://docker.io/library/b:1) makes "
+                                 "\"docker-image://docker.io/library/gone:1\" of "
+                                 "\"docker-image://docker.io/library/b:1\": "));
+  CHECK(resolve("docker.io/library/c:1")->ref() == "docker.io/library/d:1");
+}
+
 TEST_CASE_METHOD(builds_fixture, "an error a gateway client returns ends the build with it") {
   ctl::SolveRequest r;
   r.set_ref("ref1");

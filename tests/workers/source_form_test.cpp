@@ -85,7 +85,11 @@ TEST_CASE("hosts of images are written in lower case and without the port that i
   auto d = "@sha256:" + std::string(64, 'a');
   CHECK(id_of("docker-image://a:1" + d) == "docker-image://docker.io/library/a:1" + d);
   CHECK(id_of("docker-image+blob://A.example/b" + d) == "docker-image+blob://a.example/b" + d);
-  CHECK(id_of("oci-layout://b" + d) == "oci-layout://docker.io/library/b" + d);
+  for (std::string scheme : {"oci-layout://", "oci-layout+blob://"}) {
+    // Of a client's store: the reference is a name and leads nowhere.
+    for (auto name : {"not/real", "docker.io/library/b", "a/b/c:t", "Up.case:443/x"}) CHECK(id_of(scheme + name + d) == scheme + name + d);
+    CHECK(id_of(scheme + "b" + d) == scheme + "docker.io/library/b" + d);
+  }
 }
 
 TEST_CASE("a denied download is denied however its URL is written") {
@@ -223,4 +227,46 @@ TEST_CASE("a source that cannot be read is refused: nobody can tell what it woul
   }
   // Nobody fetches these; a policy may still make something of them.
   CHECK(p.outcome(source("DOCKER-IMAGE://busybox")) == "DOCKER-IMAGE://busybox");
+}
+
+TEST_CASE("what a conversion cannot do is said with the rule, the source and what was to become of it") {
+  auto refused = [](const std::string& to) {
+    policies p;
+    p.rule(sp::ALLOW, "docker-image://*");
+    p.rule(sp::CONVERT, "docker-image://docker.io/*").mutable_updates()->set_identifier(to);
+    return p.outcome(source("docker-image://a:1"));
+  };
+  const std::string by =
+      "error mutating source policy: rule 2 (CONVERT docker-image://docker.io/*) makes of source "
+      "\"docker-image://docker.io/library/a:1\": ";
+  CHECK(refused("odd://x") == by + "source scheme \"odd\", which is unknown");
+  CHECK(refused("nothing") == by + "a source without a scheme");
+  CHECK(refused("docker-image://bad ref") ==
+        by + "source \"docker-image://…\" cannot be read: failed to parse reference \"bad ref\": invalid reference format");
+  CHECK(refused("oci-layout://bad ref").starts_with(by));
+  for (auto to : {"local://context", "https://e/x", "git://e/x"}) CHECK(refused(to) == to);
+  policies p;
+  p.rule(sp::CONVERT, "docker-image://docker.io/*");
+  CHECK(p.outcome(source("docker-image://a:1")) ==
+        "error mutating source policy: rule 1 (CONVERT docker-image://docker.io/*): missing destination for convert rule");
+  p.all[0].clear_rules();
+  p.rule(sp::DENY, "(", sp::REGEX);
+  CHECK(p.outcome(source("docker-image://a:1"))
+            .starts_with("error matching source policy: rule 1 (DENY () for source "
+                         "\"docker-image://docker.io/library/a:1\": invalid regex \"(\""));
+}
+
+TEST_CASE("conversions are told of, in order") {
+  policies p;
+  p.rule(sp::CONVERT, "docker-image://docker.io/library/a:1", sp::EXACT).mutable_updates()->set_identifier("docker-image://b:1");
+  p.rule(sp::CONVERT, "docker-image://docker.io/library/b:*").mutable_updates()->set_identifier("local://c");
+  source_form form;
+  auto op = source("docker-image://a:1");
+  std::vector<std::string> conversions;
+  REQUIRE(solver::apply(p.all, op, form, nullptr, &conversions).ok());
+  CHECK(conversions ==
+        std::vector<std::string>{"rule 1 (CONVERT docker-image://docker.io/library/a:1) makes "
+                                 "\"docker-image://docker.io/library/b:1\" of \"docker-image://docker.io/library/a:1\"",
+                                 "rule 2 (CONVERT docker-image://docker.io/library/b:*) makes \"local://c\" of "
+                                 "\"docker-image://docker.io/library/b:1\""});
 }

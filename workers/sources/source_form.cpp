@@ -24,10 +24,13 @@ parts split(const std::string& identifier) {
   return {identifier.substr(0, end), identifier.substr(end + 3)};
 }
 
-bool is_image(const std::string& scheme) {
-  return scheme == "docker-image" || scheme == "docker-image+blob" || scheme == "oci-layout" ||
-         scheme == "oci-layout+blob";
-}
+/// Of a registry: the name says where it is.
+bool is_image(const std::string& scheme) { return scheme == "docker-image" || scheme == "docker-image+blob"; }
+
+/// Of a client's store, which an attribute names: nothing is asked of the host that the reference begins with.
+bool is_layout(const std::string& scheme) { return scheme == "oci-layout" || scheme == "oci-layout+blob"; }
+
+bool is_web(const std::string& scheme) { return scheme == "http" || scheme == "https"; }
 
 /// Where a name's host leads: in lower case, without the port that is used anyway.
 result<std::string> registry_place(const std::string& domain) {
@@ -78,10 +81,15 @@ status source_form::rewrite(pb::SourceOp& source, const pb::SourceOp* former) {
   if (std::any_of(id.begin(), id.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }))
     return make_error(errc::invalid_argument, "source identifier with control characters");
   auto scheme = split(id).scheme;
-  auto s = is_image(scheme)                          ? rewrite_image(source)
-           : scheme == "http" || scheme == "https" ? rewrite_web(source)
-           : scheme == "git"                         ? rewrite_git(source, former)
-                                                     : status();
+  if (former != nullptr && !is_image(scheme) && !is_layout(scheme) && !is_web(scheme) && scheme != "git" &&
+      scheme != "local")
+    return make_error(errc::invalid_argument,
+                      scheme.empty() ? "a source without a scheme" : "source scheme \"" + scheme + "\", which is unknown");
+  auto s = is_image(scheme)    ? rewrite_image(source)
+           : is_layout(scheme) ? rewrite_layout(source)
+           : is_web(scheme)    ? rewrite_web(source)
+           : scheme == "git"   ? rewrite_git(source, former)
+                               : status();
   if (!s.ok()) return std::move(s).error().with_context("source \"" + scheme + "://…\" cannot be read");
   return {};
 }
@@ -96,6 +104,14 @@ status source_form::rewrite_image(pb::SourceOp& source) {
     if (place == hub && ref.path.find('/') == std::string::npos) ref.path = "library/" + ref.path;
   }
   source.set_identifier(scheme + "://" + ref.str());
+  return {};
+}
+
+/// Only a name without any host is written in full: elsewhere it could not be read.
+status source_form::rewrite_layout(pb::SourceOp& source) {
+  auto [scheme, rest] = split(source.identifier());
+  KILN_TRY(auto ref, read_image_reference(rest));
+  if (rest.find('/') == std::string::npos) source.set_identifier(scheme + "://" + ref.str());
   return {};
 }
 
@@ -131,7 +147,7 @@ void source_form::restore(pb::SourceOp& source) const {
     if (!ref.ok() || ref->domain != place_) return;
     ref->domain = spelling_;
     source.set_identifier(scheme + "://" + ref->str());
-  } else if (scheme == "http" || scheme == "https") {
+  } else if (is_web(scheme)) {
     if (same_origin(source.identifier(), place_))
       source.set_identifier(with_user(source.identifier(), spelling_));
   } else if (scheme == "git") {

@@ -14,7 +14,9 @@ bool may_lead_elsewhere(const pb::SourceOp& source);
 
 /// The form of
 ///   docker-image://…  a full reference ("docker.io/library/busybox:latest"), its host in lower case and without
-///                     the port it has anyway; the same for blobs and layouts
+///                     the port it has anyway; docker-image+blob://… likewise
+///   oci-layout://…    what was written, which names nothing outside the client's store, and oci-layout+blob://…; one
+///                     name alone becomes "docker.io/library/name"
 ///   http(s)://…       the URL in normal form, without fragment, user and password
 ///   git://…           "git://host/path#ref:subdir", whatever the protocol, which git.fullurl tells, in normal form
 ///                     and without what signs in
@@ -28,6 +30,7 @@ class source_form final : public solver::source_form {
 
  private:
   status rewrite_image(pb::SourceOp& source);
+  status rewrite_layout(pb::SourceOp& source);
   status rewrite_web(pb::SourceOp& source);
   status rewrite_git(pb::SourceOp& source, const pb::SourceOp* former);
   void keep(std::string place, std::string spelling);
