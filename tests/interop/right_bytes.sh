@@ -100,7 +100,6 @@ FROM busybox AS b
 RUN mkdir -p /etc/app && echo c > /etc/app/c
 ADD a.tgz /opt/app/
 ADD a.tgz /
-ADD through.tar /opt/
 RUN for l in conf bin/up abs; do readlink /opt/app/$l; readlink /$l; done > /r; cat /opt/app/conf/c >> /r
 FROM scratch
 COPY --from=b /r /
@@ -108,6 +107,13 @@ D
 run_to_files
 check_same "targets" "$(tr '\n' ' ' <"$made/out/r")" \
   "../../etc/app ../../etc/app ../../../../../../etc/group ../../../../../../etc/group /etc/passwd /etc/passwd c "
+printf 'FROM busybox AS b\nADD through.tar /opt/\n' >Dockerfile
+must_fail "$dir"
+check_contains "a link to nowhere is no directory" "$out" 'archive entry "out/file": open directory out: no such file or directory'
+printf 'FROM busybox AS b\nRUN mkdir -p /opt%s\nADD through.tar /opt/\nRUN mv /opt%s/file /r\nFROM scratch\nCOPY --from=b /r /\n' \
+  "$scratch/canary" "$scratch/canary" >Dockerfile
+run_to_files
+check_same "the destination is the root of links" "$(result r)" "dead"
 check "nothing was written outside" test -z "$(ls "$scratch/canary")"
 
 say "names that are no UTF-8"
