@@ -30,7 +30,10 @@ bool is_whiteout(const struct stat& info) { return S_ISCHR(info.st_mode) && info
 class layer_writer {
  public:
   layer_writer(byte_sink& out, const job_context& job, tar_detail detail)
-      : tar_(out), job_(job), exact_(detail == tar_detail::exact), buffer_(limits::copy_buffer, '\0') {}
+      : tar_(out, detail == tar_detail::exact ? long_names::split : long_names::record),
+        job_(job),
+        exact_(detail == tar_detail::exact),
+        buffer_(limits::copy_buffer, '\0') {}
 
   /// The root directory itself, where that is wanted.
   status root(int directory);

@@ -100,7 +100,7 @@ dialect dialect_of(std::span<const char> b) {
 }
 
 bool is_ascii(std::string_view s) {
-  return std::all_of(s.begin(), s.end(), [](char c) { return c > 0; });
+  return std::all_of(s.begin(), s.end(), [](char c) { return c != '\0' && (static_cast<unsigned char>(c) & 0x80) == 0; });
 }
 
 result<tar_header> parse_header(const block& b) {
@@ -391,7 +391,7 @@ status tar_reader::read_old_map(tar_header& header, std::span<char> b) {
   header.size = *real_size;
   extents_.clear();
   std::size_t at = map_in_header, entries = map_entries_in_header;
-  bool extended = b[f_gnu_extended.offset] > 0;
+  bool extended = b[f_gnu_extended.offset] != 0;
   for (std::size_t read = 0; read < limits::archive_special; read += block_size) {
     for (std::size_t i = 0; i < entries; ++i, at += 2 * map_number) {
       if (b[at] == 0) break;
@@ -404,7 +404,7 @@ status tar_reader::read_old_map(tar_header& header, std::span<char> b) {
     if (count < block_size) return truncated();
     at = 0;
     entries = map_entries_in_block;
-    extended = b[2 * map_number * map_entries_in_block] > 0;
+    extended = b[2 * map_number * map_entries_in_block] != 0;
   }
   return make_error(errc::data_loss, "archive: sparse map too long");
 }

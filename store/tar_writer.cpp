@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
+#include <iterator>
 
 namespace kiln::store {
 
@@ -34,8 +35,25 @@ void put_number(block& b, field f, std::int64_t number) {
     b[f.offset + i] = static_cast<char>('0' + (number & 7));
 }
 
+bool is_ascii_char(char c) { return c != '\0' && (static_cast<unsigned char>(c) & 0x80) == 0; }
+
 bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), [](char c) { return c > 0; });
+  return std::all_of(text.begin(), text.end(), is_ascii_char);
+}
+
+/// What of a text a header can hold; the whole of it is in a record then.
+std::string ascii_of(std::string_view text) {
+  std::string out;
+  std::copy_if(text.begin(), text.end(), std::back_inserter(out), is_ascii_char);
+  return out;
+}
+
+/// A name cut short must not end with a slash: to some readers that is a directory.
+void put_cut_text(block& b, field f, std::string_view text) {
+  put_text(b, f, text);
+  if (text.size() <= f.width || text[f.width - 1] != '/') return;
+  auto last = text.substr(0, f.width - 1).find_last_not_of('/');
+  b[f.offset + (last == std::string_view::npos ? 0 : last + 1)] = '\0';
 }
 
 /// Splits a long name at a slash into prefix and name.
@@ -102,45 +120,32 @@ status tar_writer::header(const tar_entry& e) {
   } else {
     number("mtime", e.mtime, f_mtime);
   }
+  // Where there are records anyway, a long name is one of them.
+  bool may_split = names_ == long_names::split && pax.empty() && fits(e.size, f_size) &&
+                   fits(static_cast<std::int64_t>(e.uid), f_uid);
   std::string_view prefix, rest;
-  bool name_fits = is_ascii(e.name) && split_name(e.name, prefix, rest);
-  if (!name_fits) {
-    pax += pax_record("path", e.name);
-    prefix = {};
-    rest = std::string_view(e.name).substr(0, f_name.width);
-  }
+  bool name_fits =
+      is_ascii(e.name) && (e.name.size() <= f_name.width || may_split) && split_name(e.name, prefix, rest);
+  if (!name_fits) pax += pax_record("path", e.name);
   number("size", e.size, f_size);
   number("uid", static_cast<std::int64_t>(e.uid), f_uid);
 
-  if (!pax.empty()) {
-    block b{};
-    auto base = std::string_view(e.name);
-    if (base.ends_with('/')) base.remove_suffix(1);
-    base = base.substr(base.rfind('/') == std::string_view::npos ? 0 : base.rfind('/') + 1);
-    put_text(b, f_name, "PaxHeaders.0/" + std::string(base.substr(0, 80)));
-    put_number(b, f_mode, 0644);
-    put_number(b, f_uid, 0);
-    put_number(b, f_gid, 0);
-    put_number(b, f_size, static_cast<std::int64_t>(pax.size()));
-    put_number(b, f_mtime, 0);
-    put_text(b, f_type, "x");
-    put_text(b, f_magic, std::string_view("ustar\00000", 8));
-    finish_header(b);
-    KILN_CHECK(out_.write(view(b)));
-    pax.resize((pax.size() + block_size - 1) / block_size * block_size, '\0');
-    KILN_CHECK(out_.write(pax));
-  }
+  if (!pax.empty()) KILN_CHECK(pax_header(e.name, std::move(pax)));
 
   block b{};
-  put_text(b, f_name, rest);
-  put_text(b, f_prefix, prefix);
+  if (name_fits) {
+    put_text(b, f_name, rest);
+    put_text(b, f_prefix, prefix);
+  } else {
+    put_cut_text(b, f_name, ascii_of(e.name));
+  }
   put_number(b, f_mode, e.mode);
   put_number(b, f_uid, static_cast<std::int64_t>(e.uid));
   put_number(b, f_gid, static_cast<std::int64_t>(e.gid));
   put_number(b, f_size, e.size);
   put_number(b, f_mtime, e.mtime);
   b[f_type.offset] = e.type;
-  put_text(b, f_link, e.link);
+  put_cut_text(b, f_link, ascii_of(e.link));
   put_text(b, f_magic, std::string_view("ustar\00000", 8));
   put_number(b, f_major, e.device_major);
   put_number(b, f_minor, e.device_minor);
@@ -149,6 +154,24 @@ status tar_writer::header(const tar_entry& e) {
   padding_ =
       static_cast<std::size_t>((block_size - static_cast<std::uint64_t>(e.size) % block_size) % block_size);
   return out_.write(view(b));
+}
+
+/// An entry of records, about the one that follows.
+status tar_writer::pax_header(const std::string& name, std::string records) {
+  auto slash = name.rfind('/');
+  auto shown = name.substr(0, slash == std::string::npos ? 0 : slash + 1) + "PaxHeaders.0/" +
+               (slash == std::string::npos ? name : name.substr(slash + 1));
+  shown = ascii_of(shown).substr(0, f_name.width);
+  block b{};
+  put_text(b, f_name, std::string_view(shown).substr(0, shown.find_last_not_of('/') + 1));
+  for (auto f : {f_mode, f_uid, f_gid, f_mtime}) put_number(b, f, 0);
+  put_number(b, f_size, static_cast<std::int64_t>(records.size()));
+  put_text(b, f_type, "x");
+  put_text(b, f_magic, std::string_view("ustar\00000", 8));
+  finish_header(b);
+  KILN_CHECK(out_.write(view(b)));
+  records.resize((records.size() + block_size - 1) / block_size * block_size, '\0');
+  return out_.write(records);
 }
 
 status tar_writer::content(std::string_view bytes) {

@@ -1,5 +1,5 @@
-// Tar headers as bytes that depend on the entry only: ustar where it suffices, pax records where it does not.
-// Knows nothing of files. Not thread-safe.
+// Tar headers as bytes that depend on the entry only: ustar where it suffices, pax records where it does not; the bytes
+// that Go's archive/tar writes, so that the same files give the same digest. Knows nothing of files. Not thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -26,9 +26,15 @@ struct tar_entry {
   std::map<std::string, std::string> xattrs = {};  // written as SCHILY.xattr.*
 };
 
+/// Where a name of more than 100 bytes goes.
+enum class long_names {
+  split,   // into ustar's two fields, if it can be split at a slash: what Go writes when no format is asked for
+  record,  // into a pax record: what it writes when pax is asked for, as containerd does for layers
+};
+
 class tar_writer {
  public:
-  explicit tar_writer(byte_sink& out) : out_(out) {}
+  explicit tar_writer(byte_sink& out, long_names names = long_names::split) : out_(out), names_(names) {}
   status header(const tar_entry& entry);
   /// Content of the entry just begun; in all exactly entry.size bytes.
   status content(std::string_view bytes);
@@ -38,7 +44,10 @@ class tar_writer {
   status finish();
 
  private:
+  status pax_header(const std::string& name, std::string records);
+
   byte_sink& out_;
+  long_names names_;
   std::int64_t left_ = 0;  // bytes of content that must still come
   std::size_t padding_ = 0;
 };
