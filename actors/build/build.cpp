@@ -239,6 +239,7 @@ void build_state::end(result<ctl::SolveResponse> outcome, std::source_location w
   phase_ = build_phase::recording;
   b_.over = true;
   if (auto graph = b_.build_graph(); graph.ok()) b_.self->send(*graph, release_atom::value, b_.progress());
+  sources_.close();
   refs_.release_left();
   refuse_all(outcome.ok() ? make_error(errc::cancelled, "the build has ended") : outcome.error());
   build_recorder::made what;

@@ -27,6 +27,9 @@ class build_sources {
   void resolve(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done);
   void resolve(gw::ResolveImageConfigRequest r, int frame, continuation<gw::ResolveImageConfigResponse> done);
 
+  /// The build has ended: what its sources led to is not kept on for it, nor the content that this kept.
+  void close() { held_.reset(); }
+
   /// Has all sources of a definition judged; `done` gets what is to be done to each of its operations before it is
   /// loaded, which may refuse it.
   void judge(std::shared_ptr<const pb::Definition> definition, const policies& judges, continuation<op_change> done);

@@ -9,9 +9,11 @@
 #include "actors/history.hpp"
 #include "actors/history_filter.hpp"
 #include "actors/failure_stack.hpp"
+#include "actors/graph_spec.hpp"
 #include "fakes.hpp"
 #include "rpc_status.pb.h"
 #include "solver/error_details.hpp"
+#include "workers/sources/resolutions.hpp"
 
 using namespace kiln;
 using namespace kiln::test;
@@ -42,6 +44,7 @@ struct builds_fixture : graph_fixture {
   std::map<std::string, scripted_frontend::work> frontends;
   /// One thread at each depth: whoever waits for one of its own depth waits for ever.
   std::shared_ptr<actors::layered_pool> threads = std::make_shared<actors::layered_pool>(1);
+  std::shared_ptr<workers::resolution_table> resolved = std::make_shared<workers::resolution_table>();
   builds_actor builds;
   caf::scoped_actor self{system};
 
@@ -55,6 +58,7 @@ struct builds_fixture : graph_fixture {
       return std::make_unique<scripted_frontend>(found->second);
     };
     b.frontend_threads = threads;
+    b.builds = resolved;
     b.io = b.calls = io;
     builds = system.spawn(actors::builds, actors::builds_options{std::move(b)});
     registry->put(actors::peers::builds_name, caf::actor_cast<caf::actor>(builds));
@@ -289,6 +293,20 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and detail
   CHECK(solver::has_detail(s.answers->front().error(), solver::source_detail_type));
   CHECK(solver::has_detail(s.answers->front().error(), actors::stack_detail_type));
   CHECK(s.answers->front().error().details.size() == 2);
+}
+
+TEST_CASE_METHOD(builds_fixture, "what sources led to, and the content this keeps, is let go when the build ends") {
+  script->hold = true;
+  auto s = begin(request("ref1", simple()));
+  run_until([&] { return script->held.size() == 1; });
+  auto build = find("ref1");
+  REQUIRE(build.ok());
+  auto name = actors::build_name(caf::actor_cast<caf::strong_actor_ptr>(*build));
+  CHECK(resolved->find(name));
+  script->hold = false;
+  resume();
+  REQUIRE(s.ok());
+  CHECK_FALSE(resolved->find(name));  // though it may still be watched
 }
 
 TEST_CASE_METHOD(builds_fixture, "what a failed step left is there for clients until the build ends, and not longer") {
