@@ -19,14 +19,15 @@ constexpr int conversions_max = 20;
 constexpr int pattern_bytes_max = 4096;
 constexpr int groups_max = 100;
 
-std::string quoted(const std::string& text) { return "\"" + text + "\""; }
+/// Not "quoted": the standard library's function of that name would be taken for it wherever <iomanip> is included.
+std::string in_quotes(const std::string& text) { return "\"" + text + "\""; }
 
 /// RE2: its time is linear in the text, whatever the pattern.
 result<std::unique_ptr<RE2>> compile(const std::string& pattern) {
   if (pattern.size() > pattern_bytes_max)
     return make_error(errc::invalid_argument, "source policy: pattern is too long");
   auto re = std::make_unique<RE2>(pattern, RE2::Quiet);
-  if (!re->ok()) return make_error(errc::invalid_argument, "invalid regex " + quoted(pattern) + ": " + re->error());
+  if (!re->ok()) return make_error(errc::invalid_argument, "invalid regex " + in_quotes(pattern) + ": " + re->error());
   return re;
 }
 
@@ -173,7 +174,7 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
     auto hit = applies(rule.selector(), source, format, destination);
     if (!hit.ok())
       return std::move(hit).error().with_context("error matching source policy: " + shown(rule, index) + " for source " +
-                                                 quoted(source.identifier()));
+                                                 in_quotes(source.identifier()));
     if (!*hit) continue;
     switch (rule.action()) {
       case sp::ALLOW: denied = false; break;
@@ -187,21 +188,21 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
         auto converted = convert(rule, destination, source, form);
         if (!converted.ok())
           return std::move(converted).error().with_context("error mutating source policy: " + shown(rule, index) +
-                                                           " makes of source " + quoted(former));
+                                                           " makes of source " + in_quotes(former));
         if (!*converted) break;
         if (conversions != nullptr)
-          conversions->push_back(shown(rule, index) + " makes " + quoted(source.identifier()) + " of " + quoted(former));
+          conversions->push_back(shown(rule, index) + " makes " + in_quotes(source.identifier()) + " of " + in_quotes(former));
         return true;
       }
       default:
         return make_error(errc::invalid_argument, "source policy: rule " + std::to_string(rule.action()) + " " +
                                                       rule.selector().identifier() + ": unknown type " +
-                                                      quoted(source.identifier()));
+                                                      in_quotes(source.identifier()));
     }
   }
   if (denied)
     return make_error(errc::permission_denied,
-                      "source " + quoted(source.identifier()) + " denied by policy: source denied by policy");
+                      "source " + in_quotes(source.identifier()) + " denied by policy: source denied by policy");
   return false;
 }
 
