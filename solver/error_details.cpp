@@ -69,17 +69,32 @@ std::vector<std::string> refs_of(const error& e) {
   return out;
 }
 
+namespace {
+
+/// Its text; empty when the error has no such detail.
+std::string detail_of(const error& e, std::string_view type_url) {
+  for (const auto& d : e.details)
+    if (d.type_url == type_url) return d.value;
+  return {};
+}
+
+}  // namespace
+
 error lost_ref(const std::string& ref, std::string_view why) {
   auto e = make_error(errc::data_loss, "ref " + ref + " is lost: " + std::string(why));
   e.details.push_back({std::string(lost_ref_detail_type), ref});
   return e;
 }
 
-std::string lost_ref_of(const error& e) {
-  for (const auto& d : e.details)
-    if (d.type_url == lost_ref_detail_type) return d.value;
-  return {};
+std::string lost_ref_of(const error& e) { return detail_of(e, lost_ref_detail_type); }
+
+error replaced_image(const std::string& image, const std::string& source) {
+  auto e = make_error(errc::failed_precondition, "ref mutated by policy to non-image: " + image + " -> " + source);
+  e.details.push_back({std::string(replaced_image_detail_type), source});
+  return e;
 }
+
+std::string replaced_image_of(const error& e) { return detail_of(e, replaced_image_detail_type); }
 
 bool has_detail(const error& e, std::string_view type_url) {
   return std::any_of(e.details.begin(), e.details.end(),

@@ -37,11 +37,17 @@ error lost_ref(const std::string& ref, std::string_view why);
 /// The ref that is lost; empty for any other error.
 std::string lost_ref_of(const error& e);
 
+/// failed_precondition: a policy made `source` of an image, which is none and has no config.
+error replaced_image(const std::string& image, const std::string& source);
+/// What was made of the image; empty for any other error.
+std::string replaced_image_of(const error& e);
+
 bool has_detail(const error& e, std::string_view type_url);
 
 constexpr std::string_view vertex_detail_type = "github.com/moby/buildkit/errdefs.Vertex+json";
 constexpr std::string_view source_detail_type = "github.com/moby/buildkit/errdefs.Source+json";
 constexpr std::string_view lost_ref_detail_type = "kiln/LostRef";
+constexpr std::string_view replaced_image_detail_type = "kiln/ReplacedImage";
 constexpr std::string_view solve_detail_type = "github.com/moby/buildkit/errdefs.Solve+json";
 
 }  // namespace kiln::solver

@@ -9,6 +9,7 @@
 #include "actors/graph_spec.hpp"
 #include "base/text.hpp"
 #include "configs/solving.hpp"
+#include "solver/error_details.hpp"
 #include "workers/sources/resolutions.hpp"
 
 namespace kiln::actors {
@@ -109,8 +110,7 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
     for (std::string_view scheme : {"docker-image://", "oci-layout://"})
       if (resolved.starts_with(scheme)) ref = resolved.substr(scheme.size());
     if (ref.empty()) {
-      auto why = make_error(errc::failed_precondition,
-                            "ref mutated by policy to non-image: " + asked.identifier() + " -> " + resolved);
+      auto why = solver::replaced_image(asked.identifier(), resolved);
       std::vector<std::string> conversions;
       if (apply_policies(judges, asked, &conversions).ok() && !conversions.empty()) why.message += ": " + join(conversions, ", ");
       return done(std::move(why));

@@ -6,6 +6,7 @@
 #include "frontends/dockerfile/sources.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/image_reference.hpp"
+#include "solver/error_details.hpp"
 
 namespace kiln::dockerfile {
 
@@ -75,12 +76,17 @@ result<loaded_context> build_sources::load_image(const named_context& c, const s
   if (text == "scratch") return out;
   KILN_TRY(auto ref, parse_image_reference(text));
   auto label = "[context " + c.name_with_platform + "] ";
-  KILN_TRY(auto resolved, resolve_image(ref.tagged().str(), request.platform,
-                                        label + "load metadata for " + text));
-  // A policy may have made something of it that is no image and has no config.
-  KILN_TRY(auto image, parse_image_config(resolved.config.empty() ? "{}" : resolved.config));
+  auto resolved = resolve_image(ref.tagged().str(), request.platform, label + "load metadata for " + text);
+  if (!resolved.ok()) {
+    // A policy has made something else of it: that is the context. Source: BuildKit frontend/dockerui/namedcontext.go.
+    auto instead = solver::replaced_image_of(resolved.error());
+    auto [scheme, rest, other] = cut(instead, "://");
+    if (!other) return std::move(resolved).error();
+    return load_context({std::string(scheme) + ":" + std::string(rest), c.name, c.name_with_platform}, request);
+  }
+  KILN_TRY(auto image, parse_image_config(resolved->config.empty() ? "{}" : resolved->config));
   image.created.clear();
-  KILN_TRY(auto final_ref, parse_image_reference(resolved.reference));
+  KILN_TRY(auto final_ref, parse_image_reference(resolved->reference));
   llb::op_info info;
   info.name(label + text);
   info.platform = request.platform;

@@ -298,6 +298,17 @@ TEST_CASE("named contexts replace stages and images") {
   CHECK(b.config()["config"]["Env"][0] == "FROM=alpine");
 }
 
+TEST_CASE("an image context that a policy makes something else of is that") {
+  dockerfile_build b;
+  b.host.replaced["docker.io/library/alpine:latest"] = "local://assets";
+  b.request.options["context:assets"] = "docker-image://alpine";
+  b.host.locals["assets"][".dockerignore"] = "*.tmp\n";
+  b.build("FROM scratch AS assets\nFROM scratch\nCOPY --from=assets /img /img\n");
+  auto local = b.op_named("[context assets] load from client");
+  CHECK(local.op.source().identifier() == "local://assets");
+  CHECK(local.op.source().attrs().at("local.excludepatterns") == R"(["*.tmp"])");
+}
+
 TEST_CASE("a Dockerfile with any number of stages or base images neither crashes nor starves the daemon") {
   dockerfile_build b;
   std::string chain = "FROM busybox AS s0\n";

@@ -9,6 +9,7 @@
 
 #include "base/digest.hpp"
 #include "frontends/frontend.hpp"
+#include "solver/error_details.hpp"
 
 namespace kiln::frontends::test {
 
@@ -21,6 +22,7 @@ class fake_host final : public frontend_host {
  public:
   std::map<std::string, std::map<std::string, std::string>> locals;  // local name → path → content
   std::map<std::string, std::string> remote;                         // URL → content
+  std::map<std::string, std::string> replaced;  // by a policy: reference → identifier of a source that is no image
   std::map<std::string, fake_image> images;  // "reference", "reference|os/arch", or "*" for any
   gw::ResolveSourceMetaResponse source_meta;
   std::vector<platform> worker_platforms{{"linux", "amd64", "", "", {}}};
@@ -50,6 +52,8 @@ class fake_host final : public frontend_host {
     auto at = images.find(request.ref() + "|" + platform);
     if (at == images.end()) at = images.find(request.ref());
     if (at == images.end()) at = images.find("*");
+    if (auto policy = replaced.find(request.ref()); policy != replaced.end())
+      return solver::replaced_image("docker-image://" + request.ref(), policy->second);
     if (at == images.end()) return make_error(errc::not_found, request.ref() + ": not found");
     gw::ResolveImageConfigResponse response;
     response.set_ref(request.ref());
