@@ -1,6 +1,6 @@
-// Spawning on a thread that is none of CAF's (gRPC's, a pool's), which may outlive the system. In CAF 0.17.6 whoever
-// spawns (a caf::scoped_actor, too) leaves a reference to the system's logger with its thread, and the system does not
-// end before that has gone. Any thread.
+// Spawning on a thread that is none of CAF's (gRPC's, a pool's), which may outlive the system. In CAF 0.17.6
+// whoever spawns (a caf::scoped_actor, too) leaves a reference to the system's logger with its thread, and
+// the system does not end before that has gone. Any thread.
 #pragma once
 
 #include <utility>

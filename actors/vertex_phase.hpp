@@ -9,9 +9,9 @@
 namespace kiln::actors {
 
 enum class vertex_phase {
-  idle,        // nobody has asked for anything yet
-  keying,      // its cache map is awaited; nothing is known of inputs
-  probing,     // the cache map is known; keys of inputs, and what they lead to, are looked up as far as is asked
+  idle,     // nobody has asked for anything yet
+  keying,   // its cache map is awaited; nothing is known of inputs
+  probing,  // the cache map is known; keys of inputs, and what they lead to, are looked up as far as is asked
   collecting,  // a miss: the inputs' results and contents are gathered, and looked up by once more
   claiming,    // all that running needs is known; whether equal work is under way is asked
   following,   // another vertex does equal work; its progress and results are this one's
@@ -22,8 +22,9 @@ enum class vertex_phase {
 };
 
 inline std::string_view name_of(vertex_phase p) {
-  constexpr std::array<std::string_view, 10> names = {"idle",      "keying",  "probing", "collecting", "claiming",
-                                                      "following", "running", "saving",  "done",       "failed"};
+  constexpr std::array<std::string_view, 10> names = {"idle",     "keying",    "probing", "collecting",
+                                                      "claiming", "following", "running", "saving",
+                                                      "done",     "failed"};
   return names[static_cast<std::size_t>(p)];
 }
 
@@ -51,7 +52,8 @@ constexpr bool may_follow(vertex_phase from, vertex_phase to) {
 class vertex_progression {
  public:
   operator vertex_phase() const { return now_; }
-  /// std::logic_error for a move there must not be: the state is not what it claims to be, and who has it should end.
+  /// std::logic_error for a move there must not be: the state is not what it claims to be, and who has it
+  /// should end.
   void move_to(vertex_phase next) {
     if (next == now_) return;
     if (!may_follow(now_, next))

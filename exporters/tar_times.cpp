@@ -6,13 +6,12 @@
 #include <cstring>
 
 #include "configs/exporters.hpp"
+#include "store/tar_layout.hpp"
 
 namespace kiln::exporters {
 namespace {
 
-constexpr std::size_t block_size = 512;
-constexpr std::size_t size_at = 124, size_length = 12, mtime_at = 136, mtime_length = 12, checksum_at = 148,
-                      checksum_length = 8, type_at = 156;
+using namespace store::tar;
 
 error bad(const char* why) { return make_error(errc::data_loss, std::string("tar: ") + why); }
 
@@ -41,31 +40,25 @@ bool parse_number(std::string_view field, std::int64_t& out) {
   return true;
 }
 
-void put_octal(std::string& header, std::size_t at, std::size_t length, std::uint64_t value) {
+std::string_view text_of(const std::string& header, field f) { return {header.data() + f.offset, f.width}; }
+
+void put_octal(std::string& header, field f, std::uint64_t value) {
   char text[32];
-  std::snprintf(text, sizeof text, "%0*llo", static_cast<int>(length - 1),
+  std::snprintf(text, sizeof text, "%0*llo", static_cast<int>(f.width - 1),
                 static_cast<unsigned long long>(value));
-  std::memcpy(header.data() + at, text, length - 1);
-  header[at + length - 1] = '\0';
+  std::memcpy(header.data() + f.offset, text, f.width - 1);
+  header[f.offset + f.width - 1] = '\0';
 }
 
 void sign(std::string& header) {
-  std::memset(header.data() + checksum_at, ' ', checksum_length);
+  std::memset(header.data() + f_checksum.offset, ' ', f_checksum.width);
   unsigned sum = 0;
   for (unsigned char c : header) sum += c;
   char text[16];
   std::snprintf(text, sizeof text, "%06o", sum);
-  std::memcpy(header.data() + checksum_at, text, 6);
-  header[checksum_at + 6] = '\0';
-  header[checksum_at + 7] = ' ';
-}
-
-std::string pax_record(const std::string& key, const std::string& value) {
-  std::size_t size = key.size() + value.size() + 3;
-  std::size_t total = size + std::to_string(size).size();
-  if (std::to_string(total).size() != std::to_string(size).size())
-    total = size + std::to_string(total).size();
-  return std::to_string(total) + " " + key + "=" + value + "\n";
+  std::memcpy(header.data() + f_checksum.offset, text, 6);
+  header[f_checksum.offset + 6] = '\0';
+  header[f_checksum.offset + 7] = ' ';
 }
 
 }  // namespace
@@ -100,25 +93,24 @@ status tar_time_clamp::block(std::string& header) {
   if (header.find_first_not_of('\0') == std::string::npos)
     return out_.write(header);  // the end of the archive
   std::int64_t size = 0, mtime = 0;
-  if (!parse_number({header.data() + size_at, size_length}, size) || size < 0)
-    return bad("bad size in header");
-  std::uint64_t padded = (static_cast<std::uint64_t>(size) + block_size - 1) / block_size * block_size;
-  char type = header[type_at];
+  if (!parse_number(text_of(header, f_size), size) || size < 0) return bad("bad size in header");
+  auto whole = padded(static_cast<std::uint64_t>(size));
+  char type = header[f_type.offset];
   if (type == 'x' || type == 'g') {
-    if (padded > configs::max_pax_header) return bad("extended header is too large");
+    if (whole > configs::max_pax_header) return bad("extended header is too large");
     in_pax_ = true;
     pax_header_ = header;
     pax_.clear();
-    pax_left_ = padded;
+    pax_left_ = whole;
     pax_size_ = static_cast<std::uint64_t>(size);
-    return padded == 0 ? pax() : status();
+    return whole == 0 ? pax() : status();
   }
-  if (parse_number({header.data() + mtime_at, mtime_length}, mtime) && mtime > epoch_) {
-    put_octal(header, mtime_at, mtime_length, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
+  if (parse_number(text_of(header, f_mtime), mtime) && mtime > epoch_) {
+    put_octal(header, f_mtime, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
     sign(header);
   }
   // Links and special files have no content, whatever their size field says.
-  body_left_ = type >= '1' && type <= '6' ? 0 : padded;
+  body_left_ = type >= '1' && type <= '6' ? 0 : whole;
   return out_.write(header);
 }
 
@@ -147,13 +139,12 @@ status tar_time_clamp::pax() {
     out += pax_record(key, value);
     rest.remove_prefix(n);
   }
-  put_octal(pax_header_, size_at, size_length, out.size());
+  put_octal(pax_header_, f_size, out.size());
   std::int64_t mtime = 0;
-  if (parse_number({pax_header_.data() + mtime_at, mtime_length}, mtime) && mtime > epoch_)
-    put_octal(pax_header_, mtime_at, mtime_length,
-              static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
+  if (parse_number(text_of(pax_header_, f_mtime), mtime) && mtime > epoch_)
+    put_octal(pax_header_, f_mtime, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
   sign(pax_header_);
-  out.resize((out.size() + block_size - 1) / block_size * block_size);
+  out.resize(padded(out.size()));
   KILN_CHECK(out_.write(pax_header_));
   return out_.write(out);
 }

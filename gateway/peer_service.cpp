@@ -51,7 +51,8 @@ std::string named(const std::vector<std::string>& nodes) {
   return nodes.empty() ? "a node without a name" : "node " + nodes.front();
 }
 
-/// A permit for one more call of that node, held while it is under way; resource_exhausted when the node has enough.
+/// A permit for one more call of that node, held while it is under way; resource_exhausted when the node has
+/// enough.
 result<std::shared_ptr<void>> permit_for(const std::vector<std::string>& nodes, quota<std::string>& calls) {
   auto node = nodes.empty() ? "" : nodes.front();
   if (auto permit = calls.enter(node)) return permit;
@@ -61,7 +62,8 @@ result<std::shared_ptr<void>> permit_for(const std::vector<std::string>& nodes, 
 
 /// Runs `work(job)` on the pool; it ends the call, which is cancelled with the peer.
 template <class Response, class Work>
-grpc::ServerWriteReactor<Response>* start(std::string_view method, thread_pool& pool, quota<std::string>& calls,
+grpc::ServerWriteReactor<Response>* start(std::string_view method, thread_pool& pool,
+                                          quota<std::string>& calls,
                                           const grpc::CallbackServerContext& context, Work work) {
   auto call = stream_call<Response>::make(method);
   auto* reactor = call.get();
@@ -163,21 +165,21 @@ status relay(session_stream& peer, session_directory& sessions, const session_ac
 
 grpc::ServerWriteReactor<api::DescribeRefResponse>* peer_service::DescribeRef(
     context* c, const api::DescribeRefRequest* request) {
-  return start<api::DescribeRefResponse>(
-      "Peer/DescribeRef", describing_, describe_calls_, *c,
-      [this, r = *request](auto& call, const job_context& job) -> status {
-        KILN_TRY(auto id, ref_asked_for(r));
-        KILN_TRY(auto ref, refs_.get(id));
-        KILN_TRY(auto layers, refs_.ship(ref, job));
-        api::DescribeRefResponse answer;
-        auto& out = *answer.mutable_result();
-        auto options = refs_.options_of(ref);
-        out.set_description(valid_utf8(options.description));
-        out.set_type(static_cast<int>(options.type));
-        for (const auto& layer : layers) *out.add_layers() = to_proto(layer);
-        call.send(std::move(answer));
-        return {};
-      });
+  return start<api::DescribeRefResponse>("Peer/DescribeRef", describing_, describe_calls_, *c,
+                                         [this, r = *request](auto& call, const job_context& job) -> status {
+                                           KILN_TRY(auto id, ref_asked_for(r));
+                                           KILN_TRY(auto ref, refs_.get(id));
+                                           KILN_TRY(auto layers, refs_.ship(ref, job));
+                                           api::DescribeRefResponse answer;
+                                           auto& out = *answer.mutable_result();
+                                           auto options = refs_.options_of(ref);
+                                           out.set_description(valid_utf8(options.description));
+                                           out.set_type(static_cast<int>(options.type));
+                                           for (const auto& layer : layers)
+                                             *out.add_layers() = to_proto(layer);
+                                           call.send(std::move(answer));
+                                           return {};
+                                         });
 }
 
 grpc::ServerWriteReactor<api::ProvideBlobResponse>* peer_service::ProvideBlob(
@@ -202,21 +204,23 @@ grpc::ServerUnaryReactor* peer_service::SessionInfo(context* c, const api::Sessi
   auto nodes = callers(*c);
   auto asked = session_asked_for(*request, nodes, access_);
   if (!asked.ok()) {
-    spdlog::warn("{} is not told of session {}: {}", named(nodes), request->id().substr(0, 64), asked.error().message);
+    spdlog::warn("{} is not told of session {}: {}", named(nodes), request->id().substr(0, 64),
+                 asked.error().message);
     call->fail(asked.error());
     return reactor;
   }
   auto permit = permit_for(nodes, session_threads_);
   if (!permit.ok()) return call->fail(permit.error()), reactor;
-  bool taken = calls_.submit([this, call, stop, nodes, asked = *std::move(asked), permit = *std::move(permit)] {
-    auto found = sessions_.find(asked.session, asked.wait, stop.get_token());
-    if (!found.ok()) return call->fail(found.error());
-    api::SessionInfoResponse answer;
-    answer.set_shared_key((*found)->shared_key());
-    for (const auto& method : (*found)->methods())
-      if (access_.offers(nodes, asked.session, method)) answer.add_methods(method);
-    call->succeed(std::move(answer));
-  });
+  bool taken =
+      calls_.submit([this, call, stop, nodes, asked = *std::move(asked), permit = *std::move(permit)] {
+        auto found = sessions_.find(asked.session, asked.wait, stop.get_token());
+        if (!found.ok()) return call->fail(found.error());
+        api::SessionInfoResponse answer;
+        answer.set_shared_key((*found)->shared_key());
+        for (const auto& method : (*found)->methods())
+          if (access_.offers(nodes, asked.session, method)) answer.add_methods(method);
+        call->succeed(std::move(answer));
+      });
   if (!taken) call->fail(too_many_calls());
   return reactor;
 }

@@ -6,21 +6,16 @@
 
 #include "base/numbers.hpp"
 #include "configs/store.hpp"
+#include "store/tar_layout.hpp"
 
 namespace kiln::store {
 
 namespace {
 
-constexpr std::size_t block_size = 512;
-using block = std::array<char, block_size>;
+using namespace tar;
 
-// Source: POSIX.1-2017, pax; GNU tar, "Basic Tar Format"; Go's archive/tar for star and what is read of doubtful fields.
-struct field {
-  std::size_t offset, width;
-};
-constexpr field f_name{0, 100}, f_mode{100, 8}, f_uid{108, 8}, f_gid{116, 8}, f_size{124, 12}, f_mtime{136, 12},
-    f_checksum{148, 8}, f_type{156, 1}, f_link{157, 100}, f_magic{257, 6}, f_version{263, 2}, f_major{329, 8},
-    f_minor{337, 8}, f_prefix{345, 155};
+// What other forms have in place of ustar's prefix. Source: GNU tar, "Basic Tar Format"; Go's archive/tar for star and for
+// what is read of doubtful fields.
 constexpr field f_star_prefix{345, 131}, f_star_atime{476, 12}, f_star_ctime{488, 12}, f_star_trailer{508, 4};
 constexpr field f_gnu_atime{345, 12}, f_gnu_ctime{357, 12}, f_gnu_extended{482, 1}, f_gnu_real_size{483, 12};
 // Entries of a sparse map are two numbers; in the header they begin here, in blocks of their own at the start.

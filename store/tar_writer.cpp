@@ -1,28 +1,18 @@
 #include "store/tar_writer.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cstring>
 #include <iterator>
+
+#include "store/tar_layout.hpp"
 
 namespace kiln::store {
 
 namespace {
 
-constexpr std::size_t block_size = 512;
-using block = std::array<char, block_size>;
+using namespace tar;
 
-// Field offsets and widths of the ustar header. Source: POSIX.1-2017, pax, "ustar Interchange Format".
-struct field {
-  std::size_t offset, width;
-};
-constexpr field f_name{0, 100}, f_mode{100, 8}, f_uid{108, 8}, f_gid{116, 8}, f_size{124, 12},
-    f_mtime{136, 12}, f_checksum{148, 8}, f_type{156, 1}, f_link{157, 100}, f_magic{257, 8}, f_major{329, 8},
-    f_minor{337, 8}, f_prefix{345, 155};
-
-void put_text(block& b, field f, std::string_view text) {
-  text.copy(b.data() + f.offset, f.width);
-}
+void put_text(block& b, field f, std::string_view text) { text.copy(b.data() + f.offset, f.width); }
 
 /// Whether the number fits as octal digits with a terminating NUL.
 bool fits(std::int64_t number, field f) {
@@ -37,9 +27,7 @@ void put_number(block& b, field f, std::int64_t number) {
 
 bool is_ascii_char(char c) { return c != '\0' && (static_cast<unsigned char>(c) & 0x80) == 0; }
 
-bool is_ascii(std::string_view text) {
-  return std::all_of(text.begin(), text.end(), is_ascii_char);
-}
+bool is_ascii(std::string_view text) { return std::all_of(text.begin(), text.end(), is_ascii_char); }
 
 /// What of a text a header can hold; the whole of it is in a record then.
 std::string ascii_of(std::string_view text) {
@@ -71,17 +59,9 @@ bool split_name(std::string_view name, std::string_view& prefix, std::string_vie
   return !rest.empty();
 }
 
-/// "<length> <key>=<value>\n", where the length counts itself.
-std::string pax_record(std::string_view key, std::string_view value) {
-  auto size = key.size() + value.size() + 3;
-  auto total = size + std::to_string(size).size();
-  if (std::to_string(total).size() + size != total) total = size + std::to_string(total).size();
-  std::string text = std::to_string(total) + " ";
-  text += key;
-  text += '=';
-  text += value;
-  text += '\n';
-  return text;
+void put_magic(block& b) {
+  put_text(b, f_magic, std::string_view("ustar\0", 6));
+  put_text(b, f_version, "00");
 }
 
 void finish_header(block& b) {
@@ -146,7 +126,7 @@ status tar_writer::header(const tar_entry& e) {
   put_number(b, f_mtime, e.mtime);
   b[f_type.offset] = e.type;
   put_cut_text(b, f_link, ascii_of(e.link));
-  put_text(b, f_magic, std::string_view("ustar\00000", 8));
+  put_magic(b);
   put_number(b, f_major, e.device_major);
   put_number(b, f_minor, e.device_minor);
   finish_header(b);
@@ -167,10 +147,10 @@ status tar_writer::pax_header(const std::string& name, std::string records) {
   for (auto f : {f_mode, f_uid, f_gid, f_mtime}) put_number(b, f, 0);
   put_number(b, f_size, static_cast<std::int64_t>(records.size()));
   put_text(b, f_type, "x");
-  put_text(b, f_magic, std::string_view("ustar\00000", 8));
+  put_magic(b);
   finish_header(b);
   KILN_CHECK(out_.write(view(b)));
-  records.resize((records.size() + block_size - 1) / block_size * block_size, '\0');
+  records.resize(padded(records.size()), '\0');
   return out_.write(records);
 }
 

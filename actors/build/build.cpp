@@ -23,8 +23,9 @@ namespace kiln::actors {
 
 namespace {
 
-/// What has happened so far: nothing; start() has come, and the request is being looked at; frontends and clients may ask
-/// and be answered; there is a result, which is finished and leaves; the history is told; the client is answered.
+/// What has happened so far: nothing; start() has come, and the request is being looked at; frontends and
+/// clients may ask and be answered; there is a result, which is finished and leaves; the history is told; the
+/// client is answered.
 enum class build_phase { created, checking, solving, finishing, recording, finished };
 
 class build_state {
@@ -117,7 +118,8 @@ build_impl::behavior_type build_state::behavior() {
       },
       [this](gw::ReturnRequest& r) { return take_return(r); },
       [this](container_inputs& wanted) {
-        return ask<container_inputs>([this, wanted = std::move(wanted)](auto done) { bridge_.lend(wanted, done); });
+        return ask<container_inputs>(
+            [this, wanted = std::move(wanted)](auto done) { bridge_.lend(wanted, done); });
       },
       [this](cancel_atom) { end(make_error(errc::cancelled, "context canceled")); },
       [this](start_atom) { return start(); },
@@ -135,25 +137,25 @@ build_impl::behavior_type build_state::behavior() {
 
 caf::result<gw::SolveResponse> build_state::ask_solve(int frame, gw::SolveRequest& r) {
   // Moved, for a definition may be large: it is answered once.
-  return ask<gw::SolveResponse>([this, frame, r = std::move(r)](auto done) mutable {
-    bridge_.solve(std::move(r), frame, done);
-  });
+  return ask<gw::SolveResponse>(
+      [this, frame, r = std::move(r)](auto done) mutable { bridge_.solve(std::move(r), frame, done); });
 }
 
-caf::result<gw::ResolveImageConfigResponse> build_state::ask_image_config(int frame, gw::ResolveImageConfigRequest& r) {
-  return ask<gw::ResolveImageConfigResponse>([this, frame, r = std::move(r)](auto done) {
-    sources_.resolve(r, frame, done);
-  });
+caf::result<gw::ResolveImageConfigResponse> build_state::ask_image_config(int frame,
+                                                                          gw::ResolveImageConfigRequest& r) {
+  return ask<gw::ResolveImageConfigResponse>(
+      [this, frame, r = std::move(r)](auto done) { sources_.resolve(r, frame, done); });
 }
 
-caf::result<gw::ResolveSourceMetaResponse> build_state::ask_source_meta(int frame, gw::ResolveSourceMetaRequest& r) {
-  return ask<gw::ResolveSourceMetaResponse>([this, frame, r = std::move(r)](auto done) {
-    sources_.resolve(r, frame, done);
-  });
+caf::result<gw::ResolveSourceMetaResponse> build_state::ask_source_meta(int frame,
+                                                                        gw::ResolveSourceMetaRequest& r) {
+  return ask<gw::ResolveSourceMetaResponse>(
+      [this, frame, r = std::move(r)](auto done) { sources_.resolve(r, frame, done); });
 }
 
 caf::result<ctl::SolveResponse> build_state::start() {
-  if (phase_ != build_phase::created) return to_caf(make_error(errc::failed_precondition, "build was started before"));
+  if (phase_ != build_phase::created)
+    return to_caf(make_error(errc::failed_precondition, "build was started before"));
   answer_ = b_.self->make_response_promise<ctl::SolveResponse>();
   auto promise = *answer_;
   phase_ = build_phase::checking;
@@ -199,15 +201,17 @@ void build_state::begin() {
   if (r.frontend().empty()) return;  // a gateway client drives us and will Return
   std::map<std::string, std::string> options(r.frontendattrs().begin(), r.frontendattrs().end());
   std::map<std::string, pb::Definition> inputs(r.frontendinputs().begin(), r.frontendinputs().end());
-  bridge_.run_frontend(r.frontend(), std::move(options), std::move(inputs), 0, [this](result<gw::Result> outcome) {
-    if (!outcome.ok()) return end(std::move(outcome).error());
-    solved(*std::move(outcome));
-  });
+  bridge_.run_frontend(r.frontend(), std::move(options), std::move(inputs), 0,
+                       [this](result<gw::Result> outcome) {
+                         if (!outcome.ok()) return end(std::move(outcome).error());
+                         solved(*std::move(outcome));
+                       });
 }
 
 caf::result<gw::ReturnResponse> build_state::take_return(gw::ReturnRequest& r) {
   bool driven = b_.request().frontend().empty() && !b_.request().has_definition();
-  if (!driven) return to_caf(make_error(errc::failed_precondition, "the build is not driven by a gateway client"));
+  if (!driven)
+    return to_caf(make_error(errc::failed_precondition, "the build is not driven by a gateway client"));
   if (phase_ != build_phase::solving)
     return to_caf(make_error(errc::already_exists, "the result was returned before"));
   if (r.has_error()) {
@@ -224,9 +228,8 @@ caf::result<gw::ReturnResponse> build_state::take_return(gw::ReturnRequest& r) {
 void build_state::solved(gw::Result r) {
   if (phase_ != build_phase::solving) return;
   phase_ = build_phase::finishing;
-  result_.finish(build_result::of(r), exports_.exports_cache() || recorder_.records(), [this] {
-    exports_.run([this](ctl::SolveResponse response) { end(std::move(response)); });
-  });
+  result_.finish(build_result::of(r), exports_.exports_cache() || recorder_.records(),
+                 [this] { exports_.run([this](ctl::SolveResponse response) { end(std::move(response)); }); });
 }
 
 void build_state::end(result<ctl::SolveResponse> outcome, std::source_location where) {

@@ -23,20 +23,21 @@ class ref_store;
 namespace kiln::workers {
 class resolution_table;
 class resolutions;
-}
+}  // namespace kiln::workers
 
 namespace kiln::actors {
 
 struct build_options {
   ctl::SolveRequest request;
-  actors::peers peers;               // worker, build_graph, history
+  actors::peers peers;                    // worker, build_graph, history
   session_directory* sessions = nullptr;  // for what clients say about sources; null: nobody to ask
-  store::ref_store* store = nullptr;  // for the log of finished builds; null: none is kept
+  store::ref_store* store = nullptr;      // for the log of finished builds; null: none is kept
   /// The frontend of that name ("dockerfile.v0", "gateway.v0"); null when there is none.
   std::function<std::unique_ptr<frontends::frontend>(const std::string& name)> frontend;
   std::vector<std::string> allowed_entitlements;  // by the daemon
   provenance_settings provenance;                 // shared by all builds
-  std::shared_ptr<workers::resolution_table> builds;  // what their sources lead to; null: nothing is remembered
+  std::shared_ptr<workers::resolution_table>
+      builds;                                      // what their sources lead to; null: nothing is remembered
   std::shared_ptr<layered_pool> frontend_threads;  // by depth of frontends that call frontends
   std::shared_ptr<job_pool> io, calls;             // short work; what waits for clients
 };

@@ -21,9 +21,11 @@ status build_attestations::begin(const ctl::SolveRequest& request, std::int64_t 
   created_ns_ = created_ns;
   invocation_ = new_id();
   constexpr int current_version = 30;
-  compatibility_version_ = request.compatibilityversion() != 0 ? request.compatibilityversion() : current_version;
+  compatibility_version_ =
+      request.compatibilityversion() != 0 ? request.compatibilityversion() : current_version;
   std::map<std::string, std::string> options(request.frontendattrs().begin(), request.frontendattrs().end());
-  log_.begin({request.frontend(), options, {request.frontendinputs().begin(), request.frontendinputs().end()}});
+  log_.begin(
+      {request.frontend(), options, {request.frontendinputs().begin(), request.frontendinputs().end()}});
   KILN_TRY(auto wanted, frontends::parse_attestations(options));
   KILN_TRY(sbom_, frontends::sbom_wanted(wanted));
   if (auto found = wanted.find("provenance"); found != wanted.end()) {
@@ -63,8 +65,8 @@ void build_attestations::handed_on(const gw::Result& result, const definition_lo
     for (const auto& [key, ref] : result.refs().refs()) publish(ref.id());
 }
 
-std::optional<exporters::capture> build_attestations::captured(
-    const std::string& ref, const sources_by_vertex& sources) const {
+std::optional<exporters::capture> build_attestations::captured(const std::string& ref,
+                                                               const sources_by_vertex& sources) const {
   auto found = loaded_.find(ref);
   if (found == loaded_.end()) return std::nullopt;
   auto out = found->second->ops;
@@ -135,7 +137,8 @@ result<std::vector<std::vector<attestation>>> build_attestations::make(const kno
   for (std::size_t i = 0; i < known.parts.size(); ++i) {
     const auto& part = known.parts[i];
     if (!part.definition) continue;
-    KILN_TRY(auto predicate, exporters::make_predicate(options, part.provenance, *part.definition, known.facts));
+    KILN_TRY(auto predicate,
+             exporters::make_predicate(options, part.provenance, *part.definition, known.facts));
     attestation a;
     a.metadata = {{"reason", "provenance"}, {"inline-only", options.inline_only ? "true" : "false"}};
     a.path = options.filename;
@@ -145,8 +148,8 @@ result<std::vector<std::vector<attestation>>> build_attestations::make(const kno
       if (!part.loaded) break;
       auto vertex = part.loaded->vertices.find(digest);
       if (vertex == part.loaded->vertices.end()) continue;
-      for (auto at = records.lower_bound({vertex->second, 0}); at != records.end() && at->first.first == vertex->second;
-           ++at)
+      for (auto at = records.lower_bound({vertex->second, 0});
+           at != records.end() && at->first.first == vertex->second; ++at)
         a.layer_records[step + ":" + std::to_string(at->first.second)] = at->second;
     }
     out[i].push_back(std::move(a));
@@ -159,7 +162,8 @@ result<std::vector<std::string>> build_attestations::describe(const known_result
   for (const auto& part : known.parts) {
     auto& text = out.emplace_back();
     if (!part.definition) continue;
-    KILN_TRY(auto predicate, exporters::make_predicate(known.history, part.provenance, *part.definition, known.facts));
+    KILN_TRY(auto predicate,
+             exporters::make_predicate(known.history, part.provenance, *part.definition, known.facts));
     text = std::move(predicate.text);
   }
   return out;
@@ -172,7 +176,8 @@ attestation attestation_of(const gw::Attestation& from) {
   a.path = from.path();
   a.predicate_type = from.intotopredicatetype();
   for (const auto& s : from.intotosubjects())
-    a.subjects.push_back({s.kind() == gw::Raw ? subject_kind::raw : subject_kind::self, s.name(),
+    a.subjects.push_back({s.kind() == gw::Raw ? subject_kind::raw : subject_kind::self,
+                          s.name(),
                           {s.digest().begin(), s.digest().end()}});
   return a;
 }

@@ -1,6 +1,6 @@
-// What a build says about itself: which attestations were asked for, which request made which ref, what each ref
-// was made from; at the end, the attestations of its result. No actor; used by one.
-// Source: BuildKit control/control.go (Solve), solver/llbsolver/provenance.go, proc/provenance.go.
+// What a build says about itself: which attestations were asked for, which request made which ref, what each
+// ref was made from; at the end, the attestations of its result. No actor; used by one. Source: BuildKit
+// control/control.go (Solve), solver/llbsolver/provenance.go, proc/provenance.go.
 #pragma once
 
 #include <cstdint>
@@ -32,7 +32,7 @@ using definition_lookup = std::function<std::shared_ptr<const pb::Definition>(co
 
 /// One platform of a build's result.
 struct attested_part {
-  std::string id;  // of its platform, as the frontend names it
+  std::string id;   // of its platform, as the frontend names it
   std::string ref;  // of the build; empty: scratch
   kiln::platform platform;
 };
@@ -53,7 +53,8 @@ class build_attestations {
   // Requests: frame 0 is the build's own.
   exporters::request_log& requests() { return log_; }
   /// A source that a frontend or client looked at.
-  void looked_at(int frame, const gw::ResolveSourceMetaRequest& asked, const gw::ResolveSourceMetaResponse& reply);
+  void looked_at(int frame, const gw::ResolveSourceMetaRequest& asked,
+                 const gw::ResolveSourceMetaResponse& reply);
 
   /// What a definition says, as far as attestations are concerned.
   struct loaded_ref {
@@ -64,7 +65,9 @@ class build_attestations {
   /// Pure: a job's work, where the definition is large.
   static std::shared_ptr<const loaded_ref> read(const graph_spec& spec);
   /// A ref's definition was loaded as this.
-  void loaded(const std::string& ref, std::shared_ptr<const loaded_ref> what) { loaded_[ref] = std::move(what); }
+  void loaded(const std::string& ref, std::shared_ptr<const loaded_ref> what) {
+    loaded_[ref] = std::move(what);
+  }
   /// A frontend's result is handed on: its refs may become inputs elsewhere.
   void handed_on(const gw::Result& result, const definition_lookup& definition);
 
@@ -83,22 +86,21 @@ class build_attestations {
   known_result look(const std::vector<attested_part>& parts, const std::vector<cache_step>& steps,
                     const definition_lookup& definition, const platform& builder) const;
 
-  /// The daemon's own attestations, one list a part. `record_of`: the record that one of these cache keys leads
-  /// to; empty when there is none. Pure but for that.
+  /// The daemon's own attestations, one list a part. `record_of`: the record that one of these cache keys
+  /// leads to; empty when there is none. Pure but for that.
   using record_lookup = std::function<std::string(const std::vector<std::string>& keys)>;
   static result<std::vector<std::vector<attestation>>> make(const known_result& known,
                                                             const std::vector<cache_step>& steps,
                                                             const record_lookup& record_of);
-  /// What the history keeps of a build, whatever was asked for: whole provenance (SLSA 1), one predicate a part;
-  /// empty where there is nothing to tell of. Pure. Source: BuildKit solver/llbsolver/history.go.
+  /// What the history keeps of a build, whatever was asked for: whole provenance (SLSA 1), one predicate a
+  /// part; empty where there is nothing to tell of. Pure. Source: BuildKit solver/llbsolver/history.go.
   static result<std::vector<std::string>> describe(const known_result& known);
 
  private:
   using sources_by_vertex = std::map<std::string, const cache_step*>;
   static sources_by_vertex sources_of(const std::vector<cache_step>& steps);
   exporters::build_facts facts(const platform& builder) const;
-  std::optional<exporters::capture> captured(const std::string& ref,
-                                             const sources_by_vertex& sources) const;
+  std::optional<exporters::capture> captured(const std::string& ref, const sources_by_vertex& sources) const;
 
   provenance_settings settings_;
   exporters::request_log log_;

@@ -1,5 +1,5 @@
-// What the parts of a build share: its request, its log, who is there to ask, whether it is over. The build's actor has it
-// and outlives its parts; used on that actor only.
+// What the parts of a build share: its request, its log, who is there to ask, whether it is over. The build's
+// actor has it and outlives its parts; used on that actor only.
 #pragma once
 
 #include <functional>
@@ -18,9 +18,17 @@
 
 namespace kiln::actors {
 
+/// Of what names a cache in a request, whichever message it is.
+template <class Entry>
+cache_entry cache_entry_of(const Entry& e) {
+  return {e.type(), {e.attrs().begin(), e.attrs().end()}};
+}
+
 struct build_context {
   build_context(build_impl::pointer actor, build_options o)
-      : self(actor), options(std::move(o)), channel(std::make_shared<bridge_channel>(handle_of<caf::actor>(actor))) {}
+      : self(actor),
+        options(std::move(o)),
+        channel(std::make_shared<bridge_channel>(handle_of<caf::actor>(actor))) {}
   build_context(const build_context&) = delete;
   build_context& operator=(const build_context&) = delete;
 
@@ -52,7 +60,9 @@ struct build_context {
   }
   /// unavailable while that actor is down.
   result<worker_actor> worker() const { return there(options.peers.worker(), peers::worker_name); }
-  result<build_graph_actor> build_graph() const { return there(options.peers.build_graph(), peers::build_graph_name); }
+  result<build_graph_actor> build_graph() const {
+    return there(options.peers.build_graph(), peers::build_graph_name);
+  }
 
   /// Where steps and exports of this build report to, and by which they know it.
   progress_actor progress() const { return handle_of<progress_actor>(self); }

@@ -64,7 +64,9 @@ std::vector<ctl::StatusResponse> build_log::decode(std::string_view bytes) {
   std::vector<ctl::StatusResponse> out;
   while (bytes.size() >= 4) {
     std::uint32_t size = 0;
-    for (int i = 0; i < 4; ++i) size |= static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)])) << (8 * i);
+    for (int i = 0; i < 4; ++i)
+      size |= static_cast<std::uint32_t>(static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]))
+              << (8 * i);
     bytes.remove_prefix(4);
     if (size > bytes.size()) break;
     ctl::StatusResponse status;

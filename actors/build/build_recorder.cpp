@@ -41,7 +41,8 @@ void build_recorder::end(const result<ctl::SolveResponse>& outcome, made what, s
         return std::move(all);
       },
       [this, outcome, shared, then = std::move(then)](result<documents> kept) {
-        if (!kept.ok()) spdlog::warn("log of build {} not kept: {}", b_.request().ref(), kept.error().message);
+        if (!kept.ok())
+          spdlog::warn("log of build {} not kept: {}", b_.request().ref(), kept.error().message);
         publish(ctl::COMPLETE, outcome, *shared, kept.ok() ? *kept : documents{});
         begun_ = false;
         then();
@@ -49,7 +50,8 @@ void build_recorder::end(const result<ctl::SolveResponse>& outcome, made what, s
 }
 
 /// The log; what clients may want to know of a failure beyond its text.
-std::vector<build_recorder::document> build_recorder::documents_of(const result<ctl::SolveResponse>& outcome) const {
+std::vector<build_recorder::document> build_recorder::documents_of(
+    const result<ctl::SolveResponse>& outcome) const {
   std::vector<document> out;
   out.push_back({document::log, "", b_.log.encode(), {}});
   out.back().descriptor.set_media_type("application/vnd.buildkit.status.v0");
@@ -65,20 +67,23 @@ std::vector<build_recorder::document> build_recorder::provenance_of(const made& 
   std::vector<document> out;
   auto predicates = build_attestations::describe(what.known);
   if (!predicates.ok()) {
-    spdlog::warn("provenance of build {} not kept: {}", what.known.facts.invocation_id, predicates.error().message);
+    spdlog::warn("provenance of build {} not kept: {}", what.known.facts.invocation_id,
+                 predicates.error().message);
     return out;
   }
   for (std::size_t i = 0; i < predicates->size(); ++i) {
     if ((*predicates)[i].empty()) continue;
-    auto& d = out.emplace_back(document{document::provenance, what.parts[i], std::move((*predicates)[i]), {}});
+    auto& d =
+        out.emplace_back(document{document::provenance, what.parts[i], std::move((*predicates)[i]), {}});
     d.descriptor.set_media_type("application/vnd.in-toto+json");
     (*d.descriptor.mutable_annotations())["in-toto.io/predicate-type"] = what.known.history.predicate_type();
   }
   return out;
 }
 
-void build_recorder::publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,
-                             const made& what, const std::vector<document>& documents) {
+void build_recorder::publish(ctl::BuildHistoryEventType type,
+                             const std::optional<result<ctl::SolveResponse>>& outcome, const made& what,
+                             const std::vector<document>& documents) {
   auto history = b_.options.peers.history();
   if (!history) return;
   ctl::BuildHistoryEvent event;

@@ -1,5 +1,6 @@
-// A build's place in the history: told when it begins and how it ended, with its log, its failure and what its result was
-// made from as documents. Used on the build's actor only. Source: BuildKit solver/llbsolver/history.go.
+// A build's place in the history: told when it begins and how it ended, with its log, its failure and what
+// its result was made from as documents. Used on the build's actor only. Source: BuildKit
+// solver/llbsolver/history.go.
 #pragma once
 
 #include <functional>

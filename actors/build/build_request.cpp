@@ -53,7 +53,8 @@ status check_cache_exports(ctl::CacheOptions& cache) {
     if (e.type() == "registry") id.second = {{"ref", id.second["ref"]}};
     bool fresh = seen.insert(id).second;
     if (e.type() == "inline") {
-      bool another = std::any_of(kept.begin(), kept.end(), [](const auto& k) { return k.type() == "inline"; });
+      bool another =
+          std::any_of(kept.begin(), kept.end(), [](const auto& k) { return k.type() == "inline"; });
       if (!another) *kept.Add() = e;
     } else if (!fresh) {
       duplicates.push_back(e.type());
@@ -104,7 +105,8 @@ void shorten_frontend(std::string& frontend, std::map<std::string, std::string>&
   options.erase(source);
 }
 
-std::vector<std::pair<std::string, platform>> result_platforms(const std::map<std::string, std::string>& metadata) {
+std::vector<std::pair<std::string, platform>> result_platforms(
+    const std::map<std::string, std::string>& metadata) {
   std::vector<std::pair<std::string, platform>> out;
   auto text = metadata.find("refs.platforms");
   if (text == metadata.end()) return out;

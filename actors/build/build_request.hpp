@@ -21,6 +21,7 @@ status prepare(ctl::SolveRequest& request);
 void shorten_frontend(std::string& frontend, std::map<std::string, std::string>& options);
 
 /// Platforms of a result with their ids, in the order of its `refs.platforms` metadata.
-std::vector<std::pair<std::string, platform>> result_platforms(const std::map<std::string, std::string>& metadata);
+std::vector<std::pair<std::string, platform>> result_platforms(
+    const std::map<std::string, std::string>& metadata);
 
 }  // namespace kiln::actors

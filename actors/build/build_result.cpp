@@ -19,7 +19,8 @@ build_result build_result::of(const gw::Result& r) {
   out.metadata = {r.metadata().begin(), r.metadata().end()};
   out.platforms = result_platforms(out.metadata);
   auto rank = [&out](const std::string& id) {
-    return std::find_if(out.platforms.begin(), out.platforms.end(), [&](const auto& p) { return p.first == id; }) -
+    return std::find_if(out.platforms.begin(), out.platforms.end(),
+                        [&](const auto& p) { return p.first == id; }) -
            out.platforms.begin();
   };
   std::sort(out.refs.begin(), out.refs.end(), [&](const auto& a, const auto& b) {

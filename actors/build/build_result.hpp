@@ -15,7 +15,7 @@ struct build_result {
   std::vector<std::pair<std::string, std::string>> refs;  // platform id → ref id; "" → … when single
   std::map<std::string, std::string> metadata;
   frontend_attestations attestations;
-  std::vector<std::vector<attestation>> ready;  // those to export, one list a ref
+  std::vector<std::vector<attestation>> ready;              // those to export, one list a ref
   std::vector<std::pair<std::string, platform>> platforms;  // as the metadata lists them
 
   /// Refs in the order in which the frontend lists its platforms; what it does not list comes last, by name.

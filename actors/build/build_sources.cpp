@@ -21,7 +21,8 @@ reviewed_source subject_of(const pb::Op& op, const pb::Platform& default_platfor
 }
 
 /// The different sources of a definition; what is no op is for the loading to refuse.
-std::vector<reviewed_source> sources_of(const pb::Definition& definition, const pb::Platform& default_platform) {
+std::vector<reviewed_source> sources_of(const pb::Definition& definition,
+                                        const pb::Platform& default_platform) {
   std::vector<reviewed_source> out;
   std::set<std::string> seen;
   for (const auto& bytes : definition.def()) {
@@ -61,20 +62,22 @@ policy_questions build_sources::questions_of(int frame) {
   out.check = [this](policy::CheckPolicyRequest request, continuation<policy::CheckPolicyResponse> done) {
     b_.jobs.run<policy::CheckPolicyResponse>(
         b_.self, *b_.options.calls,
-        [directory = b_.options.sessions, id = b_.request().sourcepolicysession(), stop = b_.channel->stop_token(),
+        [directory = b_.options.sessions, id = b_.request().sourcepolicysession(),
+         stop = b_.channel->stop_token(),
          bytes = request.SerializeAsString()]() -> result<policy::CheckPolicyResponse> {
           if (!directory) return make_error(errc::failed_precondition, "no active sessions");
           KILN_TRY(auto client, directory->find(id, configs::solving::find_wait, stop));
           KILN_TRY(auto reply,
-                   client->call("/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy", bytes, {},
-                                configs::solving::policy_answer_wait, stop));
+                   client->call("/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy",
+                                bytes, {}, configs::solving::policy_answer_wait, stop));
           policy::CheckPolicyResponse out;
           if (!out.ParseFromString(reply)) return make_error(errc::internal, "malformed policy response");
           return out;
         },
         std::move(done));
   };
-  out.resolve = [this, frame](gw::ResolveSourceMetaRequest request, continuation<gw::ResolveSourceMetaResponse> done) {
+  out.resolve = [this, frame](gw::ResolveSourceMetaRequest request,
+                              continuation<gw::ResolveSourceMetaResponse> done) {
     resolve_judged(std::move(request), frame, std::move(done));
   };
   return out;
@@ -85,7 +88,8 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
   gw::ResolveSourceMetaRequest meta;
   auto& source = *meta.mutable_source();
   if (r.resolvertype() != 0 && r.resolvertype() != 1)
-    return done(make_error(errc::invalid_argument, "ResolverType: unknown " + std::to_string(r.resolvertype())));
+    return done(
+        make_error(errc::invalid_argument, "ResolverType: unknown " + std::to_string(r.resolvertype())));
   bool layout = r.resolvertype() == 1;
   source.set_identifier((layout ? "oci-layout://" : "docker-image://") + r.ref());
   if (layout) {
@@ -99,9 +103,8 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
   meta.set_logname(r.logname());
   meta.mutable_image();
   *meta.mutable_sourcepolicies() = r.sourcepolicies();
-  auto judges = policies_with(r.sourcepolicies());
-  if (!judges.ok()) return done(std::move(judges).error());
-  resolve(std::move(meta), frame, [done, judges = *std::move(judges), asked = source](result<gw::ResolveSourceMetaResponse> reply) mutable {
+  auto asked = meta;
+  resolve(std::move(meta), frame, [this, done, asked](result<gw::ResolveSourceMetaResponse> reply) mutable {
     if (!reply.ok()) return done(std::move(reply).error());
     gw::ResolveImageConfigResponse out;
     // A policy may have made another image of it, but not anything else: nobody could tell its config.
@@ -110,9 +113,12 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
     for (std::string_view scheme : {"docker-image://", "oci-layout://"})
       if (resolved.starts_with(scheme)) ref = resolved.substr(scheme.size());
     if (ref.empty()) {
-      auto why = solver::replaced_image(asked.identifier(), resolved);
+      auto why = solver::replaced_image(asked.source().identifier(), resolved);
+      auto judges = policies_with(asked.sourcepolicies());
       std::vector<std::string> conversions;
-      if (apply_policies(judges, asked, &conversions).ok() && !conversions.empty()) why.message += ": " + join(conversions, ", ");
+      if (judges.ok() && apply_policies(*judges, *asked.mutable_source(), &conversions).ok() &&
+          !conversions.empty())
+        why.message += ": " + join(conversions, ", ");
       return done(std::move(why));
     }
     out.set_digest(reply->image().digest());
@@ -122,13 +128,15 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
   });
 }
 
-void build_sources::resolve(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done) {
+void build_sources::resolve(gw::ResolveSourceMetaRequest r, int frame,
+                            continuation<gw::ResolveSourceMetaResponse> done) {
   if (auto s = b_.refuse_late(); !s.ok()) return done(std::move(s).error());
   auto judges = policies_with(r.sourcepolicies());
   if (!judges.ok()) return done(std::move(judges).error());
   if (!client_judges()) {
     std::vector<std::string> conversions;
-    if (auto s = apply_policies(*judges, *r.mutable_source(), &conversions); !s.ok()) return done(std::move(s).error());
+    if (auto s = apply_policies(*judges, *r.mutable_source(), &conversions); !s.ok())
+      return done(std::move(s).error());
     if (conversions.empty()) return resolve_judged(std::move(r), frame, std::move(done));
     // Whoever asked did not write what cannot be resolved.
     return resolve_judged(std::move(r), frame,

@@ -1,5 +1,5 @@
-// Sources of a build before they are used: what its policies and its client make of them, and what they lead to.
-// Used on the build's actor only.
+// Sources of a build before they are used: what its policies and its client make of them, and what they lead
+// to. Used on the build's actor only.
 #pragma once
 
 #include <functional>
@@ -30,15 +30,17 @@ class build_sources {
   /// The build has ended: what its sources led to is not kept on for it, nor the content that this kept.
   void close() { held_.reset(); }
 
-  /// Has all sources of a definition judged; `done` gets what is to be done to each of its operations before it is
-  /// loaded, which may refuse it.
-  void judge(std::shared_ptr<const pb::Definition> definition, const policies& judges, continuation<op_change> done);
+  /// Has all sources of a definition judged; `done` gets what is to be done to each of its operations before
+  /// it is loaded, which may refuse it.
+  void judge(std::shared_ptr<const pb::Definition> definition, const policies& judges,
+             continuation<op_change> done);
 
  private:
   bool client_judges() const { return !b_.request().sourcepolicysession().empty(); }
   pb::Platform default_platform() const;
   policy_questions questions_of(int frame);
-  void resolve_judged(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done);
+  void resolve_judged(gw::ResolveSourceMetaRequest r, int frame,
+                      continuation<gw::ResolveSourceMetaResponse> done);
   void judge_each(std::vector<reviewed_source> sources, const policies& judges, continuation<op_change> done);
 
   build_context& b_;

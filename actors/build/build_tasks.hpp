@@ -1,5 +1,5 @@
-// The progress of a build's own work, as vertices of its log: looking sources up, importing caches, exporting. Used on the
-// build's actor only.
+// The progress of a build's own work, as vertices of its log: looking sources up, importing caches,
+// exporting. Used on the build's actor only.
 #pragma once
 
 #include <string>

@@ -17,8 +17,7 @@ export_spec export_pipeline::spec_of(std::size_t index) const {
 }
 
 cache_entry export_pipeline::cache_of(std::size_t index) const {
-  const auto& e = b_.request().cache().exports(static_cast<int>(index));
-  return {e.type(), {e.attrs().begin(), e.attrs().end()}};
+  return cache_entry_of(b_.request().cache().exports(static_cast<int>(index)));
 }
 
 void export_pipeline::check(std::function<void()> then) {
@@ -66,8 +65,8 @@ void export_pipeline::ask_for_more() {
     if (!ref.empty()) refs.push_back(ref);
   b_.jobs.run<specs>(
       b_.self, *b_.options.calls,
-      [directory = b_.options.sessions, session = b_.request().session(), metadata = what_.result().metadata, refs,
-       first = b_.request().exporters_size(), stop = b_.channel->stop_token()] {
+      [directory = b_.options.sessions, session = b_.request().session(), metadata = what_.result().metadata,
+       refs, first = b_.request().exporters_size(), stop = b_.channel->stop_token()] {
         return find_session_exporters(directory, session, metadata, refs, first, stop);
       },
       [this](result<specs> found) {
@@ -94,7 +93,8 @@ export_request export_pipeline::request_of(std::size_t index) const {
   out.metadata = result.metadata;
   out.session = b_.request().session();
   out.sessions = b_.sessions();
-  out.inline_cache = std::any_of(caches_.begin(), caches_.end(), [](const auto& kind) { return kind.is_inline; });
+  out.inline_cache =
+      std::any_of(caches_.begin(), caches_.end(), [](const auto& kind) { return kind.is_inline; });
   if (out.inline_cache) out.trail = what_.trail();
   return out;
 }
@@ -103,8 +103,9 @@ void export_pipeline::run_all() {
   if (b_.over) return;
   const auto& result = what_.result();
   auto count = static_cast<std::size_t>(b_.request().exporters_size());
-  auto warnings = verify_platforms({b_.request().frontendattrs().begin(), b_.request().frontendattrs().end()},
-                                   result.metadata, result.multi, !result.multi && result.refs.front().second.empty());
+  auto warnings =
+      verify_platforms({b_.request().frontendattrs().begin(), b_.request().frontendattrs().end()},
+                       result.metadata, result.multi, !result.multi && result.refs.front().second.empty());
   if (!warnings.ok()) return b_.fail(std::move(warnings).error());
   if (count == 0 && !warnings->empty()) {
     auto shown = b_.tasks.open("Verifying build result");
@@ -166,7 +167,9 @@ void export_pipeline::finalize() {
     if (!worker.ok()) return b_.fail(worker.error());
     ++open_;
     auto shown = b_.tasks.open(names_[i], requests_[i].vertex);
-    b_.self->request(*worker, caf::infinite, finalize_atom::value, replies_[i].finalize, requests_[i], b_.progress())
+    b_.self
+        ->request(*worker, caf::infinite, finalize_atom::value, replies_[i].finalize, requests_[i],
+                  b_.progress())
         .then(
             [this, i, shown](export_reply& reply) {
               b_.tasks.close(shown, "");
@@ -187,8 +190,9 @@ void export_pipeline::finalize() {
 void export_pipeline::export_cache(std::size_t index, const worker_actor& worker) {
   const auto& kind = caches_[index];
   auto shown = b_.tasks.open(kind.name, b_.tasks.digest_of("cache export " + std::to_string(index)));
-  b_.self->request(worker, caf::infinite, cache_export{shown.digest(), cache_of(index), what_.trail(), b_.sessions()},
-                   b_.progress())
+  b_.self
+      ->request(worker, caf::infinite,
+                cache_export{shown.digest(), cache_of(index), what_.trail(), b_.sessions()}, b_.progress())
       .then(
           [this, shown](export_reply& reply) {
             b_.tasks.close(shown, "");
@@ -211,8 +215,8 @@ void export_pipeline::one_finalized() {
 ctl::SolveResponse export_pipeline::response() const {
   ctl::SolveResponse response;
   auto& out = *response.mutable_exporterresponse();
-  // One answer for all exporters; later ones come first in it. The last word has the one whose image the client
-  // itself enters into the index of a directory, by what is said here.
+  // One answer for all exporters; later ones come first in it. The last word has the one whose image the
+  // client itself enters into the index of a directory, by what is said here.
   std::vector<std::size_t> order(replies_.size());
   std::iota(order.begin(), order.end(), std::size_t{0});
   std::stable_partition(order.begin(), order.end(), [this](std::size_t i) {
@@ -229,7 +233,8 @@ ctl::SolveResponse export_pipeline::response() const {
 }
 
 void export_pipeline::tell_client(ctl::SolveResponse response) {
-  std::map<std::string, std::string> told(response.exporterresponse().begin(), response.exporterresponse().end());
+  std::map<std::string, std::string> told(response.exporterresponse().begin(),
+                                          response.exporterresponse().end());
   b_.jobs.run<bool>(
       b_.self, *b_.options.calls,
       [directory = b_.options.sessions, session = b_.request().session(), told = std::move(told),

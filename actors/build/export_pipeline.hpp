@@ -1,5 +1,6 @@
-// What becomes of a build's result: its exporters in parallel; when all have committed, their second phases in parallel,
-// and beside these the caches it exports, for by then the layers are made. Used on the build's actor only.
+// What becomes of a build's result: its exporters in parallel; when all have committed, their second phases
+// in parallel, and beside these the caches it exports, for by then the layers are made. Used on the build's
+// actor only.
 #pragma once
 
 #include <functional>
@@ -21,11 +22,13 @@ class export_pipeline {
   export_pipeline(build_context& build, ref_table& refs, const result_attester& what)
       : b_(build), refs_(refs), what_(what) {}
 
-  /// Type and attributes of every exporter and cache, before anything runs; then `then`. Fails the build otherwise.
+  /// Type and attributes of every exporter and cache, before anything runs; then `then`. Fails the build
+  /// otherwise.
   void check(std::function<void()> then);
   /// Whether the steps' trail is wanted.
   bool exports_cache() const { return !caches_.empty(); }
-  /// Exports the attester's result; `done` gets what to tell the client. Fails the build otherwise. Once a build.
+  /// Exports the attester's result; `done` gets what to tell the client. Fails the build otherwise. Once a
+  /// build.
   void run(std::function<void(ctl::SolveResponse)> done);
   /// What exporters have answered so far, in their order.
   const std::vector<export_reply>& replies() const { return replies_; }

@@ -92,8 +92,12 @@ constexpr std::uint64_t bridge_tick = 0;
 /// One frontend's view of its build.
 class bridge_host : public frontends::frontend_host {
  public:
-  bridge_host(std::shared_ptr<bridge_channel> channel, std::vector<platform> platforms, std::string session, int frame)
-      : channel_(std::move(channel)), platforms_(std::move(platforms)), session_(std::move(session)), frame_(frame) {}
+  bridge_host(std::shared_ptr<bridge_channel> channel, std::vector<platform> platforms, std::string session,
+              int frame)
+      : channel_(std::move(channel)),
+        platforms_(std::move(platforms)),
+        session_(std::move(session)),
+        frame_(frame) {}
 
   result<gw::SolveResponse> solve(const gw::SolveRequest& request) override;
   result<gw::ResolveImageConfigResponse> resolve_image_config(

@@ -10,14 +10,12 @@
 namespace kiln::actors {
 
 void import_set::begin_own() {
-  for (const auto& import : b_.request().cache().imports())
-    own_.push_back(begin({import.type(), {import.attrs().begin(), import.attrs().end()}}));
+  for (const auto& import : b_.request().cache().imports()) own_.push_back(begin(cache_entry_of(import)));
 }
 
 std::vector<std::string> import_set::begin(const gw::SolveRequest& question) {
   std::vector<std::string> names;
-  for (const auto& import : question.cacheimports())
-    names.push_back(begin({import.type(), {import.attrs().begin(), import.attrs().end()}}));
+  for (const auto& import : question.cacheimports()) names.push_back(begin(cache_entry_of(import)));
   return names;
 }
 
@@ -28,19 +26,23 @@ std::string import_set::begin(cache_entry entry) {
   auto shown = b_.tasks.open("importing cache manifest from " + name);
   auto ended = [this, name, shown](const std::string& id, const std::string& failure) {
     b_.tasks.close(shown, failure);
-    if (!failure.empty()) spdlog::info("build {}: cache {} not imported: {}", b_.request().ref(), name, failure);
+    if (!failure.empty())
+      spdlog::info("build {}: cache {} not imported: {}", b_.request().ref(), name, failure);
     caches_[name] = {true, id};
     for (auto& retry : std::exchange(waiting_, {})) retry();
   };
   auto worker = b_.worker();
   if (!worker.ok()) return ended("", worker.error().message), name;
   auto id = b_.request().ref() + "/" + name;
-  b_.self->request(*worker, caf::infinite, cache_import{id, shown.digest(), std::move(entry), b_.sessions()}, b_.progress())
+  b_.self
+      ->request(*worker, caf::infinite, cache_import{id, shown.digest(), std::move(entry), b_.sessions()},
+                b_.progress())
       .then([ended, id](bool) { ended(id, ""); }, [ended](caf::error& e) { ended("", from_caf(e).message); });
   return name;
 }
 
-void import_set::when_ended(std::vector<std::string> names, std::function<void(std::vector<std::string>)> work) {
+void import_set::when_ended(std::vector<std::string> names,
+                            std::function<void(std::vector<std::string>)> work) {
   names.insert(names.end(), own_.begin(), own_.end());
   wait(std::move(names), std::move(work));
 }

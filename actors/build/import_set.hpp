@@ -1,5 +1,5 @@
-// Caches that a build imports. They load in the background; definitions wait for them before they are placed. One that
-// cannot be had is shown as a failed task and done without. Used on the build's actor only.
+// Caches that a build imports. They load in the background; definitions wait for them before they are placed.
+// One that cannot be had is shown as a failed task and done without. Used on the build's actor only.
 #pragma once
 
 #include <functional>
@@ -20,7 +20,8 @@ class import_set {
   void begin_own();
   /// Those of one question; their names. Equal imports are one.
   std::vector<std::string> begin(const gw::SolveRequest& question);
-  /// Runs `work` once these and the build's own have ended, with the ids by which vertices find what can be had.
+  /// Runs `work` once these and the build's own have ended, with the ids by which vertices find what can be
+  /// had.
   void when_ended(std::vector<std::string> names, std::function<void(std::vector<std::string> ids)> work);
   /// Ids of all there are.
   std::vector<std::string> ids() const;

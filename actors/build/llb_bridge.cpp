@@ -35,7 +35,8 @@ void llb_bridge::solve(gw::SolveRequest r, int frame, continuation<gw::SolveResp
   reply(r, std::move(nothing), std::move(done));
 }
 
-void llb_bridge::reply(const gw::SolveRequest& question, gw::Result solved, continuation<gw::SolveResponse> done) {
+void llb_bridge::reply(const gw::SolveRequest& question, gw::Result solved,
+                       continuation<gw::SolveResponse> done) {
   auto ids = ids_of(solved);
   auto give = [this, array = question.allowresultarrayref(), whole = question.allowresultreturn(), done,
                solved = std::move(solved)](status s) {
@@ -44,7 +45,8 @@ void llb_bridge::reply(const gw::SolveRequest& question, gw::Result solved, cont
     *out.mutable_result() = solved;
     refs_.add_definitions(*out.mutable_result());
     b_.attestations.handed_on(solved, refs_.definitions());
-    if (solved.has_refs() && !whole) return done(make_error(errc::unknown, "solve did not return default result"));
+    if (solved.has_refs() && !whole)
+      return done(make_error(errc::unknown, "solve did not return default result"));
     if (!whole) out.set_ref(solved.ref().id());
     if (!array) to_deprecated(*out.mutable_result());
     done(std::move(out));
@@ -56,7 +58,8 @@ void llb_bridge::reply(const gw::SolveRequest& question, gw::Result solved, cont
 }
 
 void llb_bridge::run_frontend(std::string name, std::map<std::string, std::string> options,
-                              std::map<std::string, pb::Definition> inputs, int parent, continuation<gw::Result> done) {
+                              std::map<std::string, pb::Definition> inputs, int parent,
+                              continuation<gw::Result> done) {
   auto& requests = b_.attestations.requests();
   if (requests.depth(parent) >= configs::solving::sub_solve_depth_max)
     return done(make_error(errc::resource_exhausted, "frontends call each other too deeply"));

@@ -1,5 +1,5 @@
-// What a build answers its frontends and gateway clients: solving, looking sources and files up, running other frontends.
-// Used on the build's actor only. Source: BuildKit solver/llbsolver/bridge.go.
+// What a build answers its frontends and gateway clients: solving, looking sources and files up, running
+// other frontends. Used on the build's actor only. Source: BuildKit solver/llbsolver/bridge.go.
 #pragma once
 
 #include <map>

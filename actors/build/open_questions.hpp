@@ -1,5 +1,5 @@
-// Requests to an actor whose answers come later, by continuations: whoever still waits when the actor has no more to say
-// is told why. Owned by the actor's state; used on that actor only.
+// Requests to an actor whose answers come later, by continuations: whoever still waits when the actor has no
+// more to say is told why. Owned by the actor's state; used on that actor only.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,8 @@ namespace kiln::actors {
 
 class open_questions {
  public:
-  /// A promise to the sender of the message at hand; `question` gets what keeps it, of which only the first call counts.
+  /// A promise to the sender of the message at hand; `question` gets what keeps it, of which only the first
+  /// call counts.
   template <class Reply, class Self>
   caf::result<Reply> ask(Self* self, const std::function<void(continuation<Reply>)>& question) {
     auto promise = self->template make_response_promise<Reply>();

@@ -28,12 +28,14 @@ const char* name_of(sp::PolicyAction action) {
 }
 
 error denied(const pb::SourceOp& source, const policy::DecisionResponse& decision) {
-  auto e = make_error(errc::permission_denied, "source \"" + source.identifier() + "\" not allowed by policy: action " +
-                                                   name_of(decision.action()));
+  auto e = make_error(
+      errc::permission_denied,
+      "source \"" + source.identifier() + "\" not allowed by policy: action " + name_of(decision.action()));
   if (decision.denymessages_size() > 0) {
     policy::DecisionResponse detail = decision;
     detail.set_action(sp::DENY);
-    e.details.push_back({"github.com/moby/buildkit/policysession.DecisionResponse+json", solver::go_json(detail)});
+    e.details.push_back(
+        {"github.com/moby/buildkit/policysession.DecisionResponse+json", solver::go_json(detail)});
   }
   return e;
 }
@@ -77,13 +79,15 @@ struct review : std::enable_shared_from_this<review> {
     if (attributes_of(wanted.source()) != attributes_of(source))
       return done(make_error(errc::failed_precondition, "policy requested different source attrs"));
     form.restore(*wanted.mutable_source());
-    questions.resolve(std::move(wanted), [self = shared_from_this()](result<gw::ResolveSourceMetaResponse> reply) {
-      if (!reply.ok())
-        return self->done(std::move(reply).error().with_context("error resolving source metadata from policy request"));
-      *self->request.mutable_source() = *std::move(reply);
-      *self->request.mutable_source()->mutable_source() = self->subject.source;
-      self->ask();
-    });
+    questions.resolve(
+        std::move(wanted), [self = shared_from_this()](result<gw::ResolveSourceMetaResponse> reply) {
+          if (!reply.ok())
+            return self->done(
+                std::move(reply).error().with_context("error resolving source metadata from policy request"));
+          *self->request.mutable_source() = *std::move(reply);
+          *self->request.mutable_source()->mutable_source() = self->subject.source;
+          self->ask();
+        });
   }
 
   void decide(const policy::DecisionResponse& decision) {
@@ -101,8 +105,8 @@ struct review : std::enable_shared_from_this<review> {
 
 }  // namespace
 
-void review_source(std::vector<solver::source_policy> policies, reviewed_source source, policy_questions questions,
-                   continuation<pb::SourceOp> done) {
+void review_source(std::vector<solver::source_policy> policies, reviewed_source source,
+                   policy_questions questions, continuation<pb::SourceOp> done) {
   auto r = std::make_shared<review>();
   r->policies = std::move(policies);
   r->subject = std::move(source);

@@ -1,5 +1,5 @@
-// A source before it is used: the policies of the build, then the client's own word on what they made of it. The
-// client may first ask for more about the source, or make another source of it. No actor; never blocks.
+// A source before it is used: the policies of the build, then the client's own word on what they made of it.
+// The client may first ask for more about the source, or make another source of it. No actor; never blocks.
 // Source: BuildKit solver/llbsolver/policy.go.
 #pragma once
 
@@ -31,8 +31,8 @@ struct reviewed_source {
 
 /// `done` gets the source as it is to be used. permission_denied with the client's messages as details when
 /// it is refused; failed_precondition when the client cannot make up its mind.
-void review_source(std::vector<solver::source_policy> policies, reviewed_source source, policy_questions questions,
-                   continuation<pb::SourceOp> done);
+void review_source(std::vector<solver::source_policy> policies, reviewed_source source,
+                   policy_questions questions, continuation<pb::SourceOp> done);
 
 /// Applies the policies; without any the source stays as it was written. Errors as solver::apply.
 status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source,

@@ -19,9 +19,9 @@ status ref_table::room_for(const pb::Definition& definition) {
                       "a build may be asked for " + std::to_string(cfg::refs_max) + " results, not for more");
   definitions_bytes_ += definition.ByteSizeLong();
   if (definitions_bytes_ > cfg::definitions_bytes_max)
-    return make_error(errc::resource_exhausted, "the definitions of a build have " + std::to_string(definitions_bytes_) +
-                                                    " bytes: at most " + std::to_string(cfg::definitions_bytes_max) +
-                                                    " are allowed");
+    return make_error(errc::resource_exhausted,
+                      "the definitions of a build have " + std::to_string(definitions_bytes_) +
+                          " bytes: at most " + std::to_string(cfg::definitions_bytes_max) + " are allowed");
   return {};
 }
 
@@ -46,7 +46,8 @@ definition_lookup ref_table::definitions() const {
 void ref_table::add_definitions(gw::Result& r) const {
   auto add = [this](gw::Ref& ref) {
     if (ref.has_def()) return;
-    if (auto found = refs_.find(ref.id()); found != refs_.end()) *ref.mutable_def() = *found->second.definition;
+    if (auto found = refs_.find(ref.id()); found != refs_.end())
+      *ref.mutable_def() = *found->second.definition;
   };
   if (r.has_ref()) add(*r.mutable_ref());
   if (r.has_refs())
@@ -105,8 +106,8 @@ void ref_table::load(const std::string& id, build_sources::op_change change) {
   bool small = definition->ByteSizeLong() <= configs::solving::quick_definition_bytes;
   b_.jobs.run_unless<loaded>(
       small, b_.self, *b_.options.io,
-      [definition = std::move(definition), granted = b_.granted, devices = b_.devices, platforms = b_.platforms,
-       change = std::move(change), stop = b_.channel->stop_token(),
+      [definition = std::move(definition), granted = b_.granted, devices = b_.devices,
+       platforms = b_.platforms, change = std::move(change), stop = b_.channel->stop_token(),
        name = build_name(caf::strong_actor_ptr{b_.self->ctrl()})]() -> result<loaded> {
         solver::load_options options;
         options.granted = &granted;
@@ -131,23 +132,27 @@ void ref_table::load(const std::string& id, build_sources::op_change change) {
         auto worker = b_.worker();
         if (!worker.ok()) return settle(id, std::move(worker).error());
         b_.self->request(*worker, caf::infinite, prune_caches{std::move(done->caches)})
-            .then([this, id, spec = std::move(done->spec)](bool) mutable { place_with_imports(id, std::move(spec)); },
+            .then([this, id,
+                   spec = std::move(done->spec)](bool) mutable { place_with_imports(id, std::move(spec)); },
                   [this, id](caf::error& e) { settle(id, from_caf(e)); });
       });
 }
 
 void ref_table::place_with_imports(const std::string& id, graph_spec spec) {
-  imports_.when_ended(refs_[id].imports, [this, id, spec = std::move(spec)](std::vector<std::string> found) mutable {
-    for (auto& import : found) spec.imports.push_back(std::move(import));
-    place(id, std::move(spec));
-  });
+  imports_.when_ended(refs_[id].imports,
+                      [this, id, spec = std::move(spec)](std::vector<std::string> found) mutable {
+                        for (auto& import : found) spec.imports.push_back(std::move(import));
+                        place(id, std::move(spec));
+                      });
 }
 
 void ref_table::place(const std::string& id, graph_spec spec) {
   auto graph = b_.build_graph();
   if (!graph.ok()) return settle(id, std::move(graph).error());
   auto index = spec.root.index;
-  b_.self->request(*graph, caf::infinite, load_atom::value, std::move(spec), b_.progress(), b_.request().session())
+  b_.self
+      ->request(*graph, caf::infinite, load_atom::value, std::move(spec), b_.progress(),
+                b_.request().session())
       .then(
           [this, id, index](const vertex_actor& root) {
             refs_[id].root = root;

@@ -1,5 +1,5 @@
-// Results of a build by id: what each is made from, and what it came to once somebody needed it. Definitions are loaded
-// and vertices placed only then. Used on the build's actor only.
+// Results of a build by id: what each is made from, and what it came to once somebody needed it. Definitions
+// are loaded and vertices placed only then. Used on the build's actor only.
 #pragma once
 
 #include <functional>
@@ -53,8 +53,8 @@ class ref_table {
                 });
     });
   }
-  /// A result is gone with its node: asks for it again, which makes it again. False when that is not what the error
-  /// says, or has been tried often enough.
+  /// A result is gone with its node: asks for it again, which makes it again. False when that is not what the
+  /// error says, or has been tried often enough.
   bool remake(const error& e);
 
   /// Lets go of what failures left. Not needed of an actor that goes: the worker sees that.

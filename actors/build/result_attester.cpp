@@ -50,7 +50,8 @@ void result_attester::scan() {
                    });
 }
 
-void result_attester::add_scans(const std::vector<attested_part>& parts, frontends::sbom_scanner scanner, int frame) {
+void result_attester::add_scans(const std::vector<attested_part>& parts, frontends::sbom_scanner scanner,
+                                int frame) {
   struct target {
     std::string name;
     std::shared_ptr<const pb::Definition> definition;
@@ -89,7 +90,8 @@ void result_attester::add_scans(const std::vector<attested_part>& parts, fronten
         if (!judges.ok()) return b_.fail(std::move(judges).error());
         for (std::size_t i = 0; i < targets.size(); ++i) {
           auto ref = refs_.add((*made)[i], *judges, frame);
-          result_.attestations[targets[i].name].emplace_back(attestation_of(frontends::scan_attestation(ref)), ref);
+          result_.attestations[targets[i].name].emplace_back(attestation_of(frontends::scan_attestation(ref)),
+                                                             ref);
         }
         evaluate_attestations();
       });
@@ -134,7 +136,9 @@ void result_attester::attest() {
   };
   b_.jobs.run<lists>(
       b_.self, *b_.options.io,
-      [known = known(), steps = trail_.steps, record_of] { return build_attestations::make(known, steps, record_of); },
+      [known = known(), steps = trail_.steps, record_of] {
+        return build_attestations::make(known, steps, record_of);
+      },
       [this](kiln::result<lists> own) {
         if (!own.ok()) return b_.fail(std::move(own).error());
         attested(*std::move(own));

@@ -1,5 +1,5 @@
-// From a build's result to one that is ready to leave: all of it made, scanned when an SBOM is wanted and missing, with
-// what the frontend and the daemon have to say about each part. Used on the build's actor only.
+// From a build's result to one that is ready to leave: all of it made, scanned when an SBOM is wanted and
+// missing, with what the frontend and the daemon have to say about each part. Used on the build's actor only.
 // Source: BuildKit solver/llbsolver/proc/sbom.go, proc/provenance.go.
 #pragma once
 
@@ -20,8 +20,8 @@ class result_attester {
   result_attester(build_context& build, build_sources& sources, ref_table& refs, import_set& imports)
       : b_(build), sources_(sources), refs_(refs), imports_(imports) {}
 
-  /// Runs `then` when the result is ready; fails the build otherwise. `keep_steps`: whoever comes later (caches, the
-  /// history) wants the trail too. Once a build.
+  /// Runs `then` when the result is ready; fails the build otherwise. `keep_steps`: whoever comes later
+  /// (caches, the history) wants the trail too. Once a build.
   void finish(build_result result, bool keep_steps, std::function<void()> then);
 
   const build_result& result() const { return result_; }

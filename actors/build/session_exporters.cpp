@@ -20,7 +20,8 @@ result<std::shared_ptr<session_caller>> client_of(session_directory* directory, 
 
 }  // namespace
 
-result<std::vector<export_spec>> find_session_exporters(session_directory* directory, const std::string& session,
+result<std::vector<export_spec>> find_session_exporters(session_directory* directory,
+                                                        const std::string& session,
                                                         const std::map<std::string, std::string>& metadata,
                                                         const std::vector<std::string>& refs, int first,
                                                         std::stop_token stop) {

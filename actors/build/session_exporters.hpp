@@ -13,7 +13,8 @@
 namespace kiln::actors {
 
 /// Empty when the client has no such service. Indexes count from `first`.
-result<std::vector<export_spec>> find_session_exporters(session_directory* directory, const std::string& session,
+result<std::vector<export_spec>> find_session_exporters(session_directory* directory,
+                                                        const std::string& session,
                                                         const std::map<std::string, std::string>& metadata,
                                                         const std::vector<std::string>& refs, int first,
                                                         std::stop_token stop);

@@ -49,8 +49,8 @@ result<std::vector<platform>> result_platforms(const std::map<std::string, std::
       if (text_member(entry, "ID").empty()) return invalid("invalid empty platform key for exporter");
       auto p = platform_of(entry.contains("Platform") ? entry["Platform"] : nlohmann::json());
       if (p.os.empty() || p.architecture.empty())
-        return invalid("invalid platform value {" + p.architecture + " " + p.os + " " + p.os_version + " [] " +
-                       p.variant + "} for exporter");
+        return invalid("invalid platform value {" + p.architecture + " " + p.os + " " + p.os_version +
+                       " [] " + p.variant + "} for exporter");
       out.push_back(normalize(std::move(p)));
     }
     return out;
@@ -58,7 +58,8 @@ result<std::vector<platform>> result_platforms(const std::map<std::string, std::
   platform p = host_platform();
   if (auto config = metadata.find("containerimage.config"); config != metadata.end()) {
     auto json = parse_json(config->second);
-    if (!json.ok()) return std::move(json).error().with_context("failed to parse the image config of the result");
+    if (!json.ok())
+      return std::move(json).error().with_context("failed to parse the image config of the result");
     auto named = platform_of(*json);
     if (named.os.empty() != named.architecture.empty())
       return invalid("invalid image config: os and architecture must be specified together");
@@ -80,7 +81,8 @@ result<std::vector<std::string>> verify_platforms(const std::map<std::string, st
                                                   bool multi, bool empty) {
   std::vector<std::string> warnings;
   if (!metadata.contains("refs.platforms")) {
-    if (multi) return make_error(errc::unknown, "build result contains multiple refs without platforms mapping");
+    if (multi)
+      return make_error(errc::unknown, "build result contains multiple refs without platforms mapping");
     if (empty) return warnings;
   }
   KILN_TRY(auto found, result_platforms(metadata));
@@ -104,7 +106,8 @@ result<std::vector<std::string>> verify_platforms(const std::map<std::string, st
       warnings.push_back("Invalid platform result requested \"" + text + "\": " + p.error().message);
     last = p.ok() ? *p : platform{};
     auto name = format_all(last);
-    if (!wanted.insert(name).second) warnings.push_back("Duplicate platform result requested \"" + text + "\"");
+    if (!wanted.insert(name).second)
+      warnings.push_back("Duplicate platform result requested \"" + text + "\"");
     wanted_list.push_back(name);
   }
   if (!warnings.empty()) return warnings;
@@ -116,8 +119,8 @@ result<std::vector<std::string>> verify_platforms(const std::map<std::string, st
     // Nobody asks for an OS version; a result may well have one.
     if (last.os_version.empty()) p.os_version.clear();
     if (!wanted.contains(names.front()) && !wanted.contains(format_all(p)))
-      warnings.push_back("Requested platform \"" + requested.front() + "\" does not match result platform \"" +
-                         format_all(p) + "\"");
+      warnings.push_back("Requested platform \"" + requested.front() +
+                         "\" does not match result platform \"" + format_all(p) + "\"");
     return warnings;
   }
   if (!multi && wanted.size() > 1) {

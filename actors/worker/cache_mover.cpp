@@ -41,7 +41,8 @@ caf::result<bool> cache_mover::import(cache_import& r, const progress_actor& pro
   return jobs_.start<bool, cache_ptr>(
       *w_.calls, false,
       [o = w_.options, r, progress](std::stop_token stop) -> result<cache_ptr> {
-        KILN_TRY(auto importer, exporters::make_cache_importer(r.entry.type, r.entry.attributes, o->cache_resources));
+        KILN_TRY(auto importer,
+                 exporters::make_cache_importer(r.entry.type, r.entry.attributes, o->cache_resources));
         progress_sender sink(progress, r.vertex);
         return importer->load(context_of(*o, stop, r.sessions, sink));
       },
@@ -73,11 +74,13 @@ caf::result<export_reply> cache_mover::export_cache(cache_export& r, const progr
   return jobs_.start<export_reply, entries>(
       *w_.calls, false,
       [o = w_.options, r, progress](std::stop_token stop) mutable -> result<entries> {
-        KILN_TRY(auto exporter, exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
+        KILN_TRY(auto exporter,
+                 exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
         progress_sender sink(progress, r.vertex);
         auto job = context_of(*o, stop, r.sessions, sink);
         auto kept = fetch_trail(*o, r.trail, job);
-        return exporters::export_cache(*exporter, scope_of(r.trail, o->imports.get()), o->cache_resources, job);
+        return exporters::export_cache(*exporter, scope_of(r.trail, o->imports.get()), o->cache_resources,
+                                       job);
       },
       [](entries response, const caf::actor_addr&) -> result<export_reply> {
         return export_reply{std::move(response), {}, 0};
@@ -92,7 +95,8 @@ void cache_mover::remember(const cache_facts& facts) {
   ++*facts_waiting_;
   std::shared_ptr<void> waiting(nullptr, [count = facts_waiting_](void*) { --*count; });
   w_.io->submit([o = w_.options, batch = std::move(batch), waiting] {
-    if (auto s = o->store->keys().add(batch); !s.ok()) spdlog::warn("keys of a peer's build not kept: {}", s.error().message);
+    if (auto s = o->store->keys().add(batch); !s.ok())
+      spdlog::warn("keys of a peer's build not kept: {}", s.error().message);
   });
 }
 

@@ -1,5 +1,5 @@
-// What a worker is asked of caches: importing and exporting remote ones, remembering what peers' builds have learnt,
-// emptying cache mounts. Used on the worker's actor only; the work is done by jobs.
+// What a worker is asked of caches: importing and exporting remote ones, remembering what peers' builds have
+// learnt, emptying cache mounts. Used on the worker's actor only; the work is done by jobs.
 #pragma once
 
 #include <atomic>
@@ -16,7 +16,8 @@ namespace kiln::actors {
 class cache_mover {
  public:
   /// All of these must outlive this.
-  cache_mover(worker_context& worker, job_table& jobs, ref_pins& pins) : w_(worker), jobs_(jobs), pins_(pins) {}
+  cache_mover(worker_context& worker, job_table& jobs, ref_pins& pins)
+      : w_(worker), jobs_(jobs), pins_(pins) {}
 
   caf::result<cache_export_kind> check(const cache_entry& e) const;
   /// The import is the sender's, and goes with it.

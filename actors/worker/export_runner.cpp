@@ -10,7 +10,8 @@ namespace kiln::actors {
 
 namespace {
 
-result<exporters::export_outcome> run_export(const worker_resources& o, export_request& r, const job_context& job) {
+result<exporters::export_outcome> run_export(const worker_resources& o, export_request& r,
+                                             const job_context& job) {
   KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
   exporters::export_input input;
   for (const auto& part : r.parts) {
@@ -26,15 +27,18 @@ result<exporters::export_outcome> run_export(const worker_resources& o, export_r
   input.metadata = r.metadata;
   input.session_id = r.session;
   if (r.inline_cache)
-    input.inline_cache = [o, kept = fetch_trail(*o, r.trail, job), scope = scope_of(r.trail, o->imports.get())](
-                             std::size_t part, std::span<const store::layer_blob> layers, const job_context& job) {
-      return exporters::inline_cache_of(scope, part, layers, o->cache_resources, job);
-    };
+    input.inline_cache =
+        [o, kept = fetch_trail(*o, r.trail, job), scope = scope_of(r.trail, o->imports.get())](
+            std::size_t part, std::span<const store::layer_blob> layers, const job_context& job) {
+          return exporters::inline_cache_of(scope, part, layers, o->cache_resources, job);
+        };
   // The exporter may be needed by its own second phase.
   std::shared_ptr<exporters::exporter> shared = std::move(exporter);
   KILN_TRY(auto outcome, shared->run(input, job));
   if (outcome.finalize)
-    outcome.finalize = [shared, input, f = std::move(outcome.finalize)](const job_context& job) { return f(job); };
+    outcome.finalize = [shared, input, f = std::move(outcome.finalize)](const job_context& job) {
+      return f(job);
+    };
   return outcome;
 }
 
@@ -56,7 +60,8 @@ caf::result<export_reply> export_runner::run(export_request& r, const progress_a
       [this](exporters::export_outcome outcome, const caf::actor_addr& who) -> result<export_reply> {
         export_reply out;
         out.response = std::move(outcome.response);
-        for (auto& d : outcome.results) out.results.push_back({d.media_type, d.digest.str(), d.size, d.annotations});
+        for (auto& d : outcome.results)
+          out.results.push_back({d.media_type, d.digest.str(), d.size, d.annotations});
         if (outcome.finalize) {
           out.finalize = ++last_;
           finalizers_[out.finalize] = {who, std::move(outcome.finalize)};
@@ -65,7 +70,8 @@ caf::result<export_reply> export_runner::run(export_request& r, const progress_a
       });
 }
 
-caf::result<export_reply> export_runner::finalize(std::uint64_t id, export_request& r, const progress_actor& progress) {
+caf::result<export_reply> export_runner::finalize(std::uint64_t id, export_request& r,
+                                                  const progress_actor& progress) {
   auto found = finalizers_.find(id);
   if (found == finalizers_.end()) return export_reply{};
   auto work = std::move(found->second.second);

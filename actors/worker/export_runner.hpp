@@ -1,5 +1,5 @@
-// What a worker is asked of exports: checking them, running them, and their second phases. Used on the worker's actor only;
-// the work is done by jobs.
+// What a worker is asked of exports: checking them, running them, and their second phases. Used on the
+// worker's actor only; the work is done by jobs.
 #pragma once
 
 #include <cstdint>

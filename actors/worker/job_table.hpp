@@ -1,5 +1,6 @@
-// Blocking work that others wait for: who asked for it, how to stop it, and its turn. Steps take one of a limited number of
-// slots, in order; the requesters of one other node have a bounded number of jobs. Used on the worker's actor only.
+// Blocking work that others wait for: who asked for it, how to stop it, and its turn. Steps take one of a
+// limited number of slots, in order; the requesters of one other node have a bounded number of jobs. Used on
+// the worker's actor only.
 #pragma once
 
 #include <cstdint>
@@ -22,9 +23,9 @@ class job_table {
   /// `worker` must outlive this.
   explicit job_table(worker_context& worker) : w_(worker) {}
 
-  /// Starts blocking work for the present sender; with a `slot`, when it has its turn. `then` runs on the actor with its
-  /// outcome, if the requester is still there, and tells what to answer. resource_exhausted when the requester's node has
-  /// too many here.
+  /// Starts blocking work for the present sender; with a `slot`, when it has its turn. `then` runs on the
+  /// actor with its outcome, if the requester is still there, and tells what to answer. resource_exhausted
+  /// when the requester's node has too many here.
   template <class Reply, class T>
   caf::result<Reply> start(job_pool& pool, bool slot, std::function<result<T>(std::stop_token)> work,
                            std::function<result<Reply>(T, const caf::actor_addr& requester)> then) {
@@ -32,8 +33,9 @@ class job_table {
     if (!requester) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
     std::shared_ptr<void> permit;
     if (auto node = requester->node(); node != w_.self->node() && !(permit = of_nodes_.enter(node)))
-      return to_caf(make_error(errc::resource_exhausted, "your node has " + std::to_string(of_nodes_.each_max()) +
-                                                             " jobs here already"));
+      return to_caf(
+          make_error(errc::resource_exhausted,
+                     "your node has " + std::to_string(of_nodes_.each_max()) + " jobs here already"));
     meet(requester);
     auto promise = w_.self->template make_response_promise<Reply>();
     auto id = ++last_;

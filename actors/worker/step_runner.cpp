@@ -64,12 +64,15 @@ caf::result<key_reply> step_runner::key(key_request& r, const progress_actor& pr
   }
   return jobs_.start<key_reply, solver::cache_map>(
       *w_.calls, false,
-      [o = w_.options, r, progress, build = memory_of(build_of(r.op))](std::stop_token stop) -> result<solver::cache_map> {
+      [o = w_.options, r, progress,
+       build = memory_of(build_of(r.op))](std::stop_token stop) -> result<solver::cache_map> {
         KILN_TRY(auto handler, o->handler(r.op.op));
         progress_sender sink(progress, r.op.vertex);
         return handler->cache_map(request_of(r.op, build), r.index, context_of(*o, stop, r.sessions, sink));
       },
-      [](solver::cache_map map, const caf::actor_addr&) -> result<key_reply> { return reply_of(std::move(map)); });
+      [](solver::cache_map map, const caf::actor_addr&) -> result<key_reply> {
+        return reply_of(std::move(map));
+      });
 }
 
 caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& progress) {
@@ -96,7 +99,8 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
           if (!out.left.any) return std::move(outputs).error();
           out.failure = std::move(outputs).error();
           out.failure->details.push_back(solver::solve_detail(r.op.op, r.op.metadata, ids_of(out.left.inputs),
-                                                              ids_of(out.left.mounts), {.action = out.left.action}));
+                                                              ids_of(out.left.mounts),
+                                                              {.action = out.left.action}));
           return out;
         }
         out.outputs = *std::move(outputs);
@@ -129,7 +133,8 @@ caf::result<digest> step_runner::checksum(checksum_request& r, const progress_ac
       [](digest d, const caf::actor_addr&) -> result<digest> { return d; });
 }
 
-caf::result<gw::ResolveSourceMetaResponse> step_runner::resolve(session_group& sessions, gw::ResolveSourceMetaRequest& r,
+caf::result<gw::ResolveSourceMetaResponse> step_runner::resolve(session_group& sessions,
+                                                                gw::ResolveSourceMetaRequest& r,
                                                                 const progress_actor& progress) {
   using reply = gw::ResolveSourceMetaResponse;
   auto build = memory_of(build_name(w_.self->current_sender()));

@@ -1,5 +1,5 @@
-// What a worker is asked of steps: their cache maps, running them, digests of what they read, what sources lead to, and
-// the files of their results. Used on the worker's actor only; the work is done by jobs.
+// What a worker is asked of steps: their cache maps, running them, digests of what they read, what sources
+// lead to, and the files of their results. Used on the worker's actor only; the work is done by jobs.
 #pragma once
 
 #include <filesystem>
@@ -14,7 +14,8 @@ namespace kiln::actors {
 class step_runner {
  public:
   /// All of these must outlive this.
-  step_runner(worker_context& worker, job_table& jobs, ref_pins& pins) : w_(worker), jobs_(jobs), pins_(pins) {}
+  step_runner(worker_context& worker, job_table& jobs, ref_pins& pins)
+      : w_(worker), jobs_(jobs), pins_(pins) {}
 
   caf::result<types::WorkerRecord> describe();
   caf::result<key_reply> key(key_request& r, const progress_actor& progress);
@@ -33,7 +34,8 @@ class step_runner {
   build_memory memory_of(const std::string& build) const;
   static workers::op_request request_of(const op_spec& spec, build_memory build);
   template <class Reply>
-  caf::result<Reply> with_tree(ref_scope& scope, std::function<result<Reply>(const std::filesystem::path&)> look);
+  caf::result<Reply> with_tree(ref_scope& scope,
+                               std::function<result<Reply>(const std::filesystem::path&)> look);
 
   worker_context& w_;
   job_table& jobs_;

@@ -31,25 +31,26 @@ class resolution_table;
 namespace kiln::actors {
 
 struct worker_options {
-  store::ref_store* store = nullptr;        // these two outlive the actor system
+  store::ref_store* store = nullptr;      // these two outlive the actor system
   session_directory* sessions = nullptr;  // null: no clients
   std::function<result<std::shared_ptr<workers::op_handler>>(const pb::Op&)> handler;
   std::function<result<std::shared_ptr<workers::source_handler>>(std::string_view identifier)> source;
   std::function<result<std::unique_ptr<exporters::exporter>>(
       const std::string& type, const std::map<std::string, std::string>& attributes, int id)>
       exporter;
-  exporters::exporter_resources cache_resources;        // for cache imports and exports; empty: none
-  std::shared_ptr<exporters::import_table> imports;     // null: none
-  std::function<result<digest>(const store::ref&, const std::vector<content_selector>&, const job_context&)> checksum;
-  /// A ref of another node ("node!id"), as a lazy ref of this store; null: there are no other nodes. Blocking;
-  /// data_loss with a lost-ref detail (solver/error_details.hpp) when nobody has it any more.
+  exporters::exporter_resources cache_resources;     // for cache imports and exports; empty: none
+  std::shared_ptr<exporters::import_table> imports;  // null: none
+  std::function<result<digest>(const store::ref&, const std::vector<content_selector>&, const job_context&)>
+      checksum;
+  /// A ref of another node ("node!id"), as a lazy ref of this store; null: there are no other nodes.
+  /// Blocking; data_loss with a lost-ref detail (solver/error_details.hpp) when nobody has it any more.
   std::function<result<store::ref>(const std::string& located, const job_context&)> fetch;
   /// Whether this node's own configuration lets a step run, whoever asks for it; blocking. Null: always.
   std::function<status(const pb::Op&)> admit;
   types::WorkerRecord record;
   /// The devices there are now, for the record; blocking. Null: none.
   std::function<std::vector<types::CDIDevice>()> devices;
-  int parallelism_max = 0;  // 0: as many as there are threads
+  int parallelism_max = 0;                                            // 0: as many as there are threads
   std::shared_ptr<const workers::resolution_table> builds = nullptr;  // what sources lead to; null: forgotten
   std::size_t jobs_of_node_max = configs::cluster::jobs_of_node_max;
   std::shared_ptr<job_pool> ops, calls, io;  // steps; what waits for others; short work on the disk

@@ -29,7 +29,9 @@ result<std::vector<store::ref>> open_refs(const worker_options& o, const std::ve
   std::vector<store::ref> out;
   for (const auto& id : ids) {
     auto r = open_ref(o, id, job);
-    if (!r.ok()) return r.error().code == errc::not_found ? solver::lost_ref(id, r.error().message) : std::move(r).error();
+    if (!r.ok())
+      return r.error().code == errc::not_found ? solver::lost_ref(id, r.error().message)
+                                               : std::move(r).error();
     out.push_back(*std::move(r));
   }
   return out;

@@ -1,5 +1,5 @@
-// What the parts of a worker share: its options, its pools, and the way to its refs. The worker's actor has it and outlives
-// its parts.
+// What the parts of a worker share: its options, its pools, and the way to its refs. The worker's actor has
+// it and outlives its parts.
 #pragma once
 
 #include <memory>
@@ -16,11 +16,15 @@ using worker_resources = std::shared_ptr<const worker_options>;
 
 struct worker_context {
   worker_context(worker_impl::pointer actor, worker_options o)
-      : self(actor), ops(std::move(o.ops)), calls(std::move(o.calls)), io(std::move(o.io)),
+      : self(actor),
+        ops(std::move(o.ops)),
+        calls(std::move(o.calls)),
+        io(std::move(o.io)),
         options(std::make_shared<const worker_options>(std::move(o))) {}
 
   worker_impl::pointer self;
-  std::shared_ptr<job_pool> ops, calls, io;  // never owned by jobs, so that whoever drops them last can join them
+  std::shared_ptr<job_pool> ops, calls,
+      io;  // never owned by jobs, so that whoever drops them last can join them
   worker_resources options;
 };
 
@@ -28,14 +32,14 @@ struct worker_context {
 
 job_context context_of(const worker_options& o, std::stop_token stop, const session_group& sessions,
                        progress_sink& progress);
-/// A ref of this store, or one of another node, which is fetched. Blocking. not_found when there is none; for one of
-/// another node data_loss with a lost-ref detail.
+/// A ref of this store, or one of another node, which is fetched. Blocking. not_found when there is none; for
+/// one of another node data_loss with a lost-ref detail.
 result<store::ref> open_ref(const worker_options& o, const std::string& id, const job_context& job);
 /// As open_ref; what is not found was lost.
 result<std::vector<store::ref>> open_refs(const worker_options& o, const std::vector<std::string>& ids,
                                           const job_context& job);
-/// Names the refs of a trail by this store's ids; what other nodes have lost is left out and logged. The handles keep
-/// what was fetched.
+/// Names the refs of a trail by this store's ids; what other nodes have lost is left out and logged. The
+/// handles keep what was fetched.
 std::vector<store::ref> fetch_trail(const worker_options& o, cache_trail& trail, const job_context& job);
 
 }  // namespace kiln::actors

@@ -15,9 +15,15 @@ template <class Face = worker_actor, class Ask, class Tell, class... More>
 typename Face::behavior_type worker_face(Ask ask, Tell tell, More... more) {
   return {
       [=](describe_atom a) { return ask.template operator()<types::WorkerRecord>(a); },
-      [=](key_request& r, const progress_actor& p) { return ask.template operator()<key_reply>(std::move(r), p); },
-      [=](run_request& r, const progress_actor& p) { return ask.template operator()<run_reply>(std::move(r), p); },
-      [=](checksum_request& r, const progress_actor& p) { return ask.template operator()<digest>(std::move(r), p); },
+      [=](key_request& r, const progress_actor& p) {
+        return ask.template operator()<key_reply>(std::move(r), p);
+      },
+      [=](run_request& r, const progress_actor& p) {
+        return ask.template operator()<run_reply>(std::move(r), p);
+      },
+      [=](checksum_request& r, const progress_actor& p) {
+        return ask.template operator()<digest>(std::move(r), p);
+      },
       [=](pin_atom a, const std::string& id) { return ask.template operator()<bool>(a, id); },
       [=](release_atom a, const std::string& id) { tell(a, id); },
       [=](ref_scope& s, gw::ReadFileRequest& r) {
@@ -33,15 +39,25 @@ typename Face::behavior_type worker_face(Ask ask, Tell tell, More... more) {
         return ask.template operator()<gw::ResolveSourceMetaResponse>(std::move(s), std::move(r), p);
       },
       [=](check_atom a, export_spec& s) { return ask.template operator()<std::string>(a, std::move(s)); },
-      [=](export_request& r, const progress_actor& p) { return ask.template operator()<export_reply>(std::move(r), p); },
+      [=](export_request& r, const progress_actor& p) {
+        return ask.template operator()<export_reply>(std::move(r), p);
+      },
       [=](finalize_atom a, std::uint64_t id, export_request& r, const progress_actor& p) {
         return ask.template operator()<export_reply>(a, id, std::move(r), p);
       },
       [=](prune_caches& r) { return ask.template operator()<bool>(std::move(r)); },
-      [=](check_atom a, cache_entry& e) { return ask.template operator()<cache_export_kind>(a, std::move(e)); },
-      [=](cache_import& r, const progress_actor& p) { return ask.template operator()<bool>(std::move(r), p); },
-      [=](import_load& r, const progress_actor& p) { return ask.template operator()<run_reply>(std::move(r), p); },
-      [=](cache_export& r, const progress_actor& p) { return ask.template operator()<export_reply>(std::move(r), p); },
+      [=](check_atom a, cache_entry& e) {
+        return ask.template operator()<cache_export_kind>(a, std::move(e));
+      },
+      [=](cache_import& r, const progress_actor& p) {
+        return ask.template operator()<bool>(std::move(r), p);
+      },
+      [=](import_load& r, const progress_actor& p) {
+        return ask.template operator()<run_reply>(std::move(r), p);
+      },
+      [=](cache_export& r, const progress_actor& p) {
+        return ask.template operator()<export_reply>(std::move(r), p);
+      },
       [=](load_count_atom a) { return ask.template operator()<worker_load>(a); },
       [=](remember_atom a, const cache_facts& f) { tell(a, f); },
       [=](leave_atom a, const caf::strong_actor_ptr& who) { tell(a, who); },

@@ -122,6 +122,12 @@ struct builds_fixture : graph_fixture {
     asked.receive([&](build_actor& b) { out.emplace(b); }, [&](caf::error& e) { out.emplace(from_caf(e)); });
     return *std::move(out);
   }
+  static ctl::SolveRequest of_frontend(const std::string& name) {
+    ctl::SolveRequest r;
+    r.set_ref("ref1");
+    r.set_frontend(name);
+    return r;
+  }
   static ctl::SolveRequest request(const std::string& ref, const pb::Definition& def) {
     ctl::SolveRequest r;
     r.set_ref(ref);
@@ -176,9 +182,7 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's own SBOM is enough") {
     sbom.mutable_ref()->set_id(out.ref().id());
     return out;
   };
-  ctl::SolveRequest r;
-  r.set_ref("ref1");
-  r.set_frontend("own");
+  auto r = of_frontend("own");
   (*r.mutable_frontendattrs())["attest:sbom"] = "generator=scanner";
   auto s = begin(r);
   run_until([&] { return s.done(); });
@@ -272,9 +276,7 @@ TEST_CASE_METHOD(builds_fixture, "a frontend solves lazily and its result is wha
     (*kept.mutable_result()->mutable_metadata())["frontend.note"] = "hello";
     return kept.result();
   };
-  ctl::SolveRequest r;
-  r.set_ref("ref1");
-  r.set_frontend("test.v0");
+  auto r = of_frontend("test.v0");
   (*r.mutable_frontendattrs())["target"] = "x";
   auto s = begin(r);
   run_until([&] { return s.done(); });
@@ -290,10 +292,7 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and detail
     e.details.push_back({std::string(solver::source_detail_type), "{}"});
     return e;
   };
-  ctl::SolveRequest r;
-  r.set_ref("ref1");
-  r.set_frontend("test.v0");
-  auto s = begin(r);
+  auto s = begin(of_frontend("test.v0"));
   run_until([&] { return s.done(); });
   CHECK(s.message() == "dockerfile parse error on line 3");
   CHECK(solver::has_detail(s.answers->front().error(), solver::source_detail_type));
@@ -328,10 +327,7 @@ TEST_CASE_METHOD(builds_fixture, "what a failed step left is there for clients u
     if (host.solve(question).ok()) return make_error(errc::internal, "the step went well");
     return gw::Result{};
   };
-  ctl::SolveRequest r;
-  r.set_ref("ref1");
-  r.set_frontend("test.v0");
-  auto s = begin(r);
+  auto s = begin(of_frontend("test.v0"));
   run_until([&] { return s.done(); });
   CHECK(s.message() == "");
   CHECK(script->unpinned == std::vector<std::string>{"left#1"});
@@ -406,10 +402,7 @@ TEST_CASE_METHOD(builds_fixture, "frontends that call each other for ever are re
     KILN_TRY(auto reply, host.solve(again));
     return reply.result();
   };
-  ctl::SolveRequest r;
-  r.set_ref("ref1");
-  r.set_frontend("test.v0");
-  auto s = begin(r);
+  auto s = begin(of_frontend("test.v0"));
   run_until([&] { return s.done(); });
   CHECK(s.message() == "frontends call each other too deeply");
 }
@@ -425,10 +418,7 @@ TEST_CASE_METHOD(builds_fixture, "a build whose requester goes is cancelled, fro
     stopped = !reply.ok() && host.stop_token().stop_requested();
     return reply.ok() ? result<gw::Result>(reply->result()) : result<gw::Result>(reply.error());
   };
-  ctl::SolveRequest r;
-  r.set_ref("ref1");
-  r.set_frontend("test.v0");
-  auto s = begin(r);
+  auto s = begin(of_frontend("test.v0"));
   run_until([&] { return script->held.size() == 1; });
   caf::anon_send_exit(s.client, caf::exit_reason::user_shutdown);
   s.client = nullptr;

@@ -3,13 +3,11 @@
 // of CAF's spawn with.
 #include <catch2/catch.hpp>
 
-#include <filesystem>
-#include <fstream>
 #include <regex>
 #include <set>
 #include <string>
 
-namespace fs = std::filesystem;
+#include "source_lines.hpp"
 
 namespace {
 
@@ -17,20 +15,8 @@ namespace {
 const std::regex without_argument{R"(\bspawn(<[^;(){}]*>)?\(\s*()"
                                   R"(\[[^\]]*\]\s*(\([^,()]*\))?\s*(mutable\b\s*)?(->[^{}]*)?\{|[a-z_][\w:]*\)))"};
 
-/// Every place in these folders that matches, with one line after it: a call may go on there.
 std::set<std::string> places(const std::regex& pattern, const std::set<std::string>& folders) {
-  std::set<std::string> out;
-  for (const auto& folder : folders)
-    for (const auto& entry : fs::recursive_directory_iterator(fs::path(KILN_SOURCE_DIR) / folder)) {
-      auto extension = entry.path().extension();
-      auto name = fs::relative(entry.path(), KILN_SOURCE_DIR).string();
-      if ((extension != ".hpp" && extension != ".cpp") || name == "tests/house/spawn_test.cpp") continue;
-      std::ifstream in{entry.path()};
-      std::string before, text;
-      for (int line = 1; std::getline(in, text); before = text, ++line)
-        if (std::regex_search(before + " " + text, pattern)) out.insert(name + ":" + std::to_string(line) + ": " + text);
-    }
-  return out;
+  return kiln::house::lines_with(pattern, folders, {"tests/house/spawn_test.cpp"});
 }
 
 }  // namespace

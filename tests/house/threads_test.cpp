@@ -7,8 +7,6 @@
 
 #include <atomic>
 #include <condition_variable>
-#include <filesystem>
-#include <fstream>
 #include <mutex>
 #include <regex>
 #include <set>
@@ -16,28 +14,12 @@
 
 #include "base/thread.hpp"
 #include "base/thread_pool.hpp"
-
-namespace fs = std::filesystem;
+#include "source_lines.hpp"
 
 namespace {
 
-const char* const folders[] = {"base", "messages", "configs",   "solver", "store",       "registry", "frontends", "workers",
-                               "exporters", "actors", "supervisors", "gateway", "client", "apps"};
-
-/// Lines of the daemon and the client that match, and are not allowed to.
 std::set<std::string> lines_with(const std::regex& pattern, const std::set<std::string>& allowed) {
-  std::set<std::string> out;
-  for (const auto* folder : folders)
-    for (const auto& entry : fs::recursive_directory_iterator(fs::path(KILN_SOURCE_DIR) / folder)) {
-      auto extension = entry.path().extension();
-      auto name = fs::relative(entry.path(), KILN_SOURCE_DIR).string();
-      if ((extension != ".hpp" && extension != ".cpp") || allowed.contains(name)) continue;
-      std::ifstream in{entry.path()};
-      std::string text;
-      for (int line = 1; std::getline(in, text); ++line)
-        if (std::regex_search(text, pattern)) out.insert(name + ":" + std::to_string(line) + ": " + text);
-    }
-  return out;
+  return kiln::house::lines_with(pattern, kiln::house::product_folders, allowed);
 }
 
 /// What a child says that may start no thread: a user with none left. Root has no such bound, so it is not root; and memory

@@ -280,21 +280,7 @@ TEST_CASE_METHOD(runtime_fixture, "groups above those of a killed daemon's conta
   spec.cgroup_parent = own + "/below";
   spec.process.args = {"/bin/sh", "-c", "echo up; sleep 1003"};
   spec.process.env = {"PATH=/bin"};
-  int ready[2];
-  REQUIRE(::pipe(ready) == 0);
-  pid_t daemon = ::fork();
-  if (daemon == 0) {
-    workers::process_io io;
-    io.output = [&](int, std::string_view) { [[maybe_unused]] auto n = ::write(ready[1], "x", 1); };
-    auto ignored = resources->executor->run(spec, io, {});
-    ::_exit(0);
-  }
-  ::close(ready[1]);
-  char c = 0;
-  REQUIRE(::read(ready[0], &c, 1) == 1);
-  ::kill(daemon, SIGKILL);
-  ::waitpid(daemon, nullptr, 0);
-  ::close(ready[0]);
+  run_in_killed_daemon(spec);
   CHECK_FALSE(groups_named(own).empty());
   open();
   CHECK(groups_named(own).empty());

@@ -4,6 +4,8 @@
 #include <catch2/catch.hpp>
 
 #include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include <atomic>
@@ -113,6 +115,25 @@ struct worker_fixture {
     if (!worker) FAIL(worker.error().message);
     resources = *std::move(worker);
     registry = std::make_unique<workers::op_registry>(*resources);
+  }
+
+  /// The step says something in a daemon that is killed then.
+  void run_in_killed_daemon(const workers::container_spec& spec) {
+    int ready[2];
+    REQUIRE(::pipe(ready) == 0);
+    pid_t daemon = ::fork();
+    if (daemon == 0) {
+      workers::process_io io;
+      io.output = [&](int, std::string_view) { [[maybe_unused]] auto n = ::write(ready[1], "x", 1); };
+      auto ignored = resources->executor->run(spec, io, {});
+      ::_exit(0);
+    }
+    ::close(ready[1]);
+    char c = 0;
+    REQUIRE(::read(ready[0], &c, 1) == 1);
+    ::kill(daemon, SIGKILL);
+    ::waitpid(daemon, nullptr, 0);
+    ::close(ready[0]);
   }
 
   job_context job() {
