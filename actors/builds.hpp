@@ -17,8 +17,8 @@ struct builds_options {
   build_options build;  // request is filled in for each
 };
 
-using builds_impl = builds_actor::extend<caf::reacts_to<tick_atom, std::string>,
-                                         caf::reacts_to<tick_atom, std::uint64_t>>;
+using builds_impl =
+    builds_actor::extend<caf::reacts_to<tick_atom, std::string>, caf::reacts_to<tick_atom, std::uint64_t>>;
 
 builds_impl::behavior_type builds(builds_impl::stateful_pointer<actor_state> self, builds_options options);
 

@@ -9,7 +9,7 @@ namespace kiln::actors {
 void ending::watch(caf::scheduled_actor* self, std::string who) {
   who_ = std::move(who);
   self->set_exit_handler([this](caf::scheduled_actor* me, caf::exit_msg& m) {
-    if (!m.reason) return;  // somebody linked has ended well
+    if (!m.reason) return;                               // somebody linked has ended well
     note(m.reason, wrapped_error(m.reason) != nullptr);  // by for_dependants() of who died first, and said so
     me->quit(m.reason);
   });
@@ -49,7 +49,8 @@ error ending::for_waiters(error asked, errc died) const {
 
 void send_exit(const caf::actor& who, const caf::error& reason) {
   if (!who) return;
-  who->enqueue(nullptr, caf::make_message_id(), caf::make_message(caf::exit_msg{who.address(), reason}), nullptr);
+  who->enqueue(nullptr, caf::make_message_id(), caf::make_message(caf::exit_msg{who.address(), reason}),
+               nullptr);
 }
 
 }  // namespace kiln::actors

@@ -25,12 +25,12 @@ std::string_view short_path(std::string_view path) {
 void add_stack(error& e, std::source_location where) {
   if (solver::has_detail(e, stack_detail_type)) return;
   e.details.push_back(
-      {std::string(stack_detail_type),
-       "{\"frames\":[{\"Name\":" + go_json_string(where.function_name()) +
-           ",\"File\":" + go_json_string(short_path(where.file_name())) +
-           ",\"Line\":" + std::to_string(where.line()) + "}],\"cmdline\":[" +
-           go_json_string(program_invocation_name) + "],\"pid\":" + std::to_string(::getpid()) +
-           ",\"version\":" + go_json_string(configs::version) + "}"});
+      {std::string(stack_detail_type), "{\"frames\":[{\"Name\":" + go_json_string(where.function_name()) +
+                                           ",\"File\":" + go_json_string(short_path(where.file_name())) +
+                                           ",\"Line\":" + std::to_string(where.line()) + "}],\"cmdline\":[" +
+                                           go_json_string(program_invocation_name) +
+                                           "],\"pid\":" + std::to_string(::getpid()) +
+                                           ",\"version\":" + go_json_string(configs::version) + "}"});
 }
 
 }  // namespace kiln::actors

@@ -1,8 +1,8 @@
 // Threads for blocking work, and the way its outcome gets back into an actor.
 //
-// No work waits for work of its own pool, or enough of it would wait for ever: what may wait for clients, registries or
-// other nodes (`calls`) has other threads than short work on the disk (`io`) that their answers need; frontends, which
-// wait for the frontends they call, have a pool for each depth.
+// No work waits for work of its own pool, or enough of it would wait for ever: what may wait for clients,
+// registries or other nodes (`calls`) has other threads than short work on the disk (`io`) that their answers
+// need; frontends, which wait for the frontends they call, have a pool for each depth.
 #pragma once
 
 #include <cstddef>
@@ -28,7 +28,8 @@ class job_pool : public thread_pool {
   explicit job_pool(unsigned threads_max) : thread_pool("job", threads_max) {}
 };
 
-/// Pools for work that waits for deeper work of its kind: one for each depth, made when it is first needed. Thread-safe.
+/// Pools for work that waits for deeper work of its kind: one for each depth, made when it is first needed.
+/// Thread-safe.
 class layered_pool {
  public:
   /// Threads at each depth; 0 as in job_pool.

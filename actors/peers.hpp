@@ -14,7 +14,8 @@ namespace kiln::actors {
 struct peers {
   std::shared_ptr<actor_registry> registry;
 
-  static constexpr const char* worker_name = "worker";  // whoever runs steps: the local worker, or the placer
+  static constexpr const char* worker_name =
+      "worker";  // whoever runs steps: the local worker, or the step dispatcher
   static constexpr const char* local_worker_name = "local_worker";  // of a node in a cluster
   static constexpr const char* cluster_name = "cluster";
   static constexpr const char* workers_name = "workers";

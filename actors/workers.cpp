@@ -1,6 +1,6 @@
 #include "actors/workers.hpp"
 
-#include "actors/cluster.hpp"
+#include "actors/cluster/cluster.hpp"
 #include "messages/filter.hpp"
 
 namespace kiln::actors {
@@ -21,7 +21,8 @@ bool matches(const filter& f, const types::WorkerRecord& record) {
 
 }  // namespace
 
-workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state> self, workers_options options) {
+workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state> self,
+                                     workers_options options) {
   auto& o = self->state.hold<workers_options>("workers", std::move(options));
   return {
       [self, &o](list_atom, ctl::ListWorkersRequest& request) -> caf::result<ctl::ListWorkersResponse> {

@@ -1,5 +1,5 @@
-// What ListWorkers tells: the worker of this node first, then those of the other nodes that are up. Owns nothing;
-// asks each time. May be asked for the list; a worker that is down is not on it.
+// What ListWorkers tells: the worker of this node first, then those of the other nodes that are up. Owns
+// nothing; asks each time. May be asked for the list; a worker that is down is not on it.
 #pragma once
 
 #include "actors/handles.hpp"
@@ -13,6 +13,7 @@ struct workers_options {
   actors::peers peers;
 };
 
-workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state> self, workers_options options);
+workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state> self,
+                                     workers_options options);
 
 }  // namespace kiln::actors

@@ -10,10 +10,10 @@
 
 #include <spdlog/spdlog.h>
 
-#include "apps/daemon.hpp"
-#include "apps/idle_memory.hpp"
-#include "apps/log_setup.hpp"
-#include "apps/stop_deadline.hpp"
+#include "node/daemon.hpp"
+#include "node/idle_memory.hpp"
+#include "node/log_setup.hpp"
+#include "node/stop_deadline.hpp"
 #include "base/open_files.hpp"
 #include "base/plain_text.hpp"
 #include "configs/daemon.hpp"
@@ -55,22 +55,21 @@ int main(int argc, char** argv) {
     std::fputs(line->print_and_exit->c_str(), stdout);
     return 0;
   }
-  kiln::apps::limit_heaps();
+  kiln::node::limit_heaps();
   umask(S_IRWXG | S_IRWXO);  // what is for others is given to them by name; so are modes in builds
-  kiln::apps::set_up_logging(line->config);
+  kiln::node::set_up_logging(line->config);
   for (const auto& key : line->unknown_keys) spdlog::warn("{}: unknown key {}", line->config_file, key);
   int signals = open_signals();
   if (auto raised = kiln::raise_open_files(); !raised) spdlog::warn("{}", raised.error().message);
   auto entered = kiln::workers::enter_private_mount_namespace();
-  if (!entered.ok())
-    spdlog::warn("{}; mounts will be made in the host's namespace", entered.error().message);
+  if (!entered.ok()) spdlog::warn("{}; mounts will be made in the host's namespace", entered.error().message);
 
-  auto daemon = kiln::apps::daemon::start(line->config, entered.ok());
+  auto daemon = kiln::node::daemon::start(line->config, entered.ok());
   if (!daemon.ok()) return fail(daemon.error());
   sd_notify(0, "READY=1");
 
   pollfd waits[2] = {{signals, POLLIN, 0}, {(*daemon)->failure_fd(), POLLIN, 0}};
-  kiln::apps::idle_memory memory;
+  kiln::node::idle_memory memory;
   for (int ready = 0; ready <= 0;) {
     ready = poll(waits, 2, static_cast<int>(kiln::configs::idle_check_interval.count()));
     if (ready == 0) memory.check();
@@ -78,9 +77,10 @@ int main(int argc, char** argv) {
   sd_notify(0, "STOPPING=1");
   bool failed = waits[1].revents != 0;
   if (!failed) take_signal(signals);
-  kiln::apps::stop_deadline deadline;
-  (*daemon)->stop([&] { return failed || take_signal(signals); },
-                  [&](auto time, auto what_runs) { deadline.begin(time, exit_failed, std::move(what_runs)); });
+  kiln::node::stop_deadline deadline;
+  (*daemon)->stop(
+      [&] { return failed || take_signal(signals); },
+      [&](auto time, auto what_runs) { deadline.begin(time, exit_failed, std::move(what_runs)); });
   daemon->reset();
   return failed ? exit_failed : 0;
 }

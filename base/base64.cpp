@@ -17,8 +17,9 @@ std::optional<std::string> base64_decode(std::string_view text) {
   if (text.empty()) return std::string();
   std::size_t padding = text.ends_with("==") ? 2 : text.ends_with("=") ? 1 : 0;
   // OpenSSL skips surrounding white space and inner padding, which are errors here.
-  if (text.substr(0, text.size() - padding).find_first_not_of(
-          "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") != std::string_view::npos)
+  if (text.substr(0, text.size() - padding)
+          .find_first_not_of("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/") !=
+      std::string_view::npos)
     return std::nullopt;
   std::string out(text.size() / 4 * 3, '\0');
   if (EVP_DecodeBlock(reinterpret_cast<unsigned char*>(out.data()),

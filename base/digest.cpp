@@ -35,16 +35,14 @@ EVP_MD_CTX* context_of(void* p) { return static_cast<EVP_MD_CTX*>(p); }
 result<digest> digest::parse(std::string_view text) {
   auto colon = text.find(':');
   if (colon == std::string_view::npos)
-    return make_error(errc::invalid_argument,
-                      "invalid digest \"" + std::string(text) + "\": no algorithm");
+    return make_error(errc::invalid_argument, "invalid digest \"" + std::string(text) + "\": no algorithm");
   auto length = hex_length_of(text.substr(0, colon));
   if (length == 0)
     return make_error(errc::invalid_argument,
                       "invalid digest \"" + std::string(text) + "\": unsupported algorithm");
   auto hex = text.substr(colon + 1);
   if (hex.size() != length || !is_lower_hex(hex))
-    return make_error(errc::invalid_argument,
-                      "invalid digest \"" + std::string(text) + "\": malformed hash");
+    return make_error(errc::invalid_argument, "invalid digest \"" + std::string(text) + "\": malformed hash");
   return trusted(std::string(text));
 }
 

@@ -72,7 +72,5 @@ std::string new_id();
 
 template <>
 struct std::hash<kiln::digest> {
-  std::size_t operator()(const kiln::digest& d) const noexcept {
-    return std::hash<std::string>{}(d.str());
-  }
+  std::size_t operator()(const kiln::digest& d) const noexcept { return std::hash<std::string>{}(d.str()); }
 };

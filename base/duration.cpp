@@ -14,7 +14,7 @@ constexpr std::size_t decimals_max = 18;                           // further on
 /// 0 for a unit that Go does not know.
 std::uint64_t unit_ns(std::string_view unit) {
   static constexpr std::pair<std::string_view, std::uint64_t> units[] = {
-      {"ns", 1},         {"us", 1'000},          {"µs", 1'000},          {"μs", 1'000},
+      {"ns", 1},         {"us", 1'000},        {"µs", 1'000},         {"μs", 1'000},
       {"ms", 1'000'000}, {"s", 1'000'000'000}, {"m", 60'000'000'000}, {"h", 3'600'000'000'000}};
   for (const auto& [name, length] : units)
     if (unit == name) return length;
@@ -30,7 +30,8 @@ std::string_view take_digits(std::string_view& rest) {
 /// The number before and behind its point, times the unit; false when that is more than there can be.
 bool scaled(std::string_view whole, std::string_view decimals, std::uint64_t unit, std::uint64_t& out) {
   std::uint64_t number = 0;
-  if (!whole.empty() && std::from_chars(whole.data(), whole.data() + whole.size(), number).ec != std::errc{}) return false;
+  if (!whole.empty() && std::from_chars(whole.data(), whole.data() + whole.size(), number).ec != std::errc{})
+    return false;
   if (number > nanoseconds_max / unit) return false;
   out = number * unit;
   double part = 0, scale = 1;
@@ -53,7 +54,9 @@ std::string fraction(std::uint64_t whole, std::uint64_t part, std::uint64_t scal
 }  // namespace
 
 result<std::int64_t> parse_duration(std::string_view text) {
-  auto wrong = [&](const std::string& what) { return make_error(errc::invalid_argument, "time: " + what + quote(text)); };
+  auto wrong = [&](const std::string& what) {
+    return make_error(errc::invalid_argument, "time: " + what + quote(text));
+  };
   auto rest = text;
   bool negative = rest.starts_with('-');
   if (negative || rest.starts_with('+')) rest.remove_prefix(1);
@@ -74,7 +77,8 @@ result<std::int64_t> parse_duration(std::string_view text) {
     if (unit == 0) return wrong("unknown unit " + quote(name) + " in duration ");
     rest.remove_prefix(name.size());
     std::uint64_t part = 0;
-    if (!scaled(whole, decimals, unit, part) || part > nanoseconds_max - total) return wrong("invalid duration ");
+    if (!scaled(whole, decimals, unit, part) || part > nanoseconds_max - total)
+      return wrong("invalid duration ");
     total += part;
   }
   if (!negative && total == nanoseconds_max) return wrong("invalid duration ");

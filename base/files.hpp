@@ -1,5 +1,5 @@
-// Files and directories, by the calls of the system: errors are values that name the path, descriptors close themselves.
-// All functions are thread-safe.
+// Files and directories, by the calls of the system: errors are values that name the path, descriptors close
+// themselves. All functions are thread-safe.
 #pragma once
 
 #include <fcntl.h>

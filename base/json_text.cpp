@@ -5,7 +5,8 @@
 namespace kiln {
 namespace {
 
-/// How deep arrays and objects lie within each other. For what is no JSON at least as deep as up to its first error.
+/// How deep arrays and objects lie within each other. For what is no JSON at least as deep as up to its first
+/// error.
 int depth_of(std::string_view text) {
   int depth = 0, deepest = 0;
   bool in_string = false;
@@ -38,8 +39,8 @@ std::string place_of(std::string_view message) {
 template <class Json>
 result<Json> parse_json(std::string_view text, std::size_t bytes_max) {
   if (text.size() > bytes_max)
-    return make_error(errc::resource_exhausted, "JSON of " + std::to_string(text.size()) + " bytes: more than " +
-                                                    std::to_string(bytes_max));
+    return make_error(errc::resource_exhausted, "JSON of " + std::to_string(text.size()) +
+                                                    " bytes: more than " + std::to_string(bytes_max));
   if (depth_of(text) > json_depth_max)
     return make_error(errc::resource_exhausted,
                       "JSON nested deeper than " + std::to_string(json_depth_max) + " levels");

@@ -1,6 +1,7 @@
-// JSON that others wrote: parsed within bounds, read without exceptions, written without them. What nlohmann's library
-// does with a value (copy, compare, write) it does by recursion, so documents nested deeper than any honest one never
-// become values. Nothing else in Kiln parses or writes JSON (tests/house). Pure.
+// JSON that others wrote: parsed within bounds, read without exceptions, written without them. What
+// nlohmann's library does with a value (copy, compare, write) it does by recursion, so documents nested
+// deeper than any honest one never become values. Nothing else in Kiln parses or writes JSON
+// (tests/architecture). Pure.
 #pragma once
 
 #include <cstdint>
@@ -19,7 +20,8 @@ namespace kiln {
 
 /// Arrays and objects within each other. The deepest documents known (SBOMs, provenance) stay below 50.
 inline constexpr int json_depth_max = 512;
-/// Bytes of a document; a value takes many times its text. What comes in by other ways is bounded there, and lower.
+/// Bytes of a document; a value takes many times its text. What comes in by other ways is bounded there, and
+/// lower.
 inline constexpr std::size_t json_bytes_max = 64u << 20;
 
 /// invalid_argument tells what is wrong and where; resource_exhausted for a document beyond the bounds.
@@ -42,8 +44,8 @@ std::string json_text(const Json& value, int indent = -1) {
   return value.dump(indent, ' ', false, Json::error_handler_t::replace);
 }
 
-/// The document as Go writes it: `<`, `>`, `&` and U+2028/9 escaped too. indent -1 is compact, otherwise that many spaces
-/// (json.MarshalIndent with an empty prefix).
+/// The document as Go writes it: `<`, `>`, `&` and U+2028/9 escaped too. indent -1 is compact, otherwise that
+/// many spaces (json.MarshalIndent with an empty prefix).
 std::string go_json(const nlohmann::ordered_json& document, int indent = -1);
 
 // Reading: a value of another type is one that is not there.

@@ -1,7 +1,8 @@
 // File modes as chmod(1) writes them: "755", "u=rwX,go-w", "+t". Pure.
 //
-// Where chmods differ the words mean what they mean to BuildKit's users (its LLB carries the text): `X` looks at the
-// mode as it was before any change, sticky and set-id bits stay unless they are named, `o` alone has none of them.
+// Where chmods differ the words mean what they mean to BuildKit's users (its LLB carries the text): `X` looks
+// at the mode as it was before any change, sticky and set-id bits stay unless they are named, `o` alone has
+// none of them.
 #pragma once
 
 #include <sys/types.h>

@@ -26,7 +26,8 @@ std::optional<std::int64_t> parse_int(std::string_view text) {
 std::optional<std::uint64_t> parse_uint(std::string_view text, int base, std::uint64_t max) {
   std::uint64_t value = 0;
   auto [end, err] = std::from_chars(text.data(), text.data() + text.size(), value, base);
-  if (err != std::errc{} || end != text.data() + text.size() || text.empty() || value > max) return std::nullopt;
+  if (err != std::errc{} || end != text.data() + text.size() || text.empty() || value > max)
+    return std::nullopt;
   return value;
 }
 

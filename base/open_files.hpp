@@ -1,6 +1,6 @@
-// How many files may be open at once (RLIMIT_NOFILE). A daemon needs many: copies hold two for each level of a tree,
-// pulls and clients one and more each. Programs get what the daemon was given, for what is usual is low on purpose:
-// some close or scan all that might be open, or use select(2).
+// How many files may be open at once (RLIMIT_NOFILE). A daemon needs many: copies hold two for each level of
+// a tree, pulls and clients one and more each. Programs get what the daemon was given, for what is usual is
+// low on purpose: some close or scan all that might be open, or use select(2).
 #pragma once
 
 #include "base/result.hpp"

@@ -1,5 +1,5 @@
-// Independent blocking work, several pieces at once: in the caller's thread and as many helpers as are wanted and can be
-// had, so that it gets on even when no thread can be started.
+// Independent blocking work, several pieces at once: in the caller's thread and as many helpers as are wanted
+// and can be had, so that it gets on even when no thread can be started.
 #pragma once
 
 #include <algorithm>
@@ -13,7 +13,8 @@
 
 namespace kiln {
 
-/// Calls job(0) … job(count - 1), at most `limit` at a time, and returns when all are done. `name`: of the helpers.
+/// Calls job(0) … job(count - 1), at most `limit` at a time, and returns when all are done. `name`: of the
+/// helpers.
 template <class Job>
 void parallel_for(const std::string& name, std::size_t count, std::size_t limit, const Job& job) {
   std::atomic<std::size_t> next{0};
@@ -23,7 +24,8 @@ void parallel_for(const std::string& name, std::size_t count, std::size_t limit,
   run_with_helpers(name, std::max<std::size_t>(1, std::min(count, limit)) - 1, work);
 }
 
-/// The same for a job that returns a status: after a failure none is begun any more; the first failure is what comes back.
+/// The same for a job that returns a status: after a failure none is begun any more; the first failure is
+/// what comes back.
 template <class Job>
 status parallel_try(const std::string& name, std::size_t count, std::size_t limit, const Job& job) {
   std::mutex mutex;

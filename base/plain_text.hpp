@@ -1,5 +1,6 @@
-// Outside text on its way to a log or a terminal: what would end a line, move the cursor, turn the reading direction or
-// talk to the terminal is written as an escape (\n, \x1b, \u202e), and what is no UTF-8 as U+FFFD. Pure.
+// Outside text on its way to a log or a terminal: what would end a line, move the cursor, turn the reading
+// direction or talk to the terminal is written as an escape (\n, \x1b, \u202e), and what is no UTF-8 as
+// U+FFFD. Pure.
 #pragma once
 
 #include <string>

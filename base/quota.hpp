@@ -1,4 +1,5 @@
-// How much each of several has under way: one that asks for more and more takes nothing from the others. Thread-safe.
+// How much each of several has under way: one that asks for more and more takes nothing from the others.
+// Thread-safe.
 #pragma once
 
 #include <cstddef>

@@ -14,11 +14,11 @@ std::string quote(const std::vector<std::string>& items);
 /// Go's %v of a list: `[a b]`.
 std::string bracketed(const std::vector<std::string>& items);
 
-/// A JSON string with its quotes and Go's escapes: U+2028 and U+2029, with `html` also <, > and &; a byte that is no
-/// UTF-8 as \ufffd.
+/// A JSON string with its quotes and Go's escapes: U+2028 and U+2029, with `html` also <, > and &; a byte
+/// that is no UTF-8 as \ufffd.
 std::string go_json_string(std::string_view text, bool html = true);
-/// The same for text that is only hashed: bytes that are no UTF-8 stay what they are, so that different names never
-/// become equal. No valid JSON then.
+/// The same for text that is only hashed: bytes that are no UTF-8 stay what they are, so that different names
+/// never become equal. No valid JSON then.
 std::string exact_json_string(std::string_view text);
 
 }  // namespace kiln

@@ -8,10 +8,10 @@ namespace kiln {
 
 std::string_view to_string(errc code) {
   static constexpr std::string_view names[] = {
-      "ok",           "cancelled",      "unknown",           "invalid argument",  "deadline exceeded",
-      "not found",    "already exists", "permission denied", "resource exhausted", "failed precondition",
-      "aborted",      "out of range",   "unimplemented",     "internal",          "unavailable",
-      "data loss",    "unauthenticated"};
+      "ok",        "cancelled",      "unknown",           "invalid argument",   "deadline exceeded",
+      "not found", "already exists", "permission denied", "resource exhausted", "failed precondition",
+      "aborted",   "out of range",   "unimplemented",     "internal",           "unavailable",
+      "data loss", "unauthenticated"};
   auto index = static_cast<std::size_t>(code);
   return index < std::size(names) ? names[index] : "unknown";
 }

@@ -68,9 +68,7 @@ auto inspect(Inspector& f, error& x) {
 }
 
 /// Builds an error from a code and a message.
-inline error make_error(errc code, std::string message) {
-  return {code, std::move(message), {}};
-}
+inline error make_error(errc code, std::string message) { return {code, std::move(message), {}}; }
 
 /// Builds an error from errno: "what: No such file or directory", with the code that fits.
 error errno_error(int err, std::string_view what);
@@ -81,7 +79,7 @@ class [[nodiscard]] result {
  public:
   using value_type = T;
 
-  result(T value) : state_(std::in_place_index<0>, std::move(value)) {}  // NOLINT: implicit by design
+  result(T value) : state_(std::in_place_index<0>, std::move(value)) {}        // NOLINT: implicit by design
   result(kiln::error err) : state_(std::in_place_index<1>, std::move(err)) {}  // NOLINT: implicit by design
 
   bool ok() const noexcept { return state_.index() == 0; }
@@ -128,14 +126,13 @@ using status = result<void>;
 
 /// `KILN_TRY(auto x, f());` binds x to f's value or returns f's error from the enclosing function.
 #define KILN_TRY(decl, expr) KILN_TRY_(KILN_CONCAT(kiln_try_, __LINE__), decl, expr)
-#define KILN_TRY_(tmp, decl, expr)             \
-  auto tmp = (expr);                           \
+#define KILN_TRY_(tmp, decl, expr)              \
+  auto tmp = (expr);                            \
   if (!tmp.ok()) return std::move(tmp).error(); \
   decl = *std::move(tmp)
 
 /// `KILN_CHECK(f());` returns f's error from the enclosing function, if any.
-#define KILN_CHECK(expr)                                       \
-  do {                                                         \
-    if (auto kiln_check_ = (expr); !kiln_check_.ok())          \
-      return std::move(kiln_check_).error();                   \
+#define KILN_CHECK(expr)                                                                     \
+  do {                                                                                       \
+    if (auto kiln_check_ = (expr); !kiln_check_.ok()) return std::move(kiln_check_).error(); \
   } while (false)

@@ -6,8 +6,8 @@
 
 namespace kiln {
 
-/// The shortest equivalent of a path, lexically: no `.`, `..` only leading, no double or trailing slashes; "." for
-/// empty. Source: Go path.Clean.
+/// The shortest equivalent of a path, lexically: no `.`, `..` only leading, no double or trailing slashes;
+/// "." for empty. Source: Go path.Clean.
 std::string clean_path(std::string_view path);
 /// clean_path of "/" + path: always absolute, never above the root.
 std::string clean_absolute(std::string_view path);

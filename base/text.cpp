@@ -18,7 +18,9 @@ std::vector<Part> split_into(std::string_view text, char separator) {
 
 }  // namespace
 
-std::vector<std::string> split(std::string_view text, char separator) { return split_into<std::string>(text, separator); }
+std::vector<std::string> split(std::string_view text, char separator) {
+  return split_into<std::string>(text, separator);
+}
 
 std::vector<std::string_view> split_views(std::string_view text, char separator) {
   return split_into<std::string_view>(text, separator);

@@ -1,4 +1,5 @@
-// Text in parts: joined, split, cut, trimmed; letters of one case (ASCII only); bytes as hexadecimal digits. Pure.
+// Text in parts: joined, split, cut, trimmed; letters of one case (ASCII only); bytes as hexadecimal digits.
+// Pure.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
-// Threads, and nothing else makes them (tests/house looks): each has a name, and a system that has none left is an error
-// to whoever wanted one, not the end of the process. Nobody starts one for each thing that happens outside: who has
-// many of those to wait for has a pool of a bounded size, or one loop.
+// Threads, and nothing else makes them (tests/architecture looks): each has a name, and a system that has
+// none left is an error to whoever wanted one, not the end of the process. Nobody starts one for each thing
+// that happens outside: who has many of those to wait for has a pool of a bounded size, or one loop.
 #pragma once
 
 #include <algorithm>
@@ -28,7 +28,8 @@ class thread {
   }
   ~thread() { join(); }
 
-  /// resource_exhausted when there can be no further thread. `name`: at most 15 characters of it are shown (ps -L).
+  /// resource_exhausted when there can be no further thread. `name`: at most 15 characters of it are shown
+  /// (ps -L).
   template <class Work>
   static result<thread> start(const std::string& name, Work work) {
     thread out;
@@ -61,7 +62,8 @@ class thread {
   std::thread thread_;
 };
 
-/// Runs `work` here and in up to `helpers` threads more, as far as there are any, and returns when all are done.
+/// Runs `work` here and in up to `helpers` threads more, as far as there are any, and returns when all are
+/// done.
 template <class Work>
 void run_with_helpers(const std::string& name, std::size_t helpers, const Work& work) {
   std::vector<thread> started;

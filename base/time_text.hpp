@@ -27,7 +27,8 @@ std::optional<std::int64_t> parse_rfc3339_clamped(std::string_view text);
 
 /// "Sun, 06 Nov 1994 08:49:37 GMT" of seconds since 1970. Source: RFC 9110, 5.6.7.
 std::string format_http_date(std::int64_t unix_seconds);
-/// Seconds since 1970 of a date in any of the forms that servers send; nothing when it is none, or lies before.
+/// Seconds since 1970 of a date in any of the forms that servers send; nothing when it is none, or lies
+/// before.
 std::optional<std::int64_t> parse_http_date(const std::string& text);
 
 }  // namespace kiln

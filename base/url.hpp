@@ -13,10 +13,10 @@ namespace kiln {
 struct parsed_url {
   std::string scheme;     // lower case
   std::string user_info;  // "user" or "user:password" as written; not part of what is compared
-  std::string host;       // lower case, no final dot; numbers as four ("127.0.0.1"), IPv6 shortest, in brackets
-  std::string port;       // empty: the scheme's own
-  std::string path;       // begins with "/"; no dot segments, no needless escapes
-  std::string query;      // without its mark; empty: none
+  std::string host;   // lower case, no final dot; numbers as four ("127.0.0.1"), IPv6 shortest, in brackets
+  std::string port;   // empty: the scheme's own
+  std::string path;   // begins with "/"; no dot segments, no needless escapes
+  std::string query;  // without its mark; empty: none
 
   /// "host" or "host:port".
   std::string authority() const;
@@ -26,8 +26,8 @@ struct parsed_url {
   std::string str() const;
 };
 
-/// invalid_argument says what is wrong, without repeating the text: it may hold a password. Hosts that are not
-/// ASCII are refused: libcurl would read them by the locale.
+/// invalid_argument says what is wrong, without repeating the text: it may hold a password. Hosts that are
+/// not ASCII are refused: libcurl would read them by the locale.
 result<parsed_url> parse_url(std::string_view text);
 
 /// Whether both are URLs of the same scheme, host and port.

@@ -11,12 +11,12 @@ namespace kiln {
 std::size_t utf8_length(std::string_view text);
 
 bool is_valid_utf8(std::string_view text);
-/// The text with every byte that is no part of a character replaced by U+FFFD; Go clients refuse anything else in a
-/// string field.
+/// The text with every byte that is no part of a character replaced by U+FFFD; Go clients refuse anything
+/// else in a string field.
 std::string valid_utf8(std::string_view text);
 
-/// One character at the front of the text (not empty), and how many bytes it takes. A byte that begins none stands for
-/// itself, one byte wide.
+/// One character at the front of the text (not empty), and how many bytes it takes. A byte that begins none
+/// stands for itself, one byte wide.
 struct code_point {
   char32_t value;
   std::size_t width;

@@ -12,9 +12,8 @@
 
 namespace kiln::client {
 
-/// Replaces a file in one step: temporary file beside it (of a name that no other writer uses), fsync, rename. Mode as
-/// given, less the umask. For files of ours; those that
-/// users name are output_file's.
+/// Replaces a file in one step: temporary file beside it (of a name that no other writer uses), fsync,
+/// rename. Mode as given, less the umask. For files of ours; those that users name are output_file's.
 status write_file_atomically(const std::string& path, std::string_view bytes, unsigned mode);
 
 }  // namespace kiln::client

@@ -11,9 +11,10 @@ namespace kiln::client {
 
 class output_file {
  public:
-  /// Beside its destination, without a name where the file system can do that: whatever kills us leaves nothing.
-  /// What is at `path` now stays until commit(). What is no regular file (a pipe, a device), and files in
-  /// directories that take no new ones, are written in place. Mode as of a new file, or of the one replaced.
+  /// Beside its destination, without a name where the file system can do that: whatever kills us leaves
+  /// nothing. What is at `path` now stays until commit(). What is no regular file (a pipe, a device), and
+  /// files in directories that take no new ones, are written in place. Mode as of a new file, or of the one
+  /// replaced.
   static result<output_file> open(const std::string& path);
   /// All of it at once, and on the disk before it takes its place.
   static status write_whole(const std::string& path, std::string_view bytes);

@@ -56,10 +56,8 @@ result<child_process> child_process::start(const child_options& options) {
     }
     // dup2 in place would keep close-on-exec set.
     auto place = [](int from, int to) {
-      if (from == to)
-        ::fcntl(to, F_SETFD, 0);
-      else if (from >= 0)
-        ::dup2(from, to);
+      if (from == to) ::fcntl(to, F_SETFD, 0);
+      else if (from >= 0) ::dup2(from, to);
     };
     place(options.input, 0);
     place(options.output, 1);
@@ -103,8 +101,8 @@ std::optional<int> child_process::wait(std::optional<std::chrono::milliseconds> 
   return ended_;
 }
 
-result<captured_run> run_captured(const std::vector<std::string>& argv, std::string_view input, std::size_t limit,
-                                  std::chrono::milliseconds timeout) {
+result<captured_run> run_captured(const std::vector<std::string>& argv, std::string_view input,
+                                  std::size_t limit, std::chrono::milliseconds timeout) {
   int in[2], out[2], err[2];
   if (::pipe2(in, O_CLOEXEC) != 0) return errno_error(errno, "pipe");
   unique_fd in_read(in[0]), in_write(in[1]);
@@ -112,8 +110,11 @@ result<captured_run> run_captured(const std::vector<std::string>& argv, std::str
   unique_fd out_read(out[0]), out_write(out[1]);
   if (::pipe2(err, O_CLOEXEC) != 0) return errno_error(errno, "pipe");
   unique_fd err_read(err[0]), err_write(err[1]);
-  KILN_TRY(auto child, child_process::start({.argv = argv, .input = in_read.get(), .output = out_write.get(),
-                                             .errors = err_write.get(), .environment = {}}));
+  KILN_TRY(auto child, child_process::start({.argv = argv,
+                                             .input = in_read.get(),
+                                             .output = out_write.get(),
+                                             .errors = err_write.get(),
+                                             .environment = {}}));
   in_read.reset();
   out_write.reset();
   err_write.reset();
@@ -125,7 +126,8 @@ result<captured_run> run_captured(const std::vector<std::string>& argv, std::str
   while (out_read || err_read) {
     if (input.empty()) in_write.reset();
     pollfd p[3] = {{out_read.get(), POLLIN, 0}, {err_read.get(), POLLIN, 0}, {in_write.get(), POLLOUT, 0}};
-    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    auto left =
+        std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
     int ready = left.count() <= 0 ? 0 : ::poll(p, 3, static_cast<int>(left.count()));
     if (ready < 0 && errno == EINTR) continue;
     if (ready <= 0) {
@@ -146,10 +148,8 @@ result<captured_run> run_captured(const std::vector<std::string>& argv, std::str
     drain(err_read, p[1].revents, run.errors);
     if (p[2].revents != 0) {
       auto n = ::write(in_write.get(), input.data(), input.size());
-      if (n > 0)
-        input.remove_prefix(static_cast<std::size_t>(n));
-      else if (n < 0 && errno != EINTR && errno != EAGAIN)
-        in_write.reset(), input = {};
+      if (n > 0) input.remove_prefix(static_cast<std::size_t>(n));
+      else if (n < 0 && errno != EINTR && errno != EAGAIN) in_write.reset(), input = {};
     }
     if (too_much) {
       child.signal(SIGKILL);

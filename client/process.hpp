@@ -42,7 +42,8 @@ class child_process {
   std::optional<int> ended_;
 };
 
-/// The program's path: as is with a slash, else found in PATH. not_found "<name>: executable file not found in $PATH".
+/// The program's path: as is with a slash, else found in PATH. not_found "<name>: executable file not found
+/// in $PATH".
 result<std::string> find_program(const std::string& name);
 
 struct captured_run {
@@ -51,9 +52,9 @@ struct captured_run {
   std::string errors;
 };
 
-/// Runs a program with `input` on stdin to its end; at most `limit` bytes of output. deadline_exceeded when it takes
-/// longer than `timeout` (it is killed then).
-result<captured_run> run_captured(const std::vector<std::string>& argv, std::string_view input, std::size_t limit,
-                                  std::chrono::milliseconds timeout);
+/// Runs a program with `input` on stdin to its end; at most `limit` bytes of output. deadline_exceeded when
+/// it takes longer than `timeout` (it is killed then).
+result<captured_run> run_captured(const std::vector<std::string>& argv, std::string_view input,
+                                  std::size_t limit, std::chrono::milliseconds timeout);
 
 }  // namespace kiln::client

@@ -31,7 +31,9 @@ struct runner {
   }
   status operator()(const du_flags& f) const { return run_du(global, f, interrupts); }
   status operator()(const prune_flags& f) const { return run_prune(global, f, interrupts); }
-  status operator()(const prune_histories_flags& f) const { return run_prune_histories(global, f, interrupts); }
+  status operator()(const prune_histories_flags& f) const {
+    return run_prune_histories(global, f, interrupts);
+  }
   status operator()(const workers_flags& f) const { return run_workers(global, f, interrupts); }
   status operator()(const info_flags& f) const { return run_info(global, f, interrupts); }
   status operator()(const histories_flags& f) const { return run_histories(global, f, interrupts); }

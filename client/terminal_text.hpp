@@ -1,4 +1,5 @@
-// What the commands say on standard output. Names, descriptions and errors in it come from daemons and builds.
+// What the commands say on standard output. Names, descriptions and errors in it come from daemons and
+// builds.
 #pragma once
 
 #include <string_view>

@@ -35,7 +35,9 @@ using store_ptr = std::unique_ptr<X509_STORE, deleter<X509_STORE_free>>;
 using context_ptr = std::unique_ptr<X509_STORE_CTX, deleter<X509_STORE_CTX_free>>;
 using extension_ptr = std::unique_ptr<X509_EXTENSION, deleter<X509_EXTENSION_free>>;
 
-bio_ptr reader(std::string_view text) { return bio_ptr{BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))}; }
+bio_ptr reader(std::string_view text) {
+  return bio_ptr{BIO_new_mem_buf(text.data(), static_cast<int>(text.size()))};
+}
 
 x509_ptr next_certificate(BIO* from) {
   x509_ptr out{PEM_read_bio_X509(from, nullptr, nullptr, nullptr)};
@@ -94,7 +96,8 @@ bool add_extension(X509* cert, X509* issuer, int id, const std::string& value) {
 }
 
 /// A certificate without extensions and signature.
-result<x509_ptr> draft(std::string_view name, EVP_PKEY* key, std::time_t from, std::chrono::seconds validity) {
+result<x509_ptr> draft(std::string_view name, EVP_PKEY* key, std::time_t from,
+                       std::chrono::seconds validity) {
   x509_ptr cert{X509_new()};
   unsigned char serial[16];
   if (!cert || RAND_bytes(serial, sizeof serial) != 1) return openssl_error("making a certificate");
@@ -108,8 +111,10 @@ result<x509_ptr> draft(std::string_view name, EVP_PKEY* key, std::time_t from, s
   auto* subject = X509_get_subject_name(cert.get());
   bool good = number && X509_set_version(cert.get(), X509_VERSION_3) == 1 &&
               BN_to_ASN1_INTEGER(number.get(), X509_get_serialNumber(cert.get())) &&
-              ASN1_TIME_set(X509_getm_notBefore(cert.get()), from) && ASN1_TIME_set(X509_getm_notAfter(cert.get()), to) &&
-              X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8, reinterpret_cast<const unsigned char*>(name.data()),
+              ASN1_TIME_set(X509_getm_notBefore(cert.get()), from) &&
+              ASN1_TIME_set(X509_getm_notAfter(cert.get()), to) &&
+              X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_UTF8,
+                                         reinterpret_cast<const unsigned char*>(name.data()),
                                          static_cast<int>(name.size()), -1, 0) == 1 &&
               X509_set_pubkey(cert.get(), key) == 1;
   if (!good) return openssl_error("making a certificate for " + std::string(name));
@@ -151,7 +156,7 @@ result<certificate_texts> load_certificates(const certificate_files& files, std:
   auto cert_text = reader(texts.cert);
   auto cert = next_certificate(cert_text.get());
   if (!cert) return bad("cluster certificate", files.cert, "has no PEM certificate");
-  std::unique_ptr<STACK_OF(X509), deleter<[](STACK_OF(X509)* s) { sk_X509_pop_free(s, X509_free); }>> chain{
+  std::unique_ptr<STACK_OF(X509), deleter<[](STACK_OF(X509) * s) { sk_X509_pop_free(s, X509_free); }>> chain{
       sk_X509_new_null()};
   while (auto more = next_certificate(cert_text.get())) sk_X509_push(chain.get(), more.release());
 
@@ -178,7 +183,8 @@ result<certificate_texts> load_certificates(const certificate_files& files, std:
     ERR_clear_error();
     switch (why) {
       case X509_V_ERR_CERT_HAS_EXPIRED:
-        return bad("cluster certificate", files.cert, "expired on " + time_text(X509_get0_notAfter(at ? at : cert.get())) + about);
+        return bad("cluster certificate", files.cert,
+                   "expired on " + time_text(X509_get0_notAfter(at ? at : cert.get())) + about);
       case X509_V_ERR_CERT_NOT_YET_VALID:
         return bad("cluster certificate", files.cert,
                    "is not valid before " + time_text(X509_get0_notBefore(at ? at : cert.get())) + about);
@@ -197,7 +203,8 @@ result<certificate_texts> load_certificates(const certificate_files& files, std:
   return texts;
 }
 
-result<certificate_pair> make_authority(std::string_view name, std::time_t from, std::chrono::seconds validity) {
+result<certificate_pair> make_authority(std::string_view name, std::time_t from,
+                                        std::chrono::seconds validity) {
   key_ptr key{EVP_EC_gen("P-256")};
   if (!key) return openssl_error("making a key");
   KILN_TRY(auto cert, draft(name, key.get(), from, validity));

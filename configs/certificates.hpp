@@ -1,5 +1,6 @@
 // Certificates of a cluster's nodes: what must be true before they are used, and how they are made. Keys are
-// elliptic (P-256); a certificate is good for both ends of a connection, and its names are the node's. Thread-safe.
+// elliptic (P-256); a certificate is good for both ends of a connection, and its names are the node's.
+// Thread-safe.
 #pragma once
 
 #include <chrono>
@@ -24,8 +25,8 @@ struct certificate_files {
   std::string key;
 };
 
-/// The texts of the files, found good: readable, the key is the certificate's, the certificate is signed by the
-/// CA and valid at `now`. Errors name the file and what is wrong with it.
+/// The texts of the files, found good: readable, the key is the certificate's, the certificate is signed by
+/// the CA and valid at `now`. Errors name the file and what is wrong with it.
 struct certificate_texts {
   std::string ca;
   std::string cert;
@@ -40,7 +41,8 @@ struct certificate_pair {
 };
 
 /// Valid from `from` on; a negative `validity` makes one that has expired (for tests).
-result<certificate_pair> make_authority(std::string_view name, std::time_t from, std::chrono::seconds validity);
+result<certificate_pair> make_authority(std::string_view name, std::time_t from,
+                                        std::chrono::seconds validity);
 /// Signed by `authority`; its alternative names are `name` and `hosts` (DNS names and IP addresses).
 result<certificate_pair> make_certificate(const certificate_pair& authority, std::string_view name,
                                           const std::vector<std::string>& hosts, std::time_t from,

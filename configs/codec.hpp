@@ -8,7 +8,8 @@ namespace kiln::configs {
 /// Bytes of input compressed as one gzip member; part of the output format (changing it
 /// changes the bytes of every new gzip layer). 256 KiB … 16 MiB.
 inline constexpr std::size_t gzip_block_size = 1 << 20;
-/// 0–9, libdeflate's: its 4 makes layers no larger than gzip's usual 6 does, in two thirds of the time its 6 takes.
+/// 0–9, libdeflate's: its 4 makes layers no larger than gzip's usual 6 does, in two thirds of the time its 6
+/// takes.
 inline constexpr int gzip_default_level = 4;
 /// 1–22.
 inline constexpr int zstd_default_level = 3;

@@ -22,7 +22,8 @@ constexpr std::size_t config_dots_max = 256;  // in a line
 /// Reads one table, key by key; what was not asked for in the end is unknown.
 class table_reader {
  public:
-  table_reader(const toml::table& table, std::string path, std::string_view file, std::vector<std::string>& unknown)
+  table_reader(const toml::table& table, std::string path, std::string_view file,
+               std::vector<std::string>& unknown)
       : table_(table), path_(std::move(path)), file_(file), unknown_(unknown) {}
 
   ~table_reader() {
@@ -122,11 +123,13 @@ class table_reader {
     return table_.get(key);
   }
 
-  std::string where(std::string_view key) const { return path_.empty() ? std::string(key) : path_ + "." + std::string(key); }
+  std::string where(std::string_view key) const {
+    return path_.empty() ? std::string(key) : path_ + "." + std::string(key);
+  }
 
   error bad(std::string_view key, const toml::node& node, std::string_view wanted) const {
-    return make_error(errc::invalid_argument, file_ + ":" + std::to_string(node.source().begin.line) + ": " + where(key) +
-                                                  " must be " + std::string(wanted));
+    return make_error(errc::invalid_argument, file_ + ":" + std::to_string(node.source().begin.line) + ": " +
+                                                  where(key) + " must be " + std::string(wanted));
   }
 
   template <class T>
@@ -196,11 +199,10 @@ status read_worker(table_reader& t, worker_config& w) {
   KILN_CHECK(t.read_text("gckeepstorage", legacy_keep));
   if (w.reserved_space.empty()) w.reserved_space = legacy_keep;
   KILN_CHECK(t.read("defaultCgroupParent", w.default_cgroup_parent));
-  KILN_CHECK(t.each_table_of_array("gcpolicy", [&](table_reader& rule) {
-    return read_gc_rule(rule, w.gc_policy.emplace_back());
-  }));
-  for (auto key : {"proxySnapshotterPath", "stargzSnapshotter", "userRemapUnsupported",
-                   "address", "namespace", "runtime"})
+  KILN_CHECK(t.each_table_of_array(
+      "gcpolicy", [&](table_reader& rule) { return read_gc_rule(rule, w.gc_policy.emplace_back()); }));
+  for (auto key : {"proxySnapshotterPath", "stargzSnapshotter", "userRemapUnsupported", "address",
+                   "namespace", "runtime"})
     t.ignore(key);
   return {};
 }
@@ -241,7 +243,7 @@ status read_cluster(table_reader& t, cluster_config& c) {
   KILN_CHECK(t.read("cert", c.cert));
   KILN_CHECK(t.read("key", c.key));
   KILN_CHECK(t.read("role", c.role));
-  KILN_CHECK(t.read_duration("beatInterval", c.beat_interval_ns));
+  KILN_CHECK(t.read_duration("beatInterval", c.heartbeat_interval_ns));
   KILN_CHECK(t.read_duration("deadAfter", c.dead_after_ns));
   KILN_CHECK(t.read_duration("peerAnswerTime", c.peer_answer_time_ns));
   KILN_CHECK(t.read_duration("drainGrace", c.drain_grace_ns));
@@ -249,19 +251,24 @@ status read_cluster(table_reader& t, cluster_config& c) {
 }
 
 status validate_cluster(const cluster_config& c) {
-  auto invalid = [](std::string text) { return make_error(errc::invalid_argument, "cluster " + std::move(text)); };
+  auto invalid = [](std::string text) {
+    return make_error(errc::invalid_argument, "cluster " + std::move(text));
+  };
   if (!c.name.empty() && !is_node_name(c.name))
     return invalid("name \"" + c.name + "\": expected 1 to " + std::to_string(cluster::name_bytes_max) +
                    " letters, digits, dots, dashes and underscores");
-  if (!parse_node_role(c.role)) return invalid("role \"" + c.role + "\": expected both, coordinator or worker");
+  if (!parse_node_role(c.role))
+    return invalid("role \"" + c.role + "\": expected both, coordinator or worker");
   if (!c.on()) {
-    if (!c.seeds.empty()) return invalid("seeds are given but no listen address: a node of a cluster listens too");
+    if (!c.seeds.empty())
+      return invalid("seeds are given but no listen address: a node of a cluster listens too");
     return {};
   }
   auto listen = parse_host_port(c.listen);
   if (!listen) return invalid("listen address \"" + c.listen + "\": expected host:port");
   if (c.advertise.empty() && is_wildcard(listen->host))
-    return invalid("listen address \"" + c.listen + "\" is every address: say by advertise which one others should use");
+    return invalid("listen address \"" + c.listen +
+                   "\" is every address: say by advertise which one others should use");
   if (!c.advertise.empty() && !parse_host_port(join_host_port(c.advertise, listen->port)))
     return invalid("advertise \"" + c.advertise + "\": expected a host without a port");
   int data_port = c.data_port == 0 ? listen->port + 1 : c.data_port;
@@ -270,24 +277,28 @@ status validate_cluster(const cluster_config& c) {
   for (const auto& seed : c.seeds)
     if (!parse_host_port(seed)) return invalid("seed \"" + seed + "\": expected host:port");
   for (const auto& [what, file] : {std::pair{"ca", &c.ca}, {"cert", &c.cert}, {"key", &c.key}})
-    if (file->empty()) return invalid(std::string(what) + " is missing: nodes know each other by certificates");
+    if (file->empty())
+      return invalid(std::string(what) + " is missing: nodes know each other by certificates");
   struct range {
     const char* what;
     std::int64_t value_ns;
     std::chrono::nanoseconds least, most;
   };
-  for (const auto& r : {range{"beat interval", c.beat_interval_ns, cluster::beat_interval_min, cluster::beat_interval_max},
-                        range{"dead after", c.dead_after_ns, cluster::dead_after_min, cluster::dead_after_max},
-                        range{"peer answer time", c.peer_answer_time_ns, cluster::peer_answer_time_min,
-                              cluster::peer_answer_time_max},
-                        range{"drain grace", c.drain_grace_ns, cluster::drain_grace_min, cluster::drain_grace_max}})
+  for (const auto& r :
+       {range{"beat interval", c.heartbeat_interval_ns, cluster::heartbeat_interval_min,
+              cluster::heartbeat_interval_max},
+        range{"dead after", c.dead_after_ns, cluster::dead_after_min, cluster::dead_after_max},
+        range{"peer answer time", c.peer_answer_time_ns, cluster::peer_answer_time_min,
+              cluster::peer_answer_time_max},
+        range{"drain grace", c.drain_grace_ns, cluster::drain_grace_min, cluster::drain_grace_max}})
     if (r.value_ns < r.least.count() || r.value_ns > r.most.count())
       return invalid(std::string(r.what) + " " + format_duration(r.value_ns) + ": expected " +
                      format_duration(r.least.count()) + " to " + format_duration(r.most.count()));
-  if (c.dead_after_ns < cluster::beats_before_dead_min * c.beat_interval_ns)
+  if (c.dead_after_ns < cluster::heartbeats_before_dead_min * c.heartbeat_interval_ns)
     return invalid("dead after " + format_duration(c.dead_after_ns) + ": expected at least " +
-                   std::to_string(cluster::beats_before_dead_min) + " beat intervals");
-  if (c.slots > cluster::slots_max) return invalid("slots: expected at most " + std::to_string(cluster::slots_max));
+                   std::to_string(cluster::heartbeats_before_dead_min) + " beat intervals");
+  if (c.slots > cluster::slots_max)
+    return invalid("slots: expected at most " + std::to_string(cluster::slots_max));
   return {};
 }
 
@@ -307,7 +318,8 @@ status read_all(table_reader& t, daemon_config& c) {
     return log.read("format", c.log_format);
   }));
   KILN_CHECK(t.table("grpc", [&](table_reader& grpc) { return read_grpc(grpc, c); }));
-  KILN_CHECK(t.table("otel", [&](table_reader& otel) { return otel.read("socketPath", c.otel_socket_path); }));
+  KILN_CHECK(
+      t.table("otel", [&](table_reader& otel) { return otel.read("socketPath", c.otel_socket_path); }));
   KILN_CHECK(t.table("cdi", [&](table_reader& cdi) -> status {
     KILN_CHECK(cdi.read("autoAllowed", c.cdi_auto_allowed));
     KILN_CHECK(cdi.read("disabled", c.cdi_disabled));
@@ -320,9 +332,8 @@ status read_all(table_reader& t, daemon_config& c) {
     return workers.table("containerd", [&](table_reader& w) { return read_worker(w, c.containerd); });
   }));
   KILN_CHECK(t.table("registry", [&](table_reader& registries) {
-    return registries.each_table([&](const std::string& host, table_reader& r) {
-      return read_registry(r, c.registries[host]);
-    });
+    return registries.each_table(
+        [&](const std::string& host, table_reader& r) { return read_registry(r, c.registries[host]); });
   }));
   KILN_CHECK(t.table("dns", [&](table_reader& dns) -> status {
     KILN_CHECK(dns.read("nameservers", c.dns.nameservers));
@@ -335,9 +346,8 @@ status read_all(table_reader& t, daemon_config& c) {
   }));
   KILN_CHECK(t.table("cluster", [&](table_reader& cluster) { return read_cluster(cluster, c.cluster); }));
   KILN_CHECK(t.table("frontend", [&](table_reader& frontends) -> status {
-    KILN_CHECK(frontends.table("dockerfile.v0", [&](table_reader& f) {
-      return f.read("enabled", c.frontends.dockerfile_enabled);
-    }));
+    KILN_CHECK(frontends.table(
+        "dockerfile.v0", [&](table_reader& f) { return f.read("enabled", c.frontends.dockerfile_enabled); }));
     return frontends.table("gateway.v0", [&](table_reader& f) -> status {
       KILN_CHECK(f.read("enabled", c.frontends.gateway_enabled));
       return f.read("allowedRepositories", c.frontends.gateway_allowed_repositories);
@@ -360,8 +370,9 @@ status check_dots(std::string_view text, std::string_view name) {
       ++line;
       dots = 0;
     } else if (c == '.' && ++dots > config_dots_max) {
-      return make_error(errc::invalid_argument, std::string(name) + ":" + std::to_string(line) + ": more than " +
-                                                    std::to_string(config_dots_max) + " dots in a line");
+      return make_error(errc::invalid_argument, std::string(name) + ":" + std::to_string(line) +
+                                                    ": more than " + std::to_string(config_dots_max) +
+                                                    " dots in a line");
     }
   }
   return {};
@@ -375,7 +386,8 @@ result<loaded_config> parse_config(std::string_view text, std::string_view name)
   try {
     table = toml::parse(text, name);
   } catch (const toml::parse_error& e) {
-    return make_error(errc::invalid_argument, std::string(name) + ":" + std::to_string(e.source().begin.line) + ": " +
+    return make_error(errc::invalid_argument, std::string(name) + ":" +
+                                                  std::to_string(e.source().begin.line) + ": " +
                                                   std::string(e.description()));
   }
   loaded_config loaded;
@@ -397,7 +409,8 @@ result<loaded_config> load_config(const std::filesystem::path& file) {
 status validate(const daemon_config& c) {
   auto invalid = [](std::string text) { return make_error(errc::invalid_argument, std::move(text)); };
   static const std::set<std::string> levels = {"error", "warn", "warning", "info", "debug", "trace"};
-  if (!levels.count(c.log_level)) return invalid("log level \"" + c.log_level + "\": expected error, warn, info, debug or trace");
+  if (!levels.count(c.log_level))
+    return invalid("log level \"" + c.log_level + "\": expected error, warn, info, debug or trace");
   if (c.log_format != "text" && c.log_format != "json")
     return invalid("unsupported log type \"" + c.log_format + "\": expected text or json");
   static const std::set<std::string> entitlements = {"network.host", "security.insecure", "device"};
@@ -407,7 +420,8 @@ status validate(const daemon_config& c) {
   constexpr std::int64_t ids_max = 0xfffffffe;  // the one beyond means "leave as it is" to the system
   for (auto [key, id] : {std::pair{"uid", c.socket_uid}, std::pair{"gid", c.socket_gid}})
     if (id && (*id < 0 || *id > ids_max))
-      return invalid(std::string("grpc.") + key + " " + std::to_string(*id) + ": expected 0 to " + std::to_string(ids_max));
+      return invalid(std::string("grpc.") + key + " " + std::to_string(*id) + ": expected 0 to " +
+                     std::to_string(ids_max));
   if (c.addresses.empty()) return invalid("no listen address: name at least one with --addr");
   for (const auto& address : c.addresses)
     if (address.find("://") == std::string::npos)
@@ -417,7 +431,8 @@ status validate(const daemon_config& c) {
     static const std::set<std::string> modes = {"auto", "bridge", "cni", "host"};
     if (!modes.count(w->network_mode)) return invalid("invalid network mode \"" + w->network_mode + "\"");
     static const std::set<std::string> switches = {"auto", "true", "false"};
-    if (!switches.count(w->enabled)) return invalid("worker switch \"" + w->enabled + "\": expected true, false or auto");
+    if (!switches.count(w->enabled))
+      return invalid("worker switch \"" + w->enabled + "\": expected true, false or auto");
   }
   if (c.oci.no_process_sandbox && !c.oci.rootless)
     return invalid("can't enable NoProcessSandbox without Rootless");

@@ -93,11 +93,11 @@ struct cluster_config {
   std::string advertise;  // host that others reach it by; empty: the host of `listen`
   int data_port = 0;      // of its peer service, on the host of `listen`; 0: the port after that of `listen`
   std::vector<std::string> seeds;  // host:port; a name that resolves to many addresses means all of them
-  std::string ca;    // PEM files; every node has a certificate of the same CA
+  std::string ca;                  // PEM files; every node has a certificate of the same CA
   std::string cert;
   std::string key;
   std::string role = "both";  // both, coordinator, worker
-  std::int64_t beat_interval_ns = cluster::beat_interval.count();
+  std::int64_t heartbeat_interval_ns = cluster::heartbeat_interval.count();
   std::int64_t dead_after_ns = cluster::dead_after.count();
   std::int64_t peer_answer_time_ns = cluster::peer_answer_time.count();
   std::int64_t drain_grace_ns = cluster::drain_grace.count();

@@ -77,7 +77,8 @@ class flag_set {
  public:
   explicit flag_set(CLI::App& app) : app_(app) {}
 
-  void text(const std::string& names, const std::string& help, std::function<std::string&(daemon_config&)> target) {
+  void text(const std::string& names, const std::string& help,
+            std::function<std::string&(daemon_config&)> target) {
     auto value = std::make_shared<std::string>();
     auto* option = app_.add_option(names, *value, help);
     apply_.push_back([=](daemon_config& c) -> status {
@@ -103,7 +104,8 @@ class flag_set {
     });
   }
   /// "--x", "--x=true", "--x=false".
-  void boolean(const std::string& names, const std::string& help, std::function<bool&(daemon_config&)> target) {
+  void boolean(const std::string& names, const std::string& help,
+               std::function<bool&(daemon_config&)> target) {
     auto value = std::make_shared<bool>(false);
     auto* option = app_.add_flag(names, *value, help);
     apply_.push_back([=](daemon_config& c) -> status {
@@ -174,15 +176,18 @@ void add_worker_flags(flag_set& flags, const std::string& worker, const std::str
 
 void add_cluster_flags(flag_set& flags) {
   auto text = [&](const std::string& name, const std::string& help, std::string cluster_config::*member) {
-    flags.text("--cluster-" + name, help, [member](daemon_config& c) -> std::string& { return c.cluster.*member; });
+    flags.text("--cluster-" + name, help,
+               [member](daemon_config& c) -> std::string& { return c.cluster.*member; });
   };
-  auto duration = [&](const std::string& name, const std::string& help, std::int64_t cluster_config::*member) {
-    flags.custom("--cluster-" + name, help, [name, member](daemon_config& c, const std::vector<std::string>& values) -> status {
-      auto parsed = parse_duration(values.back());
-      if (!parsed.ok()) return std::move(parsed).error().with_context("--cluster-" + name);
-      c.cluster.*member = *parsed;
-      return {};
-    });
+  auto duration = [&](const std::string& name, const std::string& help,
+                      std::int64_t cluster_config::*member) {
+    flags.custom("--cluster-" + name, help,
+                 [name, member](daemon_config& c, const std::vector<std::string>& values) -> status {
+                   auto parsed = parse_duration(values.back());
+                   if (!parsed.ok()) return std::move(parsed).error().with_context("--cluster-" + name);
+                   c.cluster.*member = *parsed;
+                   return {};
+                 });
   };
   text("listen", "host:port where other nodes of the cluster reach this one; there is no cluster without it",
        &cluster_config::listen);
@@ -191,17 +196,19 @@ void add_cluster_flags(flag_set& flags) {
        &cluster_config::advertise);
   flags.number("--cluster-data-port", "port of its data; default the one after that of --cluster-listen",
                [](daemon_config& c) -> int& { return c.cluster.data_port; });
-  flags.list("--cluster-seed", "host:port of a node to join, or of a name that resolves to all of them, repeatable",
+  flags.list("--cluster-seed",
+             "host:port of a node to join, or of a name that resolves to all of them, repeatable",
              [](daemon_config& c) -> std::vector<std::string>& { return c.cluster.seeds; });
   text("ca", "CA that the certificates of all nodes come from", &cluster_config::ca);
   text("cert", "certificate of this node", &cluster_config::cert);
   text("key", "its key", &cluster_config::key);
   text("role", "both, coordinator (runs nothing) or worker", &cluster_config::role);
-  duration("beat-interval", "time between heartbeats", &cluster_config::beat_interval_ns);
+  duration("beat-interval", "time between heartbeats", &cluster_config::heartbeat_interval_ns);
   duration("dead-after", "a node not heard of for so long is dead", &cluster_config::dead_after_ns);
   duration("peer-answer-time", "how long another node may take to say what its cache knows",
            &cluster_config::peer_answer_time_ns);
-  duration("drain-grace", "how long a drained node waits for what still runs on it", &cluster_config::drain_grace_ns);
+  duration("drain-grace", "how long a drained node waits for what still runs on it",
+           &cluster_config::drain_grace_ns);
   flags.number("--cluster-slots", "steps this node runs at a time for everybody together; 0: two a core",
                [](daemon_config& c) -> int& { return c.cluster.slots; });
 }
@@ -238,8 +245,10 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
              [](daemon_config& c) -> std::vector<std::string>& { return c.addresses; });
   flags.text("--group", "group (name or gid) that owns the unix socket",
              [](daemon_config& c) -> std::string& { return c.group; });
-  flags.text("--debugaddr", "debugging address", [](daemon_config& c) -> std::string& { return c.debug_address; });
-  flags.text("--tlscert", "certificate of the server", [](daemon_config& c) -> std::string& { return c.tls.cert; });
+  flags.text("--debugaddr", "debugging address",
+             [](daemon_config& c) -> std::string& { return c.debug_address; });
+  flags.text("--tlscert", "certificate of the server",
+             [](daemon_config& c) -> std::string& { return c.tls.cert; });
   flags.text("--tlskey", "its key", [](daemon_config& c) -> std::string& { return c.tls.key; });
   flags.text("--tlscacert", "CA that client certificates must come from",
              [](daemon_config& c) -> std::string& { return c.tls.ca; });
@@ -257,10 +266,12 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
                 [](daemon_config& c) -> bool& { return c.oci.no_process_sandbox; });
   add_worker_flags(flags, "containerd-worker", "containerd", &daemon_config::containerd);
   add_cluster_flags(flags);
-  for (auto name : {"--oci-worker-proxy-snapshotter-path", "--containerd-worker-addr", "--containerd-worker-namespace",
-                    "--containerd-worker-runtime", "--service-name", "--log-file"})
+  for (auto name :
+       {"--oci-worker-proxy-snapshotter-path", "--containerd-worker-addr", "--containerd-worker-namespace",
+        "--containerd-worker-runtime", "--service-name", "--log-file"})
     accept(app, name, true);
-  for (auto name : {"--trace", "--rootless", "--proxy-network", "--save-cache-debug"}) accept(app, name, false);
+  for (auto name : {"--trace", "--rootless", "--proxy-network", "--save-cache-debug"})
+    accept(app, name, false);
 
   try {
     app.parse(argc, argv);
@@ -271,7 +282,8 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
     return make_error(errc::invalid_argument, e.what());
   }
   if (version_flag) {
-    line.print_and_exit = std::string("kilnd ") + package_name + " " + version + " (BuildKit " + buildkit_version + ")\n";
+    line.print_and_exit =
+        std::string("kilnd ") + package_name + " " + version + " (BuildKit " + buildkit_version + ")\n";
     return line;
   }
 

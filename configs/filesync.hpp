@@ -1,4 +1,4 @@
-// Bounds of the tree transfer (store/filesync). Plain constants.
+// Bounds of the tree transfer (filesync). Plain constants.
 #pragma once
 
 #include <chrono>

@@ -10,8 +10,8 @@ namespace kiln::configs::gateway {
 inline constexpr int message_bytes_max = 16 << 20;
 /// Largest set of headers accepted: client errors and capability lists travel in them. 64 KiB – 8 MiB.
 inline constexpr int metadata_bytes_max = 1 << 20;
-/// Of an error: bytes of its text, and of all its details together. What is larger is cut, or left out, largest
-/// first: clients that take headers of 1 MiB must get it, base64 and all. 4 – 64 KiB; 16 – 512 KiB.
+/// Of an error: bytes of its text, and of all its details together. What is larger is cut, or left out,
+/// largest first: clients that take headers of 1 MiB must get it, base64 and all. 4 – 64 KiB; 16 – 512 KiB.
 inline constexpr std::size_t error_text_bytes_max = 32 << 10;
 inline constexpr std::size_t error_details_bytes_max = 384 << 10;
 
@@ -23,10 +23,11 @@ inline constexpr int streams_per_connection_max = 10'000;
 
 /// Payload of one StatusResponse. 64 KiB – 8 MiB.
 inline constexpr std::size_t status_message_bytes_max = 1 << 20;
-/// Progress waiting for one slow reader; beyond it log text is dropped and what is only under way, the beginnings and
-/// ends of vertices never … 1 – 256 MiB.
+/// Progress waiting for one slow reader; beyond it log text is dropped and what is only under way, the
+/// beginnings and ends of vertices never … 1 – 256 MiB.
 inline constexpr std::size_t status_backlog_bytes_max = 32 << 20;
-/// … but whoever has not read so much of a stream is hung up on. Larger than a whole history or log. 64 MiB – 1 GiB.
+/// … but whoever has not read so much of a stream is hung up on. Larger than a whole history or log. 64 MiB –
+/// 1 GiB.
 inline constexpr std::size_t stream_backlog_bytes_max = 256 << 20;
 
 /// One read from a session tunnel's socket, so the payload of one BytesMessage. 16 KiB – 3 MiB.
@@ -43,7 +44,8 @@ inline constexpr int health_failures_max = 2;
 /// Floor of a client's own health time-out.
 inline constexpr std::chrono::milliseconds health_custom_min{1'000};
 
-/// How long clients may take to hear that their build has ended before a daemon that stops hangs up. 100 ms – 10 s.
+/// How long clients may take to hear that their build has ended before a daemon that stops hangs up. 100 ms –
+/// 10 s.
 inline constexpr std::chrono::milliseconds last_calls{2'000};
 
 /// Threads that read blobs and do other blocking work for the gateway. 1 – 16.

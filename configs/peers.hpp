@@ -44,7 +44,8 @@ inline constexpr std::size_t describe_threads = 4;
 inline constexpr std::size_t session_calls_max = 512;
 /// Threads of these that one node may have; a stream takes two.
 inline constexpr std::size_t session_threads_of_node_max = session_calls_max / 2;
-/// Refs that one node may have described, or blobs of them brought, at a time; most of them wait for a thread.
+/// Refs that one node may have described, or blobs of them brought, at a time; most of them wait for a
+/// thread.
 inline constexpr std::size_t describe_calls_of_node_max = 1'024;
 /// How long another node may wait for a session to connect, and for the answer to one call.
 inline constexpr std::chrono::milliseconds session_wait_max{30'000};

@@ -1,4 +1,4 @@
-// Defaults and bounds of placing work on the nodes of a cluster (actors/placement.hpp).
+// Defaults and bounds of placing work on the nodes of a cluster (actors/cluster/step_scheduler.hpp).
 #pragma once
 
 #include <chrono>
@@ -11,8 +11,8 @@ namespace kiln::configs::placing {
 constexpr std::int64_t bytes_per_second = 100 << 20;
 /// A step waits this long for a node that has its inputs before it is worth moving at all.
 constexpr std::chrono::milliseconds patience{100};
-/// How long a step is taken to run before any has; later ones move an average of that weight. A step is not moved
-/// when that takes more than this many times as long as steps run.
+/// How long a step is taken to run before any has; later ones move an average of that weight. A step is not
+/// moved when that takes more than this many times as long as steps run.
 constexpr std::chrono::milliseconds typical_at_first{1'000};
 constexpr int typical_weight = 16;
 constexpr int moving_share = 2;

@@ -25,12 +25,14 @@ result<std::string> read_provenance_environment(const std::string& directory) {
     std::string text{std::istreambuf_iterator<char>(in), {}};
     auto one = json_or_null<nlohmann::ordered_json>(text);
     if (!one.is_object())
-      return make_error(errc::invalid_argument, "failed to parse provenance environment file " + file.string());
+      return make_error(errc::invalid_argument,
+                        "failed to parse provenance environment file " + file.string());
     for (const auto& [key, value] : one.items()) {
       for (const char* ours : {"buildConfig", "builderPlatform", "platform"})
         if (key == ours)
-          return make_error(errc::invalid_argument,
-                            "key \"" + key + "\" is builtin and not allowed to be modified in provenance config");
+          return make_error(
+              errc::invalid_argument,
+              "key \"" + key + "\" is builtin and not allowed to be modified in provenance config");
       all[key] = value;
     }
   }

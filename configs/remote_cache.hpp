@@ -28,8 +28,8 @@ inline constexpr int max_inline_index_depth = 2;
 inline constexpr std::size_t session_content_chunk = 1 << 20;
 /// Answer time of a client asked about its content store.
 inline constexpr std::chrono::milliseconds session_content_timeout{60'000};
-/// How long to wait before asking again for a blob that another writer of a client's content store has: at first,
-/// and at most.
+/// How long to wait before asking again for a blob that another writer of a client's content store has: at
+/// first, and at most.
 inline constexpr std::chrono::milliseconds session_content_first_pause{10};
 inline constexpr std::chrono::milliseconds session_content_pause{1'000};
 /// Blobs written at a time by one cache export.
@@ -52,10 +52,11 @@ inline constexpr std::int64_t azblob_block_size = 32LL << 20;
 /// Who gives out tokens, unless AZURE_AUTHORITY_HOST says otherwise, and what they are for.
 inline constexpr const char* azure_authority = "https://login.microsoftonline.com";
 inline constexpr const char* azure_storage_scope = "https://storage.azure.com/.default";
-/// Hosts that are Azure's own end so: the daemon's token goes to these, and to the account that its environment names.
-/// Source: Azure's public, China, US government and DNS-zone clouds.
+/// Hosts that are Azure's own end so: the daemon's token goes to these, and to the account that its
+/// environment names. Source: Azure's public, China, US government and DNS-zone clouds.
 inline constexpr const char* azure_storage_hosts[] = {".blob.core.windows.net", ".blob.core.chinacloudapi.cn",
-                                                      ".blob.core.usgovcloudapi.net", ".blob.storage.azure.net"};
+                                                      ".blob.core.usgovcloudapi.net",
+                                                      ".blob.storage.azure.net"};
 /// A token is not used any more when so little of its life is left.
 inline constexpr std::chrono::minutes azure_token_margin{5};
 

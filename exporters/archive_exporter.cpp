@@ -14,14 +14,14 @@
 #include "exporters/image_writer.hpp"
 #include "exporters/tar_tree.hpp"
 #include "messages/image_reference.hpp"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
-#include "store/session_content.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
+#include "store/blobs/session_content.hpp"
 
 namespace kiln::exporters {
 namespace {
 
-namespace media = registry::media;
+namespace media = distribution::media;
 
 std::int64_t now_ns() {
   return std::chrono::duration_cast<std::chrono::nanoseconds>(
@@ -47,10 +47,11 @@ result<std::vector<std::string>> normalized_names(const std::string& names) {
 status collect(store::blob_store& blobs, const descriptor& d, std::set<digest>& seen,
                std::vector<descriptor>& out, int depth = 0) {
   if (!seen.insert(d.digest).second) return {};
-  if (depth > configs::image_depth_max) return make_error(errc::invalid_argument, "indexes are nested too deeply");
+  if (depth > configs::image_depth_max)
+    return make_error(errc::invalid_argument, "indexes are nested too deeply");
   if (media::is_index(d.media_type) || media::is_manifest(d.media_type)) {
     KILN_TRY(std::string bytes, blobs.read_all(d.digest, configs::max_manifest_size));
-    KILN_TRY(registry::manifest m, registry::parse_manifest(bytes, d.media_type));
+    KILN_TRY(distribution::manifest m, distribution::parse_manifest(bytes, d.media_type));
     for (const auto& child : m.entries) KILN_CHECK(collect(blobs, child, seen, out, depth + 1));
     if (!m.is_index) {
       KILN_CHECK(collect(blobs, m.config, seen, out, depth + 1));
@@ -128,7 +129,7 @@ class archive_exporter : public exporter {
     j["schemaVersion"] = 2;
     j["mediaType"] = media::oci_index;
     j["manifests"] = ordered_json::array();
-    for (const auto& e : entries) j["manifests"].push_back(registry::descriptor_json(e));
+    for (const auto& e : entries) j["manifests"].push_back(distribution::descriptor_json(e));
     return go_json(j);
   }
 
@@ -139,11 +140,11 @@ class archive_exporter : public exporter {
   /// manifest.json, as `docker load` reads it.
   result<std::string> docker_manifest(const descriptor& root, const std::vector<std::string>& names) {
     KILN_TRY(std::string bytes, blobs().read_all(root.digest, configs::max_manifest_size));
-    KILN_TRY(registry::manifest m, registry::parse_manifest(bytes, root.media_type));
+    KILN_TRY(distribution::manifest m, distribution::parse_manifest(bytes, root.media_type));
     if (m.is_index) {  // one image and its attestations
-      const auto* image = registry::choose_platform(m, host_platform());
+      const auto* image = distribution::choose_platform(m, host_platform());
       for (const auto& d : m.entries)
-        if (image == nullptr && !registry::is_attestation(d)) image = &d;
+        if (image == nullptr && !distribution::is_attestation(d)) image = &d;
       if (image == nullptr) return make_error(errc::invalid_argument, "no image to export");
       return docker_manifest(*image, names);
     }

@@ -3,13 +3,13 @@
 #include "base/json_text.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
-#include "registry/media_types.hpp"
+#include "distribution/media_types.hpp"
 
 namespace kiln::exporters {
 
 namespace {
 
-namespace media = registry::media;
+namespace media = distribution::media;
 
 constexpr const char* in_toto_type = "application/vnd.in-toto+json";
 constexpr const char* empty_type = "application/vnd.oci.empty.v1+json";
@@ -27,7 +27,8 @@ std::string image_config(const std::vector<descriptor>& layers) {
 }  // namespace
 
 result<descriptor> write_attestations(stored_documents& documents, const std::vector<statement>& statements,
-                                      const descriptor& image, bool oci, bool artifact, const job_context& job) {
+                                      const descriptor& image, bool oci, bool artifact,
+                                      const job_context& job) {
   std::vector<descriptor> layers;
   for (const auto& s : statements) {
     KILN_TRY(auto layer, documents.put(go_json(s.document), in_toto_type));
@@ -35,23 +36,25 @@ result<descriptor> write_attestations(stored_documents& documents, const std::ve
     layers.push_back(std::move(layer));
   }
   std::string config = artifact ? "{}" : image_config(layers);
-  KILN_TRY(auto config_descriptor,
-           documents.put(config, artifact ? empty_type : oci ? media::oci_config : media::docker_config));
-  ordered_json manifest{{"schemaVersion", 2}, {"mediaType", oci ? media::oci_manifest : media::docker_manifest}};
+  KILN_TRY(auto config_descriptor, documents.put(config, artifact ? empty_type
+                                                         : oci    ? media::oci_config
+                                                                  : media::docker_config));
+  ordered_json manifest{{"schemaVersion", 2},
+                        {"mediaType", oci ? media::oci_manifest : media::docker_manifest}};
   if (artifact) manifest["artifactType"] = artifact_type;
-  manifest["config"] = registry::descriptor_json(config_descriptor);
+  manifest["config"] = distribution::descriptor_json(config_descriptor);
   if (artifact) manifest["config"]["data"] = "e30=";  // the bytes of {}
   manifest["layers"] = ordered_json::array();
   for (auto& l : layers) {
     if (!oci) l.annotations.clear();
-    manifest["layers"].push_back(registry::descriptor_json(l));
+    manifest["layers"].push_back(distribution::descriptor_json(l));
   }
   if (artifact) {
     descriptor subject;
     subject.media_type = image.media_type;
     subject.digest = image.digest;
     subject.size = image.size;
-    manifest["subject"] = registry::descriptor_json(subject);
+    manifest["subject"] = distribution::descriptor_json(subject);
   }
   auto bytes = go_json(manifest, 2);
   step exporting(job, "exporting attestation manifest " + sha256(bytes).str());

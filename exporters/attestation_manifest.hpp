@@ -14,6 +14,7 @@ namespace kiln::exporters {
 /// the annotations that name `image`. `artifact`: as an OCI artifact whose subject is the image, otherwise in
 /// the form of an image.
 result<descriptor> write_attestations(stored_documents& documents, const std::vector<statement>& statements,
-                                      const descriptor& image, bool oci, bool artifact, const job_context& job);
+                                      const descriptor& image, bool oci, bool artifact,
+                                      const job_context& job);
 
 }  // namespace kiln::exporters

@@ -11,9 +11,9 @@
 #include "base/json_text.hpp"
 #include "configs/exporters.hpp"
 #include "exporters/provenance/predicate.hpp"
-#include "registry/image_json.hpp"
-#include "store/confinement.hpp"
-#include "store/regular_file.hpp"
+#include "distribution/image_json.hpp"
+#include "store/files/confinement.hpp"
+#include "store/files/regular_file.hpp"
 
 namespace kiln::exporters {
 
@@ -82,7 +82,7 @@ json layers_of(store::ref_store& store, const attestation& a, const job_context&
                x.first.starts_with("containerd.io/distribution.source.");
       });
       d.platform.reset();
-      chain.push_back(registry::descriptor_json(d));
+      chain.push_back(distribution::descriptor_json(d));
     }
     if (chain.size() == layers->size()) out[step] = json::array({std::move(chain)});
   }
@@ -93,7 +93,8 @@ result<loaded> load_plain(store::ref_store& store, const part_attestation& a, co
   if (a.what.path.empty()) return invalid("attestation does not have set path");
   std::string text;
   if (!a.what.content.empty()) {
-    text = a.what.layer_records.empty() ? a.what.content : with_layers(a.what.content, layers_of(store, a.what, job));
+    text = a.what.layer_records.empty() ? a.what.content
+                                        : with_layers(a.what.content, layers_of(store, a.what, job));
   } else {
     if (is_provenance(a.what.predicate_type)) return invalid("frontend may not set provenance attestations");
     if (!a.ref) return invalid("attestation does not have available content");
@@ -129,7 +130,8 @@ status load_bundle(store::ref_store& store, const part_attestation& a, std::vect
   for (const auto& name : names) {
     KILN_TRY(auto text, read_regular(files.root.get(), directory + "/" + name));
     auto parsed = parse_json<json>(text);
-    if (!parsed.ok()) return std::move(parsed).error().with_context("cannot decode in-toto statement " + name);
+    if (!parsed.ok())
+      return std::move(parsed).error().with_context("cannot decode in-toto statement " + name);
     auto document = *std::move(parsed);
     if (!document.is_object()) return invalid("cannot decode in-toto statement " + name);
     loaded one{a.what, document.contains("predicate") ? document["predicate"] : json()};
@@ -139,7 +141,8 @@ status load_bundle(store::ref_store& store, const part_attestation& a, std::vect
     if (!a.what.predicate_type.empty() && one.what.predicate_type != a.what.predicate_type)
       return invalid("bundle entry " + one.what.predicate_type + " does not match required predicate type " +
                      a.what.predicate_type);
-    if (is_provenance(one.what.predicate_type)) return invalid("frontend may not bundle provenance attestations");
+    if (is_provenance(one.what.predicate_type))
+      return invalid("frontend may not bundle provenance attestations");
     one.what.subjects.clear();
     if (document.contains("subject") && document["subject"].is_array())
       for (const auto& s : document["subject"]) one.what.subjects.push_back(subject_from(s));
@@ -203,7 +206,8 @@ class extended_tree final : public filesync::file_tree {
   status walk(const filesync::stat_visitor& visit, std::stop_token stop) override {
     auto next = files_.begin();
     auto tell_before = [&](const std::string* path) -> status {
-      for (; next != files_.end() && (!path || filesync::compare_paths(next->stat.path(), *path) <= 0); ++next)
+      for (; next != files_.end() && (!path || filesync::compare_paths(next->stat.path(), *path) <= 0);
+           ++next)
         KILN_CHECK(visit(filesync::file_stat(next->stat)));
       return {};
     };
@@ -236,11 +240,13 @@ class extended_tree final : public filesync::file_tree {
 }  // namespace
 
 bool has_attestations(const std::vector<part_attestation>& all, bool with_inline) {
-  return std::any_of(all.begin(), all.end(), [&](const auto& a) { return with_inline || !a.what.inline_only(); });
+  return std::any_of(all.begin(), all.end(),
+                     [&](const auto& a) { return with_inline || !a.what.inline_only(); });
 }
 
-result<std::vector<statement>> make_statements(store::ref_store& store, const std::vector<part_attestation>& all,
-                                               bool with_inline, std::span<const default_subject> subjects,
+result<std::vector<statement>> make_statements(store::ref_store& store,
+                                               const std::vector<part_attestation>& all, bool with_inline,
+                                               std::span<const default_subject> subjects,
                                                const job_context& job) {
   std::vector<loaded> plain;
   for (const auto& a : all) {
@@ -255,7 +261,8 @@ result<std::vector<statement>> make_statements(store::ref_store& store, const st
   }
   std::stable_partition(plain.begin(), plain.end(), [](const auto& l) { return is_core(l.what); });
   std::vector<statement> out;
-  for (auto& l : plain) out.push_back({l.what.path, l.what.predicate_type, statement_of(l, subjects), is_core_sbom(l.what)});
+  for (auto& l : plain)
+    out.push_back({l.what.path, l.what.predicate_type, statement_of(l, subjects), is_core_sbom(l.what)});
   return out;
 }
 

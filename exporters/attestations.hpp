@@ -11,7 +11,7 @@
 
 #include "base/json_text.hpp"
 #include "exporters/exporter.hpp"
-#include "store/filesync/tree.hpp"
+#include "filesync/tree.hpp"
 
 namespace kiln::exporters {
 
@@ -30,8 +30,9 @@ struct statement {
 
 /// Reads, takes bundles apart and checks; those `inline_only` are left out unless `with_inline`.
 /// invalid_argument for provenance that a frontend made itself.
-result<std::vector<statement>> make_statements(store::ref_store& store, const std::vector<part_attestation>& all,
-                                               bool with_inline, std::span<const default_subject> subjects,
+result<std::vector<statement>> make_statements(store::ref_store& store,
+                                               const std::vector<part_attestation>& all, bool with_inline,
+                                               std::span<const default_subject> subjects,
                                                const job_context& job);
 
 /// Whether anything would be left.

@@ -11,7 +11,7 @@
 
 #include "base/result.hpp"
 #include "messages/platform.hpp"
-#include "store/codec.hpp"
+#include "store/archive/codec.hpp"
 
 namespace kiln::exporters {
 

@@ -17,7 +17,7 @@
 #include "messages/platform.hpp"
 #include "store/ref_store.hpp"
 
-namespace kiln::registry {
+namespace kiln::distribution {
 class hosts;
 }
 
@@ -69,7 +69,7 @@ class exporter {
 /// What exporters share.
 struct exporter_resources {
   store::ref_store* store = nullptr;
-  registry::hosts* hosts = nullptr;
+  distribution::hosts* hosts = nullptr;
 };
 
 /// Checks type and attributes before anything runs: invalid_argument names the attribute at fault,

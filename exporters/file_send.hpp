@@ -8,7 +8,7 @@
 #include <string_view>
 
 #include "exporters/exporter.hpp"
-#include "store/stream.hpp"
+#include "store/files/stream.hpp"
 
 namespace kiln::exporters {
 

@@ -4,13 +4,13 @@
 
 #include "base/json_text.hpp"
 #include "base/time_text.hpp"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
 
 namespace kiln::exporters {
 namespace {
 
-namespace media = registry::media;
+namespace media = distribution::media;
 using json = nlohmann::json;
 constexpr std::int64_t second = 1'000'000'000;
 
@@ -187,7 +187,8 @@ result<std::string> patch_image_config(std::string_view config, const config_pat
   }
   if (!patch.inline_cache.empty()) {
     auto cache = parse_json<ordered_json>(patch.inline_cache);
-    if (!cache.ok()) return std::move(cache).error().with_context("invalid image config for export: inline cache");
+    if (!cache.ok())
+      return std::move(cache).error().with_context("invalid image config for export: inline cache");
     j["moby.buildkit.cache.v0"] = *std::move(cache);
   }
   // Top-level keys are sorted, everything below keeps its order: what a Go map of raw messages gives.
@@ -205,7 +206,7 @@ result<std::optional<platform>> platform_of_config(std::string_view config) {
   const auto& j = *parsed;
   if (j.is_null()) return std::optional<platform>();  // refused where it is exported
   if (!j.is_object()) return bad("not a JSON object");
-  platform p = registry::parse_platform_json(j);
+  platform p = distribution::parse_platform_json(j);
   if (p.os.empty() && p.architecture.empty()) return std::optional<platform>();
   if (p.os.empty() || p.architecture.empty())
     return make_error(errc::invalid_argument,
@@ -219,9 +220,9 @@ std::string manifest_json(std::string_view media_type, const descriptor& config,
   ordered_json j;
   j["schemaVersion"] = 2;
   j["mediaType"] = media_type;
-  j["config"] = registry::descriptor_json(config);
+  j["config"] = distribution::descriptor_json(config);
   j["layers"] = ordered_json::array();
-  for (const auto& l : layers) j["layers"].push_back(registry::descriptor_json(l));
+  for (const auto& l : layers) j["layers"].push_back(distribution::descriptor_json(l));
   if (!annotations.empty()) j["annotations"] = annotations;
   return go_json(j, 2);
 }
@@ -232,7 +233,7 @@ std::string index_json(std::string_view media_type, const std::vector<descriptor
   j["schemaVersion"] = 2;
   j["mediaType"] = media_type;
   j["manifests"] = ordered_json::array();
-  for (const auto& m : manifests) j["manifests"].push_back(registry::descriptor_json(m));
+  for (const auto& m : manifests) j["manifests"].push_back(distribution::descriptor_json(m));
   if (!annotations.empty()) j["annotations"] = annotations;
   return go_json(j, 2);
 }

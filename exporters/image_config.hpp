@@ -10,7 +10,7 @@
 #include "base/json_text.hpp"
 #include "base/result.hpp"
 #include "messages/descriptor.hpp"
-#include "registry/image_json.hpp"
+#include "distribution/image_json.hpp"
 
 namespace kiln::exporters {
 

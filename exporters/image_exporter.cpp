@@ -6,9 +6,9 @@
 #include "exporters/factories.hpp"
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
-#include "registry/image_json.hpp"
-#include "registry/image_names.hpp"
-#include "registry/push.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/image_names.hpp"
+#include "distribution/push.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -73,12 +73,12 @@ class image_exporter : public exporter {
       layer_exporter layers(*resources_.store, resources_.hosts, settings_.image.compression);
       for (const auto& l : image.layers) KILN_CHECK(layers.ensure(l, job));
     }
-    std::string value = go_json(registry::descriptor_json(image.root));
-    KILN_CHECK(resources_.store->set_value(registry::image_store_bucket, ref->tagged().str(), value));
+    std::string value = go_json(distribution::descriptor_json(image.root));
+    KILN_CHECK(resources_.store->set_value(distribution::image_store_bucket, ref->tagged().str(), value));
     if (canonical && name.find('@') == std::string::npos) {
       image_reference pinned = ref->tagged();
       pinned.digest = image.root.digest;
-      KILN_CHECK(resources_.store->set_value(registry::image_store_bucket, pinned.str(), value));
+      KILN_CHECK(resources_.store->set_value(distribution::image_store_bucket, pinned.str(), value));
     }
     return {};
   }
@@ -105,7 +105,7 @@ class image_exporter : public exporter {
     if (r.hosts == nullptr) return make_error(errc::failed_precondition, "pushing is not configured");
     layer_exporter layers(*r.store, r.hosts, s.image.compression);
     for (const auto& name : names) {
-      registry::push_options options;
+      distribution::push_options options;
       options.name = name;
       options.root = image.root;
       options.by_digest = s.push_by_digest;
@@ -116,7 +116,7 @@ class image_exporter : public exporter {
           return make_error(errc::not_found, "blob " + d.digest.str() + " is not in the store");
         return layers.ensure(*l, job);
       };
-      auto s2 = registry::push_image(*r.hosts, r.store->blobs(), options, job);
+      auto s2 = distribution::push_image(*r.hosts, r.store->blobs(), options, job);
       if (!s2.ok()) return std::move(s2).error().with_context("failed to push " + name);
     }
     return std::map<std::string, std::string>();

@@ -10,14 +10,14 @@
 #include "exporters/image_config.hpp"
 #include "exporters/provenance/purl.hpp"
 #include "exporters/sbom_layers.hpp"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
-#include "registry/transport.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
+#include "distribution/transport.hpp"
 
 namespace kiln::exporters {
 namespace {
 
-namespace media = registry::media;
+namespace media = distribution::media;
 
 /// `key/<platform>` or `key` of the result's metadata.
 std::string metadata_of(const export_input& input, const std::string& key, const std::string& platform_id) {
@@ -133,8 +133,7 @@ class writer {
     std::string bytes =
         index_json(options_.oci() ? media::oci_index : media::docker_list, manifests, notes.index);
     step exporting(job_, "exporting manifest list " + sha256(bytes).str());
-    KILN_TRY(out.root,
-             documents_.put(bytes, options_.oci() ? media::oci_index : media::docker_list));
+    KILN_TRY(out.root, documents_.put(bytes, options_.oci() ? media::oci_index : media::docker_list));
     out.root.annotations = notes.index_descriptor;
     out.documents = documents_.holds();
     return out;
@@ -205,7 +204,7 @@ class writer {
     if (!p.base_config.empty()) {
       auto j = json_or_null(p.base_config);
       if (!j.is_object()) return make_error(errc::invalid_argument, "failed to unmarshal base image config");
-      KILN_TRY(base, registry::diff_ids_of(j));
+      KILN_TRY(base, distribution::diff_ids_of(j));
     }
     step rewriting(job_, "rewriting layers with source-date-epoch " + std::to_string(*p.epoch) + " (" +
                              format_rfc3339(*p.epoch * 1'000'000'000) + ")");
@@ -278,7 +277,7 @@ std::map<std::string, std::string> image_response(const written_image& image) {
   std::map<std::string, std::string> out;
   out["containerimage.digest"] = image.root.digest.str();
   if (image.config) out["containerimage.config.digest"] = image.config.str();
-  out["containerimage.descriptor"] = base64_encode(go_json(registry::descriptor_json(image.root)));
+  out["containerimage.descriptor"] = base64_encode(go_json(distribution::descriptor_json(image.root)));
   return out;
 }
 

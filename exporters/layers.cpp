@@ -5,9 +5,9 @@
 #include "base/parallel.hpp"
 #include "configs/exporters.hpp"
 #include "exporters/tar_times.hpp"
-#include "registry/media_types.hpp"
-#include "store/codec.hpp"
-#include "store/sinks.hpp"
+#include "distribution/media_types.hpp"
+#include "store/archive/codec.hpp"
+#include "store/archive/sinks.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -19,8 +19,8 @@ result<store::layer_blob> write_blob(store::blob_store& blobs, const compression
   KILN_TRY(auto writer, blobs.create());
   auto compressor = store::make_compressor(how.kind, how.level, *writer);
   store::hashing_sink hashed(*compressor);
-  store::gathering_sink gathered(hashed, configs::export_buffer_size);
-  store::checked_sink checked(gathered, job);
+  store::buffered_sink gathered(hashed, configs::export_buffer_size);
+  store::cancellable_sink checked(gathered, job);
   KILN_CHECK(fill(checked));
   KILN_CHECK(gathered.finish());
   KILN_CHECK(compressor->finish());
@@ -44,7 +44,7 @@ bool is_wanted(const store::layer_blob& b, store::compression kind) {
 }  // namespace
 
 std::string_view layer_media_type(store::compression kind) {
-  namespace media = registry::media;
+  namespace media = distribution::media;
   switch (kind) {
     case store::compression::uncompressed: return media::oci_layer;
     case store::compression::zstd: return media::oci_layer_zstd;
@@ -108,7 +108,7 @@ result<exported_layer> layer_exporter::make(const store::layer_info& info, const
   } else if (pick(info.blobs)) {
     return out;
   }
-  std::optional<registry::hosts::turn> turn;
+  std::optional<distribution::hosts::turn> turn;
   if (hosts_ != nullptr) {
     KILN_TRY(auto mine,
              hosts_->wait_turn("layer-" + info.id + "-" + std::string(store::to_string(compression_.kind)),
@@ -134,14 +134,13 @@ result<store::layer_blob> layer_exporter::compress_new(const store::layer_info& 
 }
 
 result<store::layer_blob> layer_exporter::convert(const store::layer_blob& from, const job_context& job) {
-  auto made = write_blob(store_.blobs(), compression_, job,
-                         [&](store::byte_sink& out) -> status {
-                           KILN_TRY(auto in, store_.blobs().read(from.blob.digest));
-                           auto plain = store::make_decompressor(std::move(in));
-                           auto moved = store::copy(*plain, out);
-                           if (!moved.ok()) return std::move(moved).error();
-                           return {};
-                         });
+  auto made = write_blob(store_.blobs(), compression_, job, [&](store::byte_sink& out) -> status {
+    KILN_TRY(auto in, store_.blobs().read(from.blob.digest));
+    auto plain = store::make_decompressor(std::move(in));
+    auto moved = store::copy(*plain, out);
+    if (!moved.ok()) return std::move(moved).error();
+    return {};
+  });
   if (made.ok() && made->diff_id != from.diff_id)
     return make_error(errc::data_loss, "layer " + from.blob.digest.str() + " has diff id " +
                                            made->diff_id.str() + ", expected " + from.diff_id.str());
@@ -166,15 +165,14 @@ status layer_exporter::rewrite_times(std::vector<exported_layer>& layers, const 
     auto kind = store::compression_of_media_type(layer.blob.blob.media_type);
     compression_options how = compression_;
     if (!how.force && kind) how.kind = *kind;
-    auto made = write_blob(store_.blobs(), how, job,
-                           [&](store::byte_sink& out) -> status {
-                             KILN_TRY(auto in, store_.blobs().read(layer.blob.blob.digest));
-                             auto plain = store::make_decompressor(std::move(in));
-                             tar_time_clamp clamp(out, epoch);
-                             auto moved = store::copy(*plain, clamp);
-                             if (!moved.ok()) return std::move(moved).error();
-                             return clamp.finish();
-                           });
+    auto made = write_blob(store_.blobs(), how, job, [&](store::byte_sink& out) -> status {
+      KILN_TRY(auto in, store_.blobs().read(layer.blob.blob.digest));
+      auto plain = store::make_decompressor(std::move(in));
+      tar_time_clamp clamp(out, epoch);
+      auto moved = store::copy(*plain, clamp);
+      if (!moved.ok()) return std::move(moved).error();
+      return clamp.finish();
+    });
     if (!made.ok())
       return std::move(made).error().with_context("failed to rewrite the times of layer " +
                                                   layer.blob.blob.digest.str());

@@ -10,7 +10,7 @@
 
 #include "exporters/attributes.hpp"
 #include "messages/job.hpp"
-#include "registry/hosts.hpp"
+#include "distribution/hosts.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::exporters {
@@ -26,7 +26,7 @@ struct exported_layer {
 class layer_exporter {
  public:
   /// `hosts` (may be null) keeps two exports from making the same blob at once.
-  layer_exporter(store::ref_store& store, registry::hosts* hosts, compression_options compression)
+  layer_exporter(store::ref_store& store, distribution::hosts* hosts, compression_options compression)
       : store_(store), hosts_(hosts), compression_(compression) {}
 
   /// The layers of every ref, in order. Lazy layers stay lazy unless they must be converted.
@@ -45,7 +45,7 @@ class layer_exporter {
   result<store::layer_blob> convert(const store::layer_blob& from, const job_context& job);
 
   store::ref_store& store_;
-  registry::hosts* hosts_;
+  distribution::hosts* hosts_;
   compression_options compression_;
 };
 

@@ -3,8 +3,8 @@
 #include "base/json_text.hpp"
 #include "base/slash_path.hpp"
 #include "configs/version.hpp"
-#include "store/codec.hpp"
-#include "store/unpack.hpp"
+#include "store/archive/codec.hpp"
+#include "store/archive/unpack.hpp"
 
 namespace kiln::exporters {
 
@@ -14,9 +14,7 @@ namespace {
 
 bool is_whiteout(const std::string& path) { return path.compare(path.rfind('/') + 1, 4, ".wh.") == 0; }
 
-std::string text(const json& j, const char* name) {
-  return text_member(j, name);
-}
+std::string text(const json& j, const char* name) { return text_member(j, name); }
 
 /// The list under a name, if that is what is there.
 json* list(json& j, const char* name) {

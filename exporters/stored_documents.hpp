@@ -1,5 +1,5 @@
-// The documents of one export (manifests, configs, statements) in the blob store: no record names them, so they are
-// held until the export is done.
+// The documents of one export (manifests, configs, statements) in the blob store: no record names them, so
+// they are held until the export is done.
 #pragma once
 
 #include <string_view>
@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "messages/descriptor.hpp"
-#include "store/blob_store.hpp"
+#include "store/blobs/blob_store.hpp"
 
 namespace kiln::exporters {
 

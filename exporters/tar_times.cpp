@@ -6,7 +6,7 @@
 #include <cstring>
 
 #include "configs/exporters.hpp"
-#include "store/tar_layout.hpp"
+#include "store/archive/tar_layout.hpp"
 
 namespace kiln::exporters {
 namespace {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "store/stream.hpp"
+#include "store/files/stream.hpp"
 
 namespace kiln::exporters {
 

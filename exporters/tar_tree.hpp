@@ -4,9 +4,9 @@
 #include <stop_token>
 #include <string_view>
 
-#include "store/filesync/tree.hpp"
-#include "store/stream.hpp"
-#include "store/tar_writer.hpp"
+#include "filesync/tree.hpp"
+#include "store/files/stream.hpp"
+#include "store/archive/tar_writer.hpp"
 
 namespace kiln::exporters {
 

@@ -12,10 +12,10 @@
 #include "exporters/image_config.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/tar_tree.hpp"
-#include "store/confinement.hpp"
-#include "store/filesync/sender.hpp"
-#include "store/files.hpp"
-#include "store/filesync/tree.hpp"
+#include "store/files/confinement.hpp"
+#include "filesync/sender.hpp"
+#include "store/files/file_facts.hpp"
+#include "filesync/tree.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -172,7 +172,8 @@ class tree_exporter : public exporter {
   }
 
   /// The attestations as files beside those they are about.
-  status add_statements(mounted_part& p, const export_input& input, const export_ref& r, const job_context& job) {
+  status add_statements(mounted_part& p, const export_input& input, const export_ref& r,
+                        const job_context& job) {
     KILN_TRY(auto subjects, files_of(*p.tree, job));
     KILN_TRY(auto statements, make_statements(*resources_.store, r.attestations, false, subjects, job));
     bool name_platform = input.multi_platform && !options_.split(input.multi_platform);

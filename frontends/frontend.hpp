@@ -1,5 +1,5 @@
 // Frontends turn a build request into LLB. They see their build through `frontend_host` only, a
-// blocking mirror of LLBBridge, so built-in frontends, frontend images and clients share one door.
+// blocking mirror of LLBBridge, so built-in frontends, frontend images and clients share one way in.
 #pragma once
 
 #include <map>

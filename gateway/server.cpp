@@ -6,20 +6,20 @@
 
 #include <set>
 
-#include "actors/session.hpp"
+#include "actors/session/session.hpp"
 #include "actors/spawn_outside.hpp"
 #include "configs/calls.hpp"
 #include "configs/certificates.hpp"
-#include "gateway/bridge_service.hpp"
-#include "gateway/call_gate.hpp"
-#include "gateway/cluster_service.hpp"
-#include "gateway/content_service.hpp"
-#include "gateway/control_service.hpp"
-#include "gateway/health_service.hpp"
-#include "gateway/reflection_service.hpp"
+#include "gateway/bridge/bridge_service.hpp"
+#include "gateway/transport/call_gate.hpp"
+#include "gateway/peer/cluster_service.hpp"
+#include "gateway/control/content_service.hpp"
+#include "gateway/control/control_service.hpp"
+#include "gateway/control/health_service.hpp"
+#include "gateway/control/reflection_service.hpp"
 #include "gateway/services.hpp"
-#include "gateway/trace_service.hpp"
-#include "gateway/tunnel_pump.hpp"
+#include "gateway/control/trace_service.hpp"
+#include "gateway/session/tunnel_pump.hpp"
 
 namespace kiln::gateway {
 
@@ -131,8 +131,8 @@ class server_impl final : public server {
     if (!grpc_) return;
     if (acceptor_) acceptor_->stop();
     bool ended = solves_.close(std::chrono::milliseconds{0});
-    // Past the deadline gRPC cancels every call; each reactor answers its OnCancel with Finish. Clients whose builds
-    // were waited for still have to hear of it.
+    // Past the deadline gRPC cancels every call; each reactor answers its OnCancel with Finish. Clients whose
+    // builds were waited for still have to hear of it.
     grpc_->Shutdown(std::chrono::system_clock::now() +
                     (ended && waited_for_builds_ ? cfg::last_calls : std::chrono::milliseconds{0}));
     grpc_->Wait();
@@ -151,7 +151,8 @@ class server_impl final : public server {
   reflection_alpha_service reflection_alpha_;
   trace_service traces_;
   std::unique_ptr<content_service> content_;
-  thread_pool pool_{"gateway", cfg::blocking_threads, configs::waiting_calls_max};  // destroyed before what its last jobs use
+  thread_pool pool_{"gateway", cfg::blocking_threads,
+                    configs::waiting_calls_max};  // destroyed before what its last jobs use
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> local_;
   std::unique_ptr<grpc::experimental::ExternalConnectionAcceptor> remote_;
   std::unique_ptr<grpc::Server> grpc_;

@@ -9,7 +9,7 @@
 
 #include "base/result.hpp"
 #include "configs/gateway.hpp"
-#include "gateway/listener.hpp"
+#include "gateway/transport/listener.hpp"
 
 namespace kiln::gateway {
 

@@ -1,4 +1,4 @@
-// What the gateway stands in front of: doors to the actors of this node, and what it says of itself.
+// What the gateway stands in front of: workers to the actors of this node, and what it says of itself.
 #pragma once
 
 #include <atomic>
@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
-#include "gateway/ask.hpp"
-#include "gateway/session_tunnel.hpp"
+#include "gateway/transport/ask.hpp"
+#include "gateway/session/session_tunnel.hpp"
 #include "messages/actor_cluster.hpp"
 #include "messages/actor_containers.hpp"
 
@@ -20,12 +20,12 @@ namespace kiln::gateway {
 struct services {
   caf::actor_system* system = nullptr;
   // Functions, because a restarted actor has a new handle; they return null while it is down.
-  door<builds_actor> builds;
-  door<workers_actor> workers;
-  door<cache_manager_actor> cache_manager;
-  door<history_actor> history;
-  door<containers_actor> containers;  // unset: gateway clients get no containers
-  door<cluster_actor> cluster;          // unset: this node is alone
+  handle_source<builds_actor> builds;
+  handle_source<workers_actor> workers;
+  handle_source<cache_manager_actor> cache_manager;
+  handle_source<history_actor> history;
+  handle_source<containers_actor> containers;  // unset: gateway clients get no containers
+  handle_source<cluster_actor> cluster;        // unset: this node is alone
   /// Why this node takes no builds; empty when it does.
   std::string no_builds;
   /// Counts the builds under way; may be null.
@@ -42,9 +42,9 @@ struct services {
   std::string dockerfile_version;
 };
 
-/// A door to an actor that is never restarted.
+/// The source of an actor that is never restarted.
 template <class Handle>
-door<Handle> always(Handle handle) {
+handle_source<Handle> always(Handle handle) {
   return [handle] { return handle; };
 }
 

@@ -1,4 +1,4 @@
-// Containers that gateway clients keep (NewContainer, ExecProcess): the doors to them. In a header of their
+// Containers that gateway clients keep (NewContainer, ExecProcess): the workers to them. In a header of their
 // own because only the gateway and their actors need them.
 #pragma once
 

@@ -27,7 +27,8 @@ error from_caf(const caf::error& e) {
     switch (static_cast<caf::sec>(e.code())) {
       case caf::sec::request_timeout: return make_error(errc::deadline_exceeded, text);
       // What CAF answers when the handle was null: whoever was asked is being started again.
-      case caf::sec::invalid_argument: return make_error(errc::unavailable, "whoever was asked is restarting, try again");
+      case caf::sec::invalid_argument:
+        return make_error(errc::unavailable, "whoever was asked is restarting, try again");
       case caf::sec::request_receiver_down:
       case caf::sec::remote_linking_failed:
       case caf::sec::cannot_connect_to_node: return make_error(errc::unavailable, text);

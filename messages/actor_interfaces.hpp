@@ -1,4 +1,4 @@
-// The doors between the gateway and the actors behind it, and the type ids of everything actors say.
+// The workers between the gateway and the actors behind it, and the type ids of everything actors say.
 // Append only: a type's position is its id on the wire between nodes.
 #pragma once
 
@@ -50,65 +50,65 @@ using remember_atom = caf::atom_constant<caf::atom("remember")>;
 using lost_atom = caf::atom_constant<caf::atom("lost")>;
 
 /// Gets the progress of a build: everything from its beginning, then as it happens, then the end.
-using status_listener = caf::typed_actor<caf::reacts_to<ctl::StatusResponse>,
-                                         caf::reacts_to<done_atom>>;
+using status_listener = caf::typed_actor<caf::reacts_to<ctl::StatusResponse>, caf::reacts_to<done_atom>>;
 
 /// Gets build history events until `done` (or for ever).
-using history_listener = caf::typed_actor<caf::reacts_to<ctl::BuildHistoryEvent>,
-                                          caf::reacts_to<done_atom>>;
+using history_listener = caf::typed_actor<caf::reacts_to<ctl::BuildHistoryEvent>, caf::reacts_to<done_atom>>;
 
 /// Gets pruned records, then `done`.
 using prune_listener = caf::typed_actor<caf::reacts_to<ctl::UsageRecord>, caf::reacts_to<done_atom>>;
 
 /// One build, as its frontend or gateway client uses it (LLBBridge). Errors are caf::error made by
 /// to_caf() (actor_error.hpp) and keep code, text and details.
-using build_actor = caf::typed_actor<
-    caf::replies_to<gw::PingRequest>::with<gw::PongResponse>,
-    caf::replies_to<gw::SolveRequest>::with<gw::SolveResponse>,
-    caf::replies_to<gw::ResolveImageConfigRequest>::with<gw::ResolveImageConfigResponse>,
-    caf::replies_to<gw::ResolveSourceMetaRequest>::with<gw::ResolveSourceMetaResponse>,
-    caf::replies_to<gw::ReadFileRequest>::with<gw::ReadFileResponse>,
-    caf::replies_to<gw::ReadDirRequest>::with<gw::ReadDirResponse>,
-    caf::replies_to<gw::StatFileRequest>::with<gw::StatFileResponse>,
-    caf::replies_to<gw::EvaluateRequest>::with<gw::EvaluateResponse>,
-    caf::replies_to<gw::WarnRequest>::with<gw::WarnResponse>,
-    caf::replies_to<gw::InputsRequest>::with<gw::InputsResponse>,
-    caf::replies_to<gw::ReturnRequest>::with<gw::ReturnResponse>,
-    caf::reacts_to<cancel_atom>>;
+using build_actor =
+    caf::typed_actor<caf::replies_to<gw::PingRequest>::with<gw::PongResponse>,
+                     caf::replies_to<gw::SolveRequest>::with<gw::SolveResponse>,
+                     caf::replies_to<gw::ResolveImageConfigRequest>::with<gw::ResolveImageConfigResponse>,
+                     caf::replies_to<gw::ResolveSourceMetaRequest>::with<gw::ResolveSourceMetaResponse>,
+                     caf::replies_to<gw::ReadFileRequest>::with<gw::ReadFileResponse>,
+                     caf::replies_to<gw::ReadDirRequest>::with<gw::ReadDirResponse>,
+                     caf::replies_to<gw::StatFileRequest>::with<gw::StatFileResponse>,
+                     caf::replies_to<gw::EvaluateRequest>::with<gw::EvaluateResponse>,
+                     caf::replies_to<gw::WarnRequest>::with<gw::WarnResponse>,
+                     caf::replies_to<gw::InputsRequest>::with<gw::InputsResponse>,
+                     caf::replies_to<gw::ReturnRequest>::with<gw::ReturnResponse>,
+                     caf::reacts_to<cancel_atom>>;
 
 /// All builds of this node. Solve answers when the build is done; the requester going down, or
 /// `cancel` with the ref, cancels it.
-using builds_actor = caf::typed_actor<
-    caf::replies_to<solve_atom, ctl::SolveRequest>::with<ctl::SolveResponse>,
-    /// The build of that ref; waits up to 3 s for it to register. not_found otherwise.
-    caf::replies_to<find_atom, std::string>::with<build_actor>,
-    /// Subscribes to a running build, or replays a finished one; waits up to 6 s for it to appear.
-    caf::replies_to<watch_atom, std::string, status_listener>::with<bool>,
-    caf::reacts_to<cancel_atom, std::string>>;
+using builds_actor =
+    caf::typed_actor<caf::replies_to<solve_atom, ctl::SolveRequest>::with<ctl::SolveResponse>,
+                     /// The build of that ref; waits up to 3 s for it to register. not_found otherwise.
+                     caf::replies_to<find_atom, std::string>::with<build_actor>,
+                     /// Subscribes to a running build, or replays a finished one; waits up to 6 s for it to
+                     /// appear.
+                     caf::replies_to<watch_atom, std::string, status_listener>::with<bool>,
+                     caf::reacts_to<cancel_atom, std::string>>;
 
 /// The workers of this node (and, once clustered, of others).
-using workers_actor = caf::typed_actor<
-    caf::replies_to<list_atom, ctl::ListWorkersRequest>::with<ctl::ListWorkersResponse>>;
+using workers_actor =
+    caf::typed_actor<caf::replies_to<list_atom, ctl::ListWorkersRequest>::with<ctl::ListWorkersResponse>>;
 
 /// Cache records: usage and pruning.
-using cache_manager_actor = caf::typed_actor<
-    caf::replies_to<ctl::DiskUsageRequest>::with<ctl::DiskUsageResponse>,
-    /// Streams what goes to the listener; answers when all is done.
-    caf::replies_to<ctl::PruneRequest, prune_listener>::with<bool>,
-    /// A build ended: collect garbage by policy (throttled).
-    caf::reacts_to<collect_atom>>;
+using cache_manager_actor =
+    caf::typed_actor<caf::replies_to<ctl::DiskUsageRequest>::with<ctl::DiskUsageResponse>,
+                     /// Streams what goes to the listener; answers when all is done.
+                     caf::replies_to<ctl::PruneRequest, prune_listener>::with<bool>,
+                     /// A build ended: collect garbage by policy (throttled).
+                     caf::reacts_to<collect_atom>>;
 
 /// Collects garbage by policy.
 using garbage_collector_actor = caf::typed_actor<caf::reacts_to<collect_atom>>;
 
 /// Finished and running builds.
-using history_actor = caf::typed_actor<
-    caf::replies_to<ctl::BuildHistoryRequest, history_listener>::with<bool>,
-    caf::replies_to<ctl::UpdateBuildHistoryRequest>::with<ctl::UpdateBuildHistoryResponse>,
-    /// A build began, changed or ended: stores and publishes the record.
-    caf::reacts_to<ctl::BuildHistoryEvent>,
-    /// Sends the kept progress of a finished build, then `done`; false when there is none of that ref.
-    caf::replies_to<replay_atom, std::string, status_listener>::with<bool>>;
+using history_actor =
+    caf::typed_actor<caf::replies_to<ctl::BuildHistoryRequest, history_listener>::with<bool>,
+                     caf::replies_to<ctl::UpdateBuildHistoryRequest>::with<ctl::UpdateBuildHistoryResponse>,
+                     /// A build began, changed or ended: stores and publishes the record.
+                     caf::reacts_to<ctl::BuildHistoryEvent>,
+                     /// Sends the kept progress of a finished build, then `done`; false when there is none of
+                     /// that ref.
+                     caf::replies_to<replay_atom, std::string, status_listener>::with<bool>>;
 
 /// Gets the progress of one job or vertex as it happens.
 using progress_actor = caf::typed_actor<caf::reacts_to<ctl::StatusResponse>>;
@@ -121,13 +121,12 @@ using worker_actor = caf::typed_actor<
     caf::replies_to<run_request, progress_actor>::with<run_reply>,
     caf::replies_to<checksum_request, progress_actor>::with<digest>,
     /// Keeps a ref from being collected until released; not_found when it is gone.
-    caf::replies_to<pin_atom, std::string>::with<bool>,
-    caf::reacts_to<release_atom, std::string>,
+    caf::replies_to<pin_atom, std::string>::with<bool>, caf::reacts_to<release_atom, std::string>,
     caf::replies_to<ref_scope, gw::ReadFileRequest>::with<gw::ReadFileResponse>,
     caf::replies_to<ref_scope, gw::ReadDirRequest>::with<gw::ReadDirResponse>,
     caf::replies_to<ref_scope, gw::StatFileRequest>::with<gw::StatFileResponse>,
-    caf::replies_to<session_group, gw::ResolveSourceMetaRequest, progress_actor>::with<
-        gw::ResolveSourceMetaResponse>,
+    caf::replies_to<session_group, gw::ResolveSourceMetaRequest,
+                    progress_actor>::with<gw::ResolveSourceMetaResponse>,
     /// Checks type and attributes of an export; the name of its progress vertex.
     caf::replies_to<check_atom, export_spec>::with<std::string>,
     caf::replies_to<export_request, progress_actor>::with<export_reply>,
@@ -143,7 +142,7 @@ using worker_actor = caf::typed_actor<
     caf::replies_to<cache_export, progress_actor>::with<export_reply>,
     caf::replies_to<load_count_atom>::with<worker_load>,
     /// Keeps links and results in this worker's cache-key database.
-    caf::reacts_to<remember_atom, cache_facts>,
+    caf::reacts_to<remember_atom, cache_records>,
     /// Whoever that is, it is gone: cancels its jobs, releases its pins. (Its node may be cut off without
     /// anything having told this one.)
     caf::reacts_to<leave_atom, caf::strong_actor_ptr>>;
@@ -151,8 +150,7 @@ using worker_actor = caf::typed_actor<
 /// One op of running builds: keys it, finds or makes its results. Temporary.
 using vertex_actor = caf::typed_actor<
     /// Somebody holds this vertex: gets its progress, lends its session (may be empty).
-    caf::reacts_to<join_atom, progress_actor, std::string>,
-    caf::reacts_to<leave_atom, progress_actor>,
+    caf::reacts_to<join_atom, progress_actor, std::string>, caf::reacts_to<leave_atom, progress_actor>,
     /// Keys of an output; true = content of inputs may be used (and evaluated) to find them. Empty:
     /// nothing known. Never runs the vertex itself.
     caf::replies_to<keys_atom, std::int32_t, bool>::with<key_set>,
@@ -163,8 +161,7 @@ using vertex_actor = caf::typed_actor<
     /// Further caches to look keys up in.
     caf::reacts_to<import_list>,
     /// Its outputs as far as they are known.
-    caf::replies_to<cache_atom>::with<cache_steps>,
-    caf::reacts_to<ctl::StatusResponse>>;
+    caf::replies_to<cache_atom>::with<cache_steps>, caf::reacts_to<ctl::StatusResponse>>;
 
 /// Directory of vertices by definition and by cache key (single flight); counts who holds them.
 using build_graph_actor = caf::typed_actor<
@@ -251,5 +248,5 @@ CAF_ADD_TYPE_ID(kiln, (kiln::import_load))
 CAF_ADD_TYPE_ID(kiln, (kiln::cache_steps))
 CAF_ADD_TYPE_ID(kiln, (kiln::cache_export))
 CAF_ADD_TYPE_ID(kiln, (kiln::worker_load))
-CAF_ADD_TYPE_ID(kiln, (kiln::cache_facts))
+CAF_ADD_TYPE_ID(kiln, (kiln::cache_records))
 CAF_END_TYPE_ID_BLOCK(kiln)

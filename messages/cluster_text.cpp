@@ -11,13 +11,15 @@ constexpr std::size_t name_bytes_max = 64;
 constexpr std::size_t host_bytes_max = 253;  // Source: RFC 1035, section 2.3.4
 
 bool is_name_character(char c) {
-  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' || c == '_';
+  return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
+         c == '_';
 }
 
 }  // namespace
 
 bool is_node_name(std::string_view text) {
-  return !text.empty() && text.size() <= name_bytes_max && std::all_of(text.begin(), text.end(), is_name_character);
+  return !text.empty() && text.size() <= name_bytes_max &&
+         std::all_of(text.begin(), text.end(), is_name_character);
 }
 
 std::string_view to_string(node_role role) {

@@ -1,4 +1,5 @@
-// What nodes of a cluster say to each other (docs/cluster.md). Plain; the typed interfaces are in actor_cluster.hpp.
+// What nodes of a cluster say to each other (docs/cluster.md). Plain; the typed interfaces are in
+// actor_cluster.hpp.
 #pragma once
 
 #include <cstdint>
@@ -25,7 +26,8 @@ inline located_id locate(std::string_view text) {
   return {std::string(text.substr(0, mark)), std::string(text.substr(mark + 1))};
 }
 inline bool is_remote(std::string_view text) { return text.find('!') != std::string_view::npos; }
-/// `id` as nodes other than `node` name it; the empty id (scratch) has no place, and a located id keeps its own.
+/// `id` as nodes other than `node` name it; the empty id (scratch) has no place, and a located id keeps its
+/// own.
 inline std::string at_node(std::string_view node, std::string_view id) {
   if (id.empty() || is_remote(id)) return std::string(id);
   return std::string(node) + "!" + std::string(id);
@@ -40,9 +42,9 @@ enum class node_role : std::uint8_t { both, coordinator, worker };
 
 /// A node as it introduces itself.
 struct node_info {
-  std::string name;           // unique in the cluster; survives restarts
+  std::string name;            // unique in the cluster; survives restarts
   std::uint64_t instance = 0;  // random at each start
-  std::string version;        // of Kiln; nodes of another version are refused
+  std::string version;         // of Kiln; nodes of another version are refused
   node_role role = node_role::both;
   std::string control_address;  // host:port of its actors
   std::string data_address;     // host:port of its peer service (blobs, refs, sessions)
@@ -74,8 +76,8 @@ auto inspect(Inspector& f, node_load& x) {
 /// First message over a link, and its answer. A node that was declared dead comes back with a new link.
 struct link_hello {
   node_info from;
-  std::uint64_t link = 0;                // chosen by whoever says hello
-  std::vector<std::string> neighbours;   // control addresses of the nodes it knows
+  std::uint64_t link = 0;               // chosen by whoever says hello
+  std::vector<std::string> neighbours;  // control addresses of the nodes it knows
 };
 
 template <class Inspector>
@@ -83,20 +85,20 @@ auto inspect(Inspector& f, link_hello& x) {
   return f(x.from, x.link, x.neighbours);
 }
 
-struct link_beat {
+struct link_heartbeat {
   std::uint64_t link = 0;
   node_load load;
   std::vector<std::string> neighbours;
 };
 
 template <class Inspector>
-auto inspect(Inspector& f, link_beat& x) {
+auto inspect(Inspector& f, link_heartbeat& x) {
   return f(x.link, x.load, x.neighbours);
 }
 
 /// "Which results lie under these roots, and where do these links lead?": what a vertex looks up before it
 /// runs. Links are those of store::cache_keys.
-struct cache_question {
+struct cache_query {
   struct link {
     std::string parent;
     std::int32_t input = 0;
@@ -110,19 +112,19 @@ struct cache_question {
 };
 
 template <class Inspector>
-auto inspect(Inspector& f, cache_question::link& x) {
+auto inspect(Inspector& f, cache_query::link& x) {
   return f(x.parent, x.input, x.output, x.digest, x.selector);
 }
 template <class Inspector>
-auto inspect(Inspector& f, cache_question& x) {
+auto inspect(Inspector& f, cache_query& x) {
   return f(x.links, x.roots);
 }
 
 /// Links and results, as a cache-key database keeps them: an answer to a question, or what a node is to
 /// remember. Result ids are located, "scratch" has no place.
-struct cache_facts {
+struct cache_records {
   struct step {
-    cache_question::link link;
+    cache_query::link link;
     std::string child;
   };
   struct result {
@@ -135,15 +137,15 @@ struct cache_facts {
 };
 
 template <class Inspector>
-auto inspect(Inspector& f, cache_facts::step& x) {
+auto inspect(Inspector& f, cache_records::step& x) {
   return f(x.link, x.child);
 }
 template <class Inspector>
-auto inspect(Inspector& f, cache_facts::result& x) {
+auto inspect(Inspector& f, cache_records::result& x) {
   return f(x.key, x.id, x.created_at_ns);
 }
 template <class Inspector>
-auto inspect(Inspector& f, cache_facts& x) {
+auto inspect(Inspector& f, cache_records& x) {
   return f(x.links, x.results);
 }
 
@@ -151,10 +153,10 @@ auto inspect(Inspector& f, cache_facts& x) {
 struct node_view {
   node_info info;
   node_load load;
-  std::string state;                  // self, up, draining, down, refused
-  std::string reason;                 // of down and refused
-  std::int64_t since_ns = 0;          // when the state began, unix time
-  std::int64_t round_trip_ns = 0;     // of the last heartbeat
+  std::string state;               // self, up, draining, down, refused
+  std::string reason;              // of down and refused
+  std::int64_t since_ns = 0;       // when the state began, unix time
+  std::int64_t round_trip_ns = 0;  // of the last heartbeat
 };
 
 template <class Inspector>

@@ -29,7 +29,8 @@ struct image_reference {
   bool operator==(const image_reference&) const = default;
 };
 
-/// Parses and normalizes; invalid_argument with the texts Docker users know, which do not say what was parsed.
+/// Parses and normalizes; invalid_argument with the texts Docker users know, which do not say what was
+/// parsed.
 result<image_reference> parse_image_reference(std::string_view text);
 /// The same; the error names the text.
 result<image_reference> read_image_reference(std::string_view text);

@@ -20,8 +20,8 @@ progress_sink& null_progress() {
   return sink;
 }
 
-status with_any_session(session_directory& directory, const session_group& group,
-                        std::stop_token stop, const std::function<status(session_caller&)>& use) {
+status with_any_session(session_directory& directory, const session_group& group, std::stop_token stop,
+                        const std::function<status(session_caller&)>& use) {
   error last = make_error(errc::failed_precondition, "no active sessions");
   for (const auto& id : group.ids) {
     auto session = directory.find(id, session_wait, stop);

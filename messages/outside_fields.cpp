@@ -32,12 +32,14 @@ bool has_nul(const gp::Message& message, const gp::FieldDescriptor& f, int index
   return text.find('\0') != std::string::npos;
 }
 
-status check_field(const gp::Message& message, const gp::FieldDescriptor& f, const std::string& path, int index) {
+status check_field(const gp::Message& message, const gp::FieldDescriptor& f, const std::string& path,
+                   int index) {
   const auto& r = *message.GetReflection();
   bool many = f.is_repeated();
   bool text = f.type() == gp::FieldDescriptor::TYPE_STRING;
   if (text && !has_nul(message, f, index)) return {};
-  // Attributes of sources are texts of many kinds, keys of caches among them; what becomes a path is checked where it does.
+  // Attributes of sources are texts of many kinds, keys of caches among them; what becomes a path is checked
+  // where it does.
   if (f.is_map() && f.message_type()->map_value()->type() == gp::FieldDescriptor::TYPE_STRING) return {};
   auto where = path + f.name() + (many ? "[" + std::to_string(index) + "]" : "");
   if (f.cpp_type() == gp::FieldDescriptor::CPPTYPE_MESSAGE)

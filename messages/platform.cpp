@@ -12,8 +12,8 @@ namespace {
 
 bool is_known_os(std::string_view text) {
   static constexpr std::string_view names[] = {
-      "aix",     "android", "darwin", "dragonfly", "freebsd", "hurd",    "illumos", "ios", "js",
-      "linux",   "nacl",    "netbsd", "openbsd",   "plan9",   "solaris", "windows", "zos"};
+      "aix",   "android", "darwin", "dragonfly", "freebsd", "hurd",    "illumos", "ios", "js",
+      "linux", "nacl",    "netbsd", "openbsd",   "plan9",   "solaris", "windows", "zos"};
   return std::find(std::begin(names), std::end(names), text) != std::end(names);
 }
 
@@ -64,7 +64,8 @@ bool is_component(std::string_view text) {
 
 result<platform> parse_platform(std::string_view text) {
   auto invalid = [&](std::string_view why) {
-    return make_error(errc::invalid_argument, "invalid platform \"" + std::string(text) + "\": " + std::string(why));
+    return make_error(errc::invalid_argument,
+                      "invalid platform \"" + std::string(text) + "\": " + std::string(why));
   };
   if (text.find('*') != std::string_view::npos) return invalid("wildcards are not supported");
   std::vector<std::string> parts;
@@ -84,9 +85,10 @@ result<platform> parse_platform(std::string_view text) {
   if (parts.size() > 3) return invalid("expected os/arch[/variant]");
   for (const auto& part : parts)
     if (!is_component(part))
-      return make_error(errc::invalid_argument,
-                        "\"" + part + "\" is an invalid component of \"" + std::string(text) +
-                            "\": platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument");
+      return make_error(
+          errc::invalid_argument,
+          "\"" + part + "\" is an invalid component of \"" + std::string(text) +
+              "\": platform specifier component must match \"^[A-Za-z0-9_.-]+$\": invalid argument");
   if (parts.size() == 1) {
     auto name = to_lower(parts[0]);
     auto host = host_platform();
@@ -100,9 +102,11 @@ result<platform> parse_platform(std::string_view text) {
     p.architecture = name;
     auto normal = normalize(p);
     static constexpr std::string_view architectures[] = {
-        "386", "amd64", "amd64p32", "arm", "armbe", "arm64", "arm64be", "ppc64", "ppc64le", "loong64", "mips",
-        "mipsle", "mips64", "mips64le", "ppc", "riscv", "riscv64", "s390", "s390x", "sparc", "sparc64", "wasm"};
-    if (std::find(std::begin(architectures), std::end(architectures), normal.architecture) == std::end(architectures))
+        "386",     "amd64",   "amd64p32", "arm",    "armbe",   "arm64",    "arm64be", "ppc64",
+        "ppc64le", "loong64", "mips",     "mipsle", "mips64",  "mips64le", "ppc",     "riscv",
+        "riscv64", "s390",    "s390x",    "sparc",  "sparc64", "wasm"};
+    if (std::find(std::begin(architectures), std::end(architectures), normal.architecture) ==
+        std::end(architectures))
       return invalid("unknown operating system or architecture");
     return normal;
   }
@@ -173,7 +177,8 @@ bool matches(const platform& wanted, const platform& candidate) {
 }
 
 platform from_proto(const pb::Platform& p) {
-  return {p.os(), p.architecture(), p.variant(), p.osversion(), {p.osfeatures().begin(), p.osfeatures().end()}};
+  return {
+      p.os(), p.architecture(), p.variant(), p.osversion(), {p.osfeatures().begin(), p.osfeatures().end()}};
 }
 
 void to_proto(const platform& p, pb::Platform& out) {

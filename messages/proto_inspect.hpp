@@ -14,8 +14,8 @@
 namespace google::protobuf {
 
 template <class Inspector, class T>
-std::enable_if_t<std::is_base_of_v<Message, T>, typename Inspector::result_type> inspect(
-    Inspector& f, T& message) {
+std::enable_if_t<std::is_base_of_v<Message, T>, typename Inspector::result_type> inspect(Inspector& f,
+                                                                                         T& message) {
   if constexpr (Inspector::reads_state) {
     std::string bytes = message.SerializeAsString();
     return f(bytes);

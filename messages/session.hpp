@@ -48,8 +48,7 @@ class session_caller {
                                    const call_metadata& metadata, std::chrono::milliseconds timeout,
                                    std::stop_token stop) = 0;
   /// Opens a stream; `stop` cancels it.
-  virtual result<std::unique_ptr<message_stream>> open(std::string_view method,
-                                                       const call_metadata& metadata,
+  virtual result<std::unique_ptr<message_stream>> open(std::string_view method, const call_metadata& metadata,
                                                        std::stop_token stop) = 0;
 };
 
@@ -59,8 +58,7 @@ class session_directory {
   virtual ~session_directory() = default;
   /// Waits up to `wait` for the session to connect; not_found "no active session for <id>" then.
   /// A prefix up to the first colon of the id is ignored.
-  virtual result<std::shared_ptr<session_caller>> find(std::string_view id,
-                                                       std::chrono::milliseconds wait,
+  virtual result<std::shared_ptr<session_caller>> find(std::string_view id, std::chrono::milliseconds wait,
                                                        std::stop_token stop) = 0;
 };
 
@@ -76,7 +74,7 @@ auto inspect(Inspector& f, session_group& x) {
 
 /// Calls `use` with each session of the group until one succeeds; the last error otherwise,
 /// failed_precondition "no active sessions" when the group is empty. Each is awaited up to 5 s.
-status with_any_session(session_directory& directory, const session_group& group,
-                        std::stop_token stop, const std::function<status(session_caller&)>& use);
+status with_any_session(session_directory& directory, const session_group& group, std::stop_token stop,
+                        const std::function<status(session_caller&)>& use);
 
 }  // namespace kiln

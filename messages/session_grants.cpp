@@ -32,7 +32,8 @@ bool allows(const session_grant& grant, std::string_view method, const call_meta
   if (reads_inputs(method)) return true;
   if (method == get_secret) {
     moby::buildkit::secrets::v1::GetSecretRequest r;
-    return r.ParseFromArray(request.data(), static_cast<int>(request.size())) && grant.secrets.contains(r.id());
+    return r.ParseFromArray(request.data(), static_cast<int>(request.size())) &&
+           grant.secrets.contains(r.id());
   }
   if (method == check_agent) {
     moby::sshforward::v1::CheckAgentRequest r;
@@ -84,7 +85,8 @@ struct session_grants::table {
     std::lock_guard lock(mutex);
     return std::any_of(entries.begin(), entries.end(), [&](const auto& e) {
       const auto& [node, grant] = e.second;
-      return std::find(nodes.begin(), nodes.end(), node) != nodes.end() && grant.sessions.contains(id) && suits(grant);
+      return std::find(nodes.begin(), nodes.end(), node) != nodes.end() && grant.sessions.contains(id) &&
+             suits(grant);
     });
   }
 };
@@ -111,7 +113,8 @@ status session_grants::check_call(const std::vector<std::string>& nodes, std::st
                                   std::string_view request) const {
   KILN_CHECK(check_session(nodes, session));
   auto name = to_lower(method);
-  if (table_->any(nodes, session, [&](const auto& g) { return allows(g, name, metadata, request); })) return {};
+  if (table_->any(nodes, session, [&](const auto& g) { return allows(g, name, metadata, request); }))
+    return {};
   return make_error(errc::permission_denied, "no step on that node needs " + std::string(method));
 }
 

@@ -1,5 +1,6 @@
-// What other nodes may ask of the sessions that are connected to this one: a grant for each step that was placed there,
-// for as long as it is. Whoever places steps makes the grants; whoever serves other nodes checks them. Thread-safe.
+// What other nodes may ask of the sessions that are connected to this one: a grant for each step that was
+// placed there, for as long as it is. Whoever places steps makes the grants; whoever serves other nodes
+// checks them. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -36,8 +37,9 @@ class session_access {
   /// not_found when no step there has that session: as if it were not here.
   virtual status check_session(const std::vector<std::string>& nodes, std::string_view session) const = 0;
   /// Whether a step there may make that call; permission_denied otherwise.
-  virtual status check_call(const std::vector<std::string>& nodes, std::string_view session, std::string_view method,
-                            const call_metadata& metadata, std::string_view request) const = 0;
+  virtual status check_call(const std::vector<std::string>& nodes, std::string_view session,
+                            std::string_view method, const call_metadata& metadata,
+                            std::string_view request) const = 0;
   /// Whether it may make some call to that method.
   virtual bool offers(const std::vector<std::string>& nodes, std::string_view session,
                       std::string_view method) const = 0;
@@ -52,7 +54,8 @@ class session_grants final : public session_access {
   status check_session(const std::vector<std::string>& nodes, std::string_view session) const override;
   status check_call(const std::vector<std::string>& nodes, std::string_view session, std::string_view method,
                     const call_metadata& metadata, std::string_view request) const override;
-  bool offers(const std::vector<std::string>& nodes, std::string_view session, std::string_view method) const override;
+  bool offers(const std::vector<std::string>& nodes, std::string_view session,
+              std::string_view method) const override;
 
  private:
   struct table;

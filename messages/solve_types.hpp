@@ -44,8 +44,8 @@ auto inspect(Inspector& f, vertex_input& x) {
 
 /// One vertex of a loaded definition.
 struct vertex_spec {
-  std::string digest;     // identity among running builds
-  op_spec op;             // op.vertex: the original digest
+  std::string digest;  // identity among running builds
+  op_spec op;          // op.vertex: the original digest
   std::vector<vertex_input> inputs;
   std::vector<std::string> input_originals;  // digests as the client knows them
   std::vector<std::string> input_names;      // what a reason shows of them
@@ -62,7 +62,7 @@ auto inspect(Inspector& f, vertex_spec& x) {
 struct graph_spec {
   std::vector<vertex_spec> vertices;
   vertex_input root;
-  std::vector<std::string> imports;  // ids of the imported caches to look keys up in
+  std::vector<std::string> imports;     // ids of the imported caches to look keys up in
   std::vector<pb::SourceInfo> sources;  // the files it was made from
 };
 
@@ -137,7 +137,7 @@ auto inspect(Inspector& f, run_request& x) {
 }
 
 struct run_reply {
-  std::vector<std::string> outputs;  // record ids, pinned for the requester
+  std::vector<std::string> outputs;      // record ids, pinned for the requester
   std::vector<std::int64_t> bytes = {};  // of each output without its parents, -1: unknown; for placing work
 };
 
@@ -219,7 +219,8 @@ struct cache_step {
 
 template <class Inspector>
 auto inspect(Inspector& f, cache_step& x) {
-  return f(x.vertex, x.index, x.keys, x.ref, x.inputs, x.export_cache, x.original, x.source, x.platform, x.origin, x.pin);
+  return f(x.vertex, x.index, x.keys, x.ref, x.inputs, x.export_cache, x.original, x.source, x.platform,
+           x.origin, x.pin);
 }
 
 /// What a build did, for exporting its cache.
@@ -248,7 +249,8 @@ struct export_request {
 
 template <class Inspector>
 auto inspect(Inspector& f, export_request& x) {
-  return f(x.vertex, x.spec, x.parts, x.multi_platform, x.metadata, x.session, x.sessions, x.inline_cache, x.trail);
+  return f(x.vertex, x.spec, x.parts, x.multi_platform, x.metadata, x.session, x.sessions, x.inline_cache,
+           x.trail);
 }
 
 /// What an export left, as the build history keeps it.

@@ -9,7 +9,8 @@ namespace kiln {
 std::string bytes_key(std::string_view key) { return std::string(key) + ".bytes"; }
 
 std::optional<std::string> list_bytes(const std::vector<std::string>& items) {
-  if (std::all_of(items.begin(), items.end(), [](const std::string& s) { return is_valid_utf8(s); })) return {};
+  if (std::all_of(items.begin(), items.end(), [](const std::string& s) { return is_valid_utf8(s); }))
+    return {};
   std::string out;
   for (const auto& item : items) out += item + '\0';
   return out;

@@ -1,5 +1,6 @@
-// Lists of texts in the attributes of an op: JSON as BuildKit has them. JSON cannot say bytes that are no UTF-8, so
-// a list with such a text has its bytes beside it, under "<key>.bytes", each text ended by NUL. Pure.
+// Lists of texts in the attributes of an op: JSON as BuildKit has them. JSON cannot say bytes that are no
+// UTF-8, so a list with such a text has its bytes beside it, under "<key>.bytes", each text ended by NUL.
+// Pure.
 #pragma once
 
 #include <optional>

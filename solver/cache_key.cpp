@@ -87,7 +87,8 @@ std::vector<key_entry> key_search::lookups() const {
     const auto& state = inputs_[at(i)];
     for (const auto& key : state.keys)
       if (!is_random(key)) out.push_back({key, link(i, false), ""});
-    if (!state.content.empty() && !is_random(state.content)) out.push_back({state.content, link(i, true), ""});
+    if (!state.content.empty() && !is_random(state.content))
+      out.push_back({state.content, link(i, true), ""});
   }
   return out;
 }

@@ -254,8 +254,8 @@ result<cache_map> file_map(const pb::Op& op) {
   for (const auto& [input, list] : selectors) {
     if (input < 0 || input >= op.inputs_size())
       return make_error(errc::invalid_argument, "invalid input index " + std::to_string(input) +
-                                                    " in file op with " +
-                                                    std::to_string(op.inputs_size()) + " inputs");
+                                                    " in file op with " + std::to_string(op.inputs_size()) +
+                                                    " inputs");
     if (targets.contains(input)) continue;
     std::vector<std::string> paths;
     for (const auto& s : list) paths.push_back(s.path);
@@ -290,8 +290,7 @@ result<cache_map> cache_map_of(const pb::Op& op, const platform& p) {
     case pb::Op::kBuild: return plain_map("buildkit.build.v0", "Exec", op.build(), inputs);
     case pb::Op::kPassthrough:
       return plain_map("buildkit.passthrough.v0", "Passthrough", op.passthrough(), inputs);
-    case pb::Op::kSource:
-      return make_error(errc::internal, "a source's cache map needs its resolved key");
+    case pb::Op::kSource: return make_error(errc::internal, "a source's cache map needs its resolved key");
     default: return make_error(errc::invalid_argument, "invalid op with no type");
   }
 }
@@ -299,7 +298,8 @@ result<cache_map> cache_map_of(const pb::Op& op, const platform& p) {
 cache_map source_cache_map(std::string_view key) {
   cache_map out;
   out.op_digest = sha256("buildkit.source.v0:" + std::string(key));
-  if (key.starts_with("session:")) out.op_digest = digest::trusted("random:" + std::string(out.op_digest.hex()));
+  if (key.starts_with("session:"))
+    out.op_digest = digest::trusted("random:" + std::string(out.op_digest.hex()));
   return out;
 }
 

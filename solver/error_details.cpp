@@ -89,7 +89,8 @@ error lost_ref(const std::string& ref, std::string_view why) {
 std::string lost_ref_of(const error& e) { return detail_of(e, lost_ref_detail_type); }
 
 error replaced_image(const std::string& image, const std::string& source) {
-  auto e = make_error(errc::failed_precondition, "ref mutated by policy to non-image: " + image + " -> " + source);
+  auto e =
+      make_error(errc::failed_precondition, "ref mutated by policy to non-image: " + image + " -> " + source);
   e.details.push_back({std::string(replaced_image_detail_type), source});
   return e;
 }

@@ -71,8 +71,7 @@ std::string scalar(const Message& m, const Reflection& r, const FieldDescriptor*
     }
     case FieldDescriptor::CPPTYPE_MESSAGE:
       return message_json(repeated ? r.GetRepeatedMessage(m, f, index) : r.GetMessage(m, f), s);
-    default:
-      return "0";  // floating point: no op has any
+    default: return "0";  // floating point: no op has any
   }
 }
 
@@ -110,7 +109,8 @@ std::string plain(const Message& m, style s) {
     const auto* f = d.field(i);
     const auto& name = s.protobuf ? f->json_name() : f->name();
     if (f->is_repeated()) {
-      if (r.FieldSize(m, f) > 0) o.add(name, f->is_map() ? map_field(m, r, f, s) : repeated_field(m, r, f, s));
+      if (r.FieldSize(m, f) > 0)
+        o.add(name, f->is_map() ? map_field(m, r, f, s) : repeated_field(m, r, f, s));
     } else if (r.HasField(m, f)) {
       o.add(name, scalar(m, r, f, -1, s));
     }

@@ -1,5 +1,6 @@
 // Protobuf ops as Go's encoding/json writes their structs: the text cache keys are digests of.
-// Pure. Knows nothing of caching. Source: wire.md section 8; solver/pb/json.go for the three special messages.
+// Pure. Knows nothing of caching. Source: wire.md section 8; solver/pb/json.go for the three special
+// messages.
 #pragma once
 
 #include <string>

@@ -45,7 +45,8 @@ std::string deterministic_bytes(const pb::Op& op) {
 result<std::vector<loading_op>> parse_ops(const pb::Definition& definition, const std::stop_token& stop) {
   if (definition.def_size() == 0) return invalid("invalid empty definition");
   KILN_CHECK(check_count("definition", definition.ByteSizeLong(), "bytes", limits::bytes_max));
-  KILN_CHECK(check_count("definition", static_cast<std::size_t>(definition.def_size()), "ops", limits::ops_max));
+  KILN_CHECK(
+      check_count("definition", static_cast<std::size_t>(definition.def_size()), "ops", limits::ops_max));
   std::vector<loading_op> out;
   std::unordered_map<std::string, int> index;
   std::size_t inputs = 0;
@@ -56,7 +57,8 @@ result<std::vector<loading_op>> parse_ops(const pb::Definition& definition, cons
     if (!entry.op.ParseFromString(raw)) return invalid("failed to parse llb proto op");
     auto own_inputs = static_cast<std::size_t>(entry.op.inputs_size());
     KILN_CHECK(check_count("op", own_inputs, "inputs", limits::inputs_max));
-    KILN_CHECK(check_count("definition", inputs += own_inputs, "inputs of all its ops", limits::all_inputs_max));
+    KILN_CHECK(
+        check_count("definition", inputs += own_inputs, "inputs of all its ops", limits::all_inputs_max));
     for (int i = 0; i < entry.op.inputs_size(); ++i)
       if (entry.op.inputs(i).index() < 0)
         return invalid("invalid input " + std::to_string(i) + " output index " +
@@ -90,7 +92,8 @@ std::string source_name(const pb::Op& op) { return op.source().identifier(); }
 /// Joins texts up to a number of bytes; what comes after that nobody would see.
 class bounded_text {
  public:
-  bounded_text(std::string_view separator, std::size_t bytes_max) : separator_(separator), bytes_max_(bytes_max) {}
+  bounded_text(std::string_view separator, std::size_t bytes_max)
+      : separator_(separator), bytes_max_(bytes_max) {}
   /// False once there is enough.
   bool add(std::string_view part) {
     if (!text_.empty()) text_ += separator_;
@@ -218,10 +221,10 @@ result<graph> load(const pb::Definition& definition, const load_options& options
   auto terminal = static_cast<int>(ops.size()) - 1;
   auto at = [&](int i) -> loading_op& { return ops[static_cast<std::size_t>(i)]; };
   auto root = at(terminal).inputs.front();
-  KILN_TRY(auto order, dependency_order(
-                           root, static_cast<int>(ops.size()),
-                           [&](int i) { return std::span<const int>(at(i).inputs); },
-                           [&](int i) { return at(i).original.str(); }));
+  KILN_TRY(auto order,
+           dependency_order(
+               root, static_cast<int>(ops.size()), [&](int i) { return std::span<const int>(at(i).inputs); },
+               [&](int i) { return at(i).original.str(); }));
 
   graph out;
   out.source = std::make_shared<pb::Source>(definition.source());
@@ -237,8 +240,8 @@ result<graph> load(const pb::Definition& definition, const load_options& options
       const auto& input = at(entry.inputs[static_cast<std::size_t>(k)]);
       if (entry.op.inputs(k).index() >= input.outputs)
         return invalid("invalid input " + std::to_string(k) + " of " + entry.original.str() + ": " +
-                       input.original.str() + " has " + std::to_string(input.outputs) + " outputs, not output " +
-                       std::to_string(entry.op.inputs(k).index()));
+                       input.original.str() + " has " + std::to_string(input.outputs) +
+                       " outputs, not output " + std::to_string(entry.op.inputs(k).index()));
       if (input.digest.str() != entry.op.inputs(k).digest()) {
         entry.op.mutable_inputs(k)->set_digest(input.digest.str());
         entry.mutated = true;
@@ -296,7 +299,8 @@ std::map<std::string, bool> caches_to_prune(const graph& g) {
   return out;
 }
 
-std::vector<error_detail> source_details(const pb::Locations& locations, std::span<const pb::SourceInfo> infos) {
+std::vector<error_detail> source_details(const pb::Locations& locations,
+                                         std::span<const pb::SourceInfo> infos) {
   std::vector<error_detail> out;
   // Clients unwrap details from the outside in: the last location comes first.
   for (int n = locations.locations_size() - 1; n >= 0; --n) {

@@ -43,7 +43,7 @@ struct graph {
 
 struct load_options {
   kiln::platform default_platform = host_platform();
-  bool ignore_cache = false;  // for every vertex
+  bool ignore_cache = false;              // for every vertex
   const entitlements* granted = nullptr;  // null: not checked
   std::span<const device> devices;        // what there is to grant; looked at with `granted`
   bool check_capabilities = true;
@@ -53,7 +53,8 @@ struct load_options {
 };
 
 /// Errors are invalid_argument with upstream's texts where it has one; bounds are in configs/definition.hpp.
-/// Time and memory grow with the definition's size, times a logarithm: a job, where the definition may be large.
+/// Time and memory grow with the definition's size, times a logarithm: a job, where the definition may be
+/// large.
 result<graph> load(const pb::Definition& definition, const load_options& options);
 
 /// Nodes of a directed graph, inputs before users, only those `root` reaches. The error prints a
@@ -69,7 +70,9 @@ std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata, const 
 /// Named caches that vertices with `ignore_cache` mount: id → whether it lies on an input.
 std::map<std::string, bool> caches_to_prune(const graph& g);
 
-/// Source ranges as Source details (JSON texts). Each holds a whole source file: made for an error, never kept.
-std::vector<error_detail> source_details(const pb::Locations& locations, std::span<const pb::SourceInfo> infos);
+/// Source ranges as Source details (JSON texts). Each holds a whole source file: made for an error, never
+/// kept.
+std::vector<error_detail> source_details(const pb::Locations& locations,
+                                         std::span<const pb::SourceInfo> infos);
 
 }  // namespace kiln::solver

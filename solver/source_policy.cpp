@@ -19,7 +19,8 @@ constexpr int conversions_max = 20;
 constexpr int pattern_bytes_max = 4096;
 constexpr int groups_max = 100;
 
-/// Not "quoted": the standard library's function of that name would be taken for it wherever <iomanip> is included.
+/// Not "quoted": the standard library's function of that name would be taken for it wherever <iomanip> is
+/// included.
 std::string in_quotes(const std::string& text) { return "\"" + text + "\""; }
 
 /// RE2: its time is linear in the text, whatever the pattern.
@@ -27,7 +28,8 @@ result<std::unique_ptr<RE2>> compile(const std::string& pattern) {
   if (pattern.size() > pattern_bytes_max)
     return make_error(errc::invalid_argument, "source policy: pattern is too long");
   auto re = std::make_unique<RE2>(pattern, RE2::Quiet);
-  if (!re->ok()) return make_error(errc::invalid_argument, "invalid regex " + in_quotes(pattern) + ": " + re->error());
+  if (!re->ok())
+    return make_error(errc::invalid_argument, "invalid regex " + in_quotes(pattern) + ": " + re->error());
   return re;
 }
 
@@ -73,7 +75,9 @@ struct matched {
       }
       bool braced = format[i + 1] == '{';
       auto from = i + (braced ? 2 : 1), to = from;
-      while (to < format.size() && (std::isalnum(static_cast<unsigned char>(format[to])) || format[to] == '_')) ++to;
+      while (to < format.size() &&
+             (std::isalnum(static_cast<unsigned char>(format[to])) || format[to] == '_'))
+        ++to;
       bool whole = to > from && (!braced || (to < format.size() && format[to] == '}'));
       if (!whole) {
         out += '$';
@@ -111,7 +115,8 @@ result<bool> constraints_hold(const sp::Selector& selector, const pb::SourceOp& 
         if (!RE2::PartialMatch(value, *re)) return false;
         break;
       }
-      default: return make_error(errc::invalid_argument, "unknown attr condition: " + std::to_string(c.condition()));
+      default:
+        return make_error(errc::invalid_argument, "unknown attr condition: " + std::to_string(c.condition()));
     }
   }
   return true;
@@ -170,39 +175,41 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
   for (int index = 0; index < policy.rules_size(); ++index) {
     const auto& rule = policy.rules(index);
     std::string destination;
-    auto format = rule.updates().identifier().empty() ? rule.selector().identifier() : rule.updates().identifier();
+    auto format =
+        rule.updates().identifier().empty() ? rule.selector().identifier() : rule.updates().identifier();
     auto hit = applies(rule.selector(), source, format, destination);
     if (!hit.ok())
-      return std::move(hit).error().with_context("error matching source policy: " + shown(rule, index) + " for source " +
-                                                 in_quotes(source.identifier()));
+      return std::move(hit).error().with_context("error matching source policy: " + shown(rule, index) +
+                                                 " for source " + in_quotes(source.identifier()));
     if (!*hit) continue;
     switch (rule.action()) {
       case sp::ALLOW: denied = false; break;
       case sp::DENY: denied = true; break;
       case sp::CONVERT: {
         if (!rule.has_updates())
-          return make_error(errc::invalid_argument,
-                            "error mutating source policy: " + shown(rule, index) +
-                                ": missing destination for convert rule");
+          return make_error(errc::invalid_argument, "error mutating source policy: " + shown(rule, index) +
+                                                        ": missing destination for convert rule");
         auto former = source.identifier();
         auto converted = convert(rule, destination, source, form);
         if (!converted.ok())
-          return std::move(converted).error().with_context("error mutating source policy: " + shown(rule, index) +
-                                                           " makes of source " + in_quotes(former));
+          return std::move(converted).error().with_context(
+              "error mutating source policy: " + shown(rule, index) + " makes of source " +
+              in_quotes(former));
         if (!*converted) break;
         if (conversions != nullptr)
-          conversions->push_back(shown(rule, index) + " makes " + in_quotes(source.identifier()) + " of " + in_quotes(former));
+          conversions->push_back(shown(rule, index) + " makes " + in_quotes(source.identifier()) + " of " +
+                                 in_quotes(former));
         return true;
       }
       default:
-        return make_error(errc::invalid_argument, "source policy: rule " + std::to_string(rule.action()) + " " +
-                                                      rule.selector().identifier() + ": unknown type " +
+        return make_error(errc::invalid_argument, "source policy: rule " + std::to_string(rule.action()) +
+                                                      " " + rule.selector().identifier() + ": unknown type " +
                                                       in_quotes(source.identifier()));
     }
   }
   if (denied)
-    return make_error(errc::permission_denied,
-                      "source " + in_quotes(source.identifier()) + " denied by policy: source denied by policy");
+    return make_error(errc::permission_denied, "source " + in_quotes(source.identifier()) +
+                                                   " denied by policy: source denied by policy");
   return false;
 }
 

@@ -21,15 +21,15 @@ class source_form {
  public:
   virtual ~source_form() = default;
   /// Rewrites the source. `former` is what a conversion made it of; null for one as a client wrote it.
-  /// invalid_argument for one of a known kind that cannot be read, and for a conversion to an unknown kind: nobody can
-  /// tell what it would fetch.
+  /// invalid_argument for one of a known kind that cannot be read, and for a conversion to an unknown kind:
+  /// nobody can tell what it would fetch.
   virtual status rewrite(pb::SourceOp& source, const pb::SourceOp* former) = 0;
 };
 
-/// Rewrites the source and applies the policies, in order: a conversion starts over with what it made of it, in the
-/// same form; of a policy's ALLOW and DENY rules the last that matches wins. `former` as above. permission_denied when
-/// it is denied; failed_precondition after too many conversions; invalid_argument for a bad pattern or source, which
-/// names the rule. `conversions`: gets a line for each, for people.
+/// Rewrites the source and applies the policies, in order: a conversion starts over with what it made of it,
+/// in the same form; of a policy's ALLOW and DENY rules the last that matches wins. `former` as above.
+/// permission_denied when it is denied; failed_precondition after too many conversions; invalid_argument for
+/// a bad pattern or source, which names the rule. `conversions`: gets a line for each, for people.
 status apply(const std::vector<source_policy>& policies, pb::SourceOp& source, source_form& form,
              const pb::SourceOp* former = nullptr, std::vector<std::string>* conversions = nullptr);
 

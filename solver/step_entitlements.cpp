@@ -11,8 +11,9 @@ status admit_step(const pb::Op& op, std::span<const std::string> allowed_by_daem
     return std::find(allowed_by_daemon.begin(), allowed_by_daemon.end(), name) != allowed_by_daemon.end();
   };
   auto refused = [](std::string_view name) {
-    return make_error(errc::permission_denied,
-                      std::string(name) + " is not allowed by the configuration of the node that is to run the step");
+    return make_error(
+        errc::permission_denied,
+        std::string(name) + " is not allowed by the configuration of the node that is to run the step");
   };
   const auto& exec = op.exec();
   if (exec.network() == pb::HOST && !allowed("network.host")) return refused("network.host");

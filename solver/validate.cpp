@@ -22,12 +22,14 @@ status check_exec(const pb::ExecOp& exec, int inputs) {
   if (!exec.has_meta()) return invalid("invalid exec op with no meta");
   if (exec.meta().args_size() == 0) return invalid("invalid exec op with no args");
   if (exec.mounts_size() == 0) return invalid("invalid exec op with no mounts");
-  KILN_CHECK(check_count("exec op", static_cast<std::size_t>(exec.mounts_size()), "mounts", limits::mounts_max));
+  KILN_CHECK(
+      check_count("exec op", static_cast<std::size_t>(exec.mounts_size()), "mounts", limits::mounts_max));
   bool root = false;
   for (const auto& m : exec.mounts()) {
     if (m.dest() == "/") {
       root = true;
-      if (m.mounttype() != pb::BIND) return invalid("invalid exec op with a root mount that is no bind mount");
+      if (m.mounttype() != pb::BIND)
+        return invalid("invalid exec op with a root mount that is no bind mount");
     }
     bool uses_input = m.mounttype() == pb::BIND || m.mounttype() == pb::CACHE;
     if (uses_input && m.input() != none && !names_input(m.input(), inputs))
@@ -40,7 +42,8 @@ status check_exec(const pb::ExecOp& exec, int inputs) {
 
 status check_file(const pb::FileOp& file, int inputs) {
   if (file.actions_size() == 0) return invalid("invalid file op with no actions");
-  KILN_CHECK(check_count("file op", static_cast<std::size_t>(file.actions_size()), "actions", limits::actions_max));
+  KILN_CHECK(
+      check_count("file op", static_cast<std::size_t>(file.actions_size()), "actions", limits::actions_max));
   for (int i = 0; i < file.actions_size(); ++i) {
     const auto& a = file.actions(i);
     auto refuse = [i](std::string what) {
@@ -94,10 +97,11 @@ status validate_op(const pb::Op& op) {
   }
 }
 
-status check_count(std::string_view owner, std::size_t count, std::string_view things, std::size_t count_max) {
+status check_count(std::string_view owner, std::size_t count, std::string_view things,
+                   std::size_t count_max) {
   if (count <= count_max) return {};
-  return invalid("invalid " + std::string(owner) + " with " + std::to_string(count) + " " + std::string(things) +
-                 ": at most " + std::to_string(count_max) + " are allowed");
+  return invalid("invalid " + std::string(owner) + " with " + std::to_string(count) + " " +
+                 std::string(things) + ": at most " + std::to_string(count_max) + " are allowed");
 }
 
 int output_count(const pb::Op& op) {

@@ -76,8 +76,8 @@ class core_ref_store final : public ref_store {
   status write_layer_tar(std::string_view layer_id, byte_sink& out, const job_context& job) override {
     return core_->write_layer_tar(layer_id, out, job);
   }
-  result<std::vector<shipped_layer>> ship(const ref& r, const job_context& job) override {
-    return core_->ship(r.get(), job);
+  result<std::vector<shipped_layer>> export_to_peer(const ref& r, const job_context& job) override {
+    return core_->export_to_peer(r.get(), job);
   }
   result<ref> receive(const ref& parent, const shipped_layer& layer, std::shared_ptr<blob_provider> provider,
                       const record_options& o) override {
@@ -86,8 +86,8 @@ class core_ref_store final : public ref_store {
   void offer(const ref& r, const std::shared_ptr<blob_provider>& peer) override {
     core_->offer(r.get(), peer);
   }
-  status bring_blob(const ref& r, const digest& blob, const job_context& job) override {
-    return core_->bring_blob(r.get(), blob, job);
+  status fetch_blob(const ref& r, const digest& blob, const job_context& job) override {
+    return core_->fetch_blob(r.get(), blob, job);
   }
   record_options options_of(const ref& r) override { return core_->options_of(r.get()); }
   status add_layer_blob(std::string_view layer_id, const layer_blob& blob) override {

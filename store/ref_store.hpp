@@ -19,7 +19,7 @@
 #include "base/result.hpp"
 #include "messages/descriptor.hpp"
 #include "messages/job.hpp"
-#include "store/blob_store.hpp"
+#include "store/blobs/blob_store.hpp"
 
 namespace kiln::store {
 
@@ -73,7 +73,8 @@ struct mount_spec {
   std::string type;
   std::string source;
   std::vector<std::string> options;
-  std::string container_source = {};  // what containers bind instead, where ours is confined (confinement.hpp)
+  std::string container_source =
+      {};  // what containers bind instead, where ours is confined (confinement.hpp)
 };
 
 /// Who will look into a mount. What the daemon looks into itself is nodev, nosuid and noexec.
@@ -149,7 +150,8 @@ std::string_view to_string(snapshotter_kind k);
 struct ref_store_options {
   std::filesystem::path root;  // the daemon's state directory
   snapshotter_kind snapshotter = snapshotter_kind::automatic;
-  /// We have a mount namespace of our own: in it the state becomes nodev, nosuid and noexec (confinement.hpp).
+  /// We have a mount namespace of our own: in it the state becomes nodev, nosuid and noexec
+  /// (confinement.hpp).
   bool confine = false;
 };
 
@@ -205,16 +207,18 @@ class ref_store {
   /// Writes the layer's difference to its parent as an uncompressed OCI layer tar (whiteouts as
   /// `.wh.` files), entries sorted, reproducible.
   virtual status write_layer_tar(std::string_view layer_id, byte_sink& out, const job_context& job) = 0;
-  /// The layers of a ref for another node, bottom first. Those that were made here get a transport form, once:
-  /// it is kept with the record and goes with it. Moves no bytes for lazy layers that have blobs of their own.
-  virtual result<std::vector<shipped_layer>> ship(const ref& r, const job_context& job) = 0;
-  /// The other end of ship(): a lazy layer on top of `parent`, or the record that is the same layer.
+  /// The layers of a ref for another node, bottom first. Those that were made here get a transport form,
+  /// once: it is kept with the record and goes with it. Moves no bytes for lazy layers that have blobs of
+  /// their own.
+  virtual result<std::vector<shipped_layer>> export_to_peer(const ref& r, const job_context& job) = 0;
+  /// The other end of export_to_peer(): a lazy layer on top of `parent`, or the record that is the same
+  /// layer.
   virtual result<ref> receive(const ref& parent, const shipped_layer& layer,
                               std::shared_ptr<blob_provider> provider, const record_options& options) = 0;
   /// Layers of the ref whose bytes are not here may come from this peer from now on.
   virtual void offer(const ref& r, const std::shared_ptr<blob_provider>& peer) = 0;
   /// Brings a blob of one of the ref's layers into the blob store from wherever that layer knows.
-  virtual status bring_blob(const ref& r, const digest& blob, const job_context& job) = 0;
+  virtual status fetch_blob(const ref& r, const digest& blob, const job_context& job) = 0;
   /// Description and type of a record.
   virtual record_options options_of(const ref& r) = 0;
   /// Remembers a compressed form of a layer whose bytes are in the blob store, held by the caller until then.
@@ -238,8 +242,8 @@ class ref_store {
   virtual status drop_blob(const digest& d) = 0;
   /// Records, and content that none names (unfinished downloads): that has its digest as id.
   virtual result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters) = 0;
-  /// Removes unused records by policy, telling each; also drops cache keys whose results went. Works on a full
-  /// disk. What could not be removed is an error, after all else is.
+  /// Removes unused records by policy, telling each; also drops cache keys whose results went. Works on a
+  /// full disk. What could not be removed is an error, after all else is.
   virtual status prune(const prune_options& options,
                        const std::function<void(const usage_record&)>& removed) = 0;
 };

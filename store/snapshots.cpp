@@ -9,7 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/files.hpp"
-#include "store/mount.hpp"
+#include "store/files/mount.hpp"
 
 namespace kiln::store {
 
@@ -74,12 +74,15 @@ status snapshots::choose(snapshotter_kind wanted) {
     reasons += (reasons.empty() ? "" : "; ") + std::string(to_string(kind)) + ": " + works.error().message;
   }
   if (wanted == automatic)
-    spdlog::info("store: no overlay works on {} ({}); using the native snapshotter", directory_.string(), reasons);
+    spdlog::info("store: no overlay works on {} ({}); using the native snapshotter", directory_.string(),
+                 reasons);
   kind_ = native;
   return {};
 }
 
-std::string snapshots::known() const { return std::string(to_string(kind_)) + (volatile_ ? " volatile" : ""); }
+std::string snapshots::known() const {
+  return std::string(to_string(kind_)) + (volatile_ ? " volatile" : "");
+}
 
 bool snapshots::take_known(std::string_view known, snapshotter_kind wanted) {
   auto kind = parse_snapshotter(known.substr(0, known.find(' ')));

@@ -22,8 +22,8 @@ class snapshots {
  public:
   /// Opens or creates the directory and decides which kind works on it; unavailable when the one asked
   /// for does not. `known`: what known() told an earlier daemon, empty if none: that holds where it cannot be
-  /// tried just now, as on a full disk. Without it the reason why not is the error. `window` is where containers see
-  /// the directory, if elsewhere.
+  /// tried just now, as on a full disk. Without it the reason why not is the error. `window` is where
+  /// containers see the directory, if elsewhere.
   static result<std::unique_ptr<snapshots>> open(std::filesystem::path directory, snapshotter_kind wanted,
                                                  std::string_view known, std::filesystem::path window = {});
   /// What was found to work, for the next daemon.

@@ -2,10 +2,10 @@
 #include <spdlog/spdlog.h>
 
 #include "configs/store.hpp"
-#include "store/codec.hpp"
-#include "store/layer_tar.hpp"
-#include "store/mount.hpp"
-#include "store/sinks.hpp"
+#include "store/archive/codec.hpp"
+#include "store/archive/layer_tar.hpp"
+#include "store/files/mount.hpp"
+#include "store/archive/sinks.hpp"
 #include "store/store_core.hpp"
 
 namespace kiln::store {
@@ -73,7 +73,7 @@ status store_core::write_layer_tar(std::string_view layer_id, byte_sink& out, co
     KILN_TRY(auto form, bring(r, std::move(archives), job));
     KILN_TRY(auto raw, blobs_->read(form.blob.digest));
     auto plain = make_decompressor(std::move(raw));
-    checked_sink checked(out, job);
+    cancellable_sink checked(out, job);
     auto moved = store::copy(*plain, checked);
     if (!moved.ok()) return std::move(moved).error().with_context("archive of layer " + r->id);
     return {};

@@ -10,10 +10,10 @@
 #include <spdlog/spdlog.h>
 
 #include "configs/store.hpp"
-#include "store/cache_keys_db.hpp"
-#include "store/confinement.hpp"
-#include "store/mount.hpp"
-#include "store/private_directory.hpp"
+#include "store/database/cache_keys_db.hpp"
+#include "store/files/confinement.hpp"
+#include "store/files/mount.hpp"
+#include "store/files/private_directory.hpp"
 
 namespace kiln::store {
 
@@ -35,10 +35,9 @@ status store_core::lock_root() {
   auto path = root_ / "kilnd.lock";
   KILN_TRY(lock_, open_file(path, O_RDWR | O_CREAT, 0600));
   if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
-    return errno == EWOULDBLOCK
-               ? make_error(errc::failed_precondition,
-                            "could not lock " + path.string() + ", another instance is running")
-               : errno_error(errno, "could not lock " + path.string());
+    return errno == EWOULDBLOCK ? make_error(errc::failed_precondition, "could not lock " + path.string() +
+                                                                            ", another instance is running")
+                                : errno_error(errno, "could not lock " + path.string());
   return {};
 }
 
@@ -136,8 +135,8 @@ status store_core::seal_retained() {
   return {};
 }
 
-/// Cache keys that lead to records that are not there: a record goes with its keys, but a key may have been saved
-/// whose record was not.
+/// Cache keys that lead to records that are not there: a record goes with its keys, but a key may have been
+/// saved whose record was not.
 status store_core::sweep_results() {
   std::vector<std::string> absent;
   KILN_CHECK(database_->read([&](const transaction& t) {

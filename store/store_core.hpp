@@ -19,12 +19,12 @@
 #include "store.pb.h"
 
 #include "base/thread.hpp"
-#include "store/cache_keys.hpp"
-#include "store/files.hpp"
-#include "store/metadata_db.hpp"
+#include "store/database/cache_keys.hpp"
+#include "store/files/file_facts.hpp"
+#include "store/database/metadata_db.hpp"
 #include "store/ref_store.hpp"
 #include "store/snapshots.hpp"
-#include "store/turns.hpp"
+#include "store/files/turns.hpp"
 
 namespace kiln::store {
 
@@ -74,7 +74,8 @@ struct record {
   const int kind_;
   const bool computed;     // of a diff: has a snapshot of its own even where layers could be reused
   const std::string name;  // it was acquired under, if it is or was a retained mutable
-  std::vector<std::shared_ptr<record>> parents;  // never changed; diff: lower, upper; either may be null (scratch)
+  std::vector<std::shared_ptr<record>>
+      parents;  // never changed; diff: lower, upper; either may be null (scratch)
 
   const state_shape shape;
 
@@ -82,15 +83,16 @@ struct record {
   stored::Record data;
   std::map<std::string, blob_hold> blobs;  // holds those it names, by digest
   std::shared_ptr<blob_provider> provider;
-  std::shared_ptr<blob_provider> peer;  // the node it came from last
-  bool is_stored = false;  // the database has it, or will have
-  bool is_frozen = false;  // the database never will: its snapshot goes with it
+  std::shared_ptr<blob_provider> peer;     // the node it came from last
+  bool is_stored = false;                  // the database has it, or will have
+  bool is_frozen = false;                  // the database never will: its snapshot goes with it
   std::atomic<bool> is_discarded = false;  // nor ever again
-  std::int64_t uses = 0;   // how often a caller was given it, and when last
+  std::int64_t uses = 0;                   // how often a caller was given it, and when last
   std::int64_t last_used_ns = 0;
 
-  std::optional<bool> is_plain;  // whether its upper directory is as its plain form would be, once known
-  std::weak_ptr<record> plain;   // the plain form, where it is another
+  std::optional<bool>
+      is_plain;                 // whether its upper directory is as its normalized layer would be, once known
+  std::weak_ptr<record> plain;  // the normalized layer, where it is another
   std::map<std::string, std::weak_ptr<record>> flats;  // stacks it is the top of, as one layer
   std::vector<std::shared_ptr<record>> pins;  // plain and flat forms that its mounts need besides its parents
 
@@ -133,16 +135,16 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status add_layer_blob(std::string_view layer_id, const layer_blob& blob);
 
   // Other nodes (store_shipping.cpp).
-  result<std::vector<shipped_layer>> ship(const record_ptr& r, const job_context& job);
+  result<std::vector<shipped_layer>> export_to_peer(const record_ptr& r, const job_context& job);
   result<ref> receive(const ref& parent, const shipped_layer& layer, std::shared_ptr<blob_provider> provider,
                       const record_options& options);
   void offer(const record_ptr& r, const std::shared_ptr<blob_provider>& peer);
-  status bring_blob(const record_ptr& r, const digest& blob, const job_context& job);
+  status fetch_blob(const record_ptr& r, const digest& blob, const job_context& job);
   record_options options_of(const record_ptr& r);
 
   // Space (store_space.cpp; remove_blob is in store_records.cpp).
-  /// Removes a blob that no record names, alive or at rest, nobody holds and `unneeded`, if given, says of it;
-  /// whether it is not here any more.
+  /// Removes a blob that no record names, alive or at rest, nobody holds and `unneeded`, if given, says of
+  /// it; whether it is not here any more.
   result<bool> remove_blob(const digest& d, const std::function<bool(const blob_info&)>& unneeded = {});
   std::optional<std::int64_t> own_size(const record_ptr& r);
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters);
@@ -164,17 +166,18 @@ class store_core : public std::enable_shared_from_this<store_core> {
 
   // Layers (store_layers.cpp).
   /// The layers a record's state is made of, bottom first; those that occur twice are there twice.
-  /// A record that must be computed (a real difference) stands for itself. Costs what it returns, and a little for
-  /// every merge and difference on the way, however deep.
+  /// A record that must be computed (a real difference) stands for itself. Costs what it returns, and a
+  /// little for every merge and difference on the way, however deep.
   static std::vector<record_ptr> flatten(const record_ptr& r);
   static state_shape shape_of(record_kind kind, bool computed, const std::vector<record_ptr>& parents);
   /// resource_exhausted when a state would be of more layers, or nested deeper, than allowed.
   static status check_shape(const state_shape& shape);
   /// Each layer at its topmost place only: one that comes again covers all that its earlier place shows.
-  static std::vector<record_ptr> once(const std::vector<record_ptr>& layers);
+  static std::vector<record_ptr> dedupe_layers(const std::vector<record_ptr>& layers);
   /// The layers of an overlay mount, bottom first, all on disk. A layer on top of others than it was made on
-  /// changes only what it changed there, so one that is not plain (difference.hpp) is replaced by its plain form.
-  /// Of more than limits::stacked_layers the lowest are replaced by one that is all of them.
+  /// changes only what it changed there, so one that is not plain (difference.hpp) is replaced by its
+  /// normalized layer. Of more than limits::stacked_layers the lowest are replaced by one that is all of
+  /// them.
   result<std::vector<record_ptr>> mount_layers(const record_ptr& r, const job_context& job);
 
   void forget(record& r) noexcept;  // from ~record (store_records.cpp)
@@ -222,27 +225,30 @@ class store_core : public std::enable_shared_from_this<store_core> {
   bool is_available(const record_ptr& r);
   result<ref> derived(record_kind kind, std::vector<record_ptr> parents, const record_options& options);
   result<record_ptr> find_chain(const std::string& chain);
-  result<ref> new_layer(const ref& parent, stored::Record record_data, std::shared_ptr<blob_provider> provider,
-                        record_ptr& existing);
+  result<ref> new_layer(const ref& parent, stored::Record record_data,
+                        std::shared_ptr<blob_provider> provider, record_ptr& existing);
 
   // Other nodes (store_shipping.cpp).
   static void add_blob(stored::Record& r, const stored::Blob& blob);
-  result<shipped_layer> ship_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
-                                   const job_context& job);
-  result<layer_blob> shipping_form(const record_ptr& r, blob_form form, const job_context& job);
+  result<shipped_layer> export_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
+                                     const job_context& job);
+  result<layer_blob> transport_form(const record_ptr& r, blob_form form, const job_context& job);
 
   // Layers (store_layers.cpp).
   struct placed_layer {
     record_ptr layer;
-    record_ptr on_foreign_ground;  // the record that put it there; null: it lies where it was made
+    record_ptr rebased;  // the record that put it there; null: it lies where it was made
   };
-  /// As flatten(), with who puts them on foreign ground: a merge its later inputs, a difference what it reuses.
+  /// As flatten(), with who puts them on another parent: a merge its later inputs, a difference what it
+  /// reuses.
   static std::vector<placed_layer> place_layers(const record_ptr& r);
-  /// Whether it is a layer that was made on its parent, so that what it changed is known by comparing the two.
+  /// Whether it is a layer that was made on its parent, so that what it changed is known by comparing the
+  /// two.
   static bool has_own_ground(const record_ptr& r);
   result<bool> is_plain(const record_ptr& layer, const job_context& job);
   /// What the layer changed over its own parent and no more, with every removal a whiteout of its own.
-  result<record_ptr> plain_form(const record_ptr& layer, const record_ptr& user, const job_context& job);
+  result<record_ptr> normalized_layer(const record_ptr& layer, const record_ptr& user,
+                                      const job_context& job);
   result<record_ptr> flat_form(const std::vector<record_ptr>& layers, const record_ptr& user,
                                const job_context& job);
   std::vector<std::uint64_t> numbers_of(const std::vector<record_ptr>& layers);
@@ -257,7 +263,8 @@ class store_core : public std::enable_shared_from_this<store_core> {
   status make_from_blob(making& m, layers_below below, const job_context& job);
   status make_above_parents(making& m, const job_context& job);
   status keep_made(const making& m);
-  status unpack_blob(making& m, const std::filesystem::path& target, layers_below below, const job_context& job);
+  status unpack_blob(making& m, const std::filesystem::path& target, layers_below below,
+                     const job_context& job);
   status make_difference(making& m, const job_context& job);
   status make_native(const record_ptr& r, const job_context& job);
   std::vector<record_ptr> native_order(const record_ptr& r);
@@ -306,7 +313,7 @@ class store_core : public std::enable_shared_from_this<store_core> {
   std::unordered_map<std::string, std::weak_ptr<record>> live_;
   std::unordered_map<std::string, std::weak_ptr<record>> live_chains_;
   std::unordered_map<std::string, std::weak_ptr<record>> live_names_;  // by their users
-  std::unordered_set<std::string> doomed_;  // being removed: nobody may load them
+  std::unordered_set<std::string> deleting_;                           // being removed: nobody may load them
   std::set<std::string> unsynced_;
   std::unordered_map<std::string, usage_change> usage_;
   bool work_queued_ = false;
@@ -317,18 +324,18 @@ class store_core : public std::enable_shared_from_this<store_core> {
 };
 
 /// The right to make a record's snapshot, or a form of it; others wait for it.
-class making_right {
+class materialize_lock {
  public:
-  static result<making_right> acquire(const record_ptr& r, const job_context& job);
-  making_right(making_right&& other) noexcept = default;
-  making_right& operator=(making_right&& other) noexcept {
+  static result<materialize_lock> acquire(const record_ptr& r, const job_context& job);
+  materialize_lock(materialize_lock&& other) noexcept = default;
+  materialize_lock& operator=(materialize_lock&& other) noexcept {
     std::swap(record_, other.record_);
     return *this;
   }
-  ~making_right();
+  ~materialize_lock();
 
  private:
-  explicit making_right(record_ptr r) : record_(std::move(r)) {}
+  explicit materialize_lock(record_ptr r) : record_(std::move(r)) {}
   record_ptr record_;
 };
 

@@ -2,9 +2,9 @@
 #include <algorithm>
 
 #include "base/digest.hpp"
-#include "store/copy_tree.hpp"
+#include "store/files/copy_tree.hpp"
 #include "store/store_core.hpp"
-#include "store/untouched.hpp"
+#include "store/files/unchanged_dirs.hpp"
 
 namespace kiln::store {
 
@@ -17,8 +17,8 @@ std::string chain_of(const record_ptr& parent, const std::string& diff_id) {
   return sha256((below.empty() ? "record:" + parent->id : below) + " " + diff_id).str();
 }
 
-/// A pointer to the record that is counted for itself: it has no more copies than its user has, whoever else has the
-/// record in hand for a moment, to look at it or to write it down.
+/// A pointer to the record that is counted for itself: it has no more copies than its user has, whoever else
+/// has the record in hand for a moment, to look at it or to write it down.
 record_ptr user_of(const record_ptr& r) { return {std::make_shared<record_ptr>(r), r.get()}; }
 
 /// Gives the root directory of a new upper directory the metadata of the one it covers.
@@ -221,7 +221,7 @@ result<ref> store_core::freeze(mutable_ref m) {
 status store_core::discard(mutable_ref m) {
   auto r = m.release();
   if (!r || r->name.empty()) return {};  // its snapshot goes with the handle
-  r->is_discarded = true;  // what is queued of it is void
+  r->is_discarded = true;                // what is queued of it is void
   auto erased = database_->clean([&](transaction& t) -> status {
     std::vector<std::string> ignored;  // what is being written has no blobs
     return erase_record(t, r->copy(), ignored);

@@ -5,8 +5,8 @@
 #include <spdlog/spdlog.h>
 
 #include "configs/store.hpp"
-#include "store/copy_tree.hpp"
-#include "store/difference.hpp"
+#include "store/files/copy_tree.hpp"
+#include "store/files/difference.hpp"
 #include "store/store_core.hpp"
 
 namespace kiln::store {
@@ -28,7 +28,8 @@ state_shape store_core::shape_of(record_kind kind, bool computed, const std::vec
     case record_kind::merge:
       for (std::size_t i = 0; i < parents.size(); ++i) {
         out.layers += layers_of(parents[i]);
-        // What lies on other ground than it was made on may need a form of its own, made beside its own ground.
+        // What lies on another parent than it was made on may need a form of its own, made beside its
+        // original parent.
         out.nested = std::max(out.nested, nested_in(parents[i]) + (i == 0 ? 0 : 1));
       }
       return out;
@@ -49,8 +50,9 @@ state_shape store_core::shape_of(record_kind kind, bool computed, const std::vec
 
 status store_core::check_shape(const state_shape& shape) {
   auto refuse = [](const char* what, std::size_t count, std::size_t count_max) {
-    return make_error(errc::resource_exhausted, std::string("a file system of ") + std::to_string(count) + what +
-                                                    ": at most " + std::to_string(count_max) + " are allowed");
+    return make_error(errc::resource_exhausted, std::string("a file system of ") + std::to_string(count) +
+                                                    what + ": at most " + std::to_string(count_max) +
+                                                    " are allowed");
   };
   if (shape.layers > limits::state_layers) return refuse(" layers", shape.layers, limits::state_layers);
   if (shape.nested > limits::state_nesting)
@@ -104,9 +106,9 @@ std::vector<store_core::placed_layer> store_core::place_layers(const record_ptr&
       }
       case record_kind::diff:
         if (p.of->shape.left_out)
-          add(p.of->parents[1], p.from + *p.of->shape.left_out, p.to + *p.of->shape.left_out, p.by ? p.by : p.of);
-        else
-          out.push_back({p.of, nullptr});
+          add(p.of->parents[1], p.from + *p.of->shape.left_out, p.to + *p.of->shape.left_out,
+              p.by ? p.by : p.of);
+        else out.push_back({p.of, nullptr});
         break;
     }
   }
@@ -119,7 +121,7 @@ std::vector<record_ptr> store_core::flatten(const record_ptr& r) {
   return layers;
 }
 
-std::vector<record_ptr> store_core::once(const std::vector<record_ptr>& layers) {
+std::vector<record_ptr> store_core::dedupe_layers(const std::vector<record_ptr>& layers) {
   std::vector<record_ptr> kept;
   std::unordered_set<const record*> seen;
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer)
@@ -135,19 +137,19 @@ std::vector<std::uint64_t> store_core::numbers_of(const std::vector<record_ptr>&
 }
 
 result<std::vector<record_ptr>> store_core::mount_layers(const record_ptr& r, const job_context& job) {
-  KILN_CHECK(ensure_layers(once(flatten(r)), job));
+  KILN_CHECK(ensure_layers(dedupe_layers(flatten(r)), job));
   auto placed = place_layers(r);
   std::vector<record_ptr> all;
   for (auto& p : placed) {
-    if (p.on_foreign_ground) {
+    if (p.rebased) {
       KILN_TRY(auto plain, is_plain(p.layer, job));
       if (!plain) {
-        KILN_TRY(p.layer, plain_form(p.layer, p.on_foreign_ground, job));
+        KILN_TRY(p.layer, normalized_layer(p.layer, p.rebased, job));
       }
     }
     all.push_back(std::move(p.layer));
   }
-  all = once(all);
+  all = dedupe_layers(all);
   KILN_CHECK(ensure_layers(all, job));
   while (all.size() > limits::stacked_layers) {
     auto cut = all.begin() + static_cast<std::ptrdiff_t>(limits::stacked_layers);
@@ -178,8 +180,8 @@ result<bool> store_core::is_plain(const record_ptr& layer, const job_context& jo
   return plain;
 }
 
-result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_ptr& user,
-                                          const job_context& job) {
+result<record_ptr> store_core::normalized_layer(const record_ptr& layer, const record_ptr& user,
+                                                const job_context& job) {
   constexpr std::string_view key = "store.plain";
   record_ptr plain;
   {
@@ -190,7 +192,7 @@ result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_
     if (auto id = metadata(layer->id, key))
       if (auto loaded = load(*id); loaded.ok() && (*loaded)->computed) plain = *loaded;
   if (!plain) {
-    auto made = fresh(record_kind::diff, {.description = "plain form of " + layer->id});
+    auto made = fresh(record_kind::diff, {.description = "normalized layer of " + layer->id});
     made.set_computed(true);
     plain = admit(std::move(made), {layer->parents[0], layer});
     store_record(plain, false);
@@ -210,8 +212,8 @@ result<record_ptr> store_core::plain_form(const record_ptr& layer, const record_
   return plain;
 }
 
-/// The lowest layers of a mount as one: a copy of what they show together. Always as many, so that mounts on the
-/// same ground share it.
+/// The lowest layers of a mount as one: a copy of what they show together. Always as many, so that mounts on
+/// the same ground share it.
 result<record_ptr> store_core::flat_form(const std::vector<record_ptr>& layers, const record_ptr& user,
                                          const job_context& job) {
   std::string ids;
@@ -244,7 +246,8 @@ result<record_ptr> store_core::flat_form(const std::vector<record_ptr>& layers, 
     made.set_snapshot(number);
     flat = admit(std::move(made), {nullptr, top});
     store_record(flat, true);
-    if (auto kept = set_metadata(top->id, key, flat->id); !kept) spdlog::warn("store: {}", kept.error().message);
+    if (auto kept = set_metadata(top->id, key, flat->id); !kept)
+      spdlog::warn("store: {}", kept.error().message);
     job.progress->progress(name, 0, 0, true);
   }
   {

@@ -9,26 +9,26 @@
 
 #include "base/parallel.hpp"
 #include "configs/store.hpp"
-#include "store/codec.hpp"
-#include "store/copy_tree.hpp"
-#include "store/difference.hpp"
+#include "store/archive/codec.hpp"
+#include "store/files/copy_tree.hpp"
+#include "store/files/difference.hpp"
 #include "store/store_core.hpp"
-#include "store/unpack.hpp"
+#include "store/archive/unpack.hpp"
 
 namespace kiln::store {
 
 namespace fs = std::filesystem;
 
-result<making_right> making_right::acquire(const record_ptr& r, const job_context& job) {
+result<materialize_lock> materialize_lock::acquire(const record_ptr& r, const job_context& job) {
   std::unique_lock lock(r->mutex);
   if (!r->made.wait(lock, job.stop, [&r] { return !r->being_made; })) {
     if (auto wanted = job.check(); !wanted) return std::move(wanted).error();
   }
   r->being_made = true;
-  return making_right(r);
+  return materialize_lock(r);
 }
 
-making_right::~making_right() {
+materialize_lock::~materialize_lock() {
   if (!record_) return;
   {
     std::lock_guard lock(record_->mutex);
@@ -39,7 +39,7 @@ making_right::~making_right() {
 
 struct store_core::making {
   record_ptr r;
-  std::optional<making_right> right;
+  std::optional<materialize_lock> right;
   std::uint64_t number = 0;  // of the snapshot made; 0 when it could not be
   bool needs_parents = false;
   bool applied_root = false;
@@ -49,7 +49,7 @@ struct store_core::making {
 status store_core::unlazy(const record_ptr& r, const job_context& job) {
   if (!r) return {};
   if (!snapshots_->layered()) return make_native(r, job);
-  return ensure_layers(once(flatten(r)), job);
+  return ensure_layers(dedupe_layers(flatten(r)), job);
 }
 
 /// Everything that mounts of the record need: none of it is made any more while a right is held.
@@ -77,7 +77,7 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
     for (auto& m : work) by_id.push_back(&m);
     std::sort(by_id.begin(), by_id.end(), [](auto* a, auto* b) { return a->r->id < b->r->id; });
     for (auto* m : by_id) {
-      KILN_TRY(auto right, making_right::acquire(m->r, job));
+      KILN_TRY(auto right, materialize_lock::acquire(m->r, job));
       m->right.emplace(std::move(right));
     }
     std::erase_if(work, [](const making& m) { return m.r->snapshot() != 0; });  // made by others meanwhile
@@ -109,10 +109,10 @@ status store_core::ensure_layers(const std::vector<record_ptr>& layers, const jo
     }
   }
   for (const auto& r : again) {
-    KILN_CHECK(ensure_layers(once(flatten(r->parents[0])), job));
+    KILN_CHECK(ensure_layers(dedupe_layers(flatten(r->parents[0])), job));
     making m;
     m.r = r;
-    KILN_TRY(auto right, making_right::acquire(r, job));
+    KILN_TRY(auto right, materialize_lock::acquire(r, job));
     m.right.emplace(std::move(right));
     if (r->snapshot() != 0) continue;
     KILN_CHECK(make_above_parents(m, job));
@@ -140,7 +140,8 @@ result<layer_blob> store_core::fetch_blob(const record_ptr& r, const job_context
 }
 
 /// The first of these forms that is in the store, or can be brought there.
-result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob> forms, const job_context& job) {
+result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob> forms,
+                                     const job_context& job) {
   std::shared_ptr<blob_provider> provider;
   {
     std::lock_guard lock(r->mutex);
@@ -168,7 +169,8 @@ result<layer_blob> store_core::bring(const record_ptr& r, std::vector<layer_blob
   return std::move(last).error();
 }
 
-status store_core::unpack_blob(making& m, const fs::path& target, layers_below below, const job_context& job) {
+status store_core::unpack_blob(making& m, const fs::path& target, layers_below below,
+                               const job_context& job) {
   for (int attempt = 0;; ++attempt) {
     KILN_TRY(auto form, fetch_blob(m.r, job));
     auto exact = blobs_of(m.r->copy(), blob_form::transport);
@@ -186,9 +188,8 @@ status store_core::unpack_blob(making& m, const fs::path& target, layers_below b
                                                                         : unpack_options::whiteouts::overlay;
     options.stop_if_parents_needed = !base && !below && snapshots_->layered();
     if (below) options.parents = *below;
-    options.exact = std::any_of(exact.begin(), exact.end(), [&](const layer_blob& t) {
-      return t.blob.digest == form.blob.digest;
-    });
+    options.exact = std::any_of(exact.begin(), exact.end(),
+                                [&](const layer_blob& t) { return t.blob.digest == form.blob.digest; });
     auto failed = [&](error e) {
       return std::move(e).with_context("failed to extract layer " + form.blob.digest.str());
     };
@@ -237,14 +238,15 @@ status store_core::make_from_blob(making& m, layers_below below, const job_conte
 
 /// Unpacks again, with the layers below to look at.
 status store_core::make_above_parents(making& m, const job_context& job) {
-  auto layers = once(flatten(m.r->parents[0]));
+  auto layers = dedupe_layers(flatten(m.r->parents[0]));
   std::vector<fs::path> below;
   for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer)
     below.push_back(snapshots_->fs_of((*layer)->snapshot()));
   return make_from_blob(m, std::move(below), job);
 }
 
-/// The snapshot is the record's; its root directory looks as that of the layers below, unless the layer told of its own.
+/// The snapshot is the record's; its root directory looks as that of the layers below, unless the layer told
+/// of its own.
 status store_core::keep_made(const making& m) {
   if (!m.applied_root && m.r->kind() == record_kind::layer && !m.r->parents.empty()) {
     auto below = flatten(m.r->parents[0]);
@@ -268,7 +270,8 @@ status store_core::keep_made(const making& m) {
 status store_core::make_difference(making& m, const job_context& job) {
   std::optional<scoped_mount> lower_mount, upper_mount;
   const auto& above = m.r->parents[1];
-  bool is_plain_form = m.r->computed && above && has_own_ground(above) && above->parents[0] == m.r->parents[0];
+  bool is_plain_form =
+      m.r->computed && above && has_own_ground(above) && above->parents[0] == m.r->parents[0];
   KILN_TRY(auto lower, state_directory(m.r->parents[0], lower_mount, job));
   fs::path upper;
   if (is_plain_form) upper = snapshots_->fs_of(above->snapshot());
@@ -333,7 +336,7 @@ std::vector<record_ptr> store_core::native_order(const record_ptr& r) {
 status store_core::make_one_native(const record_ptr& r, const job_context& job) {
   making m;
   m.r = r;
-  KILN_TRY(auto right, making_right::acquire(r, job));
+  KILN_TRY(auto right, materialize_lock::acquire(r, job));
   m.right.emplace(std::move(right));
   if (r->snapshot() != 0) return {};
   KILN_TRY(auto number, snapshots_->create());

@@ -6,7 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "configs/store.hpp"
-#include "store/cache_keys_db.hpp"
+#include "store/database/cache_keys_db.hpp"
 #include "store/store_core.hpp"
 
 namespace kiln::store {
@@ -121,17 +121,18 @@ result<store_core::written_record> store_core::read_record(const std::string& id
   return out;
 }
 
-/// A record of the database comes to memory, unless another thread was faster. Null when it is not as it was read any
-/// more: others had it meanwhile, or it was removed.
+/// A record of the database comes to memory, unless another thread was faster. Null when it is not as it was
+/// read any more: others had it meanwhile, or it was removed.
 result<record_ptr> store_core::enliven(written_record written, std::vector<record_ptr> parents) {
   auto fresh = std::make_shared<record>(shared_from_this(), std::move(written.data), std::move(parents));
   fresh->is_stored = true;
   std::lock_guard lock(mutex_);
-  if (doomed_.contains(fresh->id))
+  if (deleting_.contains(fresh->id))
     return make_error(errc::not_found, "cache record " + fresh->id + " is being removed");
   auto& slot = live_[fresh->id];
   if (auto other = slot.lock()) return other;
-  // While it is nobody's, all of it is in the database, and from here on nothing of it changes there but by us.
+  // While it is nobody's, all of it is in the database, and from here on nothing of it changes there but by
+  // us.
   bool is_same = false;
   KILN_CHECK(database_->read(
       [&](const transaction& t) { is_same = t.get(table::records, fresh->id) == written.bytes; }));
@@ -293,7 +294,8 @@ void store_core::modify(const record_ptr& r, const std::function<void(stored::Re
 }
 
 /// Removes records, first from the database, durably, then from disk. All that stands on them goes too,
-/// unless `alone`: then those that something stands on stay. `gone` is told of those that went, some at a time.
+/// unless `alone`: then those that something stands on stay. `gone` is told of those that went, some at a
+/// time.
 status store_core::remove_records(const std::vector<std::string>& ids, bool alone,
                                   const std::function<void(const std::vector<std::string>&)>& gone) {
   status outcome;
@@ -355,8 +357,8 @@ status store_core::forget_records(std::span<const std::string> ids, bool alone, 
   return database_->sync();
 }
 
-// Records in memory hold what they name, and are in memory until the database has them: so one look at that, while
-// nobody can come to hold the blob, sees everybody who names it.
+// Records in memory hold what they name, and are in memory until the database has them: so one look at that,
+// while nobody can come to hold the blob, sees everybody who names it.
 result<bool> store_core::remove_blob(const digest& d, const std::function<bool(const blob_info&)>& unneeded) {
   return blobs_->remove_unneeded(d, [&](const blob_info& blob) -> result<bool> {
     bool named = false;
@@ -366,7 +368,8 @@ result<bool> store_core::remove_blob(const digest& d, const std::function<bool(c
   });
 }
 
-/// Removes blobs that no record names any more. One that somebody holds stays: it will be named, or told by `du`.
+/// Removes blobs that no record names any more. One that somebody holds stays: it will be named, or told by
+/// `du`.
 status store_core::finish_blobs(const std::vector<std::string>& digests) {
   if (digests.empty()) return {};
   status outcome;

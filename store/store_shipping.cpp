@@ -5,9 +5,9 @@
 #include <algorithm>
 
 #include "configs/store.hpp"
-#include "store/codec.hpp"
-#include "store/layer_tar.hpp"
-#include "store/sinks.hpp"
+#include "store/archive/codec.hpp"
+#include "store/archive/layer_tar.hpp"
+#include "store/archive/sinks.hpp"
 #include "store/store_core.hpp"
 
 namespace kiln::store {
@@ -17,9 +17,9 @@ namespace {
 constexpr std::string_view transport_media_type = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// Tells of every few bytes: whoever waits at the other end must see that something goes on.
-class telling_sink final : public byte_sink {
+class reporting_sink final : public byte_sink {
  public:
-  telling_sink(byte_sink& out, std::string name, const job_context& job)
+  reporting_sink(byte_sink& out, std::string name, const job_context& job)
       : out_(out), name_(std::move(name)), job_(job) {}
   status write(std::string_view bytes) override {
     total_ += static_cast<std::int64_t>(bytes.size());
@@ -62,7 +62,7 @@ record_options store_core::options_of(const record_ptr& r) {
 
 // ---------------------------------------------------------------- going
 
-result<std::vector<shipped_layer>> store_core::ship(const record_ptr& r, const job_context& job) {
+result<std::vector<shipped_layer>> store_core::export_to_peer(const record_ptr& r, const job_context& job) {
   auto layers = flatten(r);
   std::vector<shipped_layer> out;
   for (std::size_t i = 0; i < layers.size(); ++i) {
@@ -73,14 +73,14 @@ result<std::vector<shipped_layer>> store_core::ship(const record_ptr& r, const j
       made_on = flatten(layers[i]->parents[0]);
     bool grounded = layers[i]->kind() == record_kind::layer && !layers[i]->copy().rebased() &&
                     made_on.size() == i && std::equal(made_on.begin(), made_on.end(), layers.begin());
-    KILN_TRY(auto shipped, ship_layer(layers[i], grounded, r, job));
+    KILN_TRY(auto shipped, export_layer(layers[i], grounded, r, job));
     out.push_back(std::move(shipped));
   }
   return out;
 }
 
-result<shipped_layer> store_core::ship_layer(const record_ptr& layer, bool grounded, const record_ptr& whole,
-                                             const job_context& job) {
+result<shipped_layer> store_core::export_layer(const record_ptr& layer, bool grounded,
+                                               const record_ptr& whole, const job_context& job) {
   shipped_layer out;
   auto data = layer->copy();
   bool has_provider = false;
@@ -105,24 +105,24 @@ result<shipped_layer> store_core::ship_layer(const record_ptr& layer, bool groun
     // On other ground it may change only what it changed on its own.
     KILN_TRY(auto plain, is_plain(layer, job));
     if (!plain) {
-      KILN_TRY(source, plain_form(layer, whole, job));
+      KILN_TRY(source, normalized_layer(layer, whole, job));
       out.origin = source->id;
-      KILN_TRY(out.archive, shipping_form(layer, blob_form::archive, job));
+      KILN_TRY(out.archive, transport_form(layer, blob_form::archive, job));
     }
   }
-  // It came as a plain form itself.
+  // It came as a normalized layer itself.
   if (auto archives = blobs_of(data, blob_form::archive);
       source == layer && !archives.empty() && !data.origin().empty())
     out.archive = std::move(archives.front());
   if (source == layer && data.snapshot() == 0 && !transports.empty())
     out.transport = std::move(transports.front());
   else {
-    KILN_TRY(out.transport, shipping_form(source, blob_form::transport, job));
+    KILN_TRY(out.transport, transport_form(source, blob_form::transport, job));
   }
   return out;
 }
 
-status store_core::bring_blob(const record_ptr& r, const digest& blob, const job_context& job) {
+status store_core::fetch_blob(const record_ptr& r, const digest& blob, const job_context& job) {
   for (const auto& layer : flatten(r)) {
     auto data = layer->copy();
     for (const auto& b : data.blobs()) {
@@ -136,7 +136,7 @@ status store_core::bring_blob(const record_ptr& r, const digest& blob, const job
 }
 
 /// The layer's blob of that form: the one it has, or one made now and kept with it.
-result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form, const job_context& job) {
+result<layer_blob> store_core::transport_form(const record_ptr& r, blob_form form, const job_context& job) {
   auto existing = [&]() -> std::optional<layer_blob> {
     for (auto& b : blobs_of(r->copy(), form))
       if (blobs_->has(b.blob.digest)) return std::move(b);
@@ -145,7 +145,7 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
   if (auto found = existing()) return *std::move(found);
   if (snapshots_->layered()) KILN_CHECK(ensure_layers({r}, job));
   else KILN_CHECK(unlazy(r, job));
-  KILN_TRY(auto right, making_right::acquire(r, job));
+  KILN_TRY(auto right, materialize_lock::acquire(r, job));
   if (auto found = existing()) return *std::move(found);
 
   auto name = "packing " + r->id;
@@ -153,8 +153,8 @@ result<layer_blob> store_core::shipping_form(const record_ptr& r, blob_form form
   KILN_TRY(auto writer, blobs_->create());
   auto compressor = make_compressor(compression::zstd, limits::transport_level, *writer);
   hashing_sink hashed(*compressor);
-  gathering_sink gathered(hashed, limits::transport_buffer);
-  telling_sink checked(gathered, name, job);
+  buffered_sink gathered(hashed, limits::transport_buffer);
+  reporting_sink checked(gathered, name, job);
   auto fill = [&]() -> status {
     if (form == blob_form::archive) KILN_CHECK(write_image_tar(r, checked, job));
     else if (snapshots_->layered())

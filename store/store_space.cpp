@@ -100,8 +100,8 @@ bool is_recent(const blob_info& blob) {
   return blob.created_at_ns >= now_ns() - std::chrono::nanoseconds(limits::unreferenced_blob_age).count();
 }
 
-/// The text of a document: manifests, indexes, configs and statements are JSON, layers never are. Of one that is
-/// too large to be a manifest the beginning; nothing of other content.
+/// The text of a document: manifests, indexes, configs and statements are JSON, layers never are. Of one that
+/// is too large to be a manifest the beginning; nothing of other content.
 std::optional<std::string> document_text(const blob_store& blobs, const digest& d) {
   auto in = blobs.read(d);
   char first = '\0';
@@ -125,8 +125,8 @@ void add_mentioned(std::string_view text, std::unordered_set<std::string>& out) 
     if (at + algorithm.size() + hex <= text.size()) out.emplace(text.substr(at, algorithm.size() + hex));
 }
 
-/// Documents that nothing names: no record, no label, no value or metadata, and no document that is itself named or
-/// recent. None that is recent, since whoever works may be about to name it.
+/// Documents that nothing names: no record, no label, no value or metadata, and no document that is itself
+/// named or recent. None that is recent, since whoever works may be about to name it.
 result<std::vector<digest>> unnamed_documents(const metadata_db& database, const blob_store& blobs) {
   std::unordered_map<std::string, std::string> texts;  // of those that may go
   std::unordered_set<std::string> mentioned;
@@ -194,8 +194,8 @@ std::int64_t store_core::measure_snapshot(const stored::Record& r) {
   return size.ok() ? *size : 0;
 }
 
-/// Bytes of the record's blobs that are in the store now. They come and go by many ways (fetched, pushed, named by
-/// another record, dropped as corrupt), and a look costs little: it is not remembered.
+/// Bytes of the record's blobs that are in the store now. They come and go by many ways (fetched, pushed,
+/// named by another record, dropped as corrupt), and a look costs little: it is not remembered.
 std::int64_t store_core::measure_blobs(const stored::Record& r) {
   std::int64_t bytes = 0;
   for (const auto& blob : r.blobs())
@@ -216,8 +216,8 @@ std::optional<std::int64_t> store_core::own_size(const record_ptr& r) {
   return data.snapshot_size() - 1 + measure_blobs(data);
 }
 
-/// All records with their sizes, which are remembered, and the content that no record names. What the disk does
-/// not let us write down is no reason not to tell.
+/// All records with their sizes, which are remembered, and the content that no record names. What the disk
+/// does not let us write down is no reason not to tell.
 result<std::vector<usage_record>> store_core::all_usage() {
   if (auto flushed = flush_records(); !flushed) spdlog::warn("store: {}", flushed.error().message);
   std::vector<stored::Record> records;
@@ -233,7 +233,7 @@ result<std::vector<usage_record>> store_core::all_usage() {
     std::lock_guard lock(mutex_);
     for (const auto& [id, weak] : live_)
       if (auto r = weak.lock()) live.emplace(id, std::move(r));
-    std::erase_if(records, [this](const auto& r) { return doomed_.contains(r.id()); });
+    std::erase_if(records, [this](const auto& r) { return deleting_.contains(r.id()); });
   }
   // Snapshots being written are in memory only.
   std::unordered_set<std::string> stored_ids;
@@ -259,8 +259,8 @@ result<std::vector<usage_record>> store_core::all_usage() {
     usage.push_back(std::move(u));
   }
   if (!measured.empty()) {
-    // A snapshot that came to a record while it was measured, or that somebody wrote to, is not in the measure:
-    // then the next look takes it again.
+    // A snapshot that came to a record while it was measured, or that somebody wrote to, is not in the
+    // measure: then the next look takes it again.
     auto take = [](const stored::Record& seen, stored::Record& now) {
       bool was_used = now.is_mutable() && now.usage_count() != seen.usage_count();
       if (now.snapshot() != seen.snapshot() || was_used) return false;
@@ -288,9 +288,9 @@ result<std::vector<usage_record>> store_core::all_usage() {
   return usage;
 }
 
-/// Blobs that no record names: those that were not brought to their end, whole ones whose record never came, and
-/// layers that only the manifest of a stored image names. Documents are not told. While somebody works recent ones
-/// may be named yet, and what lives may have been refused by the database so far.
+/// Blobs that no record names: those that were not brought to their end, whole ones whose record never came,
+/// and layers that only the manifest of a stored image names. Documents are not told. While somebody works
+/// recent ones may be named yet, and what lives may have been refused by the database so far.
 result<std::vector<usage_record>> store_core::loose_usage(
     const std::unordered_map<std::string, record_ptr>& live) {
   bool busy = !live.empty();
@@ -314,7 +314,8 @@ result<std::vector<usage_record>> store_core::loose_usage(
     loose.push_back(std::move(u));
   };
   for (const auto& p : blobs_->partials())
-    add(p.digest, p.size, p.written_at_ns, p.in_use, p.in_use ? "content being brought" : "unfinished content");
+    add(p.digest, p.size, p.written_at_ns, p.in_use,
+        p.in_use ? "content being brought" : "unfinished content");
   std::vector<blob_info> unnamed;
   auto all = blobs_->list();
   KILN_CHECK(database_->read([&](const transaction& t) {
@@ -370,7 +371,7 @@ bool store_core::doom(const std::string& id) {
   record_ptr alive;  // dies after the lock
   std::lock_guard lock(mutex_);
   if (auto found = live_.find(id); found != live_.end()) alive = found->second.lock();
-  return !alive && doomed_.insert(id).second;
+  return !alive && deleting_.insert(id).second;
 }
 
 status store_core::prune(const prune_options& options,
@@ -436,18 +437,19 @@ status store_core::prune(const prune_options& options,
       if (!done.ok() && failure.ok()) failure = std::move(done);
     }
     std::lock_guard lock(mutex_);
-    for (const auto& id : ids) doomed_.erase(id);
+    for (const auto& id : ids) deleting_.erase(id);
   }
   KILN_CHECK(std::move(failure));
   if (!options.filters.empty()) return {};
   if (options.all && keep == 0) return drop_unreferenced_blobs();
   KILN_TRY(auto documents, unnamed_documents(*database_, *blobs_));
-  for (const auto& d : documents) KILN_CHECK(remove_blob(d, [](const blob_info& b) { return !is_recent(b); }));
+  for (const auto& d : documents)
+    KILN_CHECK(remove_blob(d, [](const blob_info& b) { return !is_recent(b); }));
   return {};
 }
 
-/// Blobs that no record names, documents too. While somebody works, recent ones may be about to be named; those
-/// labelled `kiln.keep…` belong to somebody else.
+/// Blobs that no record names, documents too. While somebody works, recent ones may be about to be named;
+/// those labelled `kiln.keep…` belong to somebody else.
 status store_core::drop_unreferenced_blobs() {
   KILN_CHECK(flush_records());
   bool busy = false;

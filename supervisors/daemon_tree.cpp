@@ -7,7 +7,7 @@
 
 #include "actors/ask_and_wait.hpp"
 #include "actors/builds.hpp"
-#include "actors/cluster.hpp"
+#include "actors/cluster/cluster.hpp"
 #include "actors/workers.hpp"
 #include "messages/actor_error.hpp"
 
@@ -67,42 +67,60 @@ result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options o) 
     for (const auto& child : group.children) names.push_back(child.id);
     return nested(std::move(group));
   };
-  supervisor_options storage{"storage", strategy::one_for_all, leaf_intensity, leaf_period,
-                             {actor_child(peers::cache_manager_name, actors::cache_manager, o.cache_manager),
-                              actor_child(peers::garbage_collector_name, actors::garbage_collector, o.garbage_collector),
-                              actor_child(peers::history_name, actors::history, o.history)},
-                             registry};
-  supervisor_options workers{"worker supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
-                             {actor_child(o.placer ? peers::local_worker_name : peers::worker_name, actors::worker, o.worker),
-                              actor_child(peers::workers_name, actors::workers,
-                                          actors::workers_options{peers{registry}}),
-                              actor_child(actors::containers_name, actors::containers, o.containers)},
-                             registry};
+  supervisor_options storage{
+      "storage",
+      strategy::one_for_all,
+      leaf_intensity,
+      leaf_period,
+      {actor_child(peers::cache_manager_name, actors::cache_manager, o.cache_manager),
+       actor_child(peers::garbage_collector_name, actors::garbage_collector, o.garbage_collector),
+       actor_child(peers::history_name, actors::history, o.history)},
+      registry};
+  supervisor_options workers{
+      "worker supervisor",
+      strategy::one_for_one,
+      leaf_intensity,
+      leaf_period,
+      {actor_child(o.step_dispatcher ? peers::local_worker_name : peers::worker_name, actors::worker,
+                   o.worker),
+       actor_child(peers::workers_name, actors::workers, actors::workers_options{peers{registry}}),
+       actor_child(actors::containers_name, actors::containers, o.containers)},
+      registry};
   // Where a lone node has its worker.
-  if (o.placer) workers.children.push_back(actor_child(peers::worker_name, actors::placer, *o.placer));
+  if (o.step_dispatcher)
+    workers.children.push_back(actor_child(peers::worker_name, actors::step_dispatcher, *o.step_dispatcher));
   // A build that lost its graph cannot go on: builds follow build_graph, hence not one_for_one.
-  supervisor_options solver{"solver", strategy::rest_for_one, leaf_intensity, leaf_period,
-                            {actor_child(peers::build_graph_name, actors::build_graph, o.build_graph),
-                             actor_child(peers::builds_name, actors::builds, actors::builds_options{o.build})},
-                            registry};
-  supervisor_options sessions{sessions_name, strategy::simple_one_for_one, leaf_intensity, leaf_period,
-                              {session_template()}, registry};
+  supervisor_options solver{
+      "solver",
+      strategy::rest_for_one,
+      leaf_intensity,
+      leaf_period,
+      {actor_child(peers::build_graph_name, actors::build_graph, o.build_graph),
+       actor_child(peers::builds_name, actors::builds, actors::builds_options{o.build})},
+      registry};
+  supervisor_options sessions{sessions_name, strategy::simple_one_for_one, leaf_intensity,
+                              leaf_period,   {session_template()},         registry};
   std::vector<child_spec> children{noted(std::move(storage)), noted(std::move(workers))};
   if (o.cluster) {
     child_spec spec;
     spec.id = actors::peers::cluster_name;
-    spec.start = [start = o.cluster](caf::event_based_actor* parent, const caf::message&) -> caf::expected<caf::actor> {
+    spec.start = [start = o.cluster](caf::event_based_actor* parent,
+                                     const caf::message&) -> caf::expected<caf::actor> {
       return start(parent->system());
     };
     // A supervisor of its own: builds that run need not end with the links.
-    children.push_back(noted({"cluster supervisor", strategy::one_for_one, leaf_intensity, leaf_period,
-                               {std::move(spec)}, registry}));
+    children.push_back(noted({"cluster supervisor",
+                              strategy::one_for_one,
+                              leaf_intensity,
+                              leaf_period,
+                              {std::move(spec)},
+                              registry}));
   }
   children.push_back(noted(std::move(solver)));
   children.push_back(nested(std::move(sessions)));
   names.push_back(sessions_name);
-  auto root = spawn_supervisor(system, {"root", strategy::rest_for_one, root_intensity, root_period, std::move(children),
-                                        registry});
+  auto root = spawn_supervisor(
+      system, {"root", strategy::rest_for_one, root_intensity, root_period, std::move(children), registry});
   if (auto up = await_all(system, root, *registry, names); !up.ok()) {
     caf::anon_send_exit(root, caf::exit_reason::user_shutdown);
     return std::move(up).error().with_context("starting the actors");

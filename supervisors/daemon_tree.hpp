@@ -7,12 +7,12 @@
 #include <optional>
 
 #include "actors/build/build.hpp"
-#include "actors/build_graph.hpp"
-#include "actors/cache_manager.hpp"
-#include "actors/containers.hpp"
-#include "actors/garbage_collector.hpp"
-#include "actors/history.hpp"
-#include "actors/placer.hpp"
+#include "actors/solve/build_graph.hpp"
+#include "actors/cache/cache_manager.hpp"
+#include "actors/containers/containers.hpp"
+#include "actors/cache/garbage_collector.hpp"
+#include "actors/history/history.hpp"
+#include "actors/cluster/step_dispatcher.hpp"
 #include "actors/worker/worker.hpp"
 #include "supervisors/supervisor.hpp"
 
@@ -27,7 +27,7 @@ struct tree_options {
   actors::containers_options containers;
   actors::build_graph_options build_graph;
   actors::build_options build;  // what every build shares; its request is filled in
-  std::optional<actors::placer_options> placer;  // of a node in a cluster
+  std::optional<actors::step_dispatcher_options> step_dispatcher;  // of a node in a cluster
   /// Starts this node's part in a cluster; unset: the node is alone.
   std::function<caf::actor(caf::actor_system&)> cluster;
 };
@@ -35,9 +35,9 @@ struct tree_options {
 /// Registry name of the supervisor that adopts session actors.
 inline constexpr const char* sessions_name = "sessions";
 
-/// Spawns root and, through it, everything else, and waits until each actor is in the registry under its name of
-/// actors::peers: until then whoever asks is told to try again. Root quits with an error when it gives up, which is the
-/// error here when a start fails. Blocking; not on a thread of the system's.
+/// Spawns root and, through it, everything else, and waits until each actor is in the registry under its name
+/// of actors::peers: until then whoever asks is told to try again. Root quits with an error when it gives up,
+/// which is the error here when a start fails. Blocking; not on a thread of the system's.
 result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options options);
 
 }  // namespace kiln::supervision

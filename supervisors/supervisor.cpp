@@ -71,7 +71,8 @@ class supervisor_state {
   bool start_child(child& c, const caf::message& arguments) {
     auto started = c.spec.start(self_, arguments);
     if (!started) {
-      spdlog::error("{}: starting {} failed: {}", options_.name, c.spec.id, from_caf(started.error()).message);
+      spdlog::error("{}: starting {} failed: {}", options_.name, c.spec.id,
+                    from_caf(started.error()).message);
       return false;
     }
     c.handle = *started;
@@ -102,7 +103,8 @@ class supervisor_state {
   caf::result<caf::actor> start_dynamic(const caf::message& arguments) {
     if (!simple())
       return to_caf(make_error(errc::failed_precondition, options_.name + " starts no children on demand"));
-    if (stopping_ || quitting_) return to_caf(make_error(errc::unavailable, options_.name + " is shutting down"));
+    if (stopping_ || quitting_)
+      return to_caf(make_error(errc::unavailable, options_.name + " is shutting down"));
     child c{options_.children.front(), {}, 0};
     c.spec.id += "/" + std::to_string(++dynamic_count_);
     if (!start_child(c, arguments))
@@ -113,7 +115,8 @@ class supervisor_state {
   }
 
   void adopt(const caf::actor& handle) {
-    if (!simple() || stopping_ || quitting_) return caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
+    if (!simple() || stopping_ || quitting_)
+      return caf::anon_send_exit(handle, caf::exit_reason::user_shutdown);
     child c{options_.children.front(), handle, 0};
     c.spec.id += "/" + std::to_string(++dynamic_count_);
     c.spec.policy = restart::temporary;
@@ -124,9 +127,8 @@ class supervisor_state {
   // -- a child or our parent died ------------------------------------------------------------------
 
   void on_exit(const caf::exit_msg& m) {
-    auto found = std::find_if(children_.begin(), children_.end(), [&](const child& c) {
-      return c.handle && c.handle.address() == m.source;
-    });
+    auto found = std::find_if(children_.begin(), children_.end(),
+                              [&](const child& c) { return c.handle && c.handle.address() == m.source; });
     if (found == children_.end()) {
       if (was_child(m.source)) return;  // a kill that came through late
       return quit_with(m.reason ? m.reason : caf::error{caf::exit_reason::user_shutdown});

@@ -24,7 +24,8 @@ status enter_private_mount_namespace() {
   if (unshare(CLONE_NEWNS) != 0) return errno_error(errno, "creating a mount namespace");
   if (mount(nullptr, "/", nullptr, MS_REC | MS_SLAVE, nullptr) != 0)
     return errno_error(errno, "making the mount namespace private");
-  if (!is_cgroup2("/sys/fs/cgroup") && is_cgroup2(hybrid_v2_mount) && umount2(hybrid_v2_mount, MNT_DETACH) != 0)
+  if (!is_cgroup2("/sys/fs/cgroup") && is_cgroup2(hybrid_v2_mount) &&
+      umount2(hybrid_v2_mount, MNT_DETACH) != 0)
     return errno_error(errno, std::string("hiding ") + hybrid_v2_mount);
   return {};
 }

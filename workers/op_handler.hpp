@@ -19,11 +19,12 @@ namespace kiln::workers {
 
 /// What an exec or file op leaves behind when it fails, for clients that want to look into it. Source:
 /// BuildKit solver/llbsolver/errdefs.
-struct left_behind {
+struct failure_snapshot {
   bool any = false;                // the op came that far
   std::vector<store::ref> inputs;  // exec: one a mount; file: one an input
-  std::vector<store::ref> mounts;  // exec: one a mount, with what was written; file: one an action, where known
-  int action = -1;                 // of a file op: which one failed
+  std::vector<store::ref>
+      mounts;       // exec: one a mount, with what was written; file: one an action, where known
+  int action = -1;  // of a file op: which one failed
 };
 
 class resolutions;  // sources/resolutions.hpp
@@ -35,8 +36,9 @@ struct op_request {
   pb::OpMetadata metadata;
   kiln::platform platform;  // never empty: defaulted when the graph was loaded
   std::string cache_mount_namespace;
-  std::shared_ptr<resolutions> build = nullptr;  // what the sources of its build lead to; null: nothing is remembered
-  left_behind* left = nullptr;  // filled in by a failing run; null: nobody wants it
+  std::shared_ptr<resolutions> build =
+      nullptr;                       // what the sources of its build lead to; null: nothing is remembered
+  failure_snapshot* left = nullptr;  // filled in by a failing run; null: nobody wants it
 };
 
 /// Everything handlers share; owned by the worker.

@@ -13,9 +13,9 @@
 
 #include "base/pattern.hpp"
 #include "base/slash_path.hpp"
-#include "store/confinement.hpp"
-#include "store/filesync/file_stat.hpp"
-#include "store/regular_file.hpp"
+#include "store/files/confinement.hpp"
+#include "filesync/file_stat.hpp"
+#include "store/files/regular_file.hpp"
 #include "workers/executor/rooted.hpp"
 
 namespace kiln::workers {
@@ -42,7 +42,7 @@ result<gw::ReadFileResponse> read_file(const std::filesystem::path& root, const 
   const auto& path = request.filepath();
   KILN_TRY(auto there, find(root, path, "open"));
   KILN_TRY(auto fd, store::open_regular(there.get(), "read " + path));
-  struct stat st{};
+  struct stat st {};
   if (::fstat(fd.get(), &st) != 0) return errno_error(errno, "stat " + path);
   std::int64_t offset = 0, length = st.st_size;
   if (request.has_range()) {
@@ -52,7 +52,8 @@ result<gw::ReadFileResponse> read_file(const std::filesystem::path& root, const 
   }
   if (length > limit)
     return make_error(errc::resource_exhausted, "read " + path + ": " + std::to_string(length) +
-                                                    " bytes are more than the limit of " + std::to_string(limit));
+                                                    " bytes are more than the limit of " +
+                                                    std::to_string(limit));
   gw::ReadFileResponse out;
   auto& data = *out.mutable_data();
   data.resize(static_cast<std::size_t>(length));
@@ -91,17 +92,19 @@ result<gw::ReadDirResponse> read_dir(const std::filesystem::path& root, const gw
   std::sort(names.begin(), names.end());
   gw::ReadDirResponse out;
   for (const auto& name : names) {
-    struct stat st{};
-    if (::fstatat(fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) return errno_error(errno, "lstat " + name);
+    struct stat st {};
+    if (::fstatat(fd.get(), name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0)
+      return errno_error(errno, "lstat " + name);
     KILN_CHECK(filesync::fill_stat(fd.get(), name.c_str(), st, name, *out.add_entries()));
   }
   return out;
 }
 
-result<gw::StatFileResponse> stat_file(const std::filesystem::path& root, const gw::StatFileRequest& request) {
+result<gw::StatFileResponse> stat_file(const std::filesystem::path& root,
+                                       const gw::StatFileRequest& request) {
   const auto& path = request.path();
   KILN_TRY(auto there, find(root, path, "lstat"));
-  struct stat st{};
+  struct stat st {};
   if (::fstat(there.get(), &st) != 0) return errno_error(errno, "lstat " + path);
   gw::StatFileResponse out;
   KILN_CHECK(filesync::fill_stat(there.get(), st, base_of(path), *out.mutable_stat()));

@@ -56,9 +56,9 @@ class build_state {
       early_.push_back([question = std::move(question), done = std::move(done)] { question(done); });
     });
   }
-  caf::result<gw::SolveResponse> ask_solve(int frame, gw::SolveRequest& r);
-  caf::result<gw::ResolveImageConfigResponse> ask_image_config(int frame, gw::ResolveImageConfigRequest& r);
-  caf::result<gw::ResolveSourceMetaResponse> ask_source_meta(int frame, gw::ResolveSourceMetaRequest& r);
+  caf::result<gw::SolveResponse> ask_solve(int scope, gw::SolveRequest& r);
+  caf::result<gw::ResolveImageConfigResponse> ask_image_config(int scope, gw::ResolveImageConfigRequest& r);
+  caf::result<gw::ResolveSourceMetaResponse> ask_source_meta(int scope, gw::ResolveSourceMetaRequest& r);
 
   build_context b_;
   build_sources sources_{b_};
@@ -91,11 +91,11 @@ build_impl::behavior_type build_state::behavior() {
   return {
       [this](gw::PingRequest&) { return ask<gw::PongResponse>([this](auto done) { done(bridge_.ping()); }); },
       [this](gw::SolveRequest& r) { return ask_solve(0, r); },
-      [this](std::int32_t frame, gw::SolveRequest& r) { return ask_solve(frame, r); },
+      [this](std::int32_t scope, gw::SolveRequest& r) { return ask_solve(scope, r); },
       [this](gw::ResolveImageConfigRequest& r) { return ask_image_config(0, r); },
-      [this](std::int32_t frame, gw::ResolveImageConfigRequest& r) { return ask_image_config(frame, r); },
+      [this](std::int32_t scope, gw::ResolveImageConfigRequest& r) { return ask_image_config(scope, r); },
       [this](gw::ResolveSourceMetaRequest& r) { return ask_source_meta(0, r); },
-      [this](std::int32_t frame, gw::ResolveSourceMetaRequest& r) { return ask_source_meta(frame, r); },
+      [this](std::int32_t scope, gw::ResolveSourceMetaRequest& r) { return ask_source_meta(scope, r); },
       [this](gw::ReadFileRequest& r) {
         return ask<gw::ReadFileResponse>([this, r = std::move(r)](auto done) { bridge_.read_file(r, done); });
       },
@@ -135,22 +135,22 @@ build_impl::behavior_type build_state::behavior() {
   };
 }
 
-caf::result<gw::SolveResponse> build_state::ask_solve(int frame, gw::SolveRequest& r) {
+caf::result<gw::SolveResponse> build_state::ask_solve(int scope, gw::SolveRequest& r) {
   // Moved, for a definition may be large: it is answered once.
   return ask<gw::SolveResponse>(
-      [this, frame, r = std::move(r)](auto done) mutable { bridge_.solve(std::move(r), frame, done); });
+      [this, scope, r = std::move(r)](auto done) mutable { bridge_.solve(std::move(r), scope, done); });
 }
 
-caf::result<gw::ResolveImageConfigResponse> build_state::ask_image_config(int frame,
+caf::result<gw::ResolveImageConfigResponse> build_state::ask_image_config(int scope,
                                                                           gw::ResolveImageConfigRequest& r) {
   return ask<gw::ResolveImageConfigResponse>(
-      [this, frame, r = std::move(r)](auto done) { sources_.resolve(r, frame, done); });
+      [this, scope, r = std::move(r)](auto done) { sources_.resolve(r, scope, done); });
 }
 
-caf::result<gw::ResolveSourceMetaResponse> build_state::ask_source_meta(int frame,
+caf::result<gw::ResolveSourceMetaResponse> build_state::ask_source_meta(int scope,
                                                                         gw::ResolveSourceMetaRequest& r) {
   return ask<gw::ResolveSourceMetaResponse>(
-      [this, frame, r = std::move(r)](auto done) { sources_.resolve(r, frame, done); });
+      [this, scope, r = std::move(r)](auto done) { sources_.resolve(r, scope, done); });
 }
 
 caf::result<ctl::SolveResponse> build_state::start() {

@@ -44,7 +44,7 @@ struct build_options {
 
 using build_impl = build_actor::extend<
     caf::replies_to<container_inputs>::with<container_inputs>,  // container_lender
-    /// The questions of a frontend: its frame in the build's requests and what it asks.
+    /// The questions of a frontend: its scope in the build's requests and what it asks.
     caf::replies_to<std::int32_t, gw::SolveRequest>::with<gw::SolveResponse>,
     caf::replies_to<std::int32_t, gw::ResolveImageConfigRequest>::with<gw::ResolveImageConfigResponse>,
     caf::replies_to<std::int32_t, gw::ResolveSourceMetaRequest>::with<gw::ResolveSourceMetaResponse>,

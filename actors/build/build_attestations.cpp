@@ -35,7 +35,7 @@ status build_attestations::begin(const ctl::SolveRequest& request, std::int64_t 
   return {};
 }
 
-void build_attestations::looked_at(int frame, const gw::ResolveSourceMetaRequest& asked,
+void build_attestations::looked_at(int scope, const gw::ResolveSourceMetaRequest& asked,
                                    const gw::ResolveSourceMetaResponse& reply) {
   if (!reply.has_image() || reply.image().digest().empty()) return;
   exporters::captured_image image;
@@ -43,7 +43,7 @@ void build_attestations::looked_at(int frame, const gw::ResolveSourceMetaRequest
   image.local = !reply.source().identifier().starts_with("docker-image://");
   image.digest = reply.image().digest();
   if (asked.has_platform()) image.platform = from_proto(asked.platform());
-  log_.add_image(frame, std::move(image));
+  log_.add_image(scope, std::move(image));
 }
 
 std::shared_ptr<const build_attestations::loaded_ref> build_attestations::read(const graph_spec& spec) {

@@ -50,10 +50,10 @@ class build_attestations {
   /// The scanner to run over a result that comes without an SBOM.
   const std::optional<frontends::sbom_options>& wanted_sbom() const { return sbom_; }
 
-  // Requests: frame 0 is the build's own.
+  // Requests: scope 0 is the build's own.
   exporters::request_log& requests() { return log_; }
   /// A source that a frontend or client looked at.
-  void looked_at(int frame, const gw::ResolveSourceMetaRequest& asked,
+  void looked_at(int scope, const gw::ResolveSourceMetaRequest& asked,
                  const gw::ResolveSourceMetaResponse& reply);
 
   /// What a definition says, as far as attestations are concerned.

@@ -4,7 +4,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/history.hpp"
+#include "actors/history/history.hpp"
 #include "actors/progress.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"

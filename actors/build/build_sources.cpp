@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "actors/graph_spec.hpp"
+#include "actors/solve/graph_spec.hpp"
 #include "base/text.hpp"
 #include "configs/solving.hpp"
 #include "solver/error_details.hpp"
@@ -57,7 +57,7 @@ pb::Platform build_sources::default_platform() const {
   return out;
 }
 
-policy_questions build_sources::questions_of(int frame) {
+policy_questions build_sources::questions_of(int scope) {
   policy_questions out;
   out.check = [this](policy::CheckPolicyRequest request, continuation<policy::CheckPolicyResponse> done) {
     b_.jobs.run<policy::CheckPolicyResponse>(
@@ -76,14 +76,14 @@ policy_questions build_sources::questions_of(int frame) {
         },
         std::move(done));
   };
-  out.resolve = [this, frame](gw::ResolveSourceMetaRequest request,
+  out.resolve = [this, scope](gw::ResolveSourceMetaRequest request,
                               continuation<gw::ResolveSourceMetaResponse> done) {
-    resolve_judged(std::move(request), frame, std::move(done));
+    resolve_reviewed(std::move(request), scope, std::move(done));
   };
   return out;
 }
 
-void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
+void build_sources::resolve(gw::ResolveImageConfigRequest r, int scope,
                             continuation<gw::ResolveImageConfigResponse> done) {
   gw::ResolveSourceMetaRequest meta;
   auto& source = *meta.mutable_source();
@@ -104,7 +104,7 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
   meta.mutable_image();
   *meta.mutable_sourcepolicies() = r.sourcepolicies();
   auto asked = meta;
-  resolve(std::move(meta), frame, [this, done, asked](result<gw::ResolveSourceMetaResponse> reply) mutable {
+  resolve(std::move(meta), scope, [this, done, asked](result<gw::ResolveSourceMetaResponse> reply) mutable {
     if (!reply.ok()) return done(std::move(reply).error());
     gw::ResolveImageConfigResponse out;
     // A policy may have made another image of it, but not anything else: nobody could tell its config.
@@ -114,9 +114,9 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
       if (resolved.starts_with(scheme)) ref = resolved.substr(scheme.size());
     if (ref.empty()) {
       auto why = solver::replaced_image(asked.source().identifier(), resolved);
-      auto judges = policies_with(asked.sourcepolicies());
+      auto policies = policies_with(asked.sourcepolicies());
       std::vector<std::string> conversions;
-      if (judges.ok() && apply_policies(*judges, *asked.mutable_source(), &conversions).ok() &&
+      if (policies.ok() && apply_policies(*policies, *asked.mutable_source(), &conversions).ok() &&
           !conversions.empty())
         why.message += ": " + join(conversions, ", ");
       return done(std::move(why));
@@ -128,42 +128,42 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int frame,
   });
 }
 
-void build_sources::resolve(gw::ResolveSourceMetaRequest r, int frame,
+void build_sources::resolve(gw::ResolveSourceMetaRequest r, int scope,
                             continuation<gw::ResolveSourceMetaResponse> done) {
   if (auto s = b_.refuse_late(); !s.ok()) return done(std::move(s).error());
-  auto judges = policies_with(r.sourcepolicies());
-  if (!judges.ok()) return done(std::move(judges).error());
+  auto policies = policies_with(r.sourcepolicies());
+  if (!policies.ok()) return done(std::move(policies).error());
   if (!client_judges()) {
     std::vector<std::string> conversions;
-    if (auto s = apply_policies(*judges, *r.mutable_source(), &conversions); !s.ok())
+    if (auto s = apply_policies(*policies, *r.mutable_source(), &conversions); !s.ok())
       return done(std::move(s).error());
-    if (conversions.empty()) return resolve_judged(std::move(r), frame, std::move(done));
+    if (conversions.empty()) return resolve_reviewed(std::move(r), scope, std::move(done));
     // Whoever asked did not write what cannot be resolved.
-    return resolve_judged(std::move(r), frame,
-                          [done, by = "source policy: " + join(conversions, ", ")](auto reply) mutable {
-                            if (reply.ok()) return done(std::move(reply));
-                            done(std::move(reply).error().with_context(by));
-                          });
+    return resolve_reviewed(std::move(r), scope,
+                            [done, by = "source policy: " + join(conversions, ", ")](auto reply) mutable {
+                              if (reply.ok()) return done(std::move(reply));
+                              done(std::move(reply).error().with_context(by));
+                            });
   }
   reviewed_source subject{r.source(), r.has_platform() ? r.platform() : default_platform()};
-  review_source(*std::move(judges), std::move(subject), questions_of(frame),
-                [this, r = std::move(r), frame, done](result<pb::SourceOp> source) mutable {
+  review_source(*std::move(policies), std::move(subject), questions_of(scope),
+                [this, r = std::move(r), scope, done](result<pb::SourceOp> source) mutable {
                   if (!source.ok()) return done(std::move(source).error());
                   *r.mutable_source() = *std::move(source);
-                  resolve_judged(std::move(r), frame, std::move(done));
+                  resolve_reviewed(std::move(r), scope, std::move(done));
                 });
 }
 
-void build_sources::resolve_judged(gw::ResolveSourceMetaRequest r, int frame,
-                                   continuation<gw::ResolveSourceMetaResponse> done) {
+void build_sources::resolve_reviewed(gw::ResolveSourceMetaRequest r, int scope,
+                                     continuation<gw::ResolveSourceMetaResponse> done) {
   auto worker = b_.worker();
   if (!worker.ok()) return done(std::move(worker).error());
   auto shown = b_.tasks.open(r.logname().empty() ? "resolve " + r.source().identifier() : r.logname());
   b_.self->request(*worker, caf::infinite, b_.sessions(), r, b_.progress())
       .then(
-          [this, shown, frame, asked = r, done](gw::ResolveSourceMetaResponse& reply) {
+          [this, shown, scope, asked = r, done](gw::ResolveSourceMetaResponse& reply) {
             b_.tasks.close(shown, "");
-            b_.attestations.looked_at(frame, asked, reply);
+            b_.attestations.looked_at(scope, asked, reply);
             done(std::move(reply));
           },
           [this, shown, done](caf::error& e) {
@@ -173,10 +173,10 @@ void build_sources::resolve_judged(gw::ResolveSourceMetaRequest r, int frame,
           });
 }
 
-void build_sources::judge(std::shared_ptr<const pb::Definition> definition, const policies& judges,
-                          continuation<op_change> done) {
+void build_sources::review(std::shared_ptr<const pb::Definition> definition, const policies& policies,
+                           continuation<op_change> done) {
   if (!client_judges()) {
-    op_change change = [judges](pb::Op& op) { return apply_policies(judges, *op.mutable_source()); };
+    op_change change = [policies](pb::Op& op) { return apply_policies(policies, *op.mutable_source()); };
     return done(std::move(change));
   }
   using sources = std::vector<reviewed_source>;
@@ -186,14 +186,14 @@ void build_sources::judge(std::shared_ptr<const pb::Definition> definition, cons
       [definition = std::move(definition), platform = default_platform()]() -> result<sources> {
         return sources_of(*definition, platform);
       },
-      [this, judges, done](result<sources> found) {
+      [this, policies, done](result<sources> found) {
         if (!found.ok()) return done(std::move(found).error());
-        judge_each(*std::move(found), judges, done);
+        review_each(*std::move(found), policies, done);
       });
 }
 
-void build_sources::judge_each(std::vector<reviewed_source> sources, const policies& judges,
-                               continuation<op_change> done) {
+void build_sources::review_each(std::vector<reviewed_source> sources, const policies& policies,
+                                continuation<op_change> done) {
   struct verdicts {
     std::map<std::string, pb::SourceOp> passed;
     std::size_t missing = 1;
@@ -215,7 +215,7 @@ void build_sources::judge_each(std::vector<reviewed_source> sources, const polic
   for (auto& subject : sources) {
     ++all->missing;
     auto key = source_key(subject);
-    review_source(judges, std::move(subject), questions_of(0),
+    review_source(policies, std::move(subject), questions_of(0),
                   [all, one_less, key = std::move(key)](result<pb::SourceOp> source) {
                     if (source.ok()) all->passed[key] = *std::move(source);
                     else if (!all->refused) all->refused = std::move(source).error();

@@ -23,25 +23,26 @@ class build_sources {
   /// The request's policy first, then those of one question. invalid_argument when one of them is none.
   result<policies> policies_with(const google::protobuf::RepeatedPtrField<solver::source_policy>& more) const;
 
-  /// What a source leads to, for the frontend or client `frame`.
-  void resolve(gw::ResolveSourceMetaRequest r, int frame, continuation<gw::ResolveSourceMetaResponse> done);
-  void resolve(gw::ResolveImageConfigRequest r, int frame, continuation<gw::ResolveImageConfigResponse> done);
+  /// What a source leads to, for the frontend or client `scope`.
+  void resolve(gw::ResolveSourceMetaRequest r, int scope, continuation<gw::ResolveSourceMetaResponse> done);
+  void resolve(gw::ResolveImageConfigRequest r, int scope, continuation<gw::ResolveImageConfigResponse> done);
 
   /// The build has ended: what its sources led to is not kept on for it, nor the content that this kept.
   void close() { held_.reset(); }
 
   /// Has all sources of a definition judged; `done` gets what is to be done to each of its operations before
   /// it is loaded, which may refuse it.
-  void judge(std::shared_ptr<const pb::Definition> definition, const policies& judges,
-             continuation<op_change> done);
+  void review(std::shared_ptr<const pb::Definition> definition, const policies& policies,
+              continuation<op_change> done);
 
  private:
   bool client_judges() const { return !b_.request().sourcepolicysession().empty(); }
   pb::Platform default_platform() const;
-  policy_questions questions_of(int frame);
-  void resolve_judged(gw::ResolveSourceMetaRequest r, int frame,
-                      continuation<gw::ResolveSourceMetaResponse> done);
-  void judge_each(std::vector<reviewed_source> sources, const policies& judges, continuation<op_change> done);
+  policy_questions questions_of(int scope);
+  void resolve_reviewed(gw::ResolveSourceMetaRequest r, int scope,
+                        continuation<gw::ResolveSourceMetaResponse> done);
+  void review_each(std::vector<reviewed_source> sources, const policies& policies,
+                   continuation<op_change> done);
 
   build_context& b_;
   std::shared_ptr<workers::resolutions> held_;  // for the worker, who finds it by the build's name

@@ -14,7 +14,7 @@ bool bridge_channel::post(call c) {
   return true;
 }
 
-void bridge_channel::serve(bridge_face& face) {
+void bridge_channel::serve(llb_bridge_handler& face) {
   for (;;) {
     call next;
     {
@@ -40,39 +40,41 @@ void bridge_channel::close() {
 
 result<gw::SolveResponse> bridge_host::solve(const gw::SolveRequest& r) {
   return channel_->ask<gw::SolveResponse>(
-      [r, frame = frame_](bridge_face& f, auto done) { f.solve(r, frame, std::move(done)); });
+      [r, scope = scope_](llb_bridge_handler& f, auto done) { f.solve(r, scope, std::move(done)); });
 }
 
 result<gw::ResolveImageConfigResponse> bridge_host::resolve_image_config(
     const gw::ResolveImageConfigRequest& r) {
-  return channel_->ask<gw::ResolveImageConfigResponse>(
-      [r, frame = frame_](bridge_face& f, auto done) { f.resolve_image_config(r, frame, std::move(done)); });
+  return channel_->ask<gw::ResolveImageConfigResponse>([r, scope = scope_](llb_bridge_handler& f, auto done) {
+    f.resolve_image_config(r, scope, std::move(done));
+  });
 }
 
 result<gw::ResolveSourceMetaResponse> bridge_host::resolve_source_meta(
     const gw::ResolveSourceMetaRequest& r) {
-  return channel_->ask<gw::ResolveSourceMetaResponse>(
-      [r, frame = frame_](bridge_face& f, auto done) { f.resolve_source_meta(r, frame, std::move(done)); });
+  return channel_->ask<gw::ResolveSourceMetaResponse>([r, scope = scope_](llb_bridge_handler& f, auto done) {
+    f.resolve_source_meta(r, scope, std::move(done));
+  });
 }
 
 result<gw::ReadFileResponse> bridge_host::read_file(const gw::ReadFileRequest& r) {
   return channel_->ask<gw::ReadFileResponse>(
-      [r](bridge_face& f, auto done) { f.read_file(r, std::move(done)); });
+      [r](llb_bridge_handler& f, auto done) { f.read_file(r, std::move(done)); });
 }
 
 result<gw::ReadDirResponse> bridge_host::read_dir(const gw::ReadDirRequest& r) {
   return channel_->ask<gw::ReadDirResponse>(
-      [r](bridge_face& f, auto done) { f.read_dir(r, std::move(done)); });
+      [r](llb_bridge_handler& f, auto done) { f.read_dir(r, std::move(done)); });
 }
 
 result<gw::StatFileResponse> bridge_host::stat_file(const gw::StatFileRequest& r) {
   return channel_->ask<gw::StatFileResponse>(
-      [r](bridge_face& f, auto done) { f.stat_file(r, std::move(done)); });
+      [r](llb_bridge_handler& f, auto done) { f.stat_file(r, std::move(done)); });
 }
 
 status bridge_host::warn(const gw::WarnRequest& r) {
   auto reply =
-      channel_->ask<gw::WarnResponse>([r](bridge_face& f, auto done) { f.warn(r, std::move(done)); });
+      channel_->ask<gw::WarnResponse>([r](llb_bridge_handler& f, auto done) { f.warn(r, std::move(done)); });
   if (!reply.ok()) return std::move(reply).error();
   return {};
 }

@@ -20,15 +20,15 @@
 
 namespace kiln::actors {
 
-/// What a build answers; called on the build's actor, `done` is called exactly once. `frame`: who asks, see
+/// What a build answers; called on the build's actor, `done` is called exactly once. `scope`: who asks, see
 /// exporters::request_log.
-class bridge_face {
+class llb_bridge_handler {
  public:
-  virtual ~bridge_face() = default;
-  virtual void solve(gw::SolveRequest request, int frame, continuation<gw::SolveResponse> done) = 0;
-  virtual void resolve_image_config(gw::ResolveImageConfigRequest request, int frame,
+  virtual ~llb_bridge_handler() = default;
+  virtual void solve(gw::SolveRequest request, int scope, continuation<gw::SolveResponse> done) = 0;
+  virtual void resolve_image_config(gw::ResolveImageConfigRequest request, int scope,
                                     continuation<gw::ResolveImageConfigResponse> done) = 0;
-  virtual void resolve_source_meta(gw::ResolveSourceMetaRequest request, int frame,
+  virtual void resolve_source_meta(gw::ResolveSourceMetaRequest request, int scope,
                                    continuation<gw::ResolveSourceMetaResponse> done) = 0;
   virtual void read_file(gw::ReadFileRequest request, continuation<gw::ReadFileResponse> done) = 0;
   virtual void read_dir(gw::ReadDirRequest request, continuation<gw::ReadDirResponse> done) = 0;
@@ -39,14 +39,14 @@ class bridge_face {
 /// Shared by the build's actor and its frontends' threads. Thread-safe.
 class bridge_channel {
  public:
-  using call = std::function<void(bridge_face&)>;
+  using call = std::function<void(llb_bridge_handler&)>;
 
   explicit bridge_channel(caf::actor build) : build_(std::move(build)) {}
 
   /// Queues a call and wakes the build; false once closed.
   bool post(call c);
   /// The build's side: runs what is queued.
-  void serve(bridge_face& face);
+  void serve(llb_bridge_handler& face);
   /// No more calls; whoever waits gets `cancelled`, frontends are told to stop.
   void close();
 
@@ -54,10 +54,10 @@ class bridge_channel {
   const caf::actor& build() const { return build_; }
 
   template <class Reply>
-  result<Reply> ask(std::function<void(bridge_face&, continuation<Reply>)> question) {
+  result<Reply> ask(std::function<void(llb_bridge_handler&, continuation<Reply>)> question) {
     auto slot = std::make_shared<std::optional<result<Reply>>>();
     // The answer may come after we stopped waiting: it needs the shared state, not us.
-    bool posted = post([question = std::move(question), slot, state = state_](bridge_face& face) {
+    bool posted = post([question = std::move(question), slot, state = state_](llb_bridge_handler& face) {
       question(face, [slot, state](result<Reply> reply) {
         {
           std::lock_guard lock{state->mutex};
@@ -93,11 +93,11 @@ constexpr std::uint64_t bridge_tick = 0;
 class bridge_host : public frontends::frontend_host {
  public:
   bridge_host(std::shared_ptr<bridge_channel> channel, std::vector<platform> platforms, std::string session,
-              int frame)
+              int scope)
       : channel_(std::move(channel)),
         platforms_(std::move(platforms)),
         session_(std::move(session)),
-        frame_(frame) {}
+        scope_(scope) {}
 
   result<gw::SolveResponse> solve(const gw::SolveRequest& request) override;
   result<gw::ResolveImageConfigResponse> resolve_image_config(
@@ -115,13 +115,13 @@ class bridge_host : public frontends::frontend_host {
 
   /// For frontends that run elsewhere: the build itself, and who they are to it.
   const std::shared_ptr<bridge_channel>& channel() const { return channel_; }
-  int frame() const { return frame_; }
+  int scope() const { return scope_; }
 
  private:
   std::shared_ptr<bridge_channel> channel_;
   std::vector<platform> platforms_;
   std::string session_;
-  int frame_;
+  int scope_;
 };
 
 }  // namespace kiln::actors

@@ -9,14 +9,14 @@
 
 namespace kiln::actors {
 
-void llb_bridge::solve(gw::SolveRequest r, int frame, continuation<gw::SolveResponse> done) {
+void llb_bridge::solve(gw::SolveRequest r, int scope, continuation<gw::SolveResponse> done) {
   if (auto s = b_.refuse_late(); !s.ok()) return done(std::move(s).error());
-  auto judges = sources_.policies_with(r.sourcepolicies());
-  if (!judges.ok()) return done(std::move(judges).error());
+  auto policies = sources_.policies_with(r.sourcepolicies());
+  if (!policies.ok()) return done(std::move(policies).error());
   if (r.has_definition() && r.definition().def_size() > 0) {
     if (auto s = refs_.room_for(r.definition()); !s.ok()) return done(std::move(s).error());
     gw::Result out;
-    out.mutable_ref()->set_id(refs_.add(r.definition(), *std::move(judges), frame, imports_.begin(r)));
+    out.mutable_ref()->set_id(refs_.add(r.definition(), *std::move(policies), scope, imports_.begin(r)));
     *out.mutable_ref()->mutable_def() = r.definition();
     return reply(r, std::move(out), std::move(done));
   }
@@ -24,7 +24,7 @@ void llb_bridge::solve(gw::SolveRequest r, int frame, continuation<gw::SolveResp
     std::map<std::string, std::string> options(r.frontendopt().begin(), r.frontendopt().end());
     std::map<std::string, pb::Definition> inputs(r.frontendinputs().begin(), r.frontendinputs().end());
     auto name = r.frontend();
-    return run_frontend(std::move(name), std::move(options), std::move(inputs), frame,
+    return run_frontend(std::move(name), std::move(options), std::move(inputs), scope,
                         [this, r = std::move(r), done](result<gw::Result> solved) {
                           if (!solved.ok()) return done(std::move(solved).error());
                           reply(r, *std::move(solved), done);
@@ -66,8 +66,8 @@ void llb_bridge::run_frontend(std::string name, std::map<std::string, std::strin
   shorten_frontend(name, options);
   std::shared_ptr<frontends::frontend> frontend = b_.options.frontend ? b_.options.frontend(name) : nullptr;
   if (!frontend) return done(make_error(errc::not_found, "invalid frontend: " + name));
-  auto frame = requests.open(parent, {name, options, inputs});
-  auto host = std::make_shared<bridge_host>(b_.channel, b_.platforms, b_.request().session(), frame);
+  auto scope = requests.open(parent, {name, options, inputs});
+  auto host = std::make_shared<bridge_host>(b_.channel, b_.platforms, b_.request().session(), scope);
   frontends::frontend_request request{std::move(options), std::move(inputs)};
   b_.jobs.run<gw::Result>(
       b_.self, b_.options.frontend_threads->at(static_cast<std::size_t>(requests.depth(parent))),
@@ -91,14 +91,14 @@ gw::PongResponse llb_bridge::ping() const {
   return out;
 }
 
-void llb_bridge::resolve_image_config(gw::ResolveImageConfigRequest r, int frame,
+void llb_bridge::resolve_image_config(gw::ResolveImageConfigRequest r, int scope,
                                       continuation<gw::ResolveImageConfigResponse> done) {
-  sources_.resolve(std::move(r), frame, std::move(done));
+  sources_.resolve(std::move(r), scope, std::move(done));
 }
 
-void llb_bridge::resolve_source_meta(gw::ResolveSourceMetaRequest r, int frame,
+void llb_bridge::resolve_source_meta(gw::ResolveSourceMetaRequest r, int scope,
                                      continuation<gw::ResolveSourceMetaResponse> done) {
-  sources_.resolve(std::move(r), frame, std::move(done));
+  sources_.resolve(std::move(r), scope, std::move(done));
 }
 
 void llb_bridge::read_file(gw::ReadFileRequest r, continuation<gw::ReadFileResponse> done) {

@@ -13,7 +13,7 @@
 
 namespace kiln::actors {
 
-class llb_bridge final : public bridge_face {
+class llb_bridge final : public llb_bridge_handler {
  public:
   /// All of these must outlive this.
   llb_bridge(build_context& build, build_sources& sources, import_set& imports, ref_table& refs)
@@ -24,10 +24,10 @@ class llb_bridge final : public bridge_face {
                     std::map<std::string, pb::Definition> inputs, int parent, continuation<gw::Result> done);
 
   gw::PongResponse ping() const;
-  void solve(gw::SolveRequest r, int frame, continuation<gw::SolveResponse> done) override;
-  void resolve_image_config(gw::ResolveImageConfigRequest r, int frame,
+  void solve(gw::SolveRequest r, int scope, continuation<gw::SolveResponse> done) override;
+  void resolve_image_config(gw::ResolveImageConfigRequest r, int scope,
                             continuation<gw::ResolveImageConfigResponse> done) override;
-  void resolve_source_meta(gw::ResolveSourceMetaRequest r, int frame,
+  void resolve_source_meta(gw::ResolveSourceMetaRequest r, int scope,
                            continuation<gw::ResolveSourceMetaResponse> done) override;
   void read_file(gw::ReadFileRequest r, continuation<gw::ReadFileResponse> done) override;
   void read_dir(gw::ReadDirRequest r, continuation<gw::ReadDirResponse> done) override;

@@ -4,7 +4,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/graph_spec.hpp"
+#include "actors/solve/graph_spec.hpp"
 #include "configs/placing.hpp"
 #include "configs/solving.hpp"
 #include "solver/error_details.hpp"
@@ -25,13 +25,13 @@ status ref_table::room_for(const pb::Definition& definition) {
   return {};
 }
 
-std::string ref_table::add(const pb::Definition& definition, build_sources::policies judges, int frame,
+std::string ref_table::add(const pb::Definition& definition, build_sources::policies policies, int scope,
                            std::vector<std::string> imports) {
   auto id = new_id();
-  b_.attestations.requests().add_ref(frame, id);
+  b_.attestations.requests().add_ref(scope, id);
   auto& added = refs_[id];
   added.definition = std::make_shared<const pb::Definition>(definition);
-  added.judges = std::move(judges);
+  added.policies = std::move(policies);
   added.imports = std::move(imports);
   return id;
 }
@@ -63,7 +63,7 @@ void ref_table::evaluate(const std::string& id, continuation<vertex_result> done
   if (ref.value) return done(*ref.value);
   if (auto s = b_.refuse_late(); !s.ok()) return done(std::move(s).error());
   ref.waiters.push_back(std::move(done));
-  if (!std::exchange(ref.asked, true)) judge(id);
+  if (!std::exchange(ref.asked, true)) review(id);
 }
 
 void ref_table::evaluate(std::vector<std::string> ids, continuation<std::vector<vertex_result>> done) {
@@ -88,9 +88,9 @@ void ref_table::evaluate(std::vector<std::string> ids, continuation<std::vector<
     });
 }
 
-void ref_table::judge(const std::string& id) {
+void ref_table::review(const std::string& id) {
   const auto& ref = refs_[id];
-  sources_.judge(ref.definition, ref.judges, [this, id](result<build_sources::op_change> change) {
+  sources_.review(ref.definition, ref.policies, [this, id](result<build_sources::op_change> change) {
     if (!change.ok()) return settle(id, std::move(change).error());
     load(id, *std::move(change));
   });
@@ -171,13 +171,13 @@ void ref_table::ask_root(const std::string& id) {
 void ref_table::settle(const std::string& id, result<vertex_result> value) {
   auto& ref = refs_[id];
   if (ref.value) return;
-  if (!value.ok()) keep_left(value.error());
+  if (!value.ok()) pin_failure_refs(value.error());
   ref.value = std::move(value);
   auto settled = *ref.value;
   for (auto& w : std::exchange(ref.waiters, {})) w(settled);
 }
 
-void ref_table::keep_left(const error& e) {
+void ref_table::pin_failure_refs(const error& e) {
   auto worker = b_.worker();
   for (auto& id : solver::refs_of(e)) {
     if (!left_.insert(id).second || !worker.ok()) continue;

@@ -24,8 +24,8 @@ class ref_table {
 
   /// resource_exhausted when a build may not have one more.
   status room_for(const pb::Definition& definition);
-  /// A new one, that the request `frame` asked for; `imports` are names from import_set::begin().
-  std::string add(const pb::Definition& definition, build_sources::policies judges, int frame,
+  /// A new one, that the request `scope` asked for; `imports` are names from import_set::begin().
+  std::string add(const pb::Definition& definition, build_sources::policies policies, int scope,
                   std::vector<std::string> imports = {});
   bool contains(const std::string& id) const { return refs_.contains(id); }
   definition_lookup definitions() const;
@@ -65,7 +65,7 @@ class ref_table {
  private:
   struct ref {
     std::shared_ptr<const pb::Definition> definition;  // jobs read it too
-    build_sources::policies judges;
+    build_sources::policies policies;
     std::vector<std::string> imports;
     bool asked = false;
     vertex_actor root;  // of its definition, once placed
@@ -76,14 +76,14 @@ class ref_table {
   };
 
   // From asked to settled: judged, loaded, placed, made.
-  void judge(const std::string& id);
+  void review(const std::string& id);
   void load(const std::string& id, build_sources::op_change change);
   void place(const std::string& id, graph_spec spec);
   void place_with_imports(const std::string& id, graph_spec spec);
   void ask_root(const std::string& id);
   void settle(const std::string& id, result<vertex_result> value);
   /// Keeps the records an error tells of while this build lives: clients open containers on them.
-  void keep_left(const error& e);
+  void pin_failure_refs(const error& e);
 
   build_context& b_;
   build_sources& sources_;

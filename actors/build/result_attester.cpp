@@ -4,7 +4,7 @@
 #include <utility>
 
 #include "frontends/llb/graph.hpp"
-#include "store/cache_keys.hpp"
+#include "store/database/cache_keys.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::actors {
@@ -31,7 +31,7 @@ void result_attester::scan() {
   std::erase_if(parts, [](const auto& p) { return p.ref.empty(); });
   if (!wanted || parts.empty() || has_sbom(result_.attestations)) return evaluate_attestations();
   // The scanner is no material of what it looks at.
-  auto frame = b_.attestations.requests().open_aside();
+  auto scope = b_.attestations.requests().open_aside();
   auto platform = b_.default_platform();
   gw::ResolveImageConfigRequest question;
   question.set_ref(wanted->generator);
@@ -39,19 +39,19 @@ void result_attester::scan() {
   const auto& options = b_.request().frontendattrs();
   auto mode = options.find("image-resolve-mode");
   question.set_resolvemode(mode == options.end() ? "default" : mode->second);
-  sources_.resolve(std::move(question), frame,
-                   [this, parts, frame, platform](kiln::result<gw::ResolveImageConfigResponse> image) {
+  sources_.resolve(std::move(question), scope,
+                   [this, parts, scope, platform](kiln::result<gw::ResolveImageConfigResponse> image) {
                      if (b_.over) return;
                      if (!image.ok()) return b_.fail(std::move(image).error());
                      auto scanner = frontends::make_scanner(*b_.attestations.wanted_sbom(), image->ref(),
                                                             image->config(), platform);
                      if (!scanner.ok()) return b_.fail(std::move(scanner).error());
-                     add_scans(parts, *std::move(scanner), frame);
+                     add_scans(parts, *std::move(scanner), scope);
                    });
 }
 
 void result_attester::add_scans(const std::vector<attested_part>& parts, frontends::sbom_scanner scanner,
-                                int frame) {
+                                int scope) {
   struct target {
     std::string name;
     std::shared_ptr<const pb::Definition> definition;
@@ -83,13 +83,13 @@ void result_attester::add_scans(const std::vector<attested_part>& parts, fronten
         }
         return out;
       },
-      [this, targets, frame](kiln::result<scans> made) {
+      [this, targets, scope](kiln::result<scans> made) {
         if (b_.over) return;
         if (!made.ok()) return b_.fail(std::move(made).error());
-        auto judges = sources_.policies_with({});
-        if (!judges.ok()) return b_.fail(std::move(judges).error());
+        auto policies = sources_.policies_with({});
+        if (!policies.ok()) return b_.fail(std::move(policies).error());
         for (std::size_t i = 0; i < targets.size(); ++i) {
-          auto ref = refs_.add((*made)[i], *judges, frame);
+          auto ref = refs_.add((*made)[i], *policies, scope);
           result_.attestations[targets[i].name].emplace_back(attestation_of(frontends::scan_attestation(ref)),
                                                              ref);
         }

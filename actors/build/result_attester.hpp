@@ -34,7 +34,7 @@ class result_attester {
 
  private:
   void scan();
-  void add_scans(const std::vector<attested_part>& parts, frontends::sbom_scanner scanner, int frame);
+  void add_scans(const std::vector<attested_part>& parts, frontends::sbom_scanner scanner, int scope);
   /// Then everything that goes with the result is there.
   void evaluate_attestations();
   void gather_trail();

@@ -5,7 +5,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/key_store.hpp"
+#include "actors/solve/key_store.hpp"
 #include "actors/progress.hpp"
 #include "actors/worker/cache_scope.hpp"
 #include "base/quoting.hpp"
@@ -87,7 +87,7 @@ caf::result<export_reply> cache_mover::export_cache(cache_export& r, const progr
       });
 }
 
-void cache_mover::remember(const cache_facts& facts) {
+void cache_mover::remember(const cache_records& facts) {
   store::cache_keys::batch batch;
   for (const auto& l : facts.links) batch.links.push_back({l.link.parent, to_link(l.link), l.child});
   for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});

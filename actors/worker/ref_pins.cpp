@@ -1,6 +1,6 @@
 #include "actors/worker/ref_pins.hpp"
 
-#include "actors/key_store.hpp"
+#include "actors/solve/key_store.hpp"
 
 namespace kiln::actors {
 

@@ -6,7 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/graph_spec.hpp"
+#include "actors/solve/graph_spec.hpp"
 #include "actors/progress.hpp"
 #include "configs/definition.hpp"
 #include "configs/solving.hpp"
@@ -81,7 +81,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
     std::vector<store::ref> outputs;
     std::vector<std::int64_t> bytes;
     std::optional<error> failure;
-    workers::left_behind left;
+    workers::failure_snapshot left;
   };
   return jobs_.start<run_reply, ran>(
       *w_.ops, slot,

@@ -2,7 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/key_store.hpp"
+#include "actors/solve/key_store.hpp"
 #include "solver/error_details.hpp"
 
 namespace kiln::actors {

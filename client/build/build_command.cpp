@@ -83,8 +83,9 @@ result<control::SolveRequest> make_solve_request(const build_state& state, const
 status read_definition(build_state& state) {
   if (!state.request.frontend.empty()) return {};
   if (::isatty(STDIN_FILENO))
-    return make_error(errc::invalid_argument,
-                      "please specify --frontend or pipe LLB definition to stdin, or name a directory: kilnctl build .");
+    return make_error(
+        errc::invalid_argument,
+        "please specify --frontend or pipe LLB definition to stdin, or name a directory: kilnctl build .");
   KILN_TRY(auto bytes, read_all(STDIN_FILENO, definition_bytes_max, "stdin"));
   KILN_TRY(state.definition, parse_definition(bytes));
   if (state.request.no_cache) KILN_CHECK(ignore_cache(*state.definition));
@@ -96,7 +97,8 @@ status check_directories(const string_map& directories, std::string_view flag) {
     struct stat st {};
     if (::stat(path.c_str(), &st) != 0) return errno_error(errno, fmt::format("{} {}: {}", flag, name, path));
     if (!S_ISDIR(st.st_mode))
-      return make_error(errc::invalid_argument, fmt::format("{} {}: {} is not a directory", flag, name, path));
+      return make_error(errc::invalid_argument,
+                        fmt::format("{} {}: {} is not a directory", flag, name, path));
   }
   return {};
 }
@@ -112,7 +114,9 @@ status open_targets(build_state& state) {
       case where::store: break;  // through the content service
       case where::directory: {
         auto mode = e.attrs.find("mode");
-        state.targets[id] = {.what = export_target::kind::directory, .file = {}, .directory = e.path,
+        state.targets[id] = {.what = export_target::kind::directory,
+                             .file = {},
+                             .directory = e.path,
                              .delete_extra = mode != e.attrs.end() && mode->second == "delete"};
         break;
       }
@@ -129,7 +133,8 @@ status open_targets(build_state& state) {
         int ends[2];
         if (::pipe2(ends, O_CLOEXEC) != 0) return errno_error(errno, "pipe");
         unique_fd input(ends[0]), output(ends[1]);
-        auto child = child_process::start({.argv = {"docker", "load"}, .input = input.get(), .output = STDERR_FILENO, .environment = {}});
+        auto child = child_process::start(
+            {.argv = {"docker", "load"}, .input = input.get(), .output = STDERR_FILENO, .environment = {}});
         if (!child.ok()) return std::move(child).error().with_context("--load");
         state.docker_load = *std::move(child);
         state.targets[id] = {.file = stream(output.release()), .directory = {}};
@@ -140,15 +145,14 @@ status open_targets(build_state& state) {
   return {};
 }
 
-status add_services(session_tunnel& session, const build_state& state, std::function<void(solve_status)> log) {
+status add_services(session_tunnel& session, const build_state& state,
+                    std::function<void(solve_status)> log) {
   const auto& r = state.request;
   auth_options auth;
   auth.config_directory = docker_config_directory();
   auto config = load_docker_config(auth.config_directory);
-  if (config.ok())
-    auth.config = *std::move(config);
-  else
-    fmt::print(stderr, "WARNING: Error loading config file: {}\n", printable(config.error().message));
+  if (config.ok()) auth.config = *std::move(config);
+  else fmt::print(stderr, "WARNING: Error loading config file: {}\n", printable(config.error().message));
   auth.tls = r.registry_tls;
   auth.log = std::move(log);
   session.add(make_auth_service(std::move(auth)));
@@ -245,11 +249,15 @@ status run_build(const global_flags& global, const build_flags& flags, interrupt
   session_tunnel session;
   result<solve_outcome> outcome = make_error(errc::internal, "not run");
   {
-    progress_fan progress(std::move(shown), std::move(trace), flags.cache_metrics.empty() ? nullptr : &metrics);
+    progress_fan progress(std::move(shown), std::move(trace),
+                          flags.cache_metrics.empty() ? nullptr : &metrics);
     auto push = [&](solve_status s) { progress.push(std::move(s)); };
     KILN_CHECK(add_services(session, state, push));
-    outcome = run_solve({.channel = connection.channel, .request = std::move(request), .session = &session,
-                         .progress = push, .stop = interrupts.token()});
+    outcome = run_solve({.channel = connection.channel,
+                         .request = std::move(request),
+                         .session = &session,
+                         .progress = push,
+                         .stop = interrupts.token()});
     progress.finish();
   }
   if (outcome.ok())

@@ -11,8 +11,8 @@ bool names_base_image(const std::string& name) {
 }
 
 bool is_users(const std::string& name) {
-  return !name.starts_with("[internal]") && !name.starts_with("[auth]") && !name.starts_with("importing cache") &&
-         !name.starts_with("exporting ");
+  return !name.starts_with("[internal]") && !name.starts_with("[auth]") &&
+         !name.starts_with("importing cache") && !name.starts_with("exporting ");
 }
 
 }  // namespace
@@ -28,8 +28,8 @@ void cache_metrics::update(const solve_status& status) {
 }
 
 std::string cache_metrics::render(std::int64_t duration_ms) const {
-  std::int64_t total = 0, completed = 0, user_total = 0, user_cached = 0, user_completed = 0, user_cacheable = 0,
-               from = 0, miss = 0;
+  std::int64_t total = 0, completed = 0, user_total = 0, user_cached = 0, user_completed = 0,
+               user_cacheable = 0, from = 0, miss = 0;
   std::string out;
   for (const auto& [digest, v] : vertices_) {
     ++total;
@@ -45,10 +45,12 @@ std::string cache_metrics::render(std::int64_t duration_ms) const {
       out += fmt::format("cache miss: {}\n", v.name);
     }
   }
-  return out + fmt::format("{{\"total\":{},\"completed\":{},\"user_total\":{},\"user_cached\":{},\"user_completed\":{},"
-                           "\"user_cacheable\":{},\"from\":{},\"miss\":{},\"client_duration_ms\":{}}}\n",
-                           total, completed, user_total, user_cached, user_completed, user_cacheable, from, miss,
-                           duration_ms);
+  return out +
+         fmt::format(
+             "{{\"total\":{},\"completed\":{},\"user_total\":{},\"user_cached\":{},\"user_completed\":{},"
+             "\"user_cacheable\":{},\"from\":{},\"miss\":{},\"client_duration_ms\":{}}}\n",
+             total, completed, user_total, user_cached, user_completed, user_cacheable, from, miss,
+             duration_ms);
 }
 
 }  // namespace kiln::client

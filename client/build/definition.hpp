@@ -14,8 +14,8 @@ namespace kiln::client {
 result<pb::Definition> parse_definition(std::string_view bytes);
 /// Marks every vertex as not to be looked up.
 status ignore_cache(pb::Definition& definition);
-/// The directories among `locals` that local:// sources name. invalid_argument "local directory <name> not enabled".
-/// Source: buildkit client/solve.go prepareSyncedFiles.
+/// The directories among `locals` that local:// sources name. invalid_argument "local directory <name> not
+/// enabled". Source: buildkit client/solve.go prepareSyncedFiles.
 result<std::map<std::string, std::string>> used_locals(const pb::Definition& definition,
                                                        const std::map<std::string, std::string>& locals);
 

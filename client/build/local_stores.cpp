@@ -43,14 +43,16 @@ bool resolve_import(cache_request& import, blob_directory& store) {
   if (digest_text.empty()) {
     auto found = oci_index(directory).find(value_or(import.attrs, "tag", "latest"));
     if (!found.ok()) return warn(directory, found.error().message), false;
-    if (!*found) return warn(directory, "no digest found for tag " + value_or(import.attrs, "tag", "latest")), false;
+    if (!*found)
+      return warn(directory, "no digest found for tag " + value_or(import.attrs, "tag", "latest")), false;
     digest_text = **found;
     import.attrs["digest"] = digest_text;
   }
   auto d = digest::parse(digest_text);
   if (!d.ok()) return warn(directory, d.error().message), false;
   if (auto facts = store.info(*d); !facts.ok())
-    return warn(directory, fmt::format("digest {} unavailable: {}", digest_text, facts.error().message)), false;
+    return warn(directory, fmt::format("digest {} unavailable: {}", digest_text, facts.error().message)),
+           false;
   return true;
 }
 
@@ -122,8 +124,10 @@ result<local_stores> open_local_stores(const build_request& request) {
   for (const auto& [name, directory] : request.oci_layouts) {
     std::error_code err;
     if (!std::filesystem::is_directory(directory, err))
-      return make_error(errc::invalid_argument,
-                        fmt::format("invalid oci-layout: oci-layout context at {} failed to initialize: not a directory", directory));
+      return make_error(
+          errc::invalid_argument,
+          fmt::format("invalid oci-layout: oci-layout context at {} failed to initialize: not a directory",
+                      directory));
     out.by_id["oci:" + name] = std::make_shared<blob_directory>(directory);
   }
   for (const auto& e : request.exports) {
@@ -138,7 +142,8 @@ result<local_stores> open_local_stores(const build_request& request) {
   return out;
 }
 
-status update_store_indexes(const local_stores& stores, const build_request& request, const string_map& response) {
+status update_store_indexes(const local_stores& stores, const build_request& request,
+                            const string_map& response) {
   auto find = [&](const char* key) { return value_or(response, key, ""); };
   if (auto manifest = find("cache.manifest"); !manifest.empty())
     for (const auto& e : request.cache_exports) {

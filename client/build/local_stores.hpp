@@ -1,4 +1,5 @@
-// Content stores in local directories: caches (type=local), OCI layouts as contexts, and OCI exports with tar=false.
+// Content stores in local directories: caches (type=local), OCI layouts as contexts, and OCI exports with
+// tar=false.
 #pragma once
 
 #include <map>
@@ -22,7 +23,8 @@ struct local_stores {
 result<local_stores> open_local_stores(const build_request& request);
 /// After the build: names what was exported in the directories' index.json, and deletes blobs of caches with
 /// reset=true that nothing names any more.
-status update_store_indexes(const local_stores& stores, const build_request& request, const string_map& exporter_response);
+status update_store_indexes(const local_stores& stores, const build_request& request,
+                            const string_map& exporter_response);
 /// The `cache-imports` frontend option.
 std::string cache_imports_json(const std::vector<cache_request>& imports);
 

@@ -60,7 +60,8 @@ result<ordered_json> load(const std::string& path) {
   if (!read.ok()) return std::move(read).error().with_context("could not unmarshal " + path);
   auto parsed = *std::move(read);
   if (!parsed.is_object()) return make_error(errc::invalid_argument, "could not unmarshal " + path);
-  if (!parsed.contains("manifests") || !parsed["manifests"].is_array()) parsed["manifests"] = ordered_json::array();
+  if (!parsed.contains("manifests") || !parsed["manifests"].is_array())
+    parsed["manifests"] = ordered_json::array();
   return parsed;
 }
 
@@ -74,7 +75,8 @@ std::string oci_reference_name(const std::string& name) {
     return colon < at ? name.substr(colon + 1) : name.substr(at);
   }
   auto colon = name.find(':', tail);
-  return colon == std::string::npos ? (slash == std::string::npos ? name : std::string()) : name.substr(colon + 1);
+  return colon == std::string::npos ? (slash == std::string::npos ? name : std::string())
+                                    : name.substr(colon + 1);
 }
 
 result<std::optional<std::string>> oci_index::find(const std::string& tag) const {
@@ -82,7 +84,8 @@ result<std::optional<std::string>> oci_index::find(const std::string& tag) const
   KILN_TRY(auto index, load(directory_ + "/index.json"));
   for (const char* key : {image_name_key, ref_name_key})
     for (const auto& manifest : index["manifests"])
-      if (manifest.is_object() && annotation(manifest, key) == tag && manifest.contains("digest") && manifest["digest"].is_string())
+      if (manifest.is_object() && annotation(manifest, key) == tag && manifest.contains("digest") &&
+          manifest["digest"].is_string())
         return std::optional<std::string>(text_member(manifest, "digest"));
   return std::optional<std::string>();
 }
@@ -97,18 +100,23 @@ result<std::vector<std::string>> oci_index::digests() const {
   return out;
 }
 
-status oci_index::put_tag(const std::string& descriptor, const std::string& tag) { return put(descriptor, {}, tag); }
+status oci_index::put_tag(const std::string& descriptor, const std::string& tag) {
+  return put(descriptor, {}, tag);
+}
 
 status oci_index::put_name(const std::string& descriptor, const std::string& name) {
   return put(descriptor, name, oci_reference_name(name));
 }
 
-status oci_index::put(const std::string& descriptor, const std::string& image_name, const std::string& ref_name) {
+status oci_index::put(const std::string& descriptor, const std::string& image_name,
+                      const std::string& ref_name) {
   auto entry = json_or_null<ordered_json>(descriptor);
-  if (!entry.is_object()) return make_error(errc::invalid_argument, "the daemon's manifest descriptor is not JSON");
+  if (!entry.is_object())
+    return make_error(errc::invalid_argument, "the daemon's manifest descriptor is not JSON");
   KILN_TRY(auto lock, index_lock::take(directory_, true));
   auto path = directory_ + "/index.json";
-  ordered_json index = {{"schemaVersion", 2}, {"mediaType", index_media_type}, {"manifests", ordered_json::array()}};
+  ordered_json index = {
+      {"schemaVersion", 2}, {"mediaType", index_media_type}, {"manifests", ordered_json::array()}};
   if (::access(path.c_str(), F_OK) == 0) {
     KILN_TRY(index, load(path));
   }

@@ -29,10 +29,8 @@ result<typed_attrs> parse_typed(const std::string& text) {
     if (equals == std::string::npos) return invalid("invalid value " + field);
     auto key = to_lower(field.substr(0, equals));
     auto value = field.substr(equals + 1);
-    if (key == "type")
-      out.type = value;
-    else
-      out.attrs[key] = value;
+    if (key == "type") out.type = value;
+    else out.attrs[key] = value;
   }
   return out;
 }
@@ -47,13 +45,16 @@ status add_github_defaults(cache_request& cache) {
   };
   std::string version = a.contains("version") ? a["version"] : "";
   if (version.empty())
-    if (const char* v2 = environment("ACTIONS_CACHE_SERVICE_V2"); v2 && parse_bool(v2).value_or(false)) version = "2";
+    if (const char* v2 = environment("ACTIONS_CACHE_SERVICE_V2"); v2 && parse_bool(v2).value_or(false))
+      version = "2";
   if (version == "2") fill("url_v2", "ACTIONS_RESULTS_URL");
   fill("url", "ACTIONS_CACHE_URL");
   fill("url", "ACTIONS_RESULTS_URL");
-  if (!a.contains("url") && !a.contains("url_v2")) return invalid("cache with type gha requires url parameter to be set");
+  if (!a.contains("url") && !a.contains("url_v2"))
+    return invalid("cache with type gha requires url parameter to be set");
   fill("token", "ACTIONS_RUNTIME_TOKEN");
-  if (!a.contains("token")) return invalid("cache with type gha requires token parameter or $ACTIONS_RUNTIME_TOKEN");
+  if (!a.contains("token"))
+    return invalid("cache with type gha requires token parameter or $ACTIONS_RUNTIME_TOKEN");
   return {};
 }
 
@@ -72,8 +73,7 @@ bool is_remote(std::string_view context) {
 void add_from_environment(string_map& attrs, const std::string& prefix, const std::string& text) {
   if (auto equals = text.find('='); equals != std::string::npos)
     attrs[prefix + text.substr(0, equals)] = text.substr(equals + 1);
-  else if (const char* value = environment(text.c_str()))
-    attrs[prefix + text] = value;
+  else if (const char* value = environment(text.c_str())) attrs[prefix + text] = value;
 }
 
 status add_attestations(const build_flags& f, string_map& attrs) {
@@ -161,7 +161,8 @@ status add_short_outputs(const build_flags& f, build_request& r) {
     if (f.push && e.type == "image") e.attrs["push"] = "true";
   }
   if (f.load) {
-    export_request load{.type = "docker", .attrs = {}, .where = export_request::destination::docker_load, .path = {}};
+    export_request load{
+        .type = "docker", .attrs = {}, .where = export_request::destination::docker_load, .path = {}};
     if (!names.empty()) load.attrs["name"] = names;
     r.exports.push_back(std::move(load));
   }
@@ -175,7 +176,8 @@ status add_short_outputs(const build_flags& f, build_request& r) {
 
 status apply_short_grammar(const build_flags& f, build_request& r) {
   if (!f.frontend.empty() && f.frontend != "dockerfile.v0")
-    return invalid(fmt::format("--frontend {} cannot be used together with a build context or its flags", f.frontend));
+    return invalid(
+        fmt::format("--frontend {} cannot be used together with a build context or its flags", f.frontend));
   r.frontend = "dockerfile.v0";
   KILN_CHECK(add_context(f, r));
   KILN_CHECK(add_build_contexts(f, r));
@@ -195,7 +197,8 @@ status apply_short_grammar(const build_flags& f, build_request& r) {
     for (auto host : f.add_hosts) {
       // "host:ip" and "host=ip" alike; the frontend reads host=ip.
       auto split = host.find_first_of("=:");
-      if (split == std::string::npos || split == 0) return invalid(fmt::format("--add-host: invalid value \"{}\"", host));
+      if (split == std::string::npos || split == 0)
+        return invalid(fmt::format("--add-host: invalid value \"{}\"", host));
       host[split] = '=';
       hosts.push_back(host);
     }
@@ -219,7 +222,8 @@ status apply_short_grammar(const build_flags& f, build_request& r) {
   if (!call.empty() && call != "build") {
     if (call == "check") call = "lint";
     if (call != "lint" && call != "outline" && call != "targets")
-      return invalid(fmt::format("--call: unsupported method \"{}\" (build, check, outline, targets)", f.call));
+      return invalid(
+          fmt::format("--call: unsupported method \"{}\" (build, check, outline, targets)", f.call));
     a["requestid"] = "frontend." + call;
   }
   return add_short_outputs(f, r);
@@ -243,7 +247,8 @@ result<export_request> parse_output(const std::string& text, bool short_grammar,
   if (short_grammar && text.find("type=") == std::string::npos) {
     // "-o dir" and "-o -", as docker build has them.
     if (text == "-") {
-      if (stdout_is_terminal) return invalid("output file is required for tar exporter. refusing to write to console");
+      if (stdout_is_terminal)
+        return invalid("output file is required for tar exporter. refusing to write to console");
       out.type = "tar";
       out.where = where::standard_output;
     } else {
@@ -258,7 +263,8 @@ result<export_request> parse_output(const std::string& text, bool short_grammar,
   out.attrs = std::move(parsed.attrs);
   if (out.type.empty()) return invalid("--output requires type=<type>");
   if (auto it = out.attrs.find("output"); it != out.attrs.end())
-    return invalid(fmt::format("output={} not supported for --output, you meant dest={}?", it->second, it->second));
+    return invalid(
+        fmt::format("output={} not supported for --output, you meant dest={}?", it->second, it->second));
   if (short_grammar && out.type == "registry") {
     out.type = "image";
     out.attrs["push"] = "true";
@@ -285,7 +291,8 @@ result<export_request> parse_output(const std::string& text, bool short_grammar,
       out.path = dest;
     } else {
       if (stdout_is_terminal)
-        return refuse(fmt::format("output file is required for {} exporter. refusing to write to console", out.type));
+        return refuse(
+            fmt::format("output file is required for {} exporter. refusing to write to console", out.type));
       out.where = where::standard_output;
     }
   } else if (!dest.empty()) {
@@ -293,20 +300,24 @@ result<export_request> parse_output(const std::string& text, bool short_grammar,
   }
   if (out.where != where::none) out.attrs.erase("dest");
   if (out.type == "local")
-    if (auto it = out.attrs.find("mode"); it != out.attrs.end() && it->second != "copy" && it->second != "delete" && !it->second.empty())
+    if (auto it = out.attrs.find("mode");
+        it != out.attrs.end() && it->second != "copy" && it->second != "delete" && !it->second.empty())
       return invalid(fmt::format("invalid local exporter mode \"{}\"", it->second));
   return out;
 }
 
 result<cache_request> parse_export_cache(const std::string& text) {
-  if (text.find("type=") == std::string::npos) return cache_request{"registry", {{"mode", "min"}, {"ref", text}}};
+  if (text.find("type=") == std::string::npos)
+    return cache_request{"registry", {{"mode", "min"}, {"ref", text}}};
   KILN_TRY(auto parsed, parse_typed(text));
   if (parsed.type.empty()) return invalid("--export-cache requires type=<type>");
   cache_request out{parsed.type, std::move(parsed.attrs)};
   out.attrs.try_emplace("mode", "min");
   if (out.type == "gha") KILN_CHECK(add_github_defaults(out));
-  if (out.type == "local" && !out.attrs.contains("dest")) return invalid("local cache exporter requires dest");
-  if (out.type == "registry" && !out.attrs.contains("ref")) return invalid("registry cache exporter requires ref");
+  if (out.type == "local" && !out.attrs.contains("dest"))
+    return invalid("local cache exporter requires dest");
+  if (out.type == "registry" && !out.attrs.contains("ref"))
+    return invalid("registry cache exporter requires ref");
   return out;
 }
 
@@ -317,7 +328,8 @@ result<cache_request> parse_import_cache(const std::string& text) {
   cache_request out{parsed.type, std::move(parsed.attrs)};
   if (out.type == "gha") KILN_CHECK(add_github_defaults(out));
   if (out.type == "local" && !out.attrs.contains("src")) return invalid("local cache importer requires src");
-  if (out.type == "registry" && !out.attrs.contains("ref")) return invalid("registry cache importer requires ref");
+  if (out.type == "registry" && !out.attrs.contains("ref"))
+    return invalid("registry cache importer requires ref");
   return out;
 }
 
@@ -328,11 +340,13 @@ result<secret_source> parse_secret(const std::string& text) {
   std::string type;
   for (const auto& field : *fields) {
     auto equals = field.find('=');
-    if (equals == std::string::npos) return invalid(fmt::format("invalid field '{}' must be a key=value pair", field));
+    if (equals == std::string::npos)
+      return invalid(fmt::format("invalid field '{}' must be a key=value pair", field));
     auto key = to_lower(field.substr(0, equals));
     auto value = field.substr(equals + 1);
     if (key == "type") {
-      if (value != "file" && value != "env") return invalid(fmt::format("unsupported secret type \"{}\"", value));
+      if (value != "file" && value != "env")
+        return invalid(fmt::format("unsupported secret type \"{}\"", value));
       type = value;
     } else if (key == "id") {
       out.id = value;
@@ -440,7 +454,8 @@ result<build_request> make_build_request(const build_flags& f, bool stdout_is_te
   for (const auto& text : f.oci_layouts) {
     auto equals = text.find('=');
     if (equals == std::string::npos)
-      return invalid(fmt::format("invalid oci-layout: oci-layout option must be 'id=path/to/layout', instead had invalid {}", text));
+      return invalid(fmt::format(
+          "invalid oci-layout: oci-layout option must be 'id=path/to/layout', instead had invalid {}", text));
     r.oci_layouts[text.substr(0, equals)] = text.substr(equals + 1);
   }
 

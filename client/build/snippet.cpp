@@ -87,7 +87,8 @@ std::vector<std::string> deny_messages(const error& e) {
   for (const auto& detail : e.details) {
     if (!detail.type_url.ends_with("policysession.DecisionResponse+json")) continue;
     auto parsed = json_or_null(detail.value);
-    if (!parsed.is_object() || !parsed.contains("denyMessages") || !parsed["denyMessages"].is_array()) continue;
+    if (!parsed.is_object() || !parsed.contains("denyMessages") || !parsed["denyMessages"].is_array())
+      continue;
     for (const auto& m : parsed["denyMessages"])
       if (m.is_object())
         if (auto text = text_of(m, "message"); !text.empty()) out.push_back(text);

@@ -22,7 +22,8 @@ constexpr auto status_silence_max = std::chrono::seconds(5);  // after the build
 // Reads the Status stream on its own thread.
 class status_reader {
  public:
-  status_reader(control::Control::Stub& stub, const std::string& ref, std::function<void(solve_status)> progress)
+  status_reader(control::Control::Stub& stub, const std::string& ref,
+                std::function<void(solve_status)> progress)
       : progress_(std::move(progress)) {
     control::StatusRequest request;
     request.set_ref(ref);
@@ -75,10 +76,11 @@ class status_reader {
   thread thread_;
 };
 
-// The build through LLBBridge, which alone hands out a sub-request's answer: the daemon's Solve waits without a
-// frontend of its own while we are the frontend. Source: buildkit client/build.go, gateway/grpcclient.
+// The build through LLBBridge, which alone hands out a sub-request's answer: the daemon's Solve waits without
+// a frontend of its own while we are the frontend. Source: buildkit client/build.go, gateway/grpcclient.
 result<std::map<std::string, std::string>> run_bridge(const std::shared_ptr<grpc::Channel>& channel,
-                                                      const control::SolveRequest& request, std::stop_token stop) {
+                                                      const control::SolveRequest& request,
+                                                      std::stop_token stop) {
   auto stub = frontend::LLBBridge::NewStub(channel);
   auto call = [&](auto&& rpc) {
     grpc::ClientContext context;
@@ -138,12 +140,10 @@ result<solve_outcome> run_solve(solve_options options) {
       auto direct = options.request;
       direct.clear_frontend();
       KILN_TRY(auto bridge, thread::start("bridge", [&] {
-        auto answered = run_bridge(options.channel, options.request, options.stop);
-        if (answered.ok())
-          outcome.sub_request = *std::move(answered);
-        else
-          bridge_error = std::move(answered).error();
-      }));
+                 auto answered = run_bridge(options.channel, options.request, options.stop);
+                 if (answered.ok()) outcome.sub_request = *std::move(answered);
+                 else bridge_error = std::move(answered).error();
+               }));
       solved = stub->Solve(&context, direct, &response);
       bridge.join();
     } else {
@@ -158,7 +158,8 @@ result<solve_outcome> run_solve(solve_options options) {
     auto e = from_grpc(solved);
     // The connection broke (gRPC's own words name no build): nothing that had finished is lost.
     if (e.code == errc::unavailable && e.details.empty())
-      e.message = "Unavailable: the daemon has gone away (" + e.message + "); run the build again, finished steps are kept";
+      e.message = "Unavailable: the daemon has gone away (" + e.message +
+                  "); run the build again, finished steps are kept";
     return std::move(e).with_context("failed to solve");
   }
   if (bridge_error) return *std::move(bridge_error);

@@ -30,8 +30,8 @@ struct solve_options {
   std::stop_token stop;
 };
 
-/// Runs the build. Errors carry the daemon's details; "failed to solve: …". Cancelled through `stop`, the daemon is
-/// told and its answer awaited. Source: buildkit client/solve.go.
+/// Runs the build. Errors carry the daemon's details; "failed to solve: …". Cancelled through `stop`, the
+/// daemon is told and its answer awaited. Source: buildkit client/solve.go.
 result<solve_outcome> run_solve(solve_options options);
 
 }  // namespace kiln::client

@@ -46,7 +46,8 @@ result<int> enum_number(const gp::EnumDescriptor& type, const json& value, const
 // The types of a policy nest three deep.
 status read(const json& value, gp::Message& into, const std::string& where);
 
-status read_one(const json& value, gp::Message& into, const gp::FieldDescriptor& f, const std::string& where) {
+status read_one(const json& value, gp::Message& into, const gp::FieldDescriptor& f,
+                const std::string& where) {
   const auto& r = *into.GetReflection();
   switch (f.cpp_type()) {
     case gp::FieldDescriptor::CPPTYPE_MESSAGE:
@@ -70,7 +71,8 @@ status read_one(const json& value, gp::Message& into, const gp::FieldDescriptor&
   }
 }
 
-status read_map(const json& value, gp::Message& into, const gp::FieldDescriptor& f, const std::string& where) {
+status read_map(const json& value, gp::Message& into, const gp::FieldDescriptor& f,
+                const std::string& where) {
   if (!value.is_object()) return bad(where, "expected an object");
   for (const auto& [key, text] : value.items()) {
     if (!text.is_string()) return bad(where + "." + key, "expected a string");
@@ -112,7 +114,8 @@ result<moby::buildkit::v1::sourcepolicy::Policy> parse_source_policy(std::string
   return out;
 }
 
-result<std::optional<moby::buildkit::v1::sourcepolicy::Policy>> source_policy_of(const std::string& named_file) {
+result<std::optional<moby::buildkit::v1::sourcepolicy::Policy>> source_policy_of(
+    const std::string& named_file) {
   std::string origin = "source-policy-file", file = named_file;
   if (const char* value = std::getenv(source_policy_variable); file.empty() && value != nullptr) {
     origin = std::string("source policy of ") + source_policy_variable;
@@ -122,7 +125,8 @@ result<std::optional<moby::buildkit::v1::sourcepolicy::Policy>> source_policy_of
   auto text = read_file(file, policy_bytes_max);
   if (!text.ok()) return std::move(text).error().with_context(origin);
   auto policy = parse_source_policy(*text);
-  if (!policy.ok()) return std::move(policy).error().with_context("failed to unmarshal " + origin + " " + quote(file));
+  if (!policy.ok())
+    return std::move(policy).error().with_context("failed to unmarshal " + origin + " " + quote(file));
   return std::optional(*std::move(policy));
 }
 

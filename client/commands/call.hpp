@@ -39,7 +39,8 @@ status read_stream(interrupt_handler& interrupts, std::string_view what, Open op
     return failed;
   }
   auto s = reader->Finish();
-  if (s.ok() || (s.error_code() == grpc::StatusCode::CANCELLED && interrupts.token().stop_requested())) return {};
+  if (s.ok() || (s.error_code() == grpc::StatusCode::CANCELLED && interrupts.token().stop_requested()))
+    return {};
   return from_grpc(s).with_context(what);
 }
 

@@ -57,7 +57,8 @@ std::string node_row(const v1::Node& n) {
   auto known = [&](std::string text) { return here || there ? std::move(text) : std::string("-"); };
   auto why = n.version();
   if (!n.reason().empty()) why += (why.empty() ? "" : " ") + ("(" + n.reason() + ")");
-  return fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\n", n.name().empty() ? n.control_address() : n.name(),
+  return fmt::format("{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\t{}\n",
+                     n.name().empty() ? n.control_address() : n.name(),
                      here && n.draining() ? "draining" : n.state(), n.role().empty() ? cell : n.role(),
                      known(fmt::format("{}/{}", n.running(), n.slots())), known(std::to_string(n.waiting())),
                      known(std::to_string(n.refs())), known(format_bytes_short(n.bytes_in())),
@@ -84,8 +85,9 @@ result<wanted_node> parse_node(const std::string& text) {
   auto equals = text.find('=');
   wanted_node out{text.substr(0, equals), {}};
   if (!is_node_name(out.name))
-    return make_error(errc::invalid_argument,
-                      "\"" + out.name + "\" is no name of a node: letters, digits, dots, dashes and underscores");
+    return make_error(
+        errc::invalid_argument,
+        "\"" + out.name + "\" is no name of a node: letters, digits, dots, dashes and underscores");
   if (equals == std::string::npos) return out;
   std::stringstream hosts(text.substr(equals + 1));
   for (std::string host; std::getline(hosts, host, ',');) {
@@ -98,7 +100,8 @@ result<wanted_node> parse_node(const std::string& text) {
 
 result<v1::NodesResponse> list_nodes(v1::Cluster::Stub& stub, interrupt_handler& interrupts) {
   v1::NodesResponse out;
-  KILN_CHECK(unary_call(interrupts, "failed to list nodes", [&](auto& c) { return stub.Nodes(&c, {}, &out); }));
+  KILN_CHECK(
+      unary_call(interrupts, "failed to list nodes", [&](auto& c) { return stub.Nodes(&c, {}, &out); }));
   return out;
 }
 
@@ -140,17 +143,20 @@ status run_cluster(const global_flags& global, const cluster_flags& flags, inter
   return print(writer.flush());
 }
 
-status run_cluster_drain(const global_flags& global, const cluster_drain_flags& flags, interrupt_handler& interrupts) {
+status run_cluster_drain(const global_flags& global, const cluster_drain_flags& flags,
+                         interrupt_handler& interrupts) {
   KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
   auto stub = v1::Cluster::NewStub(connection.channel);
   v1::DrainRequest request;
   request.set_name(flags.node);
   v1::DrainResponse response;
-  KILN_CHECK(unary_call(interrupts, "failed to drain", [&](auto& c) { return stub->Drain(&c, request, &response); }));
+  KILN_CHECK(unary_call(interrupts, "failed to drain",
+                        [&](auto& c) { return stub->Drain(&c, request, &response); }));
   while (flags.wait) {
     KILN_TRY(auto nodes, list_nodes(*stub, interrupts));
     if (has_left(nodes, flags.node)) break;
-    if (!pause(drain_poll, interrupts)) return make_error(errc::cancelled, "interrupted; the node still drains");
+    if (!pause(drain_poll, interrupts))
+      return make_error(errc::cancelled, "interrupted; the node still drains");
   }
   return {};
 }
@@ -159,7 +165,8 @@ status run_cluster_certs(const cluster_certs_flags& flags) {
   std::vector<wanted_node> nodes;
   for (const auto& text : flags.nodes) {
     KILN_TRY(auto node, parse_node(text));
-    if (node.name == "ca") return make_error(errc::invalid_argument, "\"ca\" is the name of the CA's own files");
+    if (node.name == "ca")
+      return make_error(errc::invalid_argument, "\"ca\" is the name of the CA's own files");
     nodes.push_back(std::move(node));
   }
   fs::path directory = flags.directory;
@@ -177,7 +184,8 @@ status run_cluster_certs(const cluster_certs_flags& flags) {
     KILN_CHECK(write_new(directory / "ca.pem", ca.cert, 0644));
   }
   for (const auto& node : nodes) {
-    KILN_TRY(auto pair, configs::make_certificate(ca, node.name, node.hosts, now, configs::cluster::certificate_validity));
+    KILN_TRY(auto pair, configs::make_certificate(ca, node.name, node.hosts, now,
+                                                  configs::cluster::certificate_validity));
     KILN_CHECK(write_new(directory / (node.name + ".key"), pair.key, 0600));
     KILN_CHECK(write_new(directory / (node.name + ".pem"), pair.cert, 0644));
   }

@@ -29,10 +29,8 @@ std::string visible(std::string_view bytes) {
   std::string out;
   for (char c : bytes) {
     auto u = static_cast<unsigned char>(c);
-    if (u >= 0x20 && u < 0x7F)
-      out.push_back(c);
-    else
-      out += fmt::format("\\x{:02x}", u);
+    if (u >= 0x20 && u < 0x7F) out.push_back(c);
+    else out += fmt::format("\\x{:02x}", u);
   }
   return out;
 }
@@ -70,7 +68,8 @@ status dump_environment(const fs::path& directory) {
   if (int code = mdb_env_create(&raw)) return lmdb_error(code, "lmdb");
   std::unique_ptr<MDB_env, decltype(&mdb_env_close)> env(raw, mdb_env_close);
   mdb_env_set_maxdbs(raw, tables_max);
-  if (int code = mdb_env_open(raw, directory.c_str(), MDB_RDONLY | MDB_NOLOCK, 0)) return lmdb_error(code, directory.string());
+  if (int code = mdb_env_open(raw, directory.c_str(), MDB_RDONLY | MDB_NOLOCK, 0))
+    return lmdb_error(code, directory.string());
   MDB_txn* txn = nullptr;
   if (int code = mdb_txn_begin(raw, nullptr, MDB_RDONLY, &txn)) return lmdb_error(code, directory.string());
   std::unique_ptr<MDB_txn, decltype(&mdb_txn_abort)> guard(txn, mdb_txn_abort);
@@ -109,7 +108,8 @@ status run_dump_metadata(const dump_metadata_flags& flags) {
     KILN_CHECK(dump_environment(directory));
     any = true;
   }
-  if (!any) return make_error(errc::not_found, fmt::format("--root {}: no metadata database there", flags.root));
+  if (!any)
+    return make_error(errc::not_found, fmt::format("--root {}: no metadata database there", flags.root));
   return {};
 }
 

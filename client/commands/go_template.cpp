@@ -68,7 +68,9 @@ result<std::vector<token>> tokenize(std::string_view in) {
       ++i;
     } else {
       std::size_t j = i;
-      while (j < in.size() && !std::isspace(static_cast<unsigned char>(in[j])) && in[j] != '|' && in[j] != '(' && in[j] != ')') ++j;
+      while (j < in.size() && !std::isspace(static_cast<unsigned char>(in[j])) && in[j] != '|' &&
+             in[j] != '(' && in[j] != ')')
+        ++j;
       auto word = std::string(in.substr(i, j - i));
       bool number = std::isdigit(static_cast<unsigned char>(word[0])) || (word[0] == '-' && word.size() > 1);
       out.push_back({number ? token::kind::number : token::kind::word, word});
@@ -128,11 +130,13 @@ class parser {
       if (close == std::string_view::npos) return bad("unclosed action");
       auto action = rest_.substr(0, close);
       rest_.remove_prefix(close + 2);
-      if (action.size() >= 2 && action.back() == '-' && std::isspace(static_cast<unsigned char>(action[action.size() - 2]))) {
+      if (action.size() >= 2 && action.back() == '-' &&
+          std::isspace(static_cast<unsigned char>(action[action.size() - 2]))) {
         action.remove_suffix(1);
         trim_next_ = true;
       }
-      if (auto first = action.find_first_not_of(" \t\r\n"); first != std::string_view::npos && action.substr(first).starts_with("/*"))
+      if (auto first = action.find_first_not_of(" \t\r\n");
+          first != std::string_view::npos && action.substr(first).starts_with("/*"))
         continue;
       KILN_TRY(auto tokens, tokenize(action));
       if (tokens.empty()) return bad("missing value for command");
@@ -150,10 +154,8 @@ class parser {
     char quote = 0;
     for (std::size_t i = 0; i + 1 < rest_.size(); ++i) {
       if (quote) {
-        if (quote == '"' && rest_[i] == '\\')
-          ++i;
-        else if (rest_[i] == quote)
-          quote = 0;
+        if (quote == '"' && rest_[i] == '\\') ++i;
+        else if (rest_[i] == quote) quote = 0;
       } else if (rest_[i] == '"' || rest_[i] == '`') {
         quote = rest_[i];
       } else if (rest_[i] == '}' && rest_[i + 1] == '}') {
@@ -174,8 +176,10 @@ class parser {
   status parse_action(std::vector<node_ptr>& into, std::vector<token> tokens, int depth) {
     auto n = std::make_shared<node>();
     const auto word = tokens[0].what == token::kind::word ? tokens[0].text : "";
-    n->what = word == "if" ? node::kind::branch_if : word == "range" ? node::kind::branch_range
-              : word == "with" ? node::kind::branch_with : node::kind::action;
+    n->what = word == "if"      ? node::kind::branch_if
+              : word == "range" ? node::kind::branch_range
+              : word == "with"  ? node::kind::branch_with
+                                : node::kind::action;
     bool block = n->what != node::kind::action;
     std::size_t at = block ? 1 : 0;
     KILN_CHECK(parse_pipeline(tokens, at, n->pipeline, 0));
@@ -192,11 +196,13 @@ class parser {
       return parse_action(n->otherwise, std::move(inner), depth + 1);
     }
     KILN_CHECK(parse_list(n->otherwise, stopped, depth + 1));
-    if (stopped.empty() || stop_tokens_[0].text != "end") return bad(fmt::format("missing {{{{end}}}} of {}", word));
+    if (stopped.empty() || stop_tokens_[0].text != "end")
+      return bad(fmt::format("missing {{{{end}}}} of {}", word));
     return {};
   }
 
-  status parse_pipeline(const std::vector<token>& tokens, std::size_t& at, std::vector<node::command>& into, int depth) {
+  status parse_pipeline(const std::vector<token>& tokens, std::size_t& at, std::vector<node::command>& into,
+                        int depth) {
     if (depth > nesting_max) return bad("nested too deeply");
     for (;;) {
       node::command command;
@@ -224,7 +230,8 @@ class parser {
       KILN_CHECK(parse_pipeline(tokens, at, out.inner->pipeline, depth + 1));
       if (at >= tokens.size() || tokens[at].text != ")") return bad("unclosed left paren");
       ++at;
-      if (at < tokens.size() && tokens[at].what == token::kind::word && tokens[at].text.starts_with(".") && tokens[at].text.size() > 1) {
+      if (at < tokens.size() && tokens[at].what == token::kind::word && tokens[at].text.starts_with(".") &&
+          tokens[at].text.size() > 1) {
         KILN_TRY(out.path, split_path(tokens[at++].text));
       }
       return out;
@@ -266,8 +273,9 @@ class parser {
       if (t.text != "nil") out.literal = t.text == "true";
       return out;
     }
-    static constexpr std::string_view functions[] = {"json", "len", "index", "printf", "print", "println", "eq", "ne", "lt", "le",
-                                                     "gt", "ge", "and", "or", "not", "join", "lower", "upper"};
+    static constexpr std::string_view functions[] = {"json", "len", "index", "printf", "print", "println",
+                                                     "eq",   "ne",  "lt",    "le",     "gt",    "ge",
+                                                     "and",  "or",  "not",   "join",   "lower", "upper"};
     if (std::find(std::begin(functions), std::end(functions), t.text) == std::end(functions))
       return bad(fmt::format("function \"{}\" not defined", t.text));
     out.what = kind::function;
@@ -291,7 +299,9 @@ result<std::string> format_verb(const std::string& format, const std::vector<go_
       continue;
     }
     std::size_t j = i + 1;
-    while (j < format.size() && (std::isdigit(static_cast<unsigned char>(format[j])) || format[j] == '-' || format[j] == '.' || format[j] == '+' || format[j] == '#')) ++j;
+    while (j < format.size() && (std::isdigit(static_cast<unsigned char>(format[j])) || format[j] == '-' ||
+                                 format[j] == '.' || format[j] == '+' || format[j] == '#'))
+      ++j;
     if (j >= format.size()) return bad("printf: incomplete format");
     auto flags = format.substr(i + 1, j - i - 1);
     char verb = format[j];
@@ -312,17 +322,20 @@ result<std::string> format_verb(const std::string& format, const std::vector<go_
     width = std::min(std::atoi(flags.substr(0, dot).c_str()), 1000);
     if (dot != std::string::npos) precision = std::min(std::atoi(flags.substr(dot + 1).c_str()), 100);
     std::string text;
-    if (verb == 'q')
-      text = to_json(go_value(to_text(arg)));
-    else if ((verb == 'f' || verb == 'g') && (std::holds_alternative<double>(arg.data) || std::holds_alternative<std::int64_t>(arg.data)))
-      text = fmt::format("{:.{}f}", std::holds_alternative<double>(arg.data) ? std::get<double>(arg.data) : static_cast<double>(std::get<std::int64_t>(arg.data)),
+    if (verb == 'q') text = to_json(go_value(to_text(arg)));
+    else if ((verb == 'f' || verb == 'g') &&
+             (std::holds_alternative<double>(arg.data) || std::holds_alternative<std::int64_t>(arg.data)))
+      text = fmt::format("{:.{}f}",
+                         std::holds_alternative<double>(arg.data)
+                             ? std::get<double>(arg.data)
+                             : static_cast<double>(std::get<std::int64_t>(arg.data)),
                          precision < 0 ? 6 : precision);
     else if (verb == 'x' && std::holds_alternative<std::int64_t>(arg.data))
       text = fmt::format("{:x}", std::get<std::int64_t>(arg.data));
-    else
-      text = to_text(arg);
+    else text = to_text(arg);
     if (verb == 's' && precision >= 0) text = text.substr(0, static_cast<std::size_t>(precision));
-    auto pad = static_cast<std::size_t>(width) > text.size() ? static_cast<std::size_t>(width) - text.size() : 0;
+    auto pad =
+        static_cast<std::size_t>(width) > text.size() ? static_cast<std::size_t>(width) - text.size() : 0;
     out += left ? text + std::string(pad, ' ') : std::string(pad, ' ') + text;
   }
   return out;
@@ -337,8 +350,10 @@ std::optional<int> compare(const go_value& a, const go_value& b) {
     return std::nullopt;
   };
   if (auto x = number(a), y = number(b); x && y) return order(*x, *y);
-  if (const auto *x = std::get_if<std::string>(&a.data), *y = std::get_if<std::string>(&b.data); x && y) return order(*x, *y);
-  if (const auto *x = std::get_if<bool>(&a.data), *y = std::get_if<bool>(&b.data); x && y) return order(*x, *y);
+  if (const auto* x = std::get_if<std::string>(&a.data), *y = std::get_if<std::string>(&b.data); x && y)
+    return order(*x, *y);
+  if (const auto* x = std::get_if<bool>(&a.data), *y = std::get_if<bool>(&b.data); x && y)
+    return order(*x, *y);
   return std::nullopt;
 }
 
@@ -430,7 +445,8 @@ class evaluator {
   result<go_value> call(const std::string& name, const std::vector<go_value>& args) {
     auto need = [&](std::size_t count) -> status {
       if (args.size() >= count) return {};
-      return bad(fmt::format("wrong number of args for {}: want at least {} got {}", name, count, args.size()));
+      return bad(
+          fmt::format("wrong number of args for {}: want at least {} got {}", name, count, args.size()));
     };
     if (name == "json") {
       KILN_CHECK(need(1));
@@ -438,9 +454,12 @@ class evaluator {
     }
     if (name == "len") {
       KILN_CHECK(need(1));
-      if (const auto* s = std::get_if<std::string>(&args[0].data)) return go_value(static_cast<std::int64_t>(s->size()));
-      if (const auto* a = std::get_if<go_value::array>(&args[0].data)) return go_value(static_cast<std::int64_t>(a->size()));
-      if (const auto* m = std::get_if<go_value::map>(&args[0].data)) return go_value(static_cast<std::int64_t>(m->entries.size()));
+      if (const auto* s = std::get_if<std::string>(&args[0].data))
+        return go_value(static_cast<std::int64_t>(s->size()));
+      if (const auto* a = std::get_if<go_value::array>(&args[0].data))
+        return go_value(static_cast<std::int64_t>(a->size()));
+      if (const auto* m = std::get_if<go_value::map>(&args[0].data))
+        return go_value(static_cast<std::int64_t>(m->entries.size()));
       return bad("len of type without length");
     }
     if (name == "index") return index(args);
@@ -476,7 +495,8 @@ class evaluator {
       const auto* items = std::get_if<go_value::array>(&args[0].data);
       if (!items) return bad("join: not a list");
       std::string out;
-      for (std::size_t i = 0; i < items->size(); ++i) out += (i == 0 ? "" : to_text(args[1])) + to_text((*items)[i]);
+      for (std::size_t i = 0; i < items->size(); ++i)
+        out += (i == 0 ? "" : to_text(args[1])) + to_text((*items)[i]);
       return go_value(std::move(out));
     }
     KILN_CHECK(need(2));
@@ -487,8 +507,11 @@ class evaluator {
         if (compare(args[0], args[i]) == 0) return go_value(true);
       return go_value(false);
     }
-    return go_value(name == "ne" ? *order != 0 : name == "lt" ? *order < 0 : name == "le" ? *order <= 0
-                    : name == "gt" ? *order > 0 : *order >= 0);
+    return go_value(name == "ne"   ? *order != 0
+                    : name == "lt" ? *order < 0
+                    : name == "le" ? *order <= 0
+                    : name == "gt" ? *order > 0
+                                   : *order >= 0);
   }
 
   result<go_value> index(const std::vector<go_value>& args) {
@@ -497,7 +520,8 @@ class evaluator {
     for (std::size_t i = 1; i < args.size(); ++i) {
       if (const auto* items = std::get_if<go_value::array>(&at.data)) {
         const auto* n = std::get_if<std::int64_t>(&args[i].data);
-        if (!n || *n < 0 || *n >= static_cast<std::int64_t>(items->size())) return bad("index out of range: " + to_text(args[i]));
+        if (!n || *n < 0 || *n >= static_cast<std::int64_t>(items->size()))
+          return bad("index out of range: " + to_text(args[i]));
         go_value next = (*items)[static_cast<std::size_t>(*n)];
         at = std::move(next);
         continue;

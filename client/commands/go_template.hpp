@@ -1,6 +1,6 @@
-// The part of Go's text/template that `--format` flags are used with: fields, pipelines, if/else, range, with, and
-// the functions json, len, index, printf, print, println, eq, ne, lt, le, gt, ge, and, or, not, join, lower, upper.
-// Pure.
+// The part of Go's text/template that `--format` flags are used with: fields, pipelines, if/else, range,
+// with, and the functions json, len, index, printf, print, println, eq, ne, lt, le, gt, ge, and, or, not,
+// join, lower, upper. Pure.
 #pragma once
 
 #include <memory>

@@ -24,15 +24,21 @@ go_value scalar(const google::protobuf::Message& m, const google::protobuf::Fiel
   const auto* r = m.GetReflection();
   bool repeated = index >= 0;
   switch (f->cpp_type()) {
-    case FieldDescriptor::CPPTYPE_INT32: return std::int64_t{repeated ? r->GetRepeatedInt32(m, f, index) : r->GetInt32(m, f)};
-    case FieldDescriptor::CPPTYPE_INT64: return std::int64_t{repeated ? r->GetRepeatedInt64(m, f, index) : r->GetInt64(m, f)};
-    case FieldDescriptor::CPPTYPE_UINT32: return std::int64_t{repeated ? r->GetRepeatedUInt32(m, f, index) : r->GetUInt32(m, f)};
+    case FieldDescriptor::CPPTYPE_INT32:
+      return std::int64_t{repeated ? r->GetRepeatedInt32(m, f, index) : r->GetInt32(m, f)};
+    case FieldDescriptor::CPPTYPE_INT64:
+      return std::int64_t{repeated ? r->GetRepeatedInt64(m, f, index) : r->GetInt64(m, f)};
+    case FieldDescriptor::CPPTYPE_UINT32:
+      return std::int64_t{repeated ? r->GetRepeatedUInt32(m, f, index) : r->GetUInt32(m, f)};
     case FieldDescriptor::CPPTYPE_UINT64:
       return static_cast<std::int64_t>(repeated ? r->GetRepeatedUInt64(m, f, index) : r->GetUInt64(m, f));
-    case FieldDescriptor::CPPTYPE_DOUBLE: return repeated ? r->GetRepeatedDouble(m, f, index) : r->GetDouble(m, f);
-    case FieldDescriptor::CPPTYPE_FLOAT: return double{repeated ? r->GetRepeatedFloat(m, f, index) : r->GetFloat(m, f)};
+    case FieldDescriptor::CPPTYPE_DOUBLE:
+      return repeated ? r->GetRepeatedDouble(m, f, index) : r->GetDouble(m, f);
+    case FieldDescriptor::CPPTYPE_FLOAT:
+      return double{repeated ? r->GetRepeatedFloat(m, f, index) : r->GetFloat(m, f)};
     case FieldDescriptor::CPPTYPE_BOOL: return repeated ? r->GetRepeatedBool(m, f, index) : r->GetBool(m, f);
-    case FieldDescriptor::CPPTYPE_ENUM: return std::int64_t{repeated ? r->GetRepeatedEnumValue(m, f, index) : r->GetEnumValue(m, f)};
+    case FieldDescriptor::CPPTYPE_ENUM:
+      return std::int64_t{repeated ? r->GetRepeatedEnumValue(m, f, index) : r->GetEnumValue(m, f)};
     case FieldDescriptor::CPPTYPE_STRING: {
       auto text = repeated ? r->GetRepeatedString(m, f, index) : r->GetString(m, f);
       return f->type() == FieldDescriptor::TYPE_BYTES ? base64_encode(text) : text;
@@ -58,18 +64,17 @@ bool always_written(const google::protobuf::FieldDescriptor& f) {
 void go_value::map::set(std::string name, go_value value) {
   auto at = std::lower_bound(entries.begin(), entries.end(), name,
                              [](const go_field& e, const std::string& n) { return e.name < n; });
-  if (at != entries.end() && at->name == name)
-    at->value = std::move(value);
-  else
-    entries.insert(at, {std::move(name), std::move(value), false});
+  if (at != entries.end() && at->name == name) at->value = std::move(value);
+  else entries.insert(at, {std::move(name), std::move(value), false});
 }
 
 bool go_value::is_zero() const {
-  return std::visit(overloaded{[](std::monostate) { return true; }, [](bool v) { return !v; },
-                               [](std::int64_t v) { return v == 0; }, [](double v) { return v == 0; },
-                               [](const std::string& v) { return v.empty(); }, [](const array& v) { return v.empty(); },
-                               [](const map& v) { return v.entries.empty(); }, [](const object&) { return false; }},
-                    data);
+  return std::visit(
+      overloaded{[](std::monostate) { return true; }, [](bool v) { return !v; },
+                 [](std::int64_t v) { return v == 0; }, [](double v) { return v == 0; },
+                 [](const std::string& v) { return v.empty(); }, [](const array& v) { return v.empty(); },
+                 [](const map& v) { return v.entries.empty(); }, [](const object&) { return false; }},
+      data);
 }
 
 const go_value* go_value::find(std::string_view name) const {
@@ -91,28 +96,30 @@ std::string to_json(const go_value& value, bool html) {
     if (out.back() == ',') out.pop_back();
     return out + close;
   };
-  return std::visit(
-      overloaded{[](std::monostate) { return std::string("null"); },
-                 [](bool v) { return std::string(v ? "true" : "false"); },
-                 [](std::int64_t v) { return fmt::format("{}", v); }, [](double v) { return fmt::format("{}", v); },
-                 [&](const std::string& v) { return go_json_string(v, html); },
-                 [&](const go_value::array& v) {
-                   std::string out = "[";
-                   for (const auto& x : v) out += to_json(x, html) + ",";
-                   return joined(std::move(out), ']');
-                 },
-                 [&](const go_value::map& v) {
-                   std::string out = "{";
-                   for (const auto& e : v.entries) out += go_json_string(e.name, html) + ":" + to_json(e.value, html) + ",";
-                   return joined(std::move(out), '}');
-                 },
-                 [&](const go_value::object& v) {
-                   std::string out = "{";
-                   for (const auto& f : v.fields)
-                     if (!f.omit_empty || !f.value.is_zero()) out += go_json_string(f.name, html) + ":" + to_json(f.value, html) + ",";
-                   return joined(std::move(out), '}');
-                 }},
-      value.data);
+  return std::visit(overloaded{[](std::monostate) { return std::string("null"); },
+                               [](bool v) { return std::string(v ? "true" : "false"); },
+                               [](std::int64_t v) { return fmt::format("{}", v); },
+                               [](double v) { return fmt::format("{}", v); },
+                               [&](const std::string& v) { return go_json_string(v, html); },
+                               [&](const go_value::array& v) {
+                                 std::string out = "[";
+                                 for (const auto& x : v) out += to_json(x, html) + ",";
+                                 return joined(std::move(out), ']');
+                               },
+                               [&](const go_value::map& v) {
+                                 std::string out = "{";
+                                 for (const auto& e : v.entries)
+                                   out += go_json_string(e.name, html) + ":" + to_json(e.value, html) + ",";
+                                 return joined(std::move(out), '}');
+                               },
+                               [&](const go_value::object& v) {
+                                 std::string out = "{";
+                                 for (const auto& f : v.fields)
+                                   if (!f.omit_empty || !f.value.is_zero())
+                                     out += go_json_string(f.name, html) + ":" + to_json(f.value, html) + ",";
+                                 return joined(std::move(out), '}');
+                               }},
+                    value.data);
 }
 
 std::string to_text(const go_value& value) {
@@ -124,11 +131,15 @@ std::string to_text(const go_value& value) {
   return std::visit(
       overloaded{[](std::monostate) { return std::string("<nil>"); },
                  [](bool v) { return std::string(v ? "true" : "false"); },
-                 [](std::int64_t v) { return fmt::format("{}", v); }, [](double v) { return fmt::format("{}", v); },
-                 [](const std::string& v) { return v; },
-                 [&](const go_value::array& v) { return "[" + list(v, [](const go_value& x) { return to_text(x); }) + "]"; },
+                 [](std::int64_t v) { return fmt::format("{}", v); },
+                 [](double v) { return fmt::format("{}", v); }, [](const std::string& v) { return v; },
+                 [&](const go_value::array& v) {
+                   return "[" + list(v, [](const go_value& x) { return to_text(x); }) + "]";
+                 },
                  [&](const go_value::map& v) {
-                   return "map[" + list(v.entries, [](const go_field& e) { return e.name + ":" + to_text(e.value); }) + "]";
+                   return "map[" +
+                          list(v.entries, [](const go_field& e) { return e.name + ":" + to_text(e.value); }) +
+                          "]";
                  },
                  [&](const go_value::object& v) {
                    return "{" + list(v.fields, [](const go_field& f) { return to_text(f.value); }) + "}";
@@ -157,7 +168,8 @@ go_value from_message(const google::protobuf::Message& message) {
       go_value::map entries;
       for (int k = 0; k < reflection->FieldSize(message, f); ++k) {
         const auto& entry = reflection->GetRepeatedMessage(message, f, k);
-        entries.set(json_key(entry, entry.GetDescriptor()->map_key()), scalar(entry, entry.GetDescriptor()->map_value(), -1));
+        entries.set(json_key(entry, entry.GetDescriptor()->map_key()),
+                    scalar(entry, entry.GetDescriptor()->map_value(), -1));
       }
       value = std::move(entries);
     } else if (f->is_repeated()) {

@@ -32,19 +32,20 @@ struct go_value {
   std::variant<std::monostate, bool, std::int64_t, double, std::string, array, map, object> data;
 
   go_value() = default;
-  go_value(bool v) : data(v) {}                              // NOLINT: implicit by design
-  go_value(std::int64_t v) : data(v) {}                      // NOLINT
-  go_value(int v) : data(std::int64_t{v}) {}                 // NOLINT
-  go_value(double v) : data(v) {}                            // NOLINT
-  go_value(std::string v) : data(std::move(v)) {}            // NOLINT
-  go_value(const char* v) : data(std::string(v)) {}          // NOLINT
-  go_value(array v) : data(std::move(v)) {}                  // NOLINT
-  go_value(map v);                                           // NOLINT
-  go_value(object v);                                        // NOLINT
+  go_value(bool v) : data(v) {}                      // NOLINT: implicit by design
+  go_value(std::int64_t v) : data(v) {}              // NOLINT
+  go_value(int v) : data(std::int64_t{v}) {}         // NOLINT
+  go_value(double v) : data(v) {}                    // NOLINT
+  go_value(std::string v) : data(std::move(v)) {}    // NOLINT
+  go_value(const char* v) : data(std::string(v)) {}  // NOLINT
+  go_value(array v) : data(std::move(v)) {}          // NOLINT
+  go_value(map v);                                   // NOLINT
+  go_value(object v);                                // NOLINT
 
   /// Go's notion of an empty value (false, 0, "", empty list, nil).
   bool is_zero() const;
-  /// The field or map entry of that name; names are compared without case and underscores. Null when there is none.
+  /// The field or map entry of that name; names are compared without case and underscores. Null when there is
+  /// none.
   const go_value* find(std::string_view name) const;
 };
 
@@ -61,8 +62,8 @@ inline go_value::go_value(map v) : data(std::move(v)) {}
 std::string to_json(const go_value& value, bool html = false);
 /// How Go's templates print a value ("{{.X}}", %v).
 std::string to_text(const go_value& value);
-/// A protobuf message as Go's generated structs marshal: names of the .proto, everything omitempty, Timestamps as
-/// {seconds, nanos}, enums as numbers, bytes as base64, a oneof as an object of its own.
+/// A protobuf message as Go's generated structs marshal: names of the .proto, everything omitempty,
+/// Timestamps as {seconds, nanos}, enums as numbers, bytes as base64, a oneof as an object of its own.
 go_value from_message(const google::protobuf::Message& message);
 
 }  // namespace kiln::client

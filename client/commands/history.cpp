@@ -31,11 +31,12 @@ std::string local_time(bool present, const google::protobuf::Timestamp& t) {
 std::string event_row(const control::BuildHistoryEvent& e) {
   const auto& r = e.record();
   return fmt::format("{}\t{}\t{}\t{}\t{}", control::BuildHistoryEventType_Name(e.type()), one_line(r.ref()),
-                     local_time(r.has_createdat(), r.createdat()), local_time(r.has_completedat(), r.completedat()),
-                     r.generation());
+                     local_time(r.has_createdat(), r.createdat()),
+                     local_time(r.has_completedat(), r.completedat()), r.generation());
 }
 
-status copy_blob(const std::shared_ptr<grpc::Channel>& channel, const std::string& digest, interrupt_handler& interrupts) {
+status copy_blob(const std::shared_ptr<grpc::Channel>& channel, const std::string& digest,
+                 interrupt_handler& interrupts) {
   auto stub = content::Content::NewStub(channel);
   content::ReadContentRequest request;
   request.set_digest(digest);
@@ -52,9 +53,11 @@ status update_history(control::Control::Stub& stub, const control::UpdateBuildHi
 }
 
 std::string descriptor_text(const control::Descriptor& d) {
-  std::string out = fmt::format("media_type:\"{}\" digest:\"{}\" size:{}", d.media_type(), d.digest(), d.size());
+  std::string out =
+      fmt::format("media_type:\"{}\" digest:\"{}\" size:{}", d.media_type(), d.digest(), d.size());
   std::map<std::string, std::string> annotations(d.annotations().begin(), d.annotations().end());
-  for (const auto& [key, value] : annotations) out += fmt::format(" annotations:{{key:\"{}\" value:\"{}\"}}", key, value);
+  for (const auto& [key, value] : annotations)
+    out += fmt::format(" annotations:{{key:\"{}\" value:\"{}\"}}", key, value);
   return out;
 }
 
@@ -62,17 +65,20 @@ std::string result_text(const control::BuildResultInfo& r, const std::string& pr
   std::string out;
   if (!r.results().empty()) {
     std::map<std::int64_t, control::Descriptor> ordered(r.results().begin(), r.results().end());
-    for (const auto& [index, d] : ordered) out += fmt::format("  {}descriptor: {}\n", prefix, descriptor_text(d));
+    for (const auto& [index, d] : ordered)
+      out += fmt::format("  {}descriptor: {}\n", prefix, descriptor_text(d));
   } else if (r.has_resultdeprecated()) {
     out += fmt::format("  {}descriptor: {}\n", prefix, descriptor_text(r.resultdeprecated()));
   }
-  for (const auto& a : r.attestations()) out += fmt::format("  {}attestation: {}\n", prefix, descriptor_text(a));
+  for (const auto& a : r.attestations())
+    out += fmt::format("  {}attestation: {}\n", prefix, descriptor_text(a));
   return out;
 }
 
 std::string monitor_text(const control::BuildHistoryEvent& e) {
   const auto& r = e.record();
-  auto out = fmt::format("event: {} ref:{}\n", control::BuildHistoryEventType_Name(e.type()), one_line(r.ref()));
+  auto out =
+      fmt::format("event: {} ref:{}\n", control::BuildHistoryEventType_Name(e.type()), one_line(r.ref()));
   if (r.numtotalsteps() != 0) out += fmt::format("  cache: {}/{}\n", r.numcachedsteps(), r.numtotalsteps());
   if (r.numwarnings() != 0) out += fmt::format("  warnings: {}\n", r.numwarnings());
   if (r.has_logs()) out += fmt::format("  logs: {}\n", descriptor_text(r.logs()));
@@ -99,7 +105,8 @@ result<control::BuildHistoryRecord> find_record(control::Control::Stub& stub, co
   return *std::move(record);
 }
 
-status show_trace(const daemon_connection& connection, const std::string& ref, interrupt_handler& interrupts) {
+status show_trace(const daemon_connection& connection, const std::string& ref,
+                  interrupt_handler& interrupts) {
   auto stub = control::Control::NewStub(connection.channel);
   KILN_TRY(auto record, find_record(*stub, ref, interrupts));
   if (!record.has_trace()) {
@@ -117,7 +124,8 @@ status show_trace(const daemon_connection& connection, const std::string& ref, i
 }  // namespace
 
 // Source: buildctl debug/histories.go.
-status run_histories(const global_flags& global, const histories_flags& flags, interrupt_handler& interrupts) {
+status run_histories(const global_flags& global, const histories_flags& flags,
+                     interrupt_handler& interrupts) {
   std::optional<go_template> format;
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
@@ -142,7 +150,8 @@ status run_histories(const global_flags& global, const histories_flags& flags, i
 }
 
 // Source: buildctl prunehistories.go.
-status run_prune_histories(const global_flags& global, const prune_histories_flags& flags, interrupt_handler& interrupts) {
+status run_prune_histories(const global_flags& global, const prune_histories_flags& flags,
+                           interrupt_handler& interrupts) {
   std::optional<go_template> format;
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
@@ -205,7 +214,8 @@ status run_monitor(const global_flags& global, const monitor_flags& flags, inter
   request.set_activeonly(!flags.completed);
   request.set_ref(flags.ref);
   return read_stream<control::BuildHistoryEvent>(
-      interrupts, "failed to listen to history", [&](auto& c) { return stub->ListenBuildHistory(&c, request); },
+      interrupts, "failed to listen to history",
+      [&](auto& c) { return stub->ListenBuildHistory(&c, request); },
       [](const control::BuildHistoryEvent& e) { return print(monitor_text(e)); });
 }
 
@@ -221,9 +231,11 @@ status run_get(const global_flags& global, const get_flags& flags, interrupt_han
 status run_ctl(const global_flags& global, const ctl_flags& flags, interrupt_handler& interrupts) {
   auto refuse = [](const char* why) { return make_error(errc::invalid_argument, why); };
   if (flags.ref.empty()) return refuse("build ref must be specified");
-  if (!flags.pin && !flags.unpin && !flags.remove) return refuse("must specify one of --pin, --unpin, --delete");
+  if (!flags.pin && !flags.unpin && !flags.remove)
+    return refuse("must specify one of --pin, --unpin, --delete");
   if (flags.pin && flags.unpin) return refuse("cannot specify both --pin and --unpin");
-  if (flags.remove && (flags.pin || flags.unpin)) return refuse("cannot specify --delete with --pin or --unpin");
+  if (flags.remove && (flags.pin || flags.unpin))
+    return refuse("cannot specify --delete with --pin or --unpin");
   KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::UpdateBuildHistoryRequest request;

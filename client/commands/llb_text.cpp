@@ -15,7 +15,8 @@ std::string action_text(const pb::FileAction& a) {
   if (a.has_mkfile()) return fmt::format("mkfile{{path={}}}", a.mkfile().path());
   if (a.has_mkdir()) return fmt::format("mkdir{{path={}}}", a.mkdir().path());
   if (a.has_rm()) return fmt::format("rm{{path={}}}", a.rm().path());
-  if (a.has_symlink()) return fmt::format("symlink{{oldpath={}, newpath={}}}", a.symlink().oldpath(), a.symlink().newpath());
+  if (a.has_symlink())
+    return fmt::format("symlink{{oldpath={}, newpath={}}}", a.symlink().oldpath(), a.symlink().newpath());
   return {};
 }
 
@@ -54,7 +55,8 @@ result<std::vector<llb_op>> load_llb(std::string_view bytes) {
     llb_op entry;
     if (!entry.op.ParseFromString(op)) return make_error(errc::invalid_argument, "failed to parse op");
     entry.digest = sha256(op).str();
-    if (auto it = definition.metadata().find(entry.digest); it != definition.metadata().end()) entry.metadata = it->second;
+    if (auto it = definition.metadata().find(entry.digest); it != definition.metadata().end())
+      entry.metadata = it->second;
     out.push_back(std::move(entry));
   }
   return out;
@@ -63,8 +65,8 @@ result<std::vector<llb_op>> load_llb(std::string_view bytes) {
 std::string llb_json(const std::vector<llb_op>& ops) {
   std::string out;
   for (const auto& o : ops)
-    out += fmt::format("{{\"Op\":{},\"Digest\":{},\"OpMetadata\":{}}}\n", to_json(from_message(o.op), true), go_json_string(o.digest),
-                       to_json(from_message(o.metadata), true));
+    out += fmt::format("{{\"Op\":{},\"Digest\":{},\"OpMetadata\":{}}}\n", to_json(from_message(o.op), true),
+                       go_json_string(o.digest), to_json(from_message(o.metadata), true));
   return out;
 }
 
@@ -72,15 +74,16 @@ std::string llb_dot(const std::vector<llb_op>& ops) {
   std::string out = "digraph {\n";
   for (const auto& o : ops) {
     auto [label, shape] = appearance_of(o);
-    out += fmt::format("  {} [label={} shape=\"{}\"];\n", go_json_string(o.digest), go_json_string(label, false), shape);
+    out += fmt::format("  {} [label={} shape=\"{}\"];\n", go_json_string(o.digest),
+                       go_json_string(label, false), shape);
   }
   for (const auto& o : ops)
     for (int i = 0; i < o.op.inputs_size(); ++i) {
       std::string label;
       for (const auto& m : o.op.exec().mounts())
         if (m.input() == i && m.dest() != "/") label = m.dest();
-      out += fmt::format("  {} -> {} [label={}];\n", go_json_string(o.op.inputs(i).digest()), go_json_string(o.digest),
-                         go_json_string(label, false));
+      out += fmt::format("  {} -> {} [label={}];\n", go_json_string(o.op.inputs(i).digest()),
+                         go_json_string(o.digest), go_json_string(label, false));
     }
   return out + "}\n";
 }

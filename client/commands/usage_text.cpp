@@ -11,7 +11,9 @@ namespace {
 
 nanoseconds_t to_ns(const google::protobuf::Timestamp& t) { return t.seconds() * 1'000'000'000 + t.nanos(); }
 
-std::string line(std::string_view key, std::string_view value) { return fmt::format("{}:\t{}\n", key, value); }
+std::string line(std::string_view key, std::string_view value) {
+  return fmt::format("{}:\t{}\n", key, value);
+}
 
 std::string yes(bool b) { return b ? "true" : "false"; }
 

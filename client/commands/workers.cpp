@@ -89,14 +89,15 @@ go_value worker_value(const types::WorkerRecord& w) {
 
 std::string platforms_text(const types::WorkerRecord& w) {
   std::string out;
-  for (const auto& p : w.platforms()) out += (out.empty() ? "" : ",") + format_platform(normalize(from_proto(p)));
+  for (const auto& p : w.platforms())
+    out += (out.empty() ? "" : ",") + format_platform(normalize(from_proto(p)));
   return out;
 }
 
 std::string verbose(const types::WorkerRecord& w) {
   const auto& v = w.buildkitversion();
-  std::string out = fmt::format("ID:\t{}\nPlatforms:\t{}\nBuildKit:\t{} {} {}\n", w.id(), platforms_text(w), v.package(),
-                                v.version(), v.revision());
+  std::string out = fmt::format("ID:\t{}\nPlatforms:\t{}\nBuildKit:\t{} {} {}\n", w.id(), platforms_text(w),
+                                v.package(), v.version(), v.revision());
   if (!v.dockerfileversion().empty()) out += fmt::format("Dockerfile:\t{}\n", v.dockerfileversion());
   out += "Labels:\n";
   for (const auto& [key, value] : sorted(w.labels())) out += fmt::format("\t{}:\t{}\n", key, value);
@@ -104,8 +105,10 @@ std::string verbose(const types::WorkerRecord& w) {
     out += "Devices:\n";
     for (const auto& d : w.cdidevices()) {
       out += fmt::format("\tName:\t{}\n", d.name());
-      out += d.ondemand() ? std::string("\tOnDemand:\ttrue\n") : fmt::format("\tAutoAllow:\t{}\n", d.autoallow());
-      for (const auto& [key, value] : sorted(d.annotations())) out += fmt::format("\tAnnotations:\t{}:\t{}\n", key, value);
+      out += d.ondemand() ? std::string("\tOnDemand:\ttrue\n")
+                          : fmt::format("\tAutoAllow:\t{}\n", d.autoallow());
+      for (const auto& [key, value] : sorted(d.annotations()))
+        out += fmt::format("\tAnnotations:\t{}:\t{}\n", key, value);
     }
     out += "\n";
   }
@@ -114,9 +117,12 @@ std::string verbose(const types::WorkerRecord& w) {
     out += fmt::format("GC Policy rule#{}:\n\tAll:\t{}\n", rule++, p.all());
     if (p.filters_size() > 0) out += fmt::format("\tFilters:\t{}\n", fmt::join(p.filters(), " "));
     if (p.keepduration() > 0) out += fmt::format("\tKeep duration:\t{}\n", format_duration(p.keepduration()));
-    if (p.reservedspace() > 0) out += fmt::format("\tReserved space:\t{}\n", format_bytes_short(p.reservedspace()));
-    if (p.minfreespace() > 0) out += fmt::format("\tMinimum free space:\t{}\n", format_bytes_short(p.minfreespace()));
-    if (p.maxusedspace() > 0) out += fmt::format("\tMaximum used space:\t{}\n", format_bytes_short(p.maxusedspace()));
+    if (p.reservedspace() > 0)
+      out += fmt::format("\tReserved space:\t{}\n", format_bytes_short(p.reservedspace()));
+    if (p.minfreespace() > 0)
+      out += fmt::format("\tMinimum free space:\t{}\n", format_bytes_short(p.minfreespace()));
+    if (p.maxusedspace() > 0)
+      out += fmt::format("\tMaximum used space:\t{}\n", format_bytes_short(p.maxusedspace()));
   }
   return out + "\n";
 }
@@ -158,7 +164,8 @@ status run_info(const global_flags& global, const info_flags& flags, interrupt_h
   KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::InfoResponse response;
-  KILN_CHECK(unary_call(interrupts, "failed to call info", [&](auto& c) { return stub->Info(&c, {}, &response); }));
+  KILN_CHECK(
+      unary_call(interrupts, "failed to call info", [&](auto& c) { return stub->Info(&c, {}, &response); }));
   const auto& v = response.buildkitversion();
   if (format) {
     KILN_TRY(auto text, format->render(go_value::object{{{"buildkitVersion", version_value(v)}}}));

@@ -21,8 +21,8 @@ bool kube_identifier(std::string_view s) {
   });
 }
 
-/// The parts of an address. Those of containers and pods are names and not hosts: their case stays, which it does not in
-/// what base/url reads. Percent escapes in the query and path are decoded.
+/// The parts of an address. Those of containers and pods are names and not hosts: their case stays, which it
+/// does not in what base/url reads. Percent escapes in the query and path are decoded.
 struct url_parts {
   std::string scheme, user, password, host, port, path, fragment;
   bool has_password = false;
@@ -89,9 +89,12 @@ std::string query_value(const url_parts& url, const std::string& key) {
 result<daemon_address> ssh_address(std::string_view text, const url_parts& url) {
   if (url.has_password) return bad(text, "plain-text password is not supported");
   if (url.host.empty()) return bad(text, "no host specified");
-  if (!url.raw_query.empty()) return bad(text, fmt::format("extra query after the host: \"{}\"", url.raw_query));
-  if (!url.fragment.empty()) return bad(text, fmt::format("extra fragment after the host: \"{}\"", url.fragment));
-  daemon_address out{.how = daemon_address::kind::command, .path = {}, .host_port = {}, .host = url.host, .argv = {"ssh"}};
+  if (!url.raw_query.empty())
+    return bad(text, fmt::format("extra query after the host: \"{}\"", url.raw_query));
+  if (!url.fragment.empty())
+    return bad(text, fmt::format("extra fragment after the host: \"{}\"", url.fragment));
+  daemon_address out{
+      .how = daemon_address::kind::command, .path = {}, .host_port = {}, .host = url.host, .argv = {"ssh"}};
   if (!url.user.empty()) out.argv.insert(out.argv.end(), {"-l", url.user});
   if (!url.port.empty()) out.argv.insert(out.argv.end(), {"-p", url.port});
   out.argv.insert(out.argv.end(), {"--", url.host, "buildctl"});
@@ -105,20 +108,27 @@ result<daemon_address> kube_address(std::string_view text, const url_parts& url)
   auto container = query_value(url, "container");
   if (url.host.empty()) return bad(text, "url lacks pod name");
   if (!kube_identifier(url.host)) return bad(text, fmt::format("unsupported pod name: \"{}\"", url.host));
-  if (!space.empty() && !kube_identifier(space)) return bad(text, fmt::format("unsupported namespace name: \"{}\"", space));
+  if (!space.empty() && !kube_identifier(space))
+    return bad(text, fmt::format("unsupported namespace name: \"{}\"", space));
   if (!container.empty() && !kube_identifier(container))
     return bad(text, fmt::format("unsupported container name: \"{}\"", container));
-  return daemon_address{.how = daemon_address::kind::command, .path = {}, .host_port = {}, .host = url.host,
-                        .argv = {"kubectl", "--context=" + query_value(url, "context"), "--namespace=" + space, "exec",
-                                 "--container=" + container, "-i", url.host, "--", "buildctl", "dial-stdio"}};
+  return daemon_address{
+      .how = daemon_address::kind::command,
+      .path = {},
+      .host_port = {},
+      .host = url.host,
+      .argv = {"kubectl", "--context=" + query_value(url, "context"), "--namespace=" + space, "exec",
+               "--container=" + container, "-i", url.host, "--", "buildctl", "dial-stdio"}};
 }
 
 result<daemon_address> container_address(std::string_view text, const url_parts& url) {
   if (url.host.empty()) return bad(text, "url lacks container name");
-  daemon_address out{.how = daemon_address::kind::command, .path = {}, .host_port = {}, .host = url.host, .argv = {}};
+  daemon_address out{
+      .how = daemon_address::kind::command, .path = {}, .host_port = {}, .host = url.host, .argv = {}};
   if (url.scheme == "docker-container") {
     out.argv = {"docker"};
-    if (auto context = query_value(url, "context"); !context.empty()) out.argv.push_back("--context=" + context);
+    if (auto context = query_value(url, "context"); !context.empty())
+      out.argv.push_back("--context=" + context);
     out.argv.insert(out.argv.end(), {"exec", "-i"});
   } else if (url.scheme == "podman-container") {
     out.argv = {"podman", "exec", "-i"};
@@ -140,22 +150,29 @@ result<daemon_address> parse_address(std::string_view text) {
     // unix://relative keeps its first part as "host", as users write it.
     auto path = std::string(text.substr(7));
     if (path.empty()) return bad(text, "no socket path");
-    return daemon_address{.how = daemon_address::kind::unix_socket, .path = path, .host_port = {}, .host = {}, .argv = {}};
+    return daemon_address{
+        .how = daemon_address::kind::unix_socket, .path = path, .host_port = {}, .host = {}, .argv = {}};
   }
   if (url.scheme == "tcp") {
     if (url.host.empty()) return bad(text, "no host specified");
     if (url.port.empty()) return bad(text, "no port specified");
     bool v6 = url.host.find(':') != std::string::npos;
-    return daemon_address{.how = daemon_address::kind::tcp, .path = {},
-                          .host_port = (v6 ? "[" + url.host + "]" : url.host) + ":" + url.port, .host = url.host, .argv = {}};
+    return daemon_address{.how = daemon_address::kind::tcp,
+                          .path = {},
+                          .host_port = (v6 ? "[" + url.host + "]" : url.host) + ":" + url.port,
+                          .host = url.host,
+                          .argv = {}};
   }
   if (url.scheme == "ssh") return ssh_address(text, url);
   if (url.scheme == "kube-pod") return kube_address(text, url);
-  if (url.scheme == "docker-container" || url.scheme == "podman-container" || url.scheme == "nerdctl-container")
+  if (url.scheme == "docker-container" || url.scheme == "podman-container" ||
+      url.scheme == "nerdctl-container")
     return container_address(text, url);
   if (url.scheme == "npipe") return bad(text, "named pipes exist on Windows only");
-  return bad(text, fmt::format("unknown scheme \"{}\" (known: unix, tcp, ssh, docker-container, podman-container, "
-                               "nerdctl-container, kube-pod)", url.scheme));
+  return bad(text,
+             fmt::format("unknown scheme \"{}\" (known: unix, tcp, ssh, docker-container, podman-container, "
+                         "nerdctl-container, kube-pod)",
+                         url.scheme));
 }
 
 }  // namespace kiln::client

@@ -12,10 +12,10 @@ namespace kiln::client {
 struct daemon_address {
   enum class kind { unix_socket, tcp, command };
   kind how = kind::unix_socket;
-  std::string path;                // unix_socket
-  std::string host_port;           // tcp
-  std::string host;                // the server name to expect
-  std::vector<std::string> argv;   // command: proxies its stdio to the daemon
+  std::string path;               // unix_socket
+  std::string host_port;          // tcp
+  std::string host;               // the server name to expect
+  std::vector<std::string> argv;  // command: proxies its stdio to the daemon
   bool operator==(const daemon_address&) const = default;
 };
 

@@ -17,7 +17,8 @@ result<std::string> choose_address(const global_flags& flags, bool may_start, in
     if (accepts(path)) return "unix://" + path;
   auto root = embedded_root();
   if (!may_start)
-    return "unix://" + (accepts(embedded_socket(root)) ? embedded_socket(root) : std::string(default_sockets[0]));
+    return "unix://" +
+           (accepts(embedded_socket(root)) ? embedded_socket(root) : std::string(default_sockets[0]));
   KILN_TRY(connection.embedded, embedded_daemon::start(root, interrupts.token()));
   interrupts.on_kill([daemon = connection.embedded.get()] { daemon->kill(); });
   return connection.embedded->address();
@@ -25,7 +26,8 @@ result<std::string> choose_address(const global_flags& flags, bool may_start, in
 
 }  // namespace
 
-result<daemon_connection> connect_daemon(const global_flags& flags, bool may_start, interrupt_handler& interrupts) {
+result<daemon_connection> connect_daemon(const global_flags& flags, bool may_start,
+                                         interrupt_handler& interrupts) {
   daemon_connection connection;
   KILN_TRY(auto address, choose_address(flags, may_start, interrupts, connection));
   auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(flags.timeout_seconds);
@@ -40,9 +42,9 @@ result<daemon_connection> connect_daemon(const global_flags& flags, bool may_sta
   if (!channel.ok()) return std::move(channel).error();
   connection.channel = *std::move(channel);
   if (flags.wait) {
-    auto left = flags.timeout_seconds <= 0
-                    ? std::chrono::milliseconds(std::chrono::hours(24))
-                    : std::chrono::duration_cast<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now());
+    auto left = flags.timeout_seconds <= 0 ? std::chrono::milliseconds(std::chrono::hours(24))
+                                           : std::chrono::duration_cast<std::chrono::milliseconds>(
+                                                 deadline - std::chrono::steady_clock::now());
     KILN_CHECK(wait_until_ready(connection.channel, left, interrupts.token()));
   }
   return connection;

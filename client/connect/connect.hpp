@@ -15,8 +15,9 @@ struct daemon_connection {
   std::shared_ptr<grpc::Channel> channel;
 };
 
-/// The address given, else the first default socket that accepts, else an embedded daemon already running; else, with
-/// `may_start`, one of our own. Waits for the daemon as --timeout and --wait say.
-result<daemon_connection> connect_daemon(const global_flags& flags, bool may_start, interrupt_handler& interrupts);
+/// The address given, else the first default socket that accepts, else an embedded daemon already running;
+/// else, with `may_start`, one of our own. Waits for the daemon as --timeout and --wait say.
+result<daemon_connection> connect_daemon(const global_flags& flags, bool may_start,
+                                         interrupt_handler& interrupts);
 
 }  // namespace kiln::client

@@ -50,7 +50,8 @@ result<std::shared_ptr<grpc::Channel>> dial_tcp(const daemon_address& address, c
   KILN_CHECK(load(tls.cert, ssl.pem_cert_chain, "certificate"));
   KILN_CHECK(load(tls.key, ssl.pem_private_key, "key"));
   if (ssl.pem_cert_chain.empty() != ssl.pem_private_key.empty())
-    return make_error(errc::invalid_argument, "could not read certificate/key: --tlscert and --tlskey go together");
+    return make_error(errc::invalid_argument,
+                      "could not read certificate/key: --tlscert and --tlskey go together");
   auto args = channel_arguments(name);
   args.SetSslTargetNameOverride(name);
   return grpc::CreateCustomChannel(address.host_port, grpc::SslCredentials(ssl), args);
@@ -58,10 +59,14 @@ result<std::shared_ptr<grpc::Channel>> dial_tcp(const daemon_address& address, c
 
 result<std::shared_ptr<grpc::Channel>> dial_command(const daemon_address& address) {
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return errno_error(errno, "socketpair");
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+    return errno_error(errno, "socketpair");
   unique_fd ours(pair[0]), theirs(pair[1]);
-  KILN_TRY(auto child, child_process::start({.argv = address.argv, .input = theirs.get(), .output = theirs.get(),
-                                             .own_session = true, .environment = {}}));
+  KILN_TRY(auto child, child_process::start({.argv = address.argv,
+                                             .input = theirs.get(),
+                                             .output = theirs.get(),
+                                             .own_session = true,
+                                             .environment = {}}));
   (void)child;  // it ends when our end of the pair closes
   return channel_from_fd(ours.release());
 }
@@ -93,13 +98,14 @@ result<int> connect_unix(const std::string& path) {
   sockaddr_un name{};
   name.sun_family = AF_UNIX;
   if (path.size() >= sizeof name.sun_path)
-    return make_error(errc::invalid_argument, fmt::format("socket path longer than {} bytes: {}",
-                                                          sizeof name.sun_path - 1, path));
+    return make_error(errc::invalid_argument,
+                      fmt::format("socket path longer than {} bytes: {}", sizeof name.sun_path - 1, path));
   std::memcpy(name.sun_path, path.data(), path.size());
   if (path.starts_with('@')) name.sun_path[0] = '\0';
   unique_fd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (!fd) return errno_error(errno, "socket");
-  auto length = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (path.starts_with('@') ? 0 : 1));
+  auto length =
+      static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + path.size() + (path.starts_with('@') ? 0 : 1));
   if (::connect(fd.get(), reinterpret_cast<sockaddr*>(&name), length) != 0)
     return errno_error(errno, "connect " + path);
   return fd.release();
@@ -121,12 +127,14 @@ result<std::shared_ptr<grpc::Channel>> dial(const std::string& address, const tl
   auto fd = connect_unix(parsed.path);
   if (!fd.ok()) {
     auto err = std::move(fd).error();
-    err.message = fmt::format("no daemon at {}: {}. Make sure buildkitd (kilnd) is running", address, err.message);
+    err.message =
+        fmt::format("no daemon at {}: {}. Make sure buildkitd (kilnd) is running", address, err.message);
     err.code = errc::unavailable;
     return err;
   }
   ::close(*fd);
-  auto target = parsed.path.starts_with('@') ? "unix-abstract:" + parsed.path.substr(1) : "unix:" + parsed.path;
+  auto target =
+      parsed.path.starts_with('@') ? "unix-abstract:" + parsed.path.substr(1) : "unix:" + parsed.path;
   return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), channel_arguments({}));
 }
 

@@ -12,7 +12,7 @@
 namespace grpc {
 class Channel;
 class Status;
-}
+}  // namespace grpc
 
 namespace kiln::client {
 

@@ -36,11 +36,12 @@ status dial_stdio(const std::string& address, int input, int output) {
                       fmt::format("invalid address {} (dial-stdio expects unix://)", address));
   KILN_TRY(int raw, connect_unix(parsed.path));
   unique_fd socket(raw);
-  // Writes to a slow peer block: each direction has its own thread of control. Stdin goes in a helper thread that
-  // is abandoned when the daemon closes, because stdin may be a terminal that never ends.
+  // Writes to a slow peer block: each direction has its own thread of control. Stdin goes in a helper thread
+  // that is abandoned when the daemon closes, because stdin may be a terminal that never ends.
   auto from_input = thread::start("stdin", [input, fd = ::dup(socket.get())] {
     bool open = true;
-    while (open && copy_once(input, fd, open)) {}
+    while (open && copy_once(input, fd, open)) {
+    }
     ::shutdown(fd, SHUT_WR);
     ::close(fd);
   });

@@ -13,13 +13,14 @@
 
 #include "base/files.hpp"
 #include "client/connect/dial.hpp"
-#include "store/private_directory.hpp"
+#include "store/files/private_directory.hpp"
 
 namespace kiln::client {
 namespace {
 
 constexpr auto start_timeout = std::chrono::seconds(20);
-constexpr auto probe_interval = std::chrono::milliseconds(50);  // upper bound; the socket's birth wakes us earlier
+constexpr auto probe_interval =
+    std::chrono::milliseconds(50);  // upper bound; the socket's birth wakes us earlier
 constexpr auto stop_timeout = std::chrono::seconds(30);
 constexpr std::size_t log_bytes_shown = 2000;
 
@@ -74,7 +75,8 @@ std::string embedded_root() {
 
 std::string embedded_socket(const std::string& root) { return root + "/kilnd.sock"; }
 
-result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::string& wanted_root, std::stop_token stop) {
+result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::string& wanted_root,
+                                                                std::stop_token stop) {
   std::unique_ptr<embedded_daemon> daemon(new embedded_daemon);
   // What listens there is trusted: nobody else may be able to.
   auto directory = store::private_directory::open(wanted_root);
@@ -93,9 +95,14 @@ result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::strin
   unique_fd watch(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
   if (watch) ::inotify_add_watch(watch.get(), root.c_str(), IN_CREATE | IN_MOVED_TO | IN_ATTRIB);
 
-  KILN_TRY(auto child, child_process::start({.argv = {program, "--root", root, "--addr", "unix://" + daemon->socket_},
-                                             .input = null.get(), .output = log.get(), .errors = log.get(),
-                                             .own_session = true, .death_signal = SIGTERM, .environment = {}}));
+  KILN_TRY(auto child,
+           child_process::start({.argv = {program, "--root", root, "--addr", "unix://" + daemon->socket_},
+                                 .input = null.get(),
+                                 .output = log.get(),
+                                 .errors = log.get(),
+                                 .own_session = true,
+                                 .death_signal = SIGTERM,
+                                 .environment = {}}));
   daemon->child_ = std::make_unique<child_process>(std::move(child));
   auto deadline = std::chrono::steady_clock::now() + start_timeout;
   for (;;) {
@@ -103,12 +110,14 @@ result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::strin
     if (daemon->child_->wait(std::chrono::milliseconds(0))) {
       daemon->child_.reset();
       // It lost a race for the root's lock: the winner is about to listen.
-      while (std::chrono::steady_clock::now() < deadline && log_end(log_path).find("lock") != std::string::npos) {
+      while (std::chrono::steady_clock::now() < deadline &&
+             log_end(log_path).find("lock") != std::string::npos) {
         if (accepts(daemon->socket_)) return daemon;
         pollfd p{watch.get(), POLLIN, 0};
         ::poll(&p, 1, static_cast<int>(probe_interval.count()));
       }
-      return make_error(errc::unavailable, fmt::format("{} did not start; {}:\n{}", program, log_path, log_end(log_path)));
+      return make_error(errc::unavailable,
+                        fmt::format("{} did not start; {}:\n{}", program, log_path, log_end(log_path)));
     }
     if (stop.stop_requested()) {
       daemon->stop();
@@ -116,8 +125,8 @@ result<std::unique_ptr<embedded_daemon>> embedded_daemon::start(const std::strin
     }
     if (std::chrono::steady_clock::now() > deadline) {
       daemon->kill();
-      return make_error(errc::unavailable,
-                        fmt::format("{} does not listen at {}; {}:\n{}", program, daemon->socket_, log_path, log_end(log_path)));
+      return make_error(errc::unavailable, fmt::format("{} does not listen at {}; {}:\n{}", program,
+                                                       daemon->socket_, log_path, log_end(log_path)));
     }
     pollfd p{watch.get(), POLLIN, 0};
     ::poll(&p, 1, static_cast<int>(probe_interval.count()));
@@ -134,7 +143,8 @@ void embedded_daemon::stop() {
   if (!child_) return use_lock_.reset();
   if (use_lock_ && ::flock(use_lock_.get(), LOCK_EX | LOCK_NB) != 0) {
     fmt::print(stderr, "waiting for other builds that use this daemon\n");
-    while (::flock(use_lock_.get(), LOCK_EX) != 0 && errno == EINTR) {}
+    while (::flock(use_lock_.get(), LOCK_EX) != 0 && errno == EINTR) {
+    }
   }
   child_->signal(SIGTERM);
   if (!child_->wait(stop_timeout)) {

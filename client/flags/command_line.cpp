@@ -11,49 +11,62 @@
 namespace kiln::client {
 namespace {
 
-CLI::Option* add_list(CLI::App* app, const std::string& names, std::vector<std::string>& into, const std::string& help) {
+CLI::Option* add_list(CLI::App* app, const std::string& names, std::vector<std::string>& into,
+                      const std::string& help) {
   // One value an occurrence, so that a positional may follow.
   return app->add_option(names, into, help)->allow_extra_args(false);
 }
 
 CLI::Option* add_format(CLI::App* app, std::string& into) {
-  return app->add_option("--format", into, "Format the output using the given Go template, e.g, '{{json .}}'");
+  return app->add_option("--format", into,
+                         "Format the output using the given Go template, e.g, '{{json .}}'");
 }
 
 void add_globals(CLI::App& app, global_flags& g) {
   app.add_flag("--debug", g.debug, "enable debug output in logs");
-  app.add_option("--addr", g.address,
-                 "buildkitd address (default: $BUILDKIT_HOST, $KILN_HOST, unix:///run/buildkit/buildkitd.sock, "
-                 "unix:///run/kiln/kilnd.sock)");
+  app.add_option(
+      "--addr", g.address,
+      "buildkitd address (default: $BUILDKIT_HOST, $KILN_HOST, unix:///run/buildkit/buildkitd.sock, "
+      "unix:///run/kiln/kilnd.sock)");
   app.add_option("--log-format", g.log_format, "log formatter: json or text");
   app.add_option("--tlsservername", g.tls.server_name, "buildkitd server name for certificate validation");
   app.add_option("--tlscacert", g.tls.ca_cert, "CA certificate for validation");
   app.add_option("--tlscert", g.tls.cert, "client certificate");
   app.add_option("--tlskey", g.tls.key, "client key");
-  app.add_option("--tlsdir", g.tls.directory,
-                 "directory containing CA certificate, client certificate, and client key. Supported file names are "
-                 "(ca.pem, cert.pem, key.pem) or (ca.crt, tls.crt, tls.key)");
+  app.add_option(
+      "--tlsdir", g.tls.directory,
+      "directory containing CA certificate, client certificate, and client key. Supported file names are "
+      "(ca.pem, cert.pem, key.pem) or (ca.crt, tls.crt, tls.key)");
   app.add_option("--timeout", g.timeout_seconds, "timeout backend connection after value seconds");
   app.add_flag("--wait", g.wait, "block RPCs until the connection becomes available");
 }
 
 void add_build(CLI::App& app, build_flags& b) {
-  auto* c = app.add_subcommand("build", "build from an LLB definition, with a frontend, or from a directory")->alias("b");
+  auto* c = app.add_subcommand("build", "build from an LLB definition, with a frontend, or from a directory")
+                ->alias("b");
   c->add_option("context", b.context, "directory or URL to build with its Dockerfile (kilnctl build .)");
-  add_list(c, "-o,--output", b.outputs,
-           "Define exports for build result, e.g. --output type=image,name=docker.io/username/image,push=true");
-  c->add_option("--progress", b.progress, "Set type of progress (auto, plain, tty, rawjson, quiet). Use plain to show container output");
+  add_list(
+      c, "-o,--output", b.outputs,
+      "Define exports for build result, e.g. --output type=image,name=docker.io/username/image,push=true");
+  c->add_option(
+      "--progress", b.progress,
+      "Set type of progress (auto, plain, tty, rawjson, quiet). Use plain to show container output");
   c->add_option("--trace", b.trace_file, "Path to trace file. Defaults to no tracing.");
   add_list(c, "--secret", b.secrets, "Secret value exposed to the build. Format id=secretname,src=filepath");
-  add_list(c, "--allow", b.allow, "Allow extra privileged entitlement, e.g. network.host, security.insecure, device");
+  add_list(c, "--allow", b.allow,
+           "Allow extra privileged entitlement, e.g. network.host, security.insecure, device");
   add_list(c, "--ssh", b.ssh,
-           "Allow forwarding SSH agent or a raw Unix socket to the builder. Format default|<id>[=<socket>[,raw=false]|<key>[,<key>]]");
-  c->add_option("--metadata-file", b.metadata_file, "Output build metadata (e.g., image digest) to a file as JSON");
-  c->add_option("--source-policy-file", b.source_policy_file, "Read source policy file from a JSON file [$EXPERIMENTAL_BUILDKIT_SOURCE_POLICY]");
+           "Allow forwarding SSH agent or a raw Unix socket to the builder. Format "
+           "default|<id>[=<socket>[,raw=false]|<key>[,<key>]]");
+  c->add_option("--metadata-file", b.metadata_file,
+                "Output build metadata (e.g., image digest) to a file as JSON");
+  c->add_option("--source-policy-file", b.source_policy_file,
+                "Read source policy file from a JSON file [$EXPERIMENTAL_BUILDKIT_SOURCE_POLICY]");
   c->add_option("--ref-file", b.ref_file, "Write build ref to a file");
   add_list(c, "--registry-auth-tlscontext", b.auth_tls,
            "Overwrite TLS configuration when authenticating with registries, e.g. --registry-auth-tlscontext "
-           "host=https://myserver:2376,insecure=false,ca=/path/to/my/ca.crt,cert=/path/to/my/cert.crt,key=/path/to/my/key.crt");
+           "host=https://myserver:2376,insecure=false,ca=/path/to/my/ca.crt,cert=/path/to/my/cert.crt,key=/"
+           "path/to/my/key.crt");
   c->add_option("--debug-json-cache-metrics", b.cache_metrics,
                 "Where to output json cache metrics, use 'stdout' or 'stderr' for standard (error) output.");
   c->add_flag("--no-cache", b.no_cache, "Disable cache for all the vertices");
@@ -61,28 +74,37 @@ void add_build(CLI::App& app, build_flags& b) {
 
   constexpr const char* full = "With --frontend or LLB on stdin";
   c->add_option("--frontend", b.frontend, "Define frontend used for build")->group(full);
-  add_list(c, "--opt", b.opts, "Define custom options for frontend, e.g. --opt target=foo --opt build-arg:foo=bar")->group(full);
+  add_list(c, "--opt", b.opts,
+           "Define custom options for frontend, e.g. --opt target=foo --opt build-arg:foo=bar")
+      ->group(full);
   add_list(c, "--local", b.locals, "Allow build access to the local directory")->group(full);
   add_list(c, "--oci-layout", b.oci_layouts, "Allow build access to the local OCI layout")->group(full);
   add_list(c, "--export-cache,--cache-to", b.export_caches,
-           "Export build cache, e.g. --export-cache type=registry,ref=example.com/foo/bar, or --export-cache type=local,dest=path/to/dir");
+           "Export build cache, e.g. --export-cache type=registry,ref=example.com/foo/bar, or --export-cache "
+           "type=local,dest=path/to/dir");
   add_list(c, "--import-cache,--cache-from", b.import_caches,
-           "Import build cache, e.g. --import-cache type=registry,ref=example.com/foo/bar, or --import-cache type=local,src=path/to/dir");
+           "Import build cache, e.g. --import-cache type=registry,ref=example.com/foo/bar, or --import-cache "
+           "type=local,src=path/to/dir");
 
   constexpr const char* brief = "With a directory";
   c->add_option("-f,--file", b.file, "Name of the Dockerfile (default: <context>/Dockerfile)")->group(brief);
   add_list(c, "-t,--tag", b.tags, "Name and optionally a tag (name:tag) of the image")->group(brief);
   c->add_option("--target", b.target, "Build stage to build")->group(brief);
-  add_list(c, "--build-arg", b.build_args, "Build-time variable, NAME=value or NAME to take it from the environment")->group(brief);
+  add_list(c, "--build-arg", b.build_args,
+           "Build-time variable, NAME=value or NAME to take it from the environment")
+      ->group(brief);
   add_list(c, "--label", b.labels, "Metadata of the image, key=value")->group(brief);
   add_list(c, "--platform", b.platforms, "Target platform, e.g. linux/amd64,linux/arm64")->group(brief);
-  add_list(c, "--build-context", b.build_contexts, "Additional build context, name=path or name=URL")->group(brief);
+  add_list(c, "--build-context", b.build_contexts, "Additional build context, name=path or name=URL")
+      ->group(brief);
   add_list(c, "--add-host", b.add_hosts, "Custom host-to-IP mapping, host:ip")->group(brief);
   add_list(c, "--attest", b.attests, "Attestation, e.g. type=sbom,generator=image")->group(brief);
   add_list(c, "--no-cache-filter", b.no_cache_filters, "Do not cache the named stages")->group(brief);
   add_list(c, "--ulimit", b.ulimits, "Limits of processes, e.g. nofile=1024:2048")->group(brief);
   c->add_option("--sbom", b.sbom, "Shorthand for --attest=type=sbom")->expected(0, 1)->group(brief);
-  c->add_option("--provenance", b.provenance, "Shorthand for --attest=type=provenance")->expected(0, 1)->group(brief);
+  c->add_option("--provenance", b.provenance, "Shorthand for --attest=type=provenance")
+      ->expected(0, 1)
+      ->group(brief);
   c->add_option("--network", b.network, "Network of RUN instructions: default, none or host")->group(brief);
   c->add_option("--shm-size", b.shm_size, "Size of /dev/shm")->group(brief);
   c->add_option("--cgroup-parent", b.cgroup_parent, "Parent cgroup of RUN instructions")->group(brief);
@@ -162,8 +184,8 @@ std::vector<std::string> known_options(const CLI::App& app) {
 }
 
 // What CLI11 calls an unexpected argument or a missing subcommand, in the user's words.
-std::string explain(const CLI::App& app, const std::string& program, const std::vector<std::string>& arguments,
-                    const CLI::ParseError& e) {
+std::string explain(const CLI::App& app, const std::string& program,
+                    const std::vector<std::string>& arguments, const CLI::ParseError& e) {
   const auto* chosen = &app;
   for (const auto* next = chosen; next;) {
     chosen = next;
@@ -179,7 +201,8 @@ std::string explain(const CLI::App& app, const std::string& program, const std::
     if (word == unknown.end() && needs_command)
       word = std::find_if(unknown.begin(), unknown.end(), [](const std::string&) { return true; });
     if (word != unknown.end() && word->starts_with("-"))
-      return fmt::format("unknown flag: {}{}", *word, suggestion(word->substr(0, word->find('=')), known_options(app)));
+      return fmt::format("unknown flag: {}{}", *word,
+                         suggestion(word->substr(0, word->find('=')), known_options(app)));
     std::vector<std::string> commands;
     for (const auto* sub : chosen->get_subcommands({})) commands.push_back(sub->get_name());
     std::string name = word != unknown.end() ? *word : "";
@@ -190,7 +213,8 @@ std::string explain(const CLI::App& app, const std::string& program, const std::
           break;
         }
     if (!name.empty() && !commands.empty())
-      return fmt::format("unknown command \"{}\"{}; run '{} --help'", name, suggestion(name, commands), program);
+      return fmt::format("unknown command \"{}\"{}; run '{} --help'", name, suggestion(name, commands),
+                         program);
     if (!name.empty()) return fmt::format("unexpected argument \"{}\"; run '{} --help'", name, program);
     return fmt::format("a command is required; run '{} --help'", program);
   }
@@ -200,14 +224,15 @@ std::string explain(const CLI::App& app, const std::string& program, const std::
 }  // namespace
 
 bool build_flags::is_short() const {
-  return context || !file.empty() || !tags.empty() || !target.empty() || !build_args.empty() || !labels.empty() ||
-         !platforms.empty() || !build_contexts.empty() || !add_hosts.empty() || !attests.empty() ||
-         !no_cache_filters.empty() || !ulimits.empty() || !sbom.empty() || !provenance.empty() || !network.empty() ||
-         !shm_size.empty() || !cgroup_parent.empty() || !call.empty() || !iid_file.empty() || push || load || pull ||
-         check || quiet;
+  return context || !file.empty() || !tags.empty() || !target.empty() || !build_args.empty() ||
+         !labels.empty() || !platforms.empty() || !build_contexts.empty() || !add_hosts.empty() ||
+         !attests.empty() || !no_cache_filters.empty() || !ulimits.empty() || !sbom.empty() ||
+         !provenance.empty() || !network.empty() || !shm_size.empty() || !cgroup_parent.empty() ||
+         !call.empty() || !iid_file.empty() || push || load || pull || check || quiet;
 }
 
-result<command_line> parse_command_line(const std::string& program, const std::vector<std::string>& arguments) {
+result<command_line> parse_command_line(const std::string& program,
+                                        const std::vector<std::string>& arguments) {
   command_line line;
   auto& g = line.global;
   build_flags b;
@@ -230,7 +255,8 @@ result<command_line> parse_command_line(const std::string& program, const std::v
 
   CLI::App app("build utility", program);
   app.set_help_flag("-h,--help", "show help");
-  auto version = fmt::format("{} {} {} (BuildKit {})", program, configs::package_name, configs::version, configs::buildkit_version);
+  auto version = fmt::format("{} {} {} (BuildKit {})", program, configs::package_name, configs::version,
+                             configs::buildkit_version);
   app.set_version_flag("-v,--version", version);
   app.require_subcommand(1);
   app.fallthrough();
@@ -245,7 +271,8 @@ result<command_line> parse_command_line(const std::string& program, const std::v
   c = app.add_subcommand("prune", "clean up build cache");
   c->add_option("--keep-duration", keep_duration, "Keep data newer than this limit");
   c->add_option("--keep-storage", prune.keep_storage_mb, "Keep data below this limit (in MB)");
-  c->add_option("--keep-storage-min", prune.keep_storage_min_mb, "Always allow data above this limit (in MB)");
+  c->add_option("--keep-storage-min", prune.keep_storage_min_mb,
+                "Always allow data above this limit (in MB)");
   c->add_option("--free-storage", prune.free_storage_mb, "Keep free data below this limit (in MB)");
   add_list(c, "-f,--filter", prune.filters, "Filter records");
   c->add_flag("--all", prune.all, "Include internal/frontend references");
@@ -257,10 +284,14 @@ result<command_line> parse_command_line(const std::string& program, const std::v
 
   auto* debug = app.add_subcommand("debug", "debug utilities");
   debug->require_subcommand(1);
-  c = debug->add_subcommand("dump-llb", "dump LLB in human-readable format. LLB can be also passed via stdin. This command does not require the daemon to be running.");
+  c = debug->add_subcommand("dump-llb",
+                            "dump LLB in human-readable format. LLB can be also passed via stdin. This "
+                            "command does not require the daemon to be running.");
   c->add_flag("--dot", dump_llb.dot, "Output dot format");
   c->add_option("llbfile", dump_llb.file, "file, or - for stdin");
-  c = debug->add_subcommand("dump-metadata", "dump the metadata in human-readable format. This command requires the daemon NOT to be running.");
+  c = debug->add_subcommand(
+      "dump-metadata",
+      "dump the metadata in human-readable format. This command requires the daemon NOT to be running.");
   c->add_option("--root", dump_metadata.root, "path to state directory");
   c = debug->add_subcommand("workers", "list workers");
   add_list(c, "-f,--filter", workers.filters, "containerd-style filter string slice");
@@ -285,15 +316,24 @@ result<command_line> parse_command_line(const std::string& program, const std::v
   c = debug->add_subcommand("histories", "list build records");
   add_format(c, histories.format);
 
-  auto* cluster = app.add_subcommand("cluster", "the nodes of the daemon's cluster: who they are and how they are");
+  auto* cluster =
+      app.add_subcommand("cluster", "the nodes of the daemon's cluster: who they are and how they are");
   add_format(cluster, cluster_list.format);
   c = cluster->add_subcommand("drain", "let a node take no new work, finish what it has, and leave");
   c->add_option("node", cluster_drain.node, "name of the node")->required();
   c->add_flag("--wait", cluster_drain.wait, "return when the node has left, not at once");
-  c = cluster->add_subcommand("certs", "make a CA, if there is none, and a certificate for each node. This command does not require the daemon to be running.");
-  c->add_option("directory", cluster_certs.directory, "where to: ca.pem, ca.key, and NODE.pem, NODE.key for each node")->required();
-  c->add_option("nodes", cluster_certs.nodes, "names of nodes, each with the hosts it is reached by if these are others: name=host,host")->required();
-  app.add_subcommand("dial-stdio", "Proxy the stdio stream to the daemon connection. Should not be invoked manually.")->group("");
+  c = cluster->add_subcommand("certs",
+                              "make a CA, if there is none, and a certificate for each node. This command "
+                              "does not require the daemon to be running.");
+  c->add_option("directory", cluster_certs.directory,
+                "where to: ca.pem, ca.key, and NODE.pem, NODE.key for each node")
+      ->required();
+  c->add_option("nodes", cluster_certs.nodes,
+                "names of nodes, each with the hosts it is reached by if these are others: name=host,host")
+      ->required();
+  app.add_subcommand("dial-stdio",
+                     "Proxy the stdio stream to the daemon connection. Should not be invoked manually.")
+      ->group("");
 
   std::function<void(CLI::App*)> inherit = [&](CLI::App* where) {
     for (auto* sub : where->get_subcommands({})) {
@@ -324,7 +364,8 @@ result<command_line> parse_command_line(const std::string& program, const std::v
     return make_error(errc::invalid_argument, explain(app, program, arguments, e));
   }
   if (g.log_format != "text" && g.log_format != "json" && !g.log_format.empty())
-    return make_error(errc::invalid_argument, fmt::format("--log-format: unsupported log type \"{}\"", g.log_format));
+    return make_error(errc::invalid_argument,
+                      fmt::format("--log-format: unsupported log type \"{}\"", g.log_format));
   if (g.address.empty())
     for (const char* name : {"BUILDKIT_HOST", "KILN_HOST"})
       if (const char* value = std::getenv(name); value && *value && g.address.empty()) g.address = value;

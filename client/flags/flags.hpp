@@ -12,7 +12,7 @@ namespace kiln::client {
 
 struct global_flags {
   bool debug = false;
-  std::string address;         // empty: not given, neither by flag nor by environment
+  std::string address;  // empty: not given, neither by flag nor by environment
   std::string log_format = "text";
   tls_options tls;
   int timeout_seconds = 5;
@@ -145,19 +145,20 @@ struct print_flags {
   std::string text;
 };
 
-using command_flags =
-    std::variant<print_flags, build_flags, du_flags, prune_flags, prune_histories_flags, workers_flags, info_flags,
-                 histories_flags, logs_flags, monitor_flags, get_flags, ctl_flags, dump_llb_flags, dump_metadata_flags,
-                 dial_stdio_flags, cluster_flags, cluster_drain_flags, cluster_certs_flags>;
+using command_flags = std::variant<print_flags, build_flags, du_flags, prune_flags, prune_histories_flags,
+                                   workers_flags, info_flags, histories_flags, logs_flags, monitor_flags,
+                                   get_flags, ctl_flags, dump_llb_flags, dump_metadata_flags,
+                                   dial_stdio_flags, cluster_flags, cluster_drain_flags, cluster_certs_flags>;
 
 struct command_line {
   global_flags global;
   command_flags command;
 };
 
-/// Parses the arguments after the program's name. `program` is the name it was called by: "kilnctl" or "buildctl".
-/// invalid_argument names the flag or argument. Reads BUILDKIT_HOST and KILN_HOST.
-/// Source: buildctl main.go and its command files.
-result<command_line> parse_command_line(const std::string& program, const std::vector<std::string>& arguments);
+/// Parses the arguments after the program's name. `program` is the name it was called by: "kilnctl" or
+/// "buildctl". invalid_argument names the flag or argument. Reads BUILDKIT_HOST and KILN_HOST. Source:
+/// buildctl main.go and its command files.
+result<command_line> parse_command_line(const std::string& program,
+                                        const std::vector<std::string>& arguments);
 
 }  // namespace kiln::client

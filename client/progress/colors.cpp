@@ -14,10 +14,10 @@ namespace kiln::client {
 namespace {
 
 constexpr std::pair<std::string_view, int> color_names[] = {
-    {"default", 39},       {"black", 30},         {"blue", 34},           {"cyan", 36},       {"green", 32},
-    {"magenta", 35},       {"red", 31},           {"white", 37},          {"yellow", 33},     {"light-black", 90},
-    {"light-blue", 94},    {"light-cyan", 96},    {"light-green", 92},    {"light-magenta", 95},
-    {"light-red", 91},     {"light-white", 97},   {"light-yellow", 93}};
+    {"default", 39},     {"black", 30},       {"blue", 34},        {"cyan", 36},          {"green", 32},
+    {"magenta", 35},     {"red", 31},         {"white", 37},       {"yellow", 33},        {"light-black", 90},
+    {"light-blue", 94},  {"light-cyan", 96},  {"light-green", 92}, {"light-magenta", 95}, {"light-red", 91},
+    {"light-white", 97}, {"light-yellow", 93}};
 
 std::string sgr(int code) { return fmt::format("\x1b[{}m", code); }
 
@@ -44,9 +44,7 @@ std::optional<std::string> rgb(std::string_view text, std::vector<std::string>& 
 
 }  // namespace
 
-color_scheme default_colors() {
-  return {sgr(36), sgr(33), sgr(31), sgr(33), sgr(2), sgr(0)};
-}
+color_scheme default_colors() { return {sgr(36), sgr(33), sgr(31), sgr(33), sgr(2), sgr(0)}; }
 
 color_scheme parse_colors(std::string_view spec, std::vector<std::string>& complaints) {
   auto scheme = default_colors();
@@ -67,21 +65,14 @@ color_scheme parse_colors(std::string_view spec, std::vector<std::string>& compl
     std::optional<std::string> code;
     auto named = std::find_if(std::begin(color_names), std::end(color_names),
                               [&](const auto& c) { return c.first == value; });
-    if (named != std::end(color_names))
-      code = sgr(named->second);
-    else if (value.find(',') != std::string::npos)
-      code = rgb(value, complaints);
-    else
-      complaints.push_back("BUILDKIT_COLORS: unknown color: " + entry);
+    if (named != std::end(color_names)) code = sgr(named->second);
+    else if (value.find(',') != std::string::npos) code = rgb(value, complaints);
+    else complaints.push_back("BUILDKIT_COLORS: unknown color: " + entry);
     if (!code) continue;
-    if (key == "run")
-      scheme.run = *code;
-    else if (key == "cancel")
-      scheme.cancel = *code;
-    else if (key == "error")
-      scheme.error = *code;
-    else if (key == "warning")
-      scheme.warning = *code;
+    if (key == "run") scheme.run = *code;
+    else if (key == "cancel") scheme.cancel = *code;
+    else if (key == "error") scheme.error = *code;
+    else if (key == "warning") scheme.warning = *code;
     else
       complaints.push_back("BUILDKIT_COLORS: unknown key (expected: run, cancel, error, or warning): " + key);
   }

@@ -20,8 +20,8 @@ struct color_scheme {
 };
 
 color_scheme default_colors();
-/// Applies "run=cyan:error=255,0,0" to the defaults; what cannot be understood is skipped and named in `complaints`.
-/// Source: buildkit util/progress/progressui colors.go.
+/// Applies "run=cyan:error=255,0,0" to the defaults; what cannot be understood is skipped and named in
+/// `complaints`. Source: buildkit util/progress/progressui colors.go.
 color_scheme parse_colors(std::string_view spec, std::vector<std::string>& complaints);
 
 }  // namespace kiln::client

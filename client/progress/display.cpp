@@ -48,7 +48,8 @@ text_sink fd_sink(int fd) {
 
 std::pair<std::size_t, std::size_t> terminal_size(int fd) {
   winsize size{};
-  if (::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0) return {size.ws_col, size.ws_row};
+  if (::ioctl(fd, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 && size.ws_row > 0)
+    return {size.ws_col, size.ws_row};
   return {80, 24};
 }
 
@@ -57,7 +58,8 @@ bool utf8_locale() {
     const char* value = std::getenv(name);
     if (!value || !*value) continue;
     std::string_view text = value;
-    return text.find("UTF-8") != text.npos || text.find("utf8") != text.npos || text.find("utf-8") != text.npos;
+    return text.find("UTF-8") != text.npos || text.find("utf8") != text.npos ||
+           text.find("utf-8") != text.npos;
   }
   return false;
 }
@@ -89,7 +91,8 @@ frame_options frame_options_from_environment() {
 }  // namespace
 
 nanoseconds_t wall_clock() {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
       .count();
 }
 
@@ -113,14 +116,16 @@ result<std::unique_ptr<display>> make_display(progress_mode mode, int fd) {
   std::unique_ptr<display> out;
   switch (mode) {
     case progress_mode::tty:
-      out = std::make_unique<tty_display>(fd_sink(fd), [fd] { return terminal_size(fd); },
-                                          frame_options_from_environment(), display_period());
+      out = std::make_unique<tty_display>(
+          fd_sink(fd), [fd] { return terminal_size(fd); }, frame_options_from_environment(),
+          display_period());
       break;
     case progress_mode::rawjson: out = std::make_unique<json_display>(fd_sink(fd)); break;
     case progress_mode::quiet: out = std::make_unique<quiet_display>(); break;
     default: {
       const char* no_trunc = std::getenv("PROGRESS_NO_TRUNC");
-      plain_options options{.cut_names = no_trunc && std::strcmp(no_trunc, "0") == 0, .period = display_period()};
+      plain_options options{.cut_names = no_trunc && std::strcmp(no_trunc, "0") == 0,
+                            .period = display_period()};
       out = std::make_unique<plain_display>(fd_sink(fd), options);
     }
   }

@@ -10,8 +10,8 @@
 namespace kiln::client {
 namespace {
 
-constexpr std::size_t narrow_columns = 24;       // below: no timers
-constexpr std::size_t reason_columns_min = 16;   // left beside the name before a reason is shown
+constexpr std::size_t narrow_columns = 24;      // below: no timers
+constexpr std::size_t reason_columns_min = 16;  // left beside the name before a reason is shown
 constexpr std::size_t bar_columns = 16;
 
 struct symbols {
@@ -35,7 +35,8 @@ std::string format_timer(nanoseconds_t duration) {
 // terminal never wraps by itself.
 class line_builder {
  public:
-  line_builder(std::size_t width, const frame_options& options) : columns_(width > 1 ? width - 1 : 1), options_(options) {}
+  line_builder(std::size_t width, const frame_options& options)
+      : columns_(width > 1 ? width - 1 : 1), options_(options) {}
 
   std::size_t left() const { return used_ + right_width_ < columns_ ? columns_ - used_ - right_width_ : 0; }
 
@@ -60,7 +61,9 @@ class line_builder {
   }
 
  private:
-  std::string_view mark() const { return options_.unicode ? unicode_symbols.ellipsis : ascii_symbols.ellipsis; }
+  std::string_view mark() const {
+    return options_.unicode ? unicode_symbols.ellipsis : ascii_symbols.ellipsis;
+  }
   std::string paint(std::string_view text, const std::string& color) const {
     if (color.empty() || text.empty()) return std::string(text);
     return color + std::string(text) + options_.colors.reset;
@@ -94,10 +97,8 @@ class renderer {
     line.right(format_timer(now_ - trace_.start_time(now_)));
     line.add(fmt::format("[+] {} ({}/{})", options_.phase, trace_.completed_count(), trace_.total_count()));
     const auto& c = options_.colors;
-    if (final && failed)
-      line.add(" FAILED", c.error);
-    else if (final)
-      line.add(cancelled ? " CANCELED" : " FINISHED", cancelled ? c.cancel : c.run);
+    if (final && failed) line.add(" FAILED", c.error);
+    else if (final) line.add(cancelled ? " CANCELED" : " FINISHED", cancelled ? c.cancel : c.run);
     return line.finish();
   }
 
@@ -193,10 +194,8 @@ class renderer {
     line_builder line(width_, options_);
     line.add("   ");
     std::string amount;
-    if (s.total != 0)
-      amount = format_bytes(s.current) + " / " + format_bytes(s.total);
-    else if (s.current != 0)
-      amount = format_bytes(s.current);
+    if (s.total != 0) amount = format_bytes(s.current) + " / " + format_bytes(s.total);
+    else if (s.current != 0) amount = format_bytes(s.current);
     if (s.started) {
       if (!amount.empty()) amount += "  ";
       amount += format_timer(remote_now_ - *s.started);
@@ -204,10 +203,12 @@ class renderer {
     line.right(amount, options_.colors.faint);
     bool bar = s.total > 0 && line.left() > bar_columns + 24;
     if (bar) {
-      auto full = static_cast<std::size_t>(std::clamp(static_cast<double>(s.current) / static_cast<double>(s.total), 0.0, 1.0) *
-                                           static_cast<double>(bar_columns));
+      auto full = static_cast<std::size_t>(
+          std::clamp(static_cast<double>(s.current) / static_cast<double>(s.total), 0.0, 1.0) *
+          static_cast<double>(bar_columns));
       std::string filled, empty;
-      for (std::size_t i = 0; i < bar_columns; ++i) (i < full ? filled : empty) += i < full ? symbols_.bar_full : symbols_.bar_empty;
+      for (std::size_t i = 0; i < bar_columns; ++i)
+        (i < full ? filled : empty) += i < full ? symbols_.bar_full : symbols_.bar_empty;
       line.add(filled, options_.colors.run);
       line.add(empty, options_.colors.faint);
       line.add(" ");
@@ -247,7 +248,8 @@ std::vector<frame_line> render_frame(const trace& t, nanoseconds_t now, std::siz
   if (overflow && running_lines > 1) --running_lines;
   std::size_t rest = budget - std::min(budget, running_lines + (overflow ? 1 : 0));
 
-  // Finished steps may use what logs leave, but always about a third, so that the build's shape stays visible.
+  // Finished steps may use what logs leave, but always about a third, so that the build's shape stays
+  // visible.
   std::size_t reserved = std::min({finished.size(), rest, std::max<std::size_t>(1, budget / 3)});
   std::size_t for_details = rest - reserved;
   std::vector<std::vector<frame_line>> details(running_lines);
@@ -287,7 +289,8 @@ std::vector<frame_line> render_frame(const trace& t, nanoseconds_t now, std::siz
     }
     ++run_index;
   }
-  if (overflow && running.size() > running_lines && out.size() <= budget) out.push_back(r.more(running.size() - running_lines));
+  if (overflow && running.size() > running_lines && out.size() <= budget)
+    out.push_back(r.more(running.size() - running_lines));
   return out;
 }
 

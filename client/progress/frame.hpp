@@ -12,9 +12,9 @@ namespace kiln::client {
 
 struct frame_options {
   color_scheme colors;
-  bool unicode = true;             // symbols beyond ASCII
-  std::size_t log_lines = 6;       // of a running step
-  std::size_t status_lines = 5;    // of a running step
+  bool unicode = true;           // symbols beyond ASCII
+  std::size_t log_lines = 6;     // of a running step
+  std::size_t status_lines = 5;  // of a running step
   std::string phase = "Building";
 };
 
@@ -23,8 +23,8 @@ struct frame_line {
   std::size_t width = 0;  // columns
 };
 
-/// The frame for a terminal of that size. While the build runs it never has more than height-1 lines: finished steps
-/// fold into one line first, then logs shrink. The last frame (`final`) shows every step.
+/// The frame for a terminal of that size. While the build runs it never has more than height-1 lines:
+/// finished steps fold into one line first, then logs shrink. The last frame (`final`) shows every step.
 std::vector<frame_line> render_frame(const trace& t, nanoseconds_t now, std::size_t width, std::size_t height,
                                      const frame_options& options, bool final);
 

@@ -20,9 +20,9 @@ void log_tail::write(std::string_view bytes) {
     auto u = static_cast<unsigned char>(c);
     switch (mode_) {
       case mode::escape:
-        mode_ = c == '[' ? mode::control_sequence
+        mode_ = c == '['                                                   ? mode::control_sequence
                 : c == ']' || c == 'P' || c == '_' || c == '^' || c == 'X' ? mode::string_sequence
-                                                                             : mode::text;
+                                                                           : mode::text;
         // "ESC ( B" and the like carry one more byte.
         if (c == '(' || c == ')' || c == '#' || c == ' ') mode_ = mode::escape;
         continue;
@@ -36,9 +36,7 @@ void log_tail::write(std::string_view bytes) {
         if (c == '\a') mode_ = mode::text;
         if (c == '\x1b') mode_ = mode::string_escape;
         continue;
-      case mode::string_escape:
-        mode_ = c == '\\' ? mode::text : mode::string_sequence;
-        continue;
+      case mode::string_escape: mode_ = c == '\\' ? mode::text : mode::string_sequence; continue;
       case mode::text: break;
     }
     switch (c) {

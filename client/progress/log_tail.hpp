@@ -1,5 +1,5 @@
-// The last lines of a step's output as a terminal would show them: carriage returns rewrite the line, backspaces
-// erase, escape sequences vanish. Bounded in lines and in line length. Pure.
+// The last lines of a step's output as a terminal would show them: carriage returns rewrite the line,
+// backspaces erase, escape sequences vanish. Bounded in lines and in line length. Pure.
 #pragma once
 
 #include <cstddef>

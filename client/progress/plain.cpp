@@ -11,10 +11,10 @@ namespace kiln::client {
 namespace {
 
 // Source: progressui printer.go, its constants of the same meaning.
-constexpr double switch_seconds_min = 5;            // a vertex keeps the output at least this long
-constexpr double silence_seconds_max = 10;          // a vertex is heard at least this often
+constexpr double switch_seconds_min = 5;    // a vertex keeps the output at least this long
+constexpr double silence_seconds_max = 10;  // a vertex is heard at least this often
 constexpr nanoseconds_t status_period = 5'000'000'000;
-constexpr double status_progress_min = 0.05;        // of the total
+constexpr double status_progress_min = 0.05;  // of the total
 constexpr std::size_t error_lines_max = 10;
 constexpr std::size_t name_bytes_max = 72;
 
@@ -53,24 +53,22 @@ bool plain_display::print_statuses(vertex_state& v) {
     if (!v.changed_statuses.contains(s.id)) continue;
     auto last = printed_.find(s.id);
     if (last != printed_.end() && !s.completed) {
-      double progress = s.total > 0 ? static_cast<double>(s.current - last->second.current) / static_cast<double>(s.total) : 0;
+      double progress =
+          s.total > 0 ? static_cast<double>(s.current - last->second.current) / static_cast<double>(s.total)
+                      : 0;
       if (progress < status_progress_min && s.timestamp - last->second.timestamp < status_period) continue;
     }
     printed_[s.id] = {s.current, s.timestamp};
     std::string amount;
-    if (s.total != 0)
-      amount = fmt::format(" {} / {}", format_bytes(s.current), format_bytes(s.total));
-    else if (s.current != 0)
-      amount = " " + format_bytes(s.current);
+    if (s.total != 0) amount = fmt::format(" {} / {}", format_bytes(s.current), format_bytes(s.total));
+    else if (s.current != 0) amount = " " + format_bytes(s.current);
     std::string time;
     if (s.started) {
       auto took = s.completed.value_or(s.timestamp) - *s.started;
       if (took > 10'000'000) time = fmt::format(" {}s", format_seconds(took, 1));
     }
-    if (s.completed)
-      time += " done";
-    else
-      open = true;
+    if (s.completed) time += " done";
+    else open = true;
     out_ += fmt::format("#{} {}{}{}\n", v.number, s.id, amount, time);
   }
   v.changed_statuses.clear();
@@ -87,10 +85,8 @@ void plain_display::print_log(vertex_state& v) {
   for (std::size_t i = 0; i < v.log_lines.size(); ++i) {
     const auto& line = v.log_lines[i];
     bool open = i + 1 == v.log_lines.size() && v.log_open;
-    if (i == 0 && v.printed_open_bytes != 0)
-      out_ += std::string_view(line).substr(v.printed_open_bytes);
-    else
-      out_ += fmt::format("#{} {}", v.number, line);
+    if (i == 0 && v.printed_open_bytes != 0) out_ += std::string_view(line).substr(v.printed_open_bytes);
+    else out_ += fmt::format("#{} {}", v.number, line);
     if (!open) out_ += "\n";
     keep(line, open);
   }
@@ -108,14 +104,10 @@ void plain_display::print_end(vertex_state& v, nanoseconds_t now) {
   current_ = nullptr;
   v.events = 0;
   if (v.log_open) out_ += "\n";
-  if (v.cancelled())
-    out_ += fmt::format("#{} CANCELED\n", v.number);
-  else if (v.failed())
-    out_ += fmt::format("#{} ERROR: {}\n", v.number, v.info.error);
-  else if (v.info.cached)
-    out_ += fmt::format("#{} CACHED\n", v.number);
-  else
-    out_ += fmt::format("#{} DONE {}s\n", v.number, format_seconds(v.active_time(now), 1));
+  if (v.cancelled()) out_ += fmt::format("#{} CANCELED\n", v.number);
+  else if (v.failed()) out_ += fmt::format("#{} ERROR: {}\n", v.number, v.info.error);
+  else if (v.info.cached) out_ += fmt::format("#{} CACHED\n", v.number);
+  else out_ += fmt::format("#{} DONE {}s\n", v.number, format_seconds(v.active_time(now), 1));
 }
 
 void plain_display::print_vertex(vertex_state& v, nanoseconds_t now) {
@@ -151,7 +143,8 @@ vertex_state* plain_display::busiest(const std::vector<vertex_state*>& open, nan
     if (!v->block_since) continue;
     double seconds = static_cast<double>(now - *v->block_since) / 1e9;
     if (seconds > silence_seconds_max && v != current_) return v;
-    double speed = seconds > 0 ? static_cast<double>(v->events) / seconds : std::numeric_limits<double>::infinity();
+    double speed =
+        seconds > 0 ? static_cast<double>(v->events) / seconds : std::numeric_limits<double>::infinity();
     if (speed > best_speed) {
       best = v;
       best_speed = speed;
@@ -190,10 +183,8 @@ void plain_display::print(nanoseconds_t now) {
       }
     return;
   }
-  if (std::find(open.begin(), open.end(), before) != open.end())
-    print_vertex(*before, now);
-  else if (before && !before->completed())
-    open.push_back(before);
+  if (std::find(open.begin(), open.end(), before) != open.end()) print_vertex(*before, now);
+  else if (before && !before->completed()) open.push_back(before);
 
   auto* next = busiest(open, now);
   if (!next) return;

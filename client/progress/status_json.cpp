@@ -108,7 +108,9 @@ void write_warning(std::string& out, const vertex_warning& w) {
   o.number("level", w.level);
   if (!w.brief.empty()) o.raw("short", go_json_string(base64_encode(w.brief)));
   if (!w.detail.empty())
-    o.raw("detail", array(w.detail, [](std::string& s, const std::string& d) { s += go_json_string(base64_encode(d)); }));
+    o.raw("detail", array(w.detail, [](std::string& s, const std::string& d) {
+            s += go_json_string(base64_encode(d));
+          }));
   o.text("url", w.url);
   if (w.source) {
     std::string source;

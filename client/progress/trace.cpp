@@ -20,7 +20,8 @@ std::string log_stamp(nanoseconds_t since_start) {
   return format_seconds(since_start, decimals) + " ";
 }
 
-/// Names, errors and warnings as they may be shown: they come from builds. Output keeps its bytes (see update_log).
+/// Names, errors and warnings as they may be shown: they come from builds. Output keeps its bytes (see
+/// update_log).
 solve_status presentable(solve_status status) {
   for (auto& v : status.vertices) {
     v.name = one_line(v.name);
@@ -53,10 +54,8 @@ std::vector<interval> merge_intervals(std::vector<interval> intervals) {
     }
     auto& current = merged.back();
     if (!current.stop) break;
-    if (!next.stop)
-      current.stop.reset();
-    else
-      current.stop = std::max(*current.stop, *next.stop);
+    if (!next.stop) current.stop.reset();
+    else current.stop = std::max(*current.stop, *next.stop);
   }
   return merged;
 }
@@ -108,7 +107,8 @@ void trace::update_vertex(const vertex& v, nanoseconds_t now) {
   if (v.started) {
     const auto& old = state.info;
     bool changed = !was_started || v.name != old.name || v.started != old.started ||
-                   (v.completed && v.completed != old.completed) || v.cached != old.cached || v.error != old.error;
+                   (v.completed && v.completed != old.completed) || v.cached != old.cached ||
+                   v.error != old.error;
     if (changed) {
       state.note_event(now);
       updates_.insert(v.digest);
@@ -181,10 +181,8 @@ void trace::update_status(const vertex_status& s, nanoseconds_t now) {
   }
   auto it = std::find_if(state->statuses.begin(), state->statuses.end(),
                          [&](const vertex_status& x) { return x.id == s.id; });
-  if (it != state->statuses.end())
-    *it = s;
-  else if (s.started)
-    state->statuses.push_back(s);
+  if (it != state->statuses.end()) *it = s;
+  else if (s.started) state->statuses.push_back(s);
   state->changed_statuses.insert(s.id);
   updates_.insert(state->info.digest);
   state->note_event(now);
@@ -203,8 +201,7 @@ void trace::update_log(const vertex_log& l, nanoseconds_t now) {
     if (first && state->log_open && !state->log_lines.empty() &&
         state->log_lines.back().size() < open_line_bytes_max)
       state->log_lines.back().append(output_line(line));
-    else
-      state->log_lines.push_back(log_stamp(since) + output_line(line));
+    else state->log_lines.push_back(log_stamp(since) + output_line(line));
     first = false;
     if (end == std::string_view::npos) break;
     rest.remove_prefix(end + 1);
@@ -259,8 +256,9 @@ std::size_t trace::completed_count() const {
 }
 
 std::size_t trace::cached_count() const {
-  return static_cast<std::size_t>(std::count_if(
-      states_.begin(), states_.end(), [](const auto& s) { return !s->hidden && s->completed() && s->info.cached; }));
+  return static_cast<std::size_t>(std::count_if(states_.begin(), states_.end(), [](const auto& s) {
+    return !s->hidden && s->completed() && s->info.cached;
+  }));
 }
 
 nanoseconds_t trace::start_time(nanoseconds_t now) const {

@@ -1,6 +1,6 @@
-// What a build has told so far: vertices in the order they started, their intervals, statuses, logs and warnings.
-// Fed with status updates, read by the plain and the tty display. Knows nothing of terminals; the time is passed in.
-// Not thread-safe: the display thread owns it.
+// What a build has told so far: vertices in the order they started, their intervals, statuses, logs and
+// warnings. Fed with status updates, read by the plain and the tty display. Knows nothing of terminals; the
+// time is passed in. Not thread-safe: the display thread owns it.
 #pragma once
 
 #include <cstdint>

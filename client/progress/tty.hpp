@@ -1,4 +1,5 @@
-// The live display on a terminal. Reads the terminal's size through a callback, so it can be driven without one.
+// The live display on a terminal. Reads the terminal's size through a callback, so it can be driven without
+// one.
 #pragma once
 
 #include <functional>
@@ -13,8 +14,8 @@ namespace kiln::client {
 class tty_display : public display {
  public:
   /// `size` gives columns and rows.
-  tty_display(text_sink sink, std::function<std::pair<std::size_t, std::size_t>()> size, frame_options options,
-              nanoseconds_t period);
+  tty_display(text_sink sink, std::function<std::pair<std::size_t, std::size_t>()> size,
+              frame_options options, nanoseconds_t period);
 
   void update(const solve_status& status, nanoseconds_t now) override;
   void refresh(nanoseconds_t now) override;

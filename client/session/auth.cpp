@@ -56,7 +56,8 @@ class auth_service : public session_service, public proto::Auth::Service {
       response->set_expiresin(fetched_token{}.expires_seconds);
       return grpc::Status::OK;
     }
-    token_request wanted{.realm = request->realm(), .service = request->service(),
+    token_request wanted{.realm = request->realm(),
+                         .service = request->service(),
                          .scopes = {request->scopes().begin(), request->scopes().end()},
                          .username = found->identity_token.empty() ? found->username : "",
                          .secret = secret_of(*found)};
@@ -69,7 +70,8 @@ class auth_service : public session_service, public proto::Auth::Service {
     auto started = wall_clock();
     auto token = fetch_token(wanted, tls == options_.tls.end() ? auth_tls{} : tls->second);
     if (!wanted.secret.empty())
-      show(fmt::format("[auth] {} token for {}", scopes, request->host()), started, token.ok() ? "" : token.error().message);
+      show(fmt::format("[auth] {} token for {}", scopes, request->host()), started,
+           token.ok() ? "" : token.error().message);
     if (!token.ok()) return to_grpc(token.error());
     response->set_token(token->token);
     response->set_expiresin(token->expires_seconds);
@@ -122,7 +124,8 @@ class auth_service : public session_service, public proto::Auth::Service {
     return authority_key(salt, secret_of(found).empty() ? "" : seed);
   }
 
-  void show(const std::string& name, std::optional<nanoseconds_t> started = std::nullopt, const std::string& failure = {}) {
+  void show(const std::string& name, std::optional<nanoseconds_t> started = std::nullopt,
+            const std::string& failure = {}) {
     {
       std::lock_guard lock(mutex_);
       if (!shown_.insert(name).second) return;

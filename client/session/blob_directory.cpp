@@ -18,7 +18,9 @@ constexpr std::size_t hash_chunk_bytes = 1 << 20;
 constexpr int begin_attempts = 10;
 constexpr std::int64_t stale_after_ns = 3'600'000'000'000;  // other tools' writers hold no lock of ours
 
-std::int64_t modified_ns(const struct stat& st) { return st.st_mtim.tv_sec * 1'000'000'000LL + st.st_mtim.tv_nsec; }
+std::int64_t modified_ns(const struct stat& st) {
+  return st.st_mtim.tv_sec * 1'000'000'000LL + st.st_mtim.tv_nsec;
+}
 
 /// Opens the data of an unfinished blob for its only writer; unavailable while there is another.
 result<unique_fd> hold(const std::string& data, int flags) {
@@ -44,7 +46,9 @@ std::int64_t now_ns() {
   return now.tv_sec * 1'000'000'000LL + now.tv_nsec;
 }
 
-error not_found(const kiln::digest& d) { return make_error(errc::not_found, fmt::format("content {}: not found", d.str())); }
+error not_found(const kiln::digest& d) {
+  return make_error(errc::not_found, fmt::format("content {}: not found", d.str()));
+}
 
 }  // namespace
 
@@ -102,7 +106,8 @@ status blob_directory::remove(const kiln::digest& d) {
   return errno_error(errno, path);
 }
 
-result<std::unique_ptr<blob_directory::ingest>> blob_directory::begin(const std::string& ref, std::int64_t total,
+result<std::unique_ptr<blob_directory::ingest>> blob_directory::begin(const std::string& ref,
+                                                                      std::int64_t total,
                                                                       const std::string& expected) {
   if (ref.empty()) return make_error(errc::invalid_argument, "ref must not be empty");
   if (!expected.empty())
@@ -158,10 +163,12 @@ void blob_directory::ingest::expect(std::int64_t total, const std::string& diges
 
 status blob_directory::ingest::write(std::int64_t offset, std::string_view bytes) {
   if (offset > facts_.offset)
-    return make_error(errc::out_of_range, fmt::format("write offset {} beyond the end {}", offset, facts_.offset));
+    return make_error(errc::out_of_range,
+                      fmt::format("write offset {} beyond the end {}", offset, facts_.offset));
   if (offset < facts_.offset) {
     if (offset != 0)
-      return make_error(errc::out_of_range, fmt::format("write offset {} inside what is written ({})", offset, facts_.offset));
+      return make_error(errc::out_of_range,
+                        fmt::format("write offset {} inside what is written ({})", offset, facts_.offset));
     if (::ftruncate(file_.get(), 0) != 0) return errno_error(errno, path_);
     facts_.offset = 0;
     hasher_ = sha256_hasher();
@@ -182,11 +189,13 @@ status blob_directory::ingest::write(std::int64_t offset, std::string_view bytes
 result<kiln::digest> blob_directory::ingest::commit() {
   if (facts_.total > 0 && facts_.total != facts_.offset)
     return make_error(errc::failed_precondition,
-                      fmt::format("unexpected commit size {}, expected {}: failed precondition", facts_.offset, facts_.total));
+                      fmt::format("unexpected commit size {}, expected {}: failed precondition",
+                                  facts_.offset, facts_.total));
   auto got = hasher_.finish();
   if (!facts_.expected.empty() && facts_.expected != got.str())
     return make_error(errc::failed_precondition,
-                      fmt::format("unexpected commit digest {}, expected {}: failed precondition", got.str(), facts_.expected));
+                      fmt::format("unexpected commit digest {}, expected {}: failed precondition", got.str(),
+                                  facts_.expected));
   KILN_TRY(auto target, owner_->blob_path(got));
   std::error_code err;
   fs::create_directories(fs::path(target).parent_path(), err);
@@ -256,7 +265,8 @@ std::vector<ingest_facts> blob_directory::ingests() const {
 
 status blob_directory::abort(const std::string& ref) {
   std::error_code err;
-  if (!fs::exists(ingest_path(ref), err)) return make_error(errc::not_found, fmt::format("no ingest {}: not found", ref));
+  if (!fs::exists(ingest_path(ref), err))
+    return make_error(errc::not_found, fmt::format("no ingest {}: not found", ref));
   fs::remove_all(ingest_path(ref), err);
   return {};
 }

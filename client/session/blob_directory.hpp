@@ -1,6 +1,6 @@
 // Blobs in a directory with the OCI layout: blobs/<algorithm>/<hex>, unfinished ones under ingest/.
-// The format containerd's local content store shares, so that other tools' layouts can be read and ours by them.
-// Thread-safe.
+// The format containerd's local content store shares, so that other tools' layouts can be read and ours by
+// them. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -56,7 +56,8 @@ class blob_directory {
     /// out_of_range unless `offset` is where the blob ends now; a smaller one cuts the blob there.
     status write(std::int64_t offset, std::string_view bytes);
     void expect(std::int64_t total, const std::string& digest);
-    /// Verifies size and digest (data_loss otherwise), fsyncs and renames. already_exists when the blob was there.
+    /// Verifies size and digest (data_loss otherwise), fsyncs and renames. already_exists when the blob was
+    /// there.
     result<kiln::digest> commit();
 
    private:
@@ -68,7 +69,8 @@ class blob_directory {
     sha256_hasher hasher_;
   };
   /// Opens or resumes; unavailable while another writer, be it of another process, holds the ref.
-  result<std::unique_ptr<ingest>> begin(const std::string& ref, std::int64_t total, const std::string& expected);
+  result<std::unique_ptr<ingest>> begin(const std::string& ref, std::int64_t total,
+                                        const std::string& expected);
   result<ingest_facts> status_of(const std::string& ref) const;
   std::vector<ingest_facts> ingests() const;
   kiln::status abort(const std::string& ref);

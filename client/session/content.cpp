@@ -36,12 +36,14 @@ void fill(proto::Status* out, const ingest_facts& facts) {
 
 class content_service : public session_service, public proto::Content::Service {
  public:
-  explicit content_service(std::map<std::string, std::shared_ptr<blob_directory>> stores) : stores_(std::move(stores)) {}
+  explicit content_service(std::map<std::string, std::shared_ptr<blob_directory>> stores)
+      : stores_(std::move(stores)) {}
 
   grpc::Service& service() override { return *this; }
   std::vector<std::string> methods() const override {
     std::vector<std::string> out;
-    for (const char* m : {"Info", "Update", "List", "Delete", "Read", "Status", "ListStatuses", "Write", "Abort"})
+    for (const char* m :
+         {"Info", "Update", "List", "Delete", "Read", "Status", "ListStatuses", "Write", "Abort"})
       out.push_back(fmt::format("/containerd.services.content.v1.Content/{}", m));
     return out;
   }
@@ -55,7 +57,8 @@ class content_service : public session_service, public proto::Content::Service {
   }
 
   // Labels are not kept: what they would protect from is a collector these directories do not have.
-  grpc::Status Update(grpc::ServerContext* c, const proto::UpdateRequest* q, proto::UpdateResponse* a) override {
+  grpc::Status Update(grpc::ServerContext* c, const proto::UpdateRequest* q,
+                      proto::UpdateResponse* a) override {
     return with_store(*c, [&](blob_directory& store) -> status {
       KILN_TRY(auto facts, find(store, q->info().digest()));
       fill(a->mutable_info(), facts);
@@ -80,7 +83,8 @@ class content_service : public session_service, public proto::Content::Service {
     });
   }
 
-  grpc::Status Delete(grpc::ServerContext* c, const proto::DeleteContentRequest* q, google::protobuf::Empty*) override {
+  grpc::Status Delete(grpc::ServerContext* c, const proto::DeleteContentRequest* q,
+                      google::protobuf::Empty*) override {
     return with_store(*c, [&](blob_directory& store) -> status {
       KILN_TRY(auto d, digest::parse(q->digest()));
       return store.remove(d);
@@ -92,7 +96,8 @@ class content_service : public session_service, public proto::Content::Service {
     return with_store(*c, [&](blob_directory& store) { return read(store, *q, *out); });
   }
 
-  grpc::Status Status(grpc::ServerContext* c, const proto::StatusRequest* q, proto::StatusResponse* a) override {
+  grpc::Status Status(grpc::ServerContext* c, const proto::StatusRequest* q,
+                      proto::StatusResponse* a) override {
     return with_store(*c, [&](blob_directory& store) -> status {
       KILN_TRY(auto facts, store.status_of(q->ref()));
       fill(a->mutable_status(), facts);
@@ -108,12 +113,14 @@ class content_service : public session_service, public proto::Content::Service {
     });
   }
 
-  grpc::Status Write(grpc::ServerContext* c,
-                     grpc::ServerReaderWriter<proto::WriteContentResponse, proto::WriteContentRequest>* stream) override {
+  grpc::Status Write(
+      grpc::ServerContext* c,
+      grpc::ServerReaderWriter<proto::WriteContentResponse, proto::WriteContentRequest>* stream) override {
     return with_store(*c, [&](blob_directory& store) { return write(store, *stream); });
   }
 
-  grpc::Status Abort(grpc::ServerContext* c, const proto::AbortRequest* q, google::protobuf::Empty*) override {
+  grpc::Status Abort(grpc::ServerContext* c, const proto::AbortRequest* q,
+                     google::protobuf::Empty*) override {
     return with_store(*c, [&](blob_directory& store) { return store.abort(q->ref()); });
   }
 
@@ -124,9 +131,11 @@ class content_service : public session_service, public proto::Content::Service {
   grpc::Status with_store(const grpc::ServerContext& context, Use use) {
     auto ids = metadata_values(context, "buildkit-attachable-store-id");
     if (ids.empty())
-      return {grpc::StatusCode::INVALID_ARGUMENT, "request lacks metadata \"buildkit-attachable-store-id\": invalid argument"};
+      return {grpc::StatusCode::INVALID_ARGUMENT,
+              "request lacks metadata \"buildkit-attachable-store-id\": invalid argument"};
     auto it = stores_.find(ids.front());
-    if (it == stores_.end()) return {grpc::StatusCode::NOT_FOUND, fmt::format("unknown store {}: not found", ids.front())};
+    if (it == stores_.end())
+      return {grpc::StatusCode::NOT_FOUND, fmt::format("unknown store {}: not found", ids.front())};
     auto done = use(*it->second);
     return done.ok() ? grpc::Status::OK : to_grpc(done.error());
   }
@@ -142,7 +151,8 @@ class content_service : public session_service, public proto::Content::Service {
     if (q.offset() < 0 || q.offset() > facts.size)
       return make_error(errc::out_of_range, fmt::format("read past object length {} bytes", facts.size));
     std::int64_t end = q.size() > 0 ? q.offset() + q.size() : facts.size;
-    if (end > facts.size) return make_error(errc::out_of_range, fmt::format("read past object length {} bytes", facts.size));
+    if (end > facts.size)
+      return make_error(errc::out_of_range, fmt::format("read past object length {} bytes", facts.size));
     KILN_TRY(auto fd, store.open(facts.digest));
     proto::ReadContentResponse chunk;
     std::string buffer(read_chunk_bytes, '\0');
@@ -194,7 +204,8 @@ class content_service : public session_service, public proto::Content::Service {
 
 }  // namespace
 
-std::unique_ptr<session_service> make_content_service(std::map<std::string, std::shared_ptr<blob_directory>> stores) {
+std::unique_ptr<session_service> make_content_service(
+    std::map<std::string, std::shared_ptr<blob_directory>> stores) {
   return std::make_unique<content_service>(std::move(stores));
 }
 

@@ -1,5 +1,5 @@
-// Serves blob directories over containerd's content API; the daemon chooses one by the "buildkit-attachable-store-id"
-// header. Source: buildkit session/content, containerd services/content.
+// Serves blob directories over containerd's content API; the daemon chooses one by the
+// "buildkit-attachable-store-id" header. Source: buildkit session/content, containerd services/content.
 #pragma once
 
 #include <map>
@@ -11,6 +11,7 @@
 
 namespace kiln::client {
 
-std::unique_ptr<session_service> make_content_service(std::map<std::string, std::shared_ptr<blob_directory>> stores);
+std::unique_ptr<session_service> make_content_service(
+    std::map<std::string, std::shared_ptr<blob_directory>> stores);
 
 }  // namespace kiln::client

@@ -42,9 +42,11 @@ status decode_auth(const std::string& encoded, registry_credentials& out) {
 
 result<std::map<std::string, registry_credentials>> parse_auths(const json& auths, std::string_view where) {
   std::map<std::string, registry_credentials> out;
-  if (!auths.is_object()) return make_error(errc::invalid_argument, fmt::format("{}: auths must be an object", where));
+  if (!auths.is_object())
+    return make_error(errc::invalid_argument, fmt::format("{}: auths must be an object", where));
   for (const auto& [host, entry] : auths.items()) {
-    if (!entry.is_object()) return make_error(errc::invalid_argument, fmt::format("{}: auths.{} must be an object", where, host));
+    if (!entry.is_object())
+      return make_error(errc::invalid_argument, fmt::format("{}: auths.{} must be an object", where, host));
     registry_credentials c;
     c.username = text_of(entry, "username");
     c.password = text_of(entry, "password");
@@ -66,11 +68,13 @@ std::string host_name(std::string_view url) {
 
 // Source: docker/docker-credential-helpers client protocol.
 result<registry_credentials> ask_helper(const std::string& helper, const std::string& key) {
-  KILN_TRY(auto run, run_captured({"docker-credential-" + helper, "get"}, key, helper_output_bytes_max, helper_timeout));
+  KILN_TRY(auto run, run_captured({"docker-credential-" + helper, "get"}, key, helper_output_bytes_max,
+                                  helper_timeout));
   if (run.exit_code != 0) {
     auto text = run.output + run.errors;
     while (text.ends_with('\n')) text.pop_back();
-    if (text.find("credentials not found in native keychain") != std::string::npos) return registry_credentials{};
+    if (text.find("credentials not found in native keychain") != std::string::npos)
+      return registry_credentials{};
     return make_error(errc::unknown, fmt::format("error getting credentials - err: exit status {}, out: `{}`",
                                                  run.exit_code, text));
   }

@@ -37,16 +37,18 @@ class file_send_service : public session_service {
     return received.ok() ? grpc::Status::OK : to_grpc(received.error());
   }
 
-  status receive_directory(grpc::ServerContext& context, message_stream& stream, const export_target& target) {
+  status receive_directory(grpc::ServerContext& context, message_stream& stream,
+                           const export_target& target) {
     if (target.delete_extra && metadata_value(context, "buildkit-exporter-multi-platform") != "1")
-      return make_error(errc::unknown,
-                        "local exporter mode=delete requires a BuildKit daemon with multi-platform local export support");
+      return make_error(
+          errc::unknown,
+          "local exporter mode=delete requires a BuildKit daemon with multi-platform local export support");
     std::error_code err;
     if (!std::filesystem::exists(target.directory, err)) {
       std::filesystem::create_directories(target.directory, err);
       if (err)
-        return make_error(errc::unknown,
-                          fmt::format("failed to create synctarget dest dir {}: {}", target.directory, err.message()));
+        return make_error(errc::unknown, fmt::format("failed to create synctarget dest dir {}: {}",
+                                                     target.directory, err.message()));
       ::chmod(target.directory.c_str(), 0700);
     }
     return receive_tree(stream, target.directory, target.delete_extra);
@@ -58,7 +60,8 @@ class file_send_service : public session_service {
     moby::filesync::v1::BytesMessage message;
     std::string bytes;
     while (stream.read(bytes)) {
-      if (!message.ParseFromString(bytes)) return make_error(errc::invalid_argument, "malformed BytesMessage");
+      if (!message.ParseFromString(bytes))
+        return make_error(errc::invalid_argument, "malformed BytesMessage");
       KILN_CHECK(file->write(message.data()));
     }
     return {};

@@ -16,10 +16,11 @@ struct export_target {
   kind what = kind::file;
   std::shared_ptr<output_file> file;  // null: the target is declined ("target already exists")
   std::string directory;
-  bool delete_extra = false;        // local exporter's mode=delete
+  bool delete_extra = false;  // local exporter's mode=delete
 };
 
-/// Files are committed by whoever knows that the build has succeeded. Source: buildkit session/filesync SyncTarget.
+/// Files are committed by whoever knows that the build has succeeded. Source: buildkit session/filesync
+/// SyncTarget.
 std::unique_ptr<session_service> make_file_send_service(std::map<int, export_target> targets);
 
 }  // namespace kiln::client

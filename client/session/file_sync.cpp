@@ -10,7 +10,8 @@ namespace {
 
 class file_sync_service : public session_service {
  public:
-  explicit file_sync_service(std::map<std::string, std::string> directories) : directories_(std::move(directories)) {
+  explicit file_sync_service(std::map<std::string, std::string> directories)
+      : directories_(std::move(directories)) {
     service_.add_method("/moby.filesync.v1.FileSync/DiffCopy",
                         [this](grpc::ServerContext& c, message_stream& s) { return send(c, s); });
   }

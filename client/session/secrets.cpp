@@ -20,7 +20,9 @@ class secrets_service : public session_service, public proto::Secrets::Service {
   explicit secrets_service(std::map<std::string, secret_source> secrets) : secrets_(std::move(secrets)) {}
 
   grpc::Service& service() override { return *this; }
-  std::vector<std::string> methods() const override { return {"/moby.buildkit.secrets.v1.Secrets/GetSecret"}; }
+  std::vector<std::string> methods() const override {
+    return {"/moby.buildkit.secrets.v1.Secrets/GetSecret"};
+  }
 
   grpc::Status GetSecret(grpc::ServerContext*, const proto::GetSecretRequest* request,
                          proto::GetSecretResponse* response) override {
@@ -46,7 +48,8 @@ result<std::map<std::string, secret_source>> resolve_secrets(const std::vector<s
       struct stat st {};
       if (::stat(source.file.c_str(), &st) != 0) return errno_error(errno, "failed to stat " + source.file);
       if (st.st_size > static_cast<off_t>(secret_bytes_max))
-        return make_error(errc::invalid_argument, fmt::format("secret {} too big. max size 500KiB", source.id));
+        return make_error(errc::invalid_argument,
+                          fmt::format("secret {} too big. max size 500KiB", source.id));
     }
     out[source.id] = source;
   }

@@ -9,7 +9,8 @@
 namespace kiln::client {
 namespace {
 
-// The server's end of a stream as the neutral interface. The server ends its side by returning from the handler.
+// The server's end of a stream as the neutral interface. The server ends its side by returning from the
+// handler.
 class server_message_stream : public message_stream {
  public:
   explicit server_message_stream(byte_stream& stream) : stream_(stream) {}

@@ -56,13 +56,15 @@ grpc::Status forward_raw(forward_stream& stream, unique_fd socket) {
 
 std::string framed(std::string_view message) {
   std::string out;
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>((message.size() >> shift) & 0xFF));
+  for (int shift = 24; shift >= 0; shift -= 8)
+    out.push_back(static_cast<char>((message.size() >> shift) & 0xFF));
   return out.append(message);
 }
 
 std::size_t frame_length(std::string_view bytes) {
   std::size_t length = 0;
-  for (int i = 0; i < 4; ++i) length = (length << 8) | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
+  for (int i = 0; i < 4; ++i)
+    length = (length << 8) | static_cast<unsigned char>(bytes[static_cast<std::size_t>(i)]);
   return length;
 }
 
@@ -87,7 +89,8 @@ result<std::string> ask_agent(int fd, std::string_view request) {
 }
 
 // Message by message: every request is looked at, and answered by `answer`.
-grpc::Status serve_agent(forward_stream& stream, const std::function<result<std::string>(std::string_view)>& answer) {
+grpc::Status serve_agent(forward_stream& stream,
+                         const std::function<result<std::string>(std::string_view)>& answer) {
   proto::BytesMessage message;
   std::string pending;
   while (stream.Read(&message)) {
@@ -142,7 +145,8 @@ class ssh_service : public session_service, public proto::SSH::Service {
         return answer_agent_request(source.keys, request);
       });
     auto fd = connect_unix(source.socket);
-    if (!fd.ok()) return {grpc::StatusCode::UNKNOWN, fmt::format("failed to dial agent {}: {}", id, fd.error().message)};
+    if (!fd.ok())
+      return {grpc::StatusCode::UNKNOWN, fmt::format("failed to dial agent {}: {}", id, fd.error().message)};
     unique_fd socket(*fd);
     if (source.raw) return forward_raw(*stream, std::move(socket));
     return serve_agent(*stream, [&](std::string_view request) -> result<std::string> {
@@ -168,7 +172,8 @@ result<agent_source> load_source(const ssh_source& source) {
   if (paths.empty() || (paths.size() == 1 && paths[0].empty())) {
     const char* socket = std::getenv("SSH_AUTH_SOCK");
     if (!socket || !*socket)
-      return make_error(errc::invalid_argument, "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set");
+      return make_error(errc::invalid_argument,
+                        "invalid empty ssh agent socket: make sure SSH_AUTH_SOCK is set");
     paths = {socket};
   }
   for (const auto& path : paths) {
@@ -197,7 +202,8 @@ result<std::unique_ptr<session_service>> make_ssh_service(const std::vector<ssh_
   for (const auto& source : sources) {
     auto agent = load_source(source);
     if (!agent.ok())
-      return std::move(agent).error().with_context(fmt::format("--ssh: failed to convert agent config for ID: \"{}\"", source.id));
+      return std::move(agent).error().with_context(
+          fmt::format("--ssh: failed to convert agent config for ID: \"{}\"", source.id));
     loaded[source.id] = *std::move(agent);
   }
   return std::unique_ptr<session_service>(std::make_unique<ssh_service>(std::move(loaded)));

@@ -1,5 +1,5 @@
-// Forwards SSH agents to the build: a running agent behind a filter that only lets it list and sign, an agent of our
-// own that holds key files, or (raw) any unix socket as it is.
+// Forwards SSH agents to the build: a running agent behind a filter that only lets it list and sign, an agent
+// of our own that holds key files, or (raw) any unix socket as it is.
 #pragma once
 
 #include <memory>

@@ -35,7 +35,8 @@ class wire_reader {
   std::uint32_t number() {
     if (rest_.size() < 4) return fail(), 0;
     std::uint32_t out = 0;
-    for (int i = 0; i < 4; ++i) out = (out << 8) | static_cast<unsigned char>(rest_[static_cast<std::size_t>(i)]);
+    for (int i = 0; i < 4; ++i)
+      out = (out << 8) | static_cast<unsigned char>(rest_[static_cast<std::size_t>(i)]);
     rest_.remove_prefix(4);
     return out;
   }
@@ -48,7 +49,8 @@ class wire_reader {
   }
   bn_ptr integer() {
     auto bytes = text();
-    return bn_ptr(BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()), static_cast<int>(bytes.size()), nullptr));
+    return bn_ptr(BN_bin2bn(reinterpret_cast<const unsigned char*>(bytes.data()),
+                            static_cast<int>(bytes.size()), nullptr));
   }
 
  private:
@@ -99,7 +101,8 @@ result<std::string> digest_sign(EVP_PKEY* key, const EVP_MD* hash, std::string_v
       EVP_DigestSign(context.get(), nullptr, &size, bytes, data.size()) != 1)
     return make_error(errc::internal, "cannot sign");
   std::string out(size, '\0');
-  if (EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(out.data()), &size, bytes, data.size()) != 1)
+  if (EVP_DigestSign(context.get(), reinterpret_cast<unsigned char*>(out.data()), &size, bytes,
+                     data.size()) != 1)
     return make_error(errc::internal, "cannot sign");
   out.resize(size);
   return out;
@@ -123,7 +126,11 @@ class openssl_key : public agent_key {
     if (EVP_PKEY_is_a(key_.get(), "RSA")) {
       constexpr std::uint32_t sha256_flag = 2, sha512_flag = 4;
       bool wide = flags & sha512_flag, medium = flags & sha256_flag;
-      KILN_TRY(auto raw, digest_sign(key_.get(), wide ? EVP_sha512() : medium ? EVP_sha256() : EVP_sha1(), data));
+      KILN_TRY(auto raw, digest_sign(key_.get(),
+                                     wide     ? EVP_sha512()
+                                     : medium ? EVP_sha256()
+                                              : EVP_sha1(),
+                                     data));
       put_text(out, wide ? "rsa-sha2-512" : medium ? "rsa-sha2-256" : "ssh-rsa");
       put_text(out, raw);
       return out;
@@ -173,8 +180,8 @@ class openssl_key : public agent_key {
       std::size_t size = 0;
       EVP_PKEY_get_octet_string_param(key_.get(), OSSL_PKEY_PARAM_PUB_KEY, nullptr, 0, &size);
       std::string point(size, '\0');
-      EVP_PKEY_get_octet_string_param(key_.get(), OSSL_PKEY_PARAM_PUB_KEY, reinterpret_cast<unsigned char*>(point.data()),
-                                      point.size(), &size);
+      EVP_PKEY_get_octet_string_param(key_.get(), OSSL_PKEY_PARAM_PUB_KEY,
+                                      reinterpret_cast<unsigned char*>(point.data()), point.size(), &size);
       put_text(blob_, fmt::format("ecdsa-sha2-{}", curve_->ssh_name));
       put_text(blob_, curve_->ssh_name);
       put_text(blob_, point);
@@ -199,7 +206,8 @@ pkey_ptr from_params(const char* kind, OSSL_PARAM_BLD* builder) {
 }
 
 pkey_ptr read_rsa(wire_reader& in) {
-  auto n = in.integer(), e = in.integer(), d = in.integer(), iqmp = in.integer(), p = in.integer(), q = in.integer();
+  auto n = in.integer(), e = in.integer(), d = in.integer(), iqmp = in.integer(), p = in.integer(),
+       q = in.integer();
   if (!in.ok()) return nullptr;
   builder_ptr b(OSSL_PARAM_BLD_new());
   OSSL_PARAM_BLD_push_BN(b.get(), OSSL_PKEY_PARAM_RSA_N, n.get());
@@ -248,8 +256,8 @@ result<std::shared_ptr<agent_key>> parse_openssh(std::string_view body, const st
   wire_reader keys(secret);
   if (keys.number() != keys.number()) return bad_key("malformed OpenSSH private key");
   auto kind = keys.text();
-  pkey_ptr key = kind == "ssh-ed25519"            ? read_ed25519(keys)
-                 : kind == "ssh-rsa"              ? read_rsa(keys)
+  pkey_ptr key = kind == "ssh-ed25519"             ? read_ed25519(keys)
+                 : kind == "ssh-rsa"               ? read_rsa(keys)
                  : kind.starts_with("ecdsa-sha2-") ? read_ecdsa(keys)
                                                    : nullptr;
   if (!key) return bad_key(fmt::format("unsupported or malformed key of type \"{}\"", kind));
@@ -272,7 +280,8 @@ result<std::shared_ptr<agent_key>> parse_private_key(std::string_view text, cons
     if (!decoded) return bad_key("OpenSSH private key is not valid base64");
     return parse_openssh(*decoded, comment);
   }
-  std::unique_ptr<BIO, freer<BIO, BIO_free_all>> bio(BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
+  std::unique_ptr<BIO, freer<BIO, BIO_free_all>> bio(
+      BIO_new_mem_buf(text.data(), static_cast<int>(text.size())));
   bool asked = false;
   auto refuse = [](char*, int, int, void* flag) {
     *static_cast<bool*>(flag) = true;
@@ -290,7 +299,8 @@ bool agent_request_allowed(std::string_view request) {
   return kind == agent_message::request_identities || kind == agent_message::sign_request;
 }
 
-std::string answer_agent_request(const std::vector<std::shared_ptr<agent_key>>& keys, std::string_view request) {
+std::string answer_agent_request(const std::vector<std::shared_ptr<agent_key>>& keys,
+                                 std::string_view request) {
   std::string failure(1, static_cast<char>(agent_message::failure));
   if (!agent_request_allowed(request)) return failure;
   if (static_cast<unsigned char>(request[0]) == agent_message::request_identities) {

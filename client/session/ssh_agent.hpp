@@ -1,5 +1,5 @@
-// The SSH agent protocol (draft-miller-ssh-agent): messages are a big-endian uint32 length and that many bytes.
-// Keys come from files: OpenSSH's own format without passphrase, and PEM. Signing by OpenSSL.
+// The SSH agent protocol (draft-miller-ssh-agent): messages are a big-endian uint32 length and that many
+// bytes. Keys come from files: OpenSSH's own format without passphrase, and PEM. Signing by OpenSSL.
 #pragma once
 
 #include <functional>
@@ -37,8 +37,10 @@ class agent_key {
 /// Reads a private key; invalid_argument when it needs a passphrase or is of an unknown kind.
 result<std::shared_ptr<agent_key>> parse_private_key(std::string_view text, const std::string& comment);
 
-/// Answers one agent request (without its length) from the keys; anything but listing and signing is a failure.
-std::string answer_agent_request(const std::vector<std::shared_ptr<agent_key>>& keys, std::string_view request);
+/// Answers one agent request (without its length) from the keys; anything but listing and signing is a
+/// failure.
+std::string answer_agent_request(const std::vector<std::shared_ptr<agent_key>>& keys,
+                                 std::string_view request);
 /// Whether a forwarded agent may see the request: listing and signing.
 bool agent_request_allowed(std::string_view request);
 

@@ -13,7 +13,7 @@
 #include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "client/fd.hpp"
-#include "registry/transport.hpp"
+#include "distribution/transport.hpp"
 
 namespace kiln::client {
 namespace {
@@ -47,9 +47,9 @@ struct http_call {
   std::string secret;
 };
 
-result<registry::response> perform(const http_call& call, const auth_tls& tls) {
-  static registry::transport transport(calls_at_once_max);
-  registry::request r;
+result<distribution::response> perform(const http_call& call, const auth_tls& tls) {
+  static distribution::transport transport(calls_at_once_max);
+  distribution::request r;
   r.url = call.url;
   r.stall_timeout = stall_timeout;
   r.max_body = answer_bytes_max;
@@ -61,19 +61,19 @@ result<registry::response> perform(const http_call& call, const auth_tls& tls) {
   }
   if (!call.secret.empty())
     r.headers.push_back("Authorization: Basic " + base64_encode(call.username + ":" + call.secret));
-  registry::tls_settings trust;
+  distribution::tls_settings trust;
   trust.verify = !tls.insecure;
   if (!tls.root_cas.empty()) {
     KILN_TRY(trust.ca_bundle, join_bundles(tls.root_cas));
   }
   if (!tls.key_pairs.empty()) std::tie(trust.cert_file, trust.key_file) = tls.key_pairs.front();
-  r.tls = std::make_shared<registry::tls_settings>(std::move(trust));
+  r.tls = std::make_shared<distribution::tls_settings>(std::move(trust));
   return transport.perform(r);
 }
 
-bool success(const registry::response& a) { return a.status >= 200 && a.status < 300; }
+bool success(const distribution::response& a) { return a.status >= 200 && a.status < 300; }
 
-error unexpected(std::string_view method, const std::string& url, const registry::response& a) {
+error unexpected(std::string_view method, const std::string& url, const distribution::response& a) {
   auto body = a.body.substr(0, 1024);
   return make_error(a.status == 401 || a.status == 403 ? errc::unauthenticated : errc::unknown,
                     fmt::format("unexpected status from {} request to {}: {}{}{}", method, url, a.status,
@@ -104,7 +104,8 @@ result<fetched_token> parse_token_answer(std::string_view body, bool oauth) {
     return make_error(errc::unknown, "authorization server did not include a token in the response");
   if (auto seconds = integer_member(parsed, "expires_in")) out.expires_seconds = *seconds;
   if (out.expires_seconds == 0) out.expires_seconds = default_expiry_seconds;
-  if (auto issued = text("issued_at"); !issued.empty()) out.issued_at_seconds = parse_rfc3339_clamped(issued).value_or(0) / 1'000'000'000;
+  if (auto issued = text("issued_at"); !issued.empty())
+    out.issued_at_seconds = parse_rfc3339_clamped(issued).value_or(0) / 1'000'000'000;
   return out;
 }
 
@@ -116,10 +117,8 @@ result<fetched_token> fetch_token(const token_request& r, const auth_tls& tls) {
   }
   auto fetched = [&]() -> result<fetched_token> {
     std::string form = "client_id=buildkit-client";
-    if (r.username.empty())
-      form += "&grant_type=refresh_token&refresh_token=" + query_escape(r.secret);
-    else
-      form += "&grant_type=password&password=" + query_escape(r.secret);
+    if (r.username.empty()) form += "&grant_type=refresh_token&refresh_token=" + query_escape(r.secret);
+    else form += "&grant_type=password&password=" + query_escape(r.secret);
     if (!r.scopes.empty()) form += "&scope=" + query_escape(join(r.scopes, " "));
     form += "&service=" + query_escape(r.service);
     if (!r.username.empty()) form += "&username=" + query_escape(r.username);

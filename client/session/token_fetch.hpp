@@ -13,7 +13,7 @@ namespace kiln::client {
 
 /// TLS settings for one registry host (--registry-auth-tlscontext).
 struct auth_tls {
-  std::vector<std::string> root_cas;                          // files
+  std::vector<std::string> root_cas;                           // files
   std::vector<std::pair<std::string, std::string>> key_pairs;  // certificate, key
   bool insecure = false;
 };

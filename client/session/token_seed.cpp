@@ -28,8 +28,8 @@ bool harmless(int err) { return err == EROFS || err == EACCES || err == EPERM; }
 using key_ptr = std::unique_ptr<EVP_PKEY, decltype(&EVP_PKEY_free)>;
 
 key_ptr private_key(std::string_view seed) {
-  return {EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr, reinterpret_cast<const unsigned char*>(seed.data()),
-                                       seed.size()),
+  return {EVP_PKEY_new_raw_private_key(EVP_PKEY_ED25519, nullptr,
+                                       reinterpret_cast<const unsigned char*>(seed.data()), seed.size()),
           EVP_PKEY_free};
 }
 
@@ -80,8 +80,9 @@ result<std::string> load_token_seed(const std::string& directory, const std::str
 std::string authority_key(std::string_view salt, std::string_view seed) {
   std::string out(32, '\0');
   unsigned length = 0;
-  HMAC(EVP_sha256(), salt.data(), static_cast<int>(salt.size()), reinterpret_cast<const unsigned char*>(seed.data()),
-       seed.size(), reinterpret_cast<unsigned char*>(out.data()), &length);
+  HMAC(EVP_sha256(), salt.data(), static_cast<int>(salt.size()),
+       reinterpret_cast<const unsigned char*>(seed.data()), seed.size(),
+       reinterpret_cast<unsigned char*>(out.data()), &length);
   return out;
 }
 

@@ -2,8 +2,8 @@
 
 #include <unistd.h>
 
-#include "store/filesync/receiver.hpp"
-#include "store/filesync/sender.hpp"
+#include "filesync/receiver.hpp"
+#include "filesync/sender.hpp"
 
 namespace kiln::client {
 

@@ -19,8 +19,8 @@ struct tree_filter {
 /// Source: buildkit client/solve.go prepareSyncedFiles.
 status send_tree(message_stream& stream, const std::string& directory, const tree_filter& filter);
 
-/// Receives into a directory that exists; everything is owned by the current user. With `mirror`, what the daemon
-/// does not send is deleted. Source: buildkit session/filesync syncTargetDiffCopy.
+/// Receives into a directory that exists; everything is owned by the current user. With `mirror`, what the
+/// daemon does not send is deleted. Source: buildkit session/filesync syncTargetDiffCopy.
 status receive_tree(message_stream& stream, const std::string& directory, bool mirror);
 
 }  // namespace kiln::client

@@ -20,7 +20,8 @@ constexpr std::size_t pump_bytes = 32 * 1024;
 constexpr int session_threads_max = 512;
 constexpr auto drain_timeout = std::chrono::seconds(3);  // for the daemon to end the stream after we did
 
-using session_stream = grpc::ClientReaderWriter<moby::buildkit::v1::BytesMessage, moby::buildkit::v1::BytesMessage>;
+using session_stream =
+    grpc::ClientReaderWriter<moby::buildkit::v1::BytesMessage, moby::buildkit::v1::BytesMessage>;
 
 }  // namespace
 
@@ -61,7 +62,8 @@ struct session_tunnel::connection {
   }
 };
 
-std::unique_ptr<grpc::Server> make_session_server(const std::vector<std::unique_ptr<session_service>>& services) {
+std::unique_ptr<grpc::Server> make_session_server(
+    const std::vector<std::unique_ptr<session_service>>& services) {
   grpc::EnableDefaultHealthCheckService(true);
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(grpc_message_bytes_max);
@@ -87,7 +89,9 @@ session_tunnel::session_tunnel(std::string shared_key) : id_(new_id()), shared_k
 
 session_tunnel::~session_tunnel() { stop(); }
 
-void session_tunnel::add(std::unique_ptr<session_service> service) { services_.push_back(std::move(service)); }
+void session_tunnel::add(std::unique_ptr<session_service> service) {
+  services_.push_back(std::move(service));
+}
 
 std::vector<std::string> session_tunnel::methods() const {
   std::vector<std::string> out{"/grpc.health.v1.Health/Check", "/grpc.health.v1.Health/Watch"};
@@ -98,7 +102,8 @@ std::vector<std::string> session_tunnel::methods() const {
 
 status session_tunnel::start(const std::shared_ptr<grpc::Channel>& channel) {
   int pair[2];
-  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return errno_error(errno, "socketpair");
+  if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
+    return errno_error(errno, "socketpair");
   unique_fd inner(pair[0]), outer(pair[1]);
   server_ = make_session_server(services_);
   if (!server_) return make_error(errc::internal, "cannot start the session's server");

@@ -25,7 +25,8 @@ class session_tunnel {
   void add(std::unique_ptr<session_service> service);
   /// Opens the stream and serves on it.
   status start(const std::shared_ptr<grpc::Channel>& channel);
-  /// Ends the session: closes the inner connection, half-closes the stream and reads it to its end. Idempotent.
+  /// Ends the session: closes the inner connection, half-closes the stream and reads it to its end.
+  /// Idempotent.
   void stop();
   /// Every method the session announces.
   std::vector<std::string> methods() const;
@@ -41,7 +42,8 @@ class session_tunnel {
 };
 
 /// Builds the server that offers these services (and health) without any listening port.
-std::unique_ptr<grpc::Server> make_session_server(const std::vector<std::unique_ptr<session_service>>& services);
+std::unique_ptr<grpc::Server> make_session_server(
+    const std::vector<std::unique_ptr<session_service>>& services);
 /// Serves a connected socket.
 void serve_connection(grpc::Server& server, unique_fd socket);
 

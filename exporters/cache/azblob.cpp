@@ -16,8 +16,8 @@
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/cache/request_text.hpp"
-#include "registry/client.hpp"
-#include "registry/hosts.hpp"
+#include "distribution/client.hpp"
+#include "distribution/hosts.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -34,14 +34,15 @@ struct azure_container {
 error bad(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
 /// What the service calls its refusal: answers to HEAD have no body.
-std::string code_of(const registry::response& r) {
-  auto code = registry::header_of(r.headers, "x-ms-error-code");
+std::string code_of(const distribution::response& r) {
+  auto code = distribution::header_of(r.headers, "x-ms-error-code");
   return code.empty() ? xml_text(r.body, "Code") : code;
 }
 
 class azblob_store final : public http_object_store {
  public:
-  azblob_store(std::shared_ptr<azure_container> place, registry::transport& transport, const job_context& job)
+  azblob_store(std::shared_ptr<azure_container> place, distribution::transport& transport,
+               const job_context& job)
       : http_object_store(transport, job, configs::object_store_attempts), place_(std::move(place)) {}
 
   /// Makes the container unless it is there.
@@ -83,8 +84,8 @@ class azblob_store final : public http_object_store {
     return there.ok() && *there && (*there)->size == body.size ? status() : done;
   }
 
-  result<registry::request> signed_request(const object_call& c) override {
-    registry::request q;
+  result<distribution::request> signed_request(const object_call& c) override {
+    distribution::request q;
     q.method = c.method;
     q.url = place_->base + "/" + encoded_path(place_->name);
     if (!c.key.empty()) q.url += "/" + encoded_path(c.key);
@@ -103,11 +104,11 @@ class azblob_store final : public http_object_store {
     return q;
   }
 
-  error refusal(const object_call& c, const registry::response& r) const override {
+  error refusal(const object_call& c, const distribution::response& r) const override {
     auto what = c.key.empty() ? "" : " " + c.key;
     auto where = "azblob: " + c.method + what + " in container " + place_->name + " of account " +
                  place_->account + ": ";
-    auto failure = registry::status_error(c.method, r.url, r);
+    auto failure = distribution::status_error(c.method, r.url, r);
     // Absent blobs do not come here: something that must be there is not.
     if (failure.code == errc::not_found) failure.code = errc::failed_precondition;
     auto code = code_of(r), message = xml_text(r.body, "Message");
@@ -118,7 +119,7 @@ class azblob_store final : public http_object_store {
   }
 
   /// A container that is gone is no absent blob.
-  bool absent(const registry::response& r) const override {
+  bool absent(const distribution::response& r) const override {
     return r.status == 404 && code_of(r) != "ContainerNotFound";
   }
 
@@ -132,7 +133,8 @@ std::string joined(const std::vector<std::string>& parts) {
   return out;
 }
 
-/// Whether the daemon's own token may go there: a client names the URL, and a token is good for whoever gets it.
+/// Whether the daemon's own token may go there: a client names the URL, and a token is good for whoever gets
+/// it.
 bool is_azure(const std::string& account_url) {
   auto own = environment("BUILDKIT_AZURE_STORAGE_ACCOUNT_URL");
   if (!own.empty() && same_origin(account_url, own)) return true;
@@ -171,10 +173,11 @@ result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_
                           ": set secret_access_key, or AZURE_TENANT_ID and AZURE_CLIENT_ID with "
                           "AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE");
   } else if (!is_azure(*url)) {
-    return make_error(errc::permission_denied,
-                      "account_url \"" + *url +
-                          "\" is not Azure's: the daemon's credentials go there only if its environment says so "
-                          "($BUILDKIT_AZURE_STORAGE_ACCOUNT_URL); or set secret_access_key");
+    return make_error(
+        errc::permission_denied,
+        "account_url \"" + *url +
+            "\" is not Azure's: the daemon's credentials go there only if its environment says so "
+            "($BUILDKIT_AZURE_STORAGE_ACCOUNT_URL); or set secret_access_key");
   }
 
   object_cache_settings out;

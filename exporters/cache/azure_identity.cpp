@@ -32,16 +32,15 @@ result<std::string> azure_identity::proof() const {
   if (token.empty())
     return make_error(errc::unauthenticated,
                       "azure: AZURE_FEDERATED_TOKEN_FILE " + token_file_ + " cannot be read or is empty");
-  return "&client_assertion_type=" +
-         url_escape("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") +
+  return "&client_assertion_type=" + url_escape("urn:ietf:params:oauth:client-assertion-type:jwt-bearer") +
          "&client_assertion=" + url_escape(token);
 }
 
-result<std::string> azure_identity::token(registry::transport& transport, const job_context& job) {
+result<std::string> azure_identity::token(distribution::transport& transport, const job_context& job) {
   std::lock_guard lock(mutex_);
   auto now = std::chrono::steady_clock::now();
   if (now < good_until_) return token_;
-  registry::request q;
+  distribution::request q;
   q.method = "POST";
   q.url = authority_ + "/" + url_escape(tenant_) + "/oauth2/v2.0/token";
   q.stop = job.stop;

@@ -10,7 +10,7 @@
 
 #include "base/result.hpp"
 #include "messages/job.hpp"
-#include "registry/transport.hpp"
+#include "distribution/transport.hpp"
 
 namespace kiln::exporters {
 
@@ -22,7 +22,7 @@ class azure_identity {
 
   /// A bearer token for Azure Storage, kept until shortly before it expires.
   /// unauthenticated when the authority gives none; its error names the application.
-  result<std::string> token(registry::transport& transport, const job_context& job);
+  result<std::string> token(distribution::transport& transport, const job_context& job);
 
  private:
   result<std::string> proof() const;

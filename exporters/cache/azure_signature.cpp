@@ -2,7 +2,7 @@
 
 #include "base/base64.hpp"
 #include "exporters/cache/request_text.hpp"
-#include "registry/transport.hpp"
+#include "distribution/transport.hpp"
 
 namespace kiln::exporters {
 

@@ -9,16 +9,16 @@
 #include "exporters/cache/object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
-#include "registry/client.hpp"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
-#include "store/session_content.hpp"
+#include "distribution/client.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
+#include "store/blobs/session_content.hpp"
 
 namespace kiln::exporters {
 namespace {
 
 namespace rc = solver::remote_cache;
-namespace media = registry::media;
+namespace media = distribution::media;
 
 /// Where the parts of a cache are written to.
 class content_writer {
@@ -61,19 +61,20 @@ result<std::map<std::string, std::string>> write_cache(const cache_content& cont
   KILN_CHECK(in_step(
       job, (style.image ? "writing cache image manifest " : "writing cache manifest ") + m.root.digest.str(),
       "error writing manifest blob", [&] { return out.manifest(m.root, m.bytes, job); }));
-  return std::map<std::string, std::string>{{"cache.manifest", json_text(registry::descriptor_json(m.root))}};
+  return std::map<std::string, std::string>{
+      {"cache.manifest", json_text(distribution::descriptor_json(m.root))}};
 }
 
 class registry_writer final : public content_writer {
  public:
-  registry_writer(registry::repository& repository, store::blob_store& blobs)
+  registry_writer(distribution::repository& repository, store::blob_store& blobs)
       : repository_(repository), blobs_(blobs) {}
 
   status layer(const descriptor& d, const cache_content& content, const job_context& job) override {
     KILN_TRY(bool there, repository_.has_blob(d.digest));
     if (there) return {};
     // Another repository of the same registry may have it.
-    auto sources = d.annotations.find(registry::source_label(repository_.ref().domain));
+    auto sources = d.annotations.find(distribution::source_label(repository_.ref().domain));
     if (sources != d.annotations.end() && sources->second != repository_.ref().path &&
         sources->second.find(',') == std::string::npos) {
       auto mounted = repository_.mount_blob(d.digest, sources->second);
@@ -98,7 +99,7 @@ class registry_writer final : public content_writer {
   }
 
  private:
-  registry::repository& repository_;
+  distribution::repository& repository_;
   store::blob_store& blobs_;
 };
 
@@ -111,8 +112,9 @@ class registry_exporter final : public cache_exporter {
   const cache_options& options() const override { return options_; }
   result<std::map<std::string, std::string>> run(const cache_content& content,
                                                  const job_context& job) override {
-    KILN_TRY(auto repository, registry::repository::open(*resources_.hosts, ref_,
-                                                         registry::repository::access::push, job, insecure_));
+    KILN_TRY(auto repository,
+             distribution::repository::open(*resources_.hosts, ref_, distribution::repository::access::push,
+                                            job, insecure_));
     registry_writer out(*repository, resources_.store->blobs());
     return write_cache(content, style_, out, job);
   }
@@ -237,15 +239,15 @@ result<cache_manifest> make_cache_manifest(const rc::marshalled& records, const 
     // Which repositories have it is our own knowledge, and may not be everyone's business.
     std::erase_if(d.annotations,
                   [](const auto& a) { return a.first.starts_with("containerd.io/distribution.source."); });
-    list.push_back(registry::descriptor_json(d));
+    list.push_back(distribution::descriptor_json(d));
   }
   j["schemaVersion"] = 2;
   j["mediaType"] = type;
   if (style.image) {
-    j["config"] = registry::descriptor_json(config);
+    j["config"] = distribution::descriptor_json(config);
     j["layers"] = std::move(list);
   } else {
-    list.push_back(registry::descriptor_json(config));
+    list.push_back(distribution::descriptor_json(config));
     j["manifests"] = std::move(list);
   }
   cache_manifest out;

@@ -4,9 +4,9 @@
 #include "exporters/attributes.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/object_store.hpp"
-#include "registry/client.hpp"
-#include "registry/media_types.hpp"
-#include "store/session_content.hpp"
+#include "distribution/client.hpp"
+#include "distribution/media_types.hpp"
+#include "store/blobs/session_content.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -16,11 +16,11 @@ namespace rc = solver::remote_cache;
 /// Layers from the repository the cache came from, with the credentials of whoever asks.
 class repository_provider final : public store::blob_provider {
  public:
-  repository_provider(registry::hosts& hosts, image_reference ref, bool insecure)
+  repository_provider(distribution::hosts& hosts, image_reference ref, bool insecure)
       : hosts_(hosts), ref_(std::move(ref)), insecure_(insecure) {}
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
-    KILN_TRY(auto repository,
-             registry::repository::open(hosts_, ref_, registry::repository::access::pull, job, insecure_));
+    KILN_TRY(auto repository, distribution::repository::open(
+                                  hosts_, ref_, distribution::repository::access::pull, job, insecure_));
     auto id = blob.digest.str();
     auto done = repository->fetch_blob(blob, into, [&](std::int64_t current, std::int64_t total) {
       job.progress->progress(id, current, total, false);
@@ -30,28 +30,28 @@ class repository_provider final : public store::blob_provider {
   }
 
  private:
-  registry::hosts& hosts_;
+  distribution::hosts& hosts_;
   image_reference ref_;
   bool insecure_;
 };
 
 class registry_importer final : public cache_importer {
  public:
-  registry_importer(std::string id, registry::hosts& hosts, image_reference ref, bool insecure)
+  registry_importer(std::string id, distribution::hosts& hosts, image_reference ref, bool insecure)
       : id_(std::move(id)), hosts_(hosts), ref_(std::move(ref)), insecure_(insecure) {}
 
   result<std::shared_ptr<imported_cache>> load(const job_context& job) override {
-    KILN_TRY(auto repository,
-             registry::repository::open(hosts_, ref_, registry::repository::access::pull, job, insecure_));
+    KILN_TRY(auto repository, distribution::repository::open(
+                                  hosts_, ref_, distribution::repository::access::pull, job, insecure_));
     KILN_TRY(descriptor root, repository->resolve());
     auto read = [&](const descriptor& d, std::int64_t limit) -> result<std::string> {
-      bool manifest = d.digest == root.digest || registry::media::is_manifest(d.media_type) ||
-                      registry::media::is_index(d.media_type);
+      bool manifest = d.digest == root.digest || distribution::media::is_manifest(d.media_type) ||
+                      distribution::media::is_index(d.media_type);
       if (!manifest) return repository->small_blob(d, limit);
       KILN_TRY(auto fetched, repository->manifest(d.digest));
       return std::move(fetched.bytes);
     };
-    auto source = registry::source_label(ref_.domain);
+    auto source = distribution::source_label(ref_.domain);
     KILN_TRY(auto graph, read_cache_manifest(
                              root, read, [&](descriptor& d) { d.annotations[source] = ref_.path; }, job));
     return std::make_shared<imported_cache>(
@@ -60,7 +60,7 @@ class registry_importer final : public cache_importer {
 
  private:
   std::string id_;
-  registry::hosts& hosts_;
+  distribution::hosts& hosts_;
   image_reference ref_;
   bool insecure_;
 };

@@ -7,8 +7,8 @@
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_importer.hpp"
 #include "exporters/cache/request_text.hpp"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -40,7 +40,7 @@ class manifest_reader {
 
   result<rc::imported_graph> run(const descriptor& root) {
     KILN_TRY(std::string bytes, read_small(root));
-    KILN_TRY(auto m, registry::parse_manifest(bytes, root.media_type));
+    KILN_TRY(auto m, distribution::parse_manifest(bytes, root.media_type));
     job_.progress->progress("inferred cache manifest type: " + m.media_type, 0, 0, true);
     std::map<digest, descriptor> layers;
     const descriptor* config = nullptr;
@@ -73,25 +73,27 @@ class manifest_reader {
     return read_(d, configs::max_cache_blob_size);
   }
 
-  status add_images(const registry::manifest& m, rc::imported_graph& graph, int depth) {
+  status add_images(const distribution::manifest& m, rc::imported_graph& graph, int depth) {
     KILN_CHECK(job_.check());
     if (!m.is_index) return add_image(m, graph);
-    if (depth > configs::max_inline_index_depth) return make_error(errc::invalid_argument, "indexes are nested too deeply");
+    if (depth > configs::max_inline_index_depth)
+      return make_error(errc::invalid_argument, "indexes are nested too deeply");
     for (const auto& d : m.entries) {
-      bool image = registry::media::is_manifest(d.media_type) || registry::media::is_index(d.media_type);
-      if (!image || registry::is_attestation(d)) continue;
+      bool image =
+          distribution::media::is_manifest(d.media_type) || distribution::media::is_index(d.media_type);
+      if (!image || distribution::is_attestation(d)) continue;
       if (++images_ > configs::max_inline_manifests)
         return make_error(
             errc::resource_exhausted,
             "more than " + std::to_string(configs::max_inline_manifests) + " images in one cache import");
       KILN_TRY(std::string bytes, read_(d, configs::max_manifest_size));
-      KILN_TRY(auto inner, registry::parse_manifest(bytes, d.media_type));
+      KILN_TRY(auto inner, distribution::parse_manifest(bytes, d.media_type));
       KILN_CHECK(add_images(inner, graph, depth + 1));
     }
     return {};
   }
 
-  status add_image(registry::manifest m, rc::imported_graph& graph) {
+  status add_image(distribution::manifest m, rc::imported_graph& graph) {
     if (m.config.digest.empty() || m.layers.empty()) return {};
     KILN_TRY(std::string text, read_(m.config, configs::max_image_config_size));
     auto read = parse_json(text);
@@ -101,7 +103,7 @@ class manifest_reader {
       return make_error(errc::invalid_argument, "invalid image config: no JSON object");
     auto inline_cache = text_of(config, "moby.buildkit.cache.v0");
     if (inline_cache.empty()) return {};
-    auto diff_ids = registry::diff_ids_of(config);
+    auto diff_ids = distribution::diff_ids_of(config);
     if (!diff_ids.ok() || diff_ids->size() != m.layers.size()) {
       spdlog::warn("cache import: image {} has a config that does not fit its manifest",
                    m.config.digest.str());

@@ -10,9 +10,9 @@
 #include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/image_writer.hpp"
-#include "registry/transport.hpp"
+#include "distribution/transport.hpp"
 #include "solver/cache_key.hpp"
-#include "store/cache_keys.hpp"
+#include "store/database/cache_keys.hpp"
 
 namespace kiln::exporters {
 namespace {

@@ -36,9 +36,9 @@ result<std::optional<object_info>> http_object_store::find(const std::string& ke
   if (absent(r)) return std::optional<object_info>();
   if (r.status < 200 || r.status >= 300) return refusal(c, r);
   object_info out;
-  auto length = registry::header_of(r.headers, "content-length");
+  auto length = distribution::header_of(r.headers, "content-length");
   std::from_chars(length.data(), length.data() + length.size(), out.size);
-  out.modified_s = parse_http_date(registry::header_of(r.headers, "last-modified"));
+  out.modified_s = parse_http_date(distribution::header_of(r.headers, "last-modified"));
   return std::optional(out);
 }
 
@@ -50,7 +50,7 @@ status http_object_store::get(const std::string& key, std::int64_t offset,
     if (at > 0) c.headers["range"] = "bytes=" + std::to_string(at) + "-";
     std::int64_t skip = 0;
     bool begun = false;
-    c.on_body = [&](const registry::response& r, std::string_view bytes) -> status {
+    c.on_body = [&](const distribution::response& r, std::string_view bytes) -> status {
       if (!std::exchange(begun, true) && r.status == 200) skip = at;  // the range was not obeyed
       auto drop = std::min<std::int64_t>(skip, static_cast<std::int64_t>(bytes.size()));
       skip -= drop;
@@ -72,7 +72,7 @@ status http_object_store::get(const std::string& key, std::int64_t offset,
 }
 
 /// Repeated while the failure is temporary and nothing of the answer was used.
-result<registry::response> http_object_store::send(const object_call& c) {
+result<distribution::response> http_object_store::send(const object_call& c) {
   auto pause = configs::object_store_backoff;
   for (int n = 1;; ++n, pause *= 2) {
     bool used = false;
@@ -84,7 +84,7 @@ result<registry::response> http_object_store::send(const object_call& c) {
       q.body_size = c.body->size;
     }
     if (c.on_body)
-      q.on_body = [&](const registry::response& r, std::string_view bytes) {
+      q.on_body = [&](const distribution::response& r, std::string_view bytes) {
         used = true;
         return c.on_body(r, bytes);
       };
@@ -99,7 +99,7 @@ result<registry::response> http_object_store::send(const object_call& c) {
   }
 }
 
-result<registry::response> http_object_store::ask(const object_call& c) {
+result<distribution::response> http_object_store::ask(const object_call& c) {
   KILN_TRY(auto r, send(c));
   if (r.status < 200 || r.status >= 300) return refusal(c, r);
   return r;
@@ -113,7 +113,8 @@ status http_object_store::tell(const object_call& c) {
 object_body text_body(std::string text) {
   object_body out{static_cast<std::int64_t>(text.size()), sha256(text), {}};
   out.open = [text = std::move(text)](std::int64_t offset) -> result<std::unique_ptr<store::byte_source>> {
-    return std::unique_ptr<store::byte_source>(new store::text_source(text, static_cast<std::size_t>(offset)));
+    return std::unique_ptr<store::byte_source>(
+        new store::text_source(text, static_cast<std::size_t>(offset)));
   };
   return out;
 }

@@ -10,7 +10,7 @@
 #include <string_view>
 
 #include "exporters/cache/object_store.hpp"
-#include "registry/transport.hpp"
+#include "distribution/transport.hpp"
 
 namespace kiln::exporters {
 
@@ -20,12 +20,12 @@ struct object_call {
   std::map<std::string, std::string> query = {};    // decoded
   std::map<std::string, std::string> headers = {};  // names in lower case
   std::optional<object_body> body = {};
-  std::function<status(const registry::response&, std::string_view)> on_body = {};  // of a 2xx answer
+  std::function<status(const distribution::response&, std::string_view)> on_body = {};  // of a 2xx answer
 };
 
 class http_object_store : public object_store {
  public:
-  http_object_store(registry::transport& transport, job_context job, int attempts)
+  http_object_store(distribution::transport& transport, job_context job, int attempts)
       : transport_(transport), job_(std::move(job)), attempts_(attempts) {}
 
   result<std::optional<object_info>> find(const std::string& key) override;
@@ -34,19 +34,19 @@ class http_object_store : public object_store {
 
  protected:
   /// Method, address and headers; the rest of the request is filled in by send().
-  virtual result<registry::request> signed_request(const object_call& c) = 0;
+  virtual result<distribution::request> signed_request(const object_call& c) = 0;
   /// The error an answer other than 2xx stands for.
-  virtual error refusal(const object_call& c, const registry::response& r) const = 0;
+  virtual error refusal(const object_call& c, const distribution::response& r) const = 0;
   /// Whether an answer says that there is no such object, rather than that something is wrong.
-  virtual bool absent(const registry::response& r) const { return r.status == 404; }
+  virtual bool absent(const distribution::response& r) const { return r.status == 404; }
 
   /// The answer, whatever its status.
-  result<registry::response> send(const object_call& c);
+  result<distribution::response> send(const object_call& c);
   /// A 2xx answer, or the refusal.
-  result<registry::response> ask(const object_call& c);
+  result<distribution::response> ask(const object_call& c);
   status tell(const object_call& c);
 
-  registry::transport& transport_;
+  distribution::transport& transport_;
   const job_context job_;
 
  private:

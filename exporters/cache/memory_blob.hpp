@@ -5,7 +5,7 @@
 #include <string>
 #include <string_view>
 
-#include "store/blob_store.hpp"
+#include "store/blobs/blob_store.hpp"
 
 namespace kiln::exporters {
 
@@ -23,8 +23,8 @@ class memory_blob final : public store::blob_store {
   result<std::unique_ptr<store::byte_source>> read(const kiln::digest& d,
                                                    std::int64_t offset) const override {
     if (!has(d)) return missing(d);
-    return std::unique_ptr<store::byte_source>(
-        new store::text_source(std::string(bytes_), static_cast<std::size_t>(std::max<std::int64_t>(offset, 0))));
+    return std::unique_ptr<store::byte_source>(new store::text_source(
+        std::string(bytes_), static_cast<std::size_t>(std::max<std::int64_t>(offset, 0))));
   }
   result<std::string> read_all(const kiln::digest& d, std::int64_t limit) const override {
     if (!has(d)) return missing(d);

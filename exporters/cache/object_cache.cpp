@@ -9,7 +9,7 @@
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/image_writer.hpp"
 #include "exporters/layers.hpp"
-#include "store/download_blob.hpp"
+#include "store/blobs/download_blob.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -87,7 +87,8 @@ class object_provider final : public store::blob_provider {
  public:
   explicit object_provider(object_cache_settings settings) : settings_(std::move(settings)) {}
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
-    return store::download_blob(blob, into, job, "cached blob " + blob.digest.str() + " is longer than its config says",
+    return store::download_blob(blob, into, job,
+                                "cached blob " + blob.digest.str() + " is longer than its config says",
                                 [&](std::int64_t offset, const store::byte_taker& take) -> status {
                                   KILN_TRY(auto objects, settings_.open(job));
                                   return objects->get(settings_.blob_key(blob.digest), offset, take);

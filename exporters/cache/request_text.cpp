@@ -6,7 +6,7 @@
 #include <openssl/hmac.h>
 
 #include "base/url.hpp"
-#include "registry/transport.hpp"
+#include "distribution/transport.hpp"
 
 namespace kiln::exporters {
 

@@ -10,8 +10,8 @@
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/cache/request_text.hpp"
-#include "registry/client.hpp"
-#include "registry/hosts.hpp"
+#include "distribution/client.hpp"
+#include "distribution/hosts.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -37,7 +37,8 @@ std::optional<aws_credentials> credentials_of_file(const std::string& path, cons
     }
     auto equals = line.find('=');
     if (!here || equals == line.npos) continue;
-    auto name = trim(std::string_view(line).substr(0, equals)), value = trim(std::string_view(line).substr(equals + 1));
+    auto name = trim(std::string_view(line).substr(0, equals)),
+         value = trim(std::string_view(line).substr(equals + 1));
     if (name == "aws_access_key_id") out.key_id = value;
     if (name == "aws_secret_access_key") out.secret = value;
     if (name == "aws_session_token") out.session_token = value;
@@ -65,7 +66,7 @@ result<aws_credentials> credentials(const attributes& attrs) {
 
 class s3_store final : public http_object_store {
  public:
-  s3_store(s3_place place, registry::transport& transport, const job_context& job)
+  s3_store(s3_place place, distribution::transport& transport, const job_context& job)
       : http_object_store(transport, job, place.attempts), place_(std::move(place)) {}
 
   status put(const std::string& key, const object_body& body) override {
@@ -98,7 +99,7 @@ class s3_store final : public http_object_store {
                                  {},
                                  part_of(body, at, size)}));
         list += "<Part><PartNumber>" + std::to_string(n) + "</PartNumber><ETag>" +
-                registry::header_of(sent.headers, "etag") + "</ETag></Part>";
+                distribution::header_of(sent.headers, "etag") + "</ETag></Part>";
         at += size;
       }
       list += "</CompleteMultipartUpload>";
@@ -112,8 +113,8 @@ class s3_store final : public http_object_store {
     return outcome;
   }
 
-  result<registry::request> signed_request(const object_call& c) override {
-    registry::request q;
+  result<distribution::request> signed_request(const object_call& c) override {
+    distribution::request q;
     q.method = c.method;
     q.url = place_.base + encoded_path(c.key) + (c.query.empty() ? "" : "?" + encoded_query(c.query));
     aws_request a;
@@ -131,9 +132,9 @@ class s3_store final : public http_object_store {
     return q;
   }
 
-  error refusal(const object_call& c, const registry::response& r) const override {
+  error refusal(const object_call& c, const distribution::response& r) const override {
     auto code = xml_text(r.body, "Code");
-    auto failure = registry::status_error(c.method, r.url.empty() ? place_.base + c.key : r.url, r);
+    auto failure = distribution::status_error(c.method, r.url.empty() ? place_.base + c.key : r.url, r);
     if (!code.empty())
       failure.message = "s3: " + c.method + " " + c.key + ": " + code + ": " + xml_text(r.body, "Message");
     return failure;
@@ -163,8 +164,7 @@ result<object_cache_settings> s3_settings(const attributes& attrs, exporter_reso
     return bad("retry_mode must be \"standard\" or \"adaptive\"");
   out.touch_after = configs::s3_touch_after;
   if (auto text = cache_text(attrs, "touch_refresh"); !text.empty())
-    if (auto parsed = parse_duration(text); parsed.ok())
-      out.touch_after = std::chrono::nanoseconds(*parsed);
+    if (auto parsed = parse_duration(text); parsed.ok()) out.touch_after = std::chrono::nanoseconds(*parsed);
   KILN_TRY(place.who, credentials(attrs));
 
   auto endpoint = cache_text(attrs, "endpoint_url");

@@ -17,7 +17,8 @@ std::string attribute(const pb::SourceOp& op, const char* key) {
 
 }  // namespace
 
-void capture::add_source(const pb::SourceOp& op, const platform& p, const std::string& origin, const std::string& pin) {
+void capture::add_source(const pb::SourceOp& op, const platform& p, const std::string& origin,
+                         const std::string& pin) {
   const auto& id = op.identifier();
   auto scheme = id.substr(0, id.find("://"));
   if (scheme == "docker-image") {
@@ -69,8 +70,9 @@ void capture::add_to(std::vector<captured_secret>& list, secret_places& places, 
 
 void capture::add_image(captured_image image) {
   const auto& p = image.platform;
-  bool fresh = is_new("image", {image.ref, image.local ? "local" : "", image.is_blob ? "blob" : "", p ? "of" : "",
-                                p ? p->os : "", p ? p->architecture : "", p ? p->variant : "", p ? p->os_version : ""});
+  bool fresh = is_new(
+      "image", {image.ref, image.local ? "local" : "", image.is_blob ? "blob" : "", p ? "of" : "",
+                p ? p->os : "", p ? p->architecture : "", p ? p->variant : "", p ? p->os_version : ""});
   if (fresh) images.push_back(std::move(image));
 }
 
@@ -125,7 +127,8 @@ status capture::finish() {
     std::stable_sort(list.begin(), list.end(), [&](const auto& a, const auto& b) { return a.*key < b.*key; });
   };
   sort(images, &captured_image::ref);
-  std::stable_sort(images.begin(), images.end(), [](const auto& a, const auto& b) { return a.is_blob < b.is_blob; });
+  std::stable_sort(images.begin(), images.end(),
+                   [](const auto& a, const auto& b) { return a.is_blob < b.is_blob; });
   sort(git, &captured_git::url);
   sort(http, &captured_http::url);
   std::sort(locals.begin(), locals.end());

@@ -51,7 +51,8 @@ struct capture {
   bool incomplete_materials = false;
 
   /// A source op as it was resolved: `origin` in its normal form, `pin` the digest or commit.
-  void add_source(const pb::SourceOp& op, const kiln::platform& p, const std::string& origin, const std::string& pin);
+  void add_source(const pb::SourceOp& op, const kiln::platform& p, const std::string& origin,
+                  const std::string& pin);
   /// Any other op.
   void add_op(const pb::Op& op);
   void add_image(captured_image image);

@@ -82,7 +82,8 @@ result<build_steps> steps_of(const pb::Definition& definition) {
     one_op one{sha256(bytes).str(), {}, {}};
     if (!one.op.ParseFromString(bytes)) return invalid("failed to parse llb proto op");
     if (one.op.has_source())
-      for (const char* key : {"local.session", "local.unique"}) one.op.mutable_source()->mutable_attrs()->erase(key);
+      for (const char* key : {"local.session", "local.unique"})
+        one.op.mutable_source()->mutable_attrs()->erase(key);
     auto [at, fresh] = index.try_emplace(one.digest, static_cast<int>(ops.size()));
     last = at->second;
     if (fresh) ops.push_back(std::move(one));
@@ -94,10 +95,10 @@ result<build_steps> steps_of(const pb::Definition& definition) {
       one.inputs.push_back(found->second);
     }
   auto at = [&](int i) -> one_op& { return ops[static_cast<std::size_t>(i)]; };
-  KILN_TRY(auto order, solver::dependency_order(
-                           last, static_cast<int>(ops.size()),
-                           [&](int i) { return std::span<const int>(at(i).inputs); },
-                           [&](int i) { return at(i).digest; }));
+  KILN_TRY(auto order,
+           solver::dependency_order(
+               last, static_cast<int>(ops.size()), [&](int i) { return std::span<const int>(at(i).inputs); },
+               [&](int i) { return at(i).digest; }));
   for (std::size_t n = 0; n < order.size(); ++n) out.names[at(order[n]).digest] = "step" + std::to_string(n);
   for (int i : order) {
     auto& op = at(i).op;
@@ -158,7 +159,8 @@ bool scrub(json& request) {
   if (request.contains("inputs"))
     for (auto& [name, input] : request["inputs"].items())
       if (input.contains("request")) scrubbed |= scrub(input["request"]);
-  if (request.contains("root") && request["root"].contains("request")) scrubbed |= scrub(request["root"]["request"]);
+  if (request.contains("root") && request["root"].contains("request"))
+    scrubbed |= scrub(request["root"]["request"]);
   return scrubbed;
 }
 
@@ -178,7 +180,8 @@ error incomplete(const capture& c) {
       "dependencies could be captured.";
   if (!c.locals.empty()) {
     text += "\n\nUncaptured local sources:";
-    for (const auto& l : c.locals) text += "\n  - " + (l.empty() ? "<unnamed>" : l) + "\n    reason: local_source";
+    for (const auto& l : c.locals)
+      text += "\n  - " + (l.empty() ? "<unnamed>" : l) + "\n    reason: local_source";
   }
   return make_error(errc::failed_precondition, text);
 }
@@ -233,7 +236,8 @@ result<provenance_options> parse_provenance_options(const std::map<std::string, 
       if (value != "v0.2" && value != "v1") return invalid("invalid provenance SLSA version: " + value);
       out.version_02 = value == "v0.2";
     } else if (key == "mode") {
-      if (value != "min" && value != "max" && value != "full") return invalid("invalid mode \"" + value + "\"");
+      if (value != "min" && value != "max" && value != "full")
+        return invalid("invalid mode \"" + value + "\"");
       out.max = value != "min";
     } else if (key == "builder-id") {
       out.builder_id = value;
@@ -310,8 +314,9 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
   if (!dependencies.empty()) build["resolvedDependencies"] = std::move(dependencies);
   build["externalParameters"] = {{"configSource", asked["configSource"]}, {"request", std::move(request)}};
   build["internalParameters"] = std::move(internal);
-  json predicate{{"buildDefinition", std::move(build)},
-                 {"runDetails", {{"builder", {{"id", options.builder_id}}}, {"metadata", std::move(metadata)}}}};
+  json predicate{
+      {"buildDefinition", std::move(build)},
+      {"runDetails", {{"builder", {{"id", options.builder_id}}}, {"metadata", std::move(metadata)}}}};
   if (options.version_02) predicate = to_version_02(predicate);
   out.text = go_json(predicate, 2);
   return out;
@@ -320,7 +325,8 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
 std::string with_layers(const std::string& text, const json& layers) {
   auto predicate = json_or_null<json>(text);
   if (layers.empty() || !predicate.is_object()) return text;
-  if (predicate.contains("runDetails")) predicate["runDetails"]["metadata"]["buildkit_metadata"]["layers"] = layers;
+  if (predicate.contains("runDetails"))
+    predicate["runDetails"]["metadata"]["buildkit_metadata"]["layers"] = layers;
   else predicate["metadata"]["https://mobyproject.org/buildkit@v1#metadata"]["layers"] = layers;
   return go_json(predicate, 2);
 }

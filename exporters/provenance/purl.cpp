@@ -16,7 +16,8 @@ std::string path_escape(std::string_view text) { return url_escape(text, "$&+=:@
 result<std::string> image_purl(std::string_view type, std::string_view text, const std::optional<platform>& p,
                                const purl_qualifiers& more) {
   auto parsed = parse_image_reference(text);
-  if (!parsed.ok()) return std::move(parsed).error().with_context("failed to parse ref \"" + std::string(text) + "\"");
+  if (!parsed.ok())
+    return std::move(parsed).error().with_context("failed to parse ref \"" + std::string(text) + "\"");
   auto ref = parsed->tagged();
   purl_qualifiers qualifiers;
   if (ref.digest) qualifiers.emplace_back("digest", ref.digest.str());

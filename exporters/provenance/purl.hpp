@@ -15,8 +15,8 @@ namespace kiln::exporters {
 
 using purl_qualifiers = std::vector<std::pair<std::string, std::string>>;
 
-/// "pkg:docker/alpine@3.19?platform=linux%2Famd64". `type`: "docker" or "oci"; `more` comes after the digest and
-/// the platform. invalid_argument when `ref` is no image reference.
+/// "pkg:docker/alpine@3.19?platform=linux%2Famd64". `type`: "docker" or "oci"; `more` comes after the digest
+/// and the platform. invalid_argument when `ref` is no image reference.
 result<std::string> image_purl(std::string_view type, std::string_view ref, const std::optional<platform>& p,
                                const purl_qualifiers& more = {});
 

@@ -33,7 +33,8 @@ json config_source(const std::string& context, const capture& sources) {
   std::string url = redact_credentials(ref.empty() ? base : base + "#" + ref);
   for (const auto& g : sources.git)
     if (g.url == url || g.url == "https://" + url)
-      return {{"uri", g.url + redact_credentials(fragment.substr(ref.size()))}, {"digest", digest_set(g.commit)}};
+      return {{"uri", g.url + redact_credentials(fragment.substr(ref.size()))},
+              {"digest", digest_set(g.commit)}};
   for (const auto& h : sources.http)
     if (h.url == redact_credentials(context)) return {{"uri", h.url}, {"digest", digest_set(h.digest)}};
   return {{"uri", redact_credentials(context)}};
@@ -60,7 +61,8 @@ std::vector<captured_image> for_platform(const std::vector<captured_image>& imag
     if (fresh)
       known->second = std::all_of(platforms.begin(), platforms.end(), [&](const auto& p) {
         const auto& of_ref = there[ref];
-        return std::any_of(of_ref.begin(), of_ref.end(), [&](const auto* i) { return matches(p.platform, *i); });
+        return std::any_of(of_ref.begin(), of_ref.end(),
+                           [&](const auto* i) { return matches(p.platform, *i); });
       });
     return known->second;
   };
@@ -111,7 +113,8 @@ std::optional<json> definition_origins::find(const pb::Definition& definition) c
 }
 
 std::map<std::string, std::string> provenance_args(const std::map<std::string, std::string>& options) {
-  static const std::set<std::string> of_the_host{"cgroup-parent", "image-resolve-mode", "platform", "cache-imports"};
+  static const std::set<std::string> of_the_host{"cgroup-parent", "image-resolve-mode", "platform",
+                                                 "cache-imports"};
   std::string context = "context";
   if (auto named = options.find("contextkey"); named != options.end() && !named->second.empty())
     context = named->second;
@@ -123,7 +126,8 @@ std::map<std::string, std::string> provenance_args(const std::map<std::string, s
   return out;
 }
 
-json request_provenance(const std::string& frontend, std::map<std::string, std::string> args, const capture& sources) {
+json request_provenance(const std::string& frontend, std::map<std::string, std::string> args,
+                        const capture& sources) {
   auto value = [&](const std::string& key) {
     auto found = args.find(key);
     return found == args.end() ? std::string() : found->second;
@@ -152,37 +156,37 @@ request_log::~request_log() {
 }
 
 void request_log::begin(logged_request request) {
-  frames_.clear();
+  scopes_.clear();
   frame_of_ref_.clear();
-  frames_.push_back({-1, 0, std::move(request), {}, {}});
+  scopes_.push_back({-1, 0, std::move(request), {}, {}});
 }
 
 int request_log::open(int parent, logged_request request) {
-  frame f{parent, frames_.at(static_cast<std::size_t>(parent)).root, std::move(request), {}, {}};
+  scope f{parent, scopes_.at(static_cast<std::size_t>(parent)).root, std::move(request), {}, {}};
   // The root says what was asked first; a client without a frontend of its own says nothing.
-  if (!frames_[static_cast<std::size_t>(f.root)].request.says_something()) f.root = parent;
-  frames_.push_back(std::move(f));
-  return static_cast<int>(frames_.size()) - 1;
+  if (!scopes_[static_cast<std::size_t>(f.root)].request.says_something()) f.root = parent;
+  scopes_.push_back(std::move(f));
+  return static_cast<int>(scopes_.size()) - 1;
 }
 
 int request_log::open_aside() {
-  frames_.push_back({-1, 0, {}, {}, {}});
-  return static_cast<int>(frames_.size()) - 1;
+  scopes_.push_back({-1, 0, {}, {}, {}});
+  return static_cast<int>(scopes_.size()) - 1;
 }
 
-int request_log::depth(int frame) const {
+int request_log::depth(int scope) const {
   int n = 0;
-  for (auto at = frame; at > 0; at = frames_.at(static_cast<std::size_t>(at)).parent) ++n;
+  for (auto at = scope; at > 0; at = scopes_.at(static_cast<std::size_t>(at)).parent) ++n;
   return n;
 }
 
-void request_log::add_ref(int frame, const std::string& id) {
-  frames_.at(static_cast<std::size_t>(frame)).refs.push_back(id);
-  frame_of_ref_[id] = frame;
+void request_log::add_ref(int scope, const std::string& id) {
+  scopes_.at(static_cast<std::size_t>(scope)).refs.push_back(id);
+  frame_of_ref_[id] = scope;
 }
 
-void request_log::add_image(int frame, captured_image image) {
-  frames_.at(static_cast<std::size_t>(frame)).images.push_back(std::move(image));
+void request_log::add_image(int scope, captured_image image) {
+  scopes_.at(static_cast<std::size_t>(scope)).images.push_back(std::move(image));
 }
 
 int request_log::frame_of(const std::string& id) const {
@@ -192,10 +196,10 @@ int request_log::frame_of(const std::string& id) const {
 
 std::vector<int> request_log::below(int top) const {
   std::vector<int> out{top};
-  std::vector<char> is_below(frames_.size(), 0);
+  std::vector<char> is_below(scopes_.size(), 0);
   is_below[static_cast<std::size_t>(top)] = 1;
-  for (std::size_t n = static_cast<std::size_t>(top) + 1; n < frames_.size(); ++n) {
-    auto parent = frames_[n].parent;
+  for (std::size_t n = static_cast<std::size_t>(top) + 1; n < scopes_.size(); ++n) {
+    auto parent = scopes_[n].parent;
     if (parent < 0 || is_below[static_cast<std::size_t>(parent)] == 0) continue;
     is_below[n] = 1;
     out.push_back(static_cast<int>(n));
@@ -211,8 +215,8 @@ json request_log::inputs_of(const logged_request& request) const {
   return out;
 }
 
-std::optional<json> request_log::root_of(const frame& f, const capture& sources) const {
-  const auto& first = frames_[static_cast<std::size_t>(f.root)].request;
+std::optional<json> request_log::root_of(const scope& f, const capture& sources) const {
+  const auto& first = scopes_[static_cast<std::size_t>(f.root)].request;
   if (!first.says_something()) return std::nullopt;
   auto root = request_provenance(first.frontend, provenance_args(first.options), sources);
   if (auto inputs = inputs_of(first); !inputs.empty()) root["request"]["inputs"] = std::move(inputs);
@@ -220,7 +224,7 @@ std::optional<json> request_log::root_of(const frame& f, const capture& sources)
   return root;
 }
 
-json request_log::request_of(const frame& f, const capture& sources) const {
+json request_log::request_of(const scope& f, const capture& sources) const {
   auto out = request_provenance(f.request.frontend, provenance_args(f.request.options), sources);
   if (auto inputs = inputs_of(f.request); !inputs.empty()) out["request"]["inputs"] = std::move(inputs);
   if (auto root = root_of(f, sources); root && *root != out) out["request"]["root"] = *std::move(root);
@@ -230,7 +234,7 @@ json request_log::request_of(const frame& f, const capture& sources) const {
 void request_log::publish(const std::string& id, const pb::Definition& definition, const capture& sources) {
   auto n = frame_of(id);
   if (!origins_ || n == 0) return;  // made by no frontend
-  published_.push_back(origins_->add(definition, request_of(frames_[static_cast<std::size_t>(n)], sources)));
+  published_.push_back(origins_->add(definition, request_of(scopes_[static_cast<std::size_t>(n)], sources)));
 }
 
 request_log::provenance_of_ref request_log::provenance(
@@ -240,12 +244,12 @@ request_log::provenance_of_ref request_log::provenance(
   provenance_of_ref out;
   if (auto own = captured(id)) out.what = *std::move(own);
   auto n = frame_of(id);
-  const auto& f = frames_[static_cast<std::size_t>(n)];
+  const auto& f = scopes_[static_cast<std::size_t>(n)];
   auto own = out.what;
   std::vector<captured_image> images;
   // What the frontend looked at on its way counts too, of other parts of the result only what is theirs.
   for (auto at : below(n)) {
-    const auto& sub = frames_[static_cast<std::size_t>(at)];
+    const auto& sub = scopes_[static_cast<std::size_t>(at)];
     for (const auto& ref : sub.refs)
       if (ref != id && !result.contains(ref))
         if (auto more = captured(ref)) out.what.merge(*more);

@@ -4,8 +4,8 @@
 #include <memory>
 #include <string>
 
-#include "store/codec.hpp"
-#include "store/tar_reader.hpp"
+#include "store/archive/codec.hpp"
+#include "store/archive/tar_reader.hpp"
 
 namespace kiln::dockerfile {
 

@@ -173,7 +173,8 @@ status converter::dispatch_stages(const std::set<stage_state*>& reachable) {
     if (auto begun = begin_stage(*s); !begun)
       return with_location(std::move(begun).error(), s->definition.location);
     for (auto& command : s->steps) {
-      if (sources_.host().stop_token().stop_requested()) return make_error(errc::cancelled, "context canceled");
+      if (sources_.host().stop_token().stop_requested())
+        return make_error(errc::cancelled, "context canceled");
       if (auto done = dispatch(*s, command); !done)
         return with_location(std::move(done).error(), base_of(command.what).location);
     }

@@ -224,7 +224,8 @@ class build {
     return out;
   }
 
-  status add(const built_platform& p, gw::Result& out, const std::optional<frontends::sbom_scanner>& scanner) {
+  status add(const built_platform& p, gw::Result& out,
+             const std::optional<frontends::sbom_scanner>& scanner) {
     auto suffix = options_.multi_platform ? "/" + p.id : std::string();
     if (options_.multi_platform) (*out.mutable_refs()->mutable_refs())[p.id].set_id(p.ref);
     else out.mutable_ref()->set_id(p.ref);

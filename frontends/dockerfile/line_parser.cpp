@@ -156,8 +156,10 @@ std::vector<std::string> blank_separated(std::string_view rest) {
   return out;
 }
 
-// Bytes that are no UTF-8 go through the JSON parser as characters of a private range, and come out as they were.
-constexpr std::string_view stray_marks[] = {"\xef\x9e", "\xef\x9f"};  // U+F780 to U+F7FF: what stands before the last byte
+// Bytes that are no UTF-8 go through the JSON parser as characters of a private range, and come out as they
+// were.
+constexpr std::string_view stray_marks[] = {
+    "\xef\x9e", "\xef\x9f"};  // U+F780 to U+F7FF: what stands before the last byte
 
 std::string mark_stray_bytes(std::string_view text) {
   std::string out;
@@ -181,7 +183,8 @@ std::string unmark_stray_bytes(std::string text) {
   for (std::size_t at = 0; (at = text.find('\xef', at)) != std::string::npos; ++at)
     for (unsigned half : {0u, 1u})
       if (at + 2 < text.size() && text.compare(at, 2, stray_marks[half]) == 0)
-        text.replace(at, 3, 1, static_cast<char>(0x80 | half << 6 | (static_cast<unsigned char>(text[at + 2]) & 0x3f)));
+        text.replace(at, 3, 1,
+                     static_cast<char>(0x80 | half << 6 | (static_cast<unsigned char>(text[at + 2]) & 0x3f)));
   return text;
 }
 

@@ -178,8 +178,7 @@ status lint::verdict() const {
   if (!shared_ || !return_as_error_) return {};
   std::lock_guard lock(shared_->mutex);
   if (shared_->fired.empty()) return {};
-  return make_error(errc::invalid_argument, "lint violation found for rules: " +
-                                                join(shared_->fired, ", "));
+  return make_error(errc::invalid_argument, "lint violation found for rules: " + join(shared_->fired, ", "));
 }
 
 }  // namespace kiln::dockerfile

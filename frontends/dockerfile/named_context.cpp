@@ -78,11 +78,13 @@ result<loaded_context> build_sources::load_image(const named_context& c, const s
   auto label = "[context " + c.name_with_platform + "] ";
   auto resolved = resolve_image(ref.tagged().str(), request.platform, label + "load metadata for " + text);
   if (!resolved.ok()) {
-    // A policy has made something else of it: that is the context. Source: BuildKit frontend/dockerui/namedcontext.go.
+    // A policy has made something else of it: that is the context. Source: BuildKit
+    // frontend/dockerui/namedcontext.go.
     auto instead = solver::replaced_image_of(resolved.error());
     auto [scheme, rest, other] = cut(instead, "://");
     if (!other) return std::move(resolved).error();
-    return load_context({std::string(scheme) + ":" + std::string(rest), c.name, c.name_with_platform}, request);
+    return load_context({std::string(scheme) + ":" + std::string(rest), c.name, c.name_with_platform},
+                        request);
   }
   KILN_TRY(auto image, parse_image_config(resolved->config.empty() ? "{}" : resolved->config));
   image.created.clear();

@@ -23,7 +23,8 @@ std::set<std::string> all_used(const usage& u) {
 
 void collect_uses(const std::map<std::string, required_use>& uses, std::vector<outline_use>& out) {
   for (const auto& [name, use] : uses) {
-    bool known = std::any_of(out.begin(), out.end(), [&name = name](const auto& o) { return o.name == name; });
+    bool known =
+        std::any_of(out.begin(), out.end(), [&name = name](const auto& o) { return o.name == name; });
     if (!known) out.push_back({name, use.required, use.location});
   }
 }

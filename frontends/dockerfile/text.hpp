@@ -1,5 +1,5 @@
-// White space and sizes as the Go functions read them that Dockerfile users depend on; the rest of what Dockerfiles are
-// read with is in base/. Pure.
+// White space and sizes as the Go functions read them that Dockerfile users depend on; the rest of what
+// Dockerfiles are read with is in base/. Pure.
 #pragma once
 
 #include <cstdint>

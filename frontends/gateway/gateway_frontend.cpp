@@ -34,11 +34,13 @@ std::vector<std::string> strings_of(const json& j, const char* key) {
 
 status read_config(const std::string& text, frontend_image& out) {
   auto document = parse_json<json>(text);
-  if (!document.ok()) return std::move(document).error().with_context("config of frontend image " + out.reference);
+  if (!document.ok())
+    return std::move(document).error().with_context("config of frontend image " + out.reference);
   const auto* found = member_of(*document, "config");
   if (!found || !found->is_object()) return {};
   const auto& config = *found;
-  if (auto entrypoint = strings_of(config, "Entrypoint"); !entrypoint.empty()) out.entrypoint = std::move(entrypoint);
+  if (auto entrypoint = strings_of(config, "Entrypoint"); !entrypoint.empty())
+    out.entrypoint = std::move(entrypoint);
   out.env = strings_of(config, "Env");
   if (auto cwd = text_member(config, "WorkingDir"); !cwd.empty()) out.cwd = cwd;
   if (const auto* labels = member_of(config, "Labels")) out.labels = text_members(*labels);
@@ -73,7 +75,8 @@ std::string workers_json(frontend_host& host) {
     if (!p.variant.empty()) one["variant"] = p.variant;
     platforms.push_back(std::move(one));
   }
-  return go_json(json::array({json{{"ID", "default"}, {"Labels", json::object()}, {"Platforms", platforms}}}));
+  return go_json(
+      json::array({json{{"ID", "default"}, {"Labels", json::object()}, {"Platforms", platforms}}}));
 }
 
 class gateway_frontend final : public frontend {
@@ -82,7 +85,8 @@ class gateway_frontend final : public frontend {
       : runner_(std::move(runner)), allowed_(std::move(allowed)) {}
 
   result<gw::Result> solve(frontend_host& host, const frontend_request& request) override {
-    if (request.options.contains("gateway-devel")) return invalid("development gateway is no longer supported");
+    if (request.options.contains("gateway-devel"))
+      return invalid("development gateway is no longer supported");
     auto source = request.options.find("source");
     if (source == request.options.end()) return invalid("no source specified for gateway");
     KILN_TRY(auto name, parse_image_reference(source->second));
@@ -110,11 +114,13 @@ class gateway_frontend final : public frontend {
 
  private:
   status check_allowed(const std::string& source, const image_reference& name) const {
-    if (allowed_.empty() || std::find(allowed_.begin(), allowed_.end(), name.name()) != allowed_.end()) return {};
+    if (allowed_.empty() || std::find(allowed_.begin(), allowed_.end(), name.name()) != allowed_.end())
+      return {};
     return make_error(errc::permission_denied, "'" + source + "' is not an allowed gateway source");
   }
 
-  static result<frontend_image> resolve(frontend_host& host, const frontend_request&, const image_reference& name) {
+  static result<frontend_image> resolve(frontend_host& host, const frontend_request&,
+                                        const image_reference& name) {
     gw::ResolveImageConfigRequest question;
     question.set_ref(name.tagged().str());
     question.set_logname("resolve image config for " + question.ref());
@@ -141,7 +147,8 @@ class gateway_frontend final : public frontend {
 
   static result<std::string> root_of(frontend_host& host, const frontend_image& image) {
     llb::graph graph;
-    KILN_TRY(auto definition, llb::marshal(llb::image(graph, image.reference, "", {}), {normalize(host_platform())}));
+    KILN_TRY(auto definition,
+             llb::marshal(llb::image(graph, image.reference, "", {}), {normalize(host_platform())}));
     gw::SolveRequest question;
     *question.mutable_definition() = definition;
     question.set_allowresultreturn(true);

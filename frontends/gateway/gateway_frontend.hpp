@@ -24,7 +24,8 @@ struct frontend_process {
 };
 
 /// Runs it to its end; what it returned, or why it did not.
-using frontend_runner = std::function<result<gw::Result>(frontend_host& host, const frontend_process& process)>;
+using frontend_runner =
+    std::function<result<gw::Result>(frontend_host& host, const frontend_process& process)>;
 
 /// `allowed`: repositories (with domain, without tag) that may be run; empty allows all.
 std::unique_ptr<frontend> make_gateway_frontend(frontend_runner runner, std::vector<std::string> allowed);

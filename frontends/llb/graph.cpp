@@ -45,7 +45,8 @@ bool is_text(const pb::ExecOp& exec) {
   auto valid = [](const std::string& text) { return is_valid_utf8(text); };
   const auto& meta = exec.meta();
   return std::all_of(meta.args().begin(), meta.args().end(), valid) &&
-         std::all_of(meta.env().begin(), meta.env().end(), valid) && valid(meta.cwd()) && valid(meta.user()) &&
+         std::all_of(meta.env().begin(), meta.env().end(), valid) && valid(meta.cwd()) &&
+         valid(meta.user()) &&
          std::all_of(exec.mounts().begin(), exec.mounts().end(),
                      [&](const pb::Mount& m) { return valid(m.dest()); });
 }

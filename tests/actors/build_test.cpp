@@ -6,10 +6,10 @@
 #include "actors/build/build_log.hpp"
 #include "actors/build/build_request.hpp"
 #include "actors/builds.hpp"
-#include "actors/history.hpp"
-#include "actors/history_filter.hpp"
+#include "actors/history/history.hpp"
+#include "actors/history/history_filter.hpp"
 #include "actors/failure_stack.hpp"
-#include "actors/graph_spec.hpp"
+#include "actors/solve/graph_spec.hpp"
 #include "fakes.hpp"
 #include "rpc_status.pb.h"
 #include "solver/error_details.hpp"
@@ -22,10 +22,12 @@ namespace {
 
 /// A frontend whose work is a function.
 struct scripted_frontend : frontends::frontend {
-  using work = std::function<result<gw::Result>(frontends::frontend_host&, const frontends::frontend_request&)>;
+  using work =
+      std::function<result<gw::Result>(frontends::frontend_host&, const frontends::frontend_request&)>;
   work run;
   explicit scripted_frontend(work w) : run(std::move(w)) {}
-  result<gw::Result> solve(frontends::frontend_host& host, const frontends::frontend_request& request) override {
+  result<gw::Result> solve(frontends::frontend_host& host,
+                           const frontends::frontend_request& request) override {
     return run(host, request);
   }
 };
@@ -80,18 +82,22 @@ struct builds_fixture : graph_fixture {
     caf::actor client;
     bool done() const { return !answers->empty(); }
     bool ok() const { return done() && answers->front().ok(); }
-    std::string message() const { return !done() ? "unanswered" : ok() ? "" : answers->front().error().message; }
+    std::string message() const {
+      return !done() ? "unanswered" : ok() ? "" : answers->front().error().message;
+    }
   };
 
   solving begin(ctl::SolveRequest request) {
     solving out;
     auto answers = out.answers;
-    out.client = system.spawn([=, builds = builds](caf::event_based_actor* me, caf::unit_t) -> caf::behavior {
-      me->request(builds, caf::infinite, solve_atom::value, request)
-          .then([=](ctl::SolveResponse& r) { answers->push_back(std::move(r)); },
-                [=](caf::error& e) { answers->push_back(from_caf(e)); });
-      return {[](tick_atom) {}};
-    }, caf::unit);
+    out.client = system.spawn(
+        [=, builds = builds](caf::event_based_actor* me, caf::unit_t) -> caf::behavior {
+          me->request(builds, caf::infinite, solve_atom::value, request)
+              .then([=](ctl::SolveResponse& r) { answers->push_back(std::move(r)); },
+                    [=](caf::error& e) { answers->push_back(from_caf(e)); });
+          return {[](tick_atom) {}};
+        },
+        caf::unit);
     sched.run();
     return out;
   }
@@ -110,7 +116,8 @@ struct builds_fixture : graph_fixture {
     std::optional<result<Reply>> out;
     auto asked = self->request(build, caf::infinite, request);
     sched.run();
-    asked.receive([&](Reply& r) { out.emplace(std::move(r)); }, [&](caf::error& e) { out.emplace(from_caf(e)); });
+    asked.receive([&](Reply& r) { out.emplace(std::move(r)); },
+                  [&](caf::error& e) { out.emplace(from_caf(e)); });
     return *std::move(out);
   }
   result<build_actor> find(const std::string& ref) {
@@ -136,10 +143,9 @@ struct builds_fixture : graph_fixture {
   }
 };
 
-/// What a frontend expects: Catch's own checks are for the test's thread only. In vain, its build fails with `what`.
-status expect(bool holds, const char* what) {
-  return holds ? status{} : make_error(errc::internal, what);
-}
+/// What a frontend expects: Catch's own checks are for the test's thread only. In vain, its build fails with
+/// `what`.
+status expect(bool holds, const char* what) { return holds ? status{} : make_error(errc::internal, what); }
 
 pb::Definition simple(const std::string& command = "make") {
   definition d;
@@ -155,8 +161,8 @@ TEST_CASE_METHOD(builds_fixture, "a result without an SBOM is scanned by the dae
   (*r.mutable_frontendattrs())["attest:sbom"] = "generator=scanner";
   auto s = begin(r);
   CHECK(s.message() == "");
-  CHECK(script->ran == std::vector<std::string>{"image", "make", "docker-image://docker.io/library/scanner:latest",
-                                                "scan"});
+  CHECK(script->ran ==
+        std::vector<std::string>{"image", "make", "docker-image://docker.io/library/scanner:latest", "scan"});
 
   // Who cannot scan says so; who has nothing to scan does not ask.
   (*r.mutable_frontendattrs())["attest:sbom"] = "generator=stranger";
@@ -171,7 +177,8 @@ TEST_CASE_METHOD(builds_fixture, "a result without an SBOM is scanned by the dae
 }
 
 TEST_CASE_METHOD(builds_fixture, "a frontend's own SBOM is enough") {
-  frontends["own"] = [](frontends::frontend_host& host, const frontends::frontend_request&) -> result<gw::Result> {
+  frontends["own"] = [](frontends::frontend_host& host,
+                        const frontends::frontend_request&) -> result<gw::Result> {
     gw::SolveRequest question;
     *question.mutable_definition() = simple();
     question.set_allowresultreturn(true);
@@ -224,10 +231,11 @@ TEST_CASE_METHOD(builds_fixture, "a build of unknown ref is waited for, then not
   sched.run();
   sched.advance_time(std::chrono::seconds(7));
   sched.run();
-  nobody.receive([](bool) { FAIL(); }, [](caf::error& e) {
-    CHECK(from_caf(e).code == errc::not_found);
-    CHECK(from_caf(e).message == "no such job nothing");
-  });
+  nobody.receive([](bool) { FAIL(); },
+                 [](caf::error& e) {
+                   CHECK(from_caf(e).code == errc::not_found);
+                   CHECK(from_caf(e).message == "no such job nothing");
+                 });
   CHECK(find("nothing").error().message == "no such job nothing");
 }
 
@@ -300,7 +308,8 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and detail
   CHECK(s.answers->front().error().details.size() == 2);
 }
 
-TEST_CASE_METHOD(builds_fixture, "what sources led to, and the content this keeps, is let go when the build ends") {
+TEST_CASE_METHOD(builds_fixture,
+                 "what sources led to, and the content this keeps, is let go when the build ends") {
   script->hold = true;
   auto s = begin(request("ref1", simple()));
   run_until([&] { return script->held.size() == 1; });
@@ -314,7 +323,8 @@ TEST_CASE_METHOD(builds_fixture, "what sources led to, and the content this keep
   CHECK_FALSE(resolved->find(name));  // though it may still be watched
 }
 
-TEST_CASE_METHOD(builds_fixture, "what a failed step left is there for clients until the build ends, and not longer") {
+TEST_CASE_METHOD(builds_fixture,
+                 "what a failed step left is there for clients until the build ends, and not longer") {
   auto failure = make_error(errc::unknown, "exit code: 1");
   std::vector<std::string> none, left{"left#1"};
   failure.details.push_back(solver::solve_detail({}, {}, none, left));
@@ -333,7 +343,8 @@ TEST_CASE_METHOD(builds_fixture, "what a failed step left is there for clients u
   CHECK(script->unpinned == std::vector<std::string>{"left#1"});
 }
 
-TEST_CASE_METHOD(builds_fixture, "frontends that call frontends never wait for a thread that waits for them") {
+TEST_CASE_METHOD(builds_fixture,
+                 "frontends that call frontends never wait for a thread that waits for them") {
   // Each build has one frontend waiting at each depth, for the only thread of the next.
   frontends["outer.v0"] = frontends["middle.v0"] = [](auto& host, const auto& request) -> result<gw::Result> {
     gw::SolveRequest inner;
@@ -466,7 +477,8 @@ TEST_CASE_METHOD(builds_fixture, "a gateway client drives a build and returns it
   CHECK_FALSE(ask<gw::ReturnResponse>(*build, back).ok());
 }
 
-TEST_CASE_METHOD(builds_fixture, "an image that a source policy makes something else of fails with rule and source") {
+TEST_CASE_METHOD(builds_fixture,
+                 "an image that a source policy makes something else of fails with rule and source") {
   namespace sp = moby::buildkit::v1::sourcepolicy;
   ctl::SolveRequest r;
   r.set_ref("ref1");
@@ -564,13 +576,15 @@ TEST_CASE("platforms of a result come from its metadata") {
   CHECK(actors::result_platforms({{"refs.platforms", "[nonsense"}}).empty());
 }
 
-TEST_CASE("a request for more exporters or caches than anyone needs is refused with the number and the bound") {
+TEST_CASE(
+    "a request for more exporters or caches than anyone needs is refused with the number and the bound") {
   ctl::SolveRequest r;
   for (int i = 0; i < 101; ++i) r.add_exporters()->set_type("local");
   CHECK(actors::prepare(r).error().message == "invalid request with 101 exporters: at most 100 are allowed");
   r.clear_exporters();
   for (int i = 0; i < 102; ++i) r.mutable_cache()->add_imports()->set_type("registry");
-  CHECK(actors::prepare(r).error().message == "invalid request with 102 cache imports: at most 100 are allowed");
+  CHECK(actors::prepare(r).error().message ==
+        "invalid request with 102 cache imports: at most 100 are allowed");
 }
 
 TEST_CASE("a build's log keeps a bounded number of bytes, the ends of steps longest") {

@@ -138,11 +138,13 @@ TEST_CASE("a build's steps are told with their keys, refs and inputs") {
   auto c = f.build(d.finish(run));
   REQUIRE(c.ok());
   auto steps = std::make_shared<cache_steps>();
-  f.system.spawn([=, graph = f.graph, holder = c.holder](caf::event_based_actor* self, caf::unit_t) {
-    self->request(graph, caf::infinite, cache_atom::value, holder).then([=](cache_steps& s) {
-      *steps = std::move(s);
-    });
-  }, caf::unit);
+  f.system.spawn(
+      [=, graph = f.graph, holder = c.holder](caf::event_based_actor* self, caf::unit_t) {
+        self->request(graph, caf::infinite, cache_atom::value, holder).then([=](cache_steps& s) {
+          *steps = std::move(s);
+        });
+      },
+      caf::unit);
   f.sched.run();
   REQUIRE(steps->steps.size() == 2);
   cache_trail trail{steps->steps, {c.answers->front().value()}, {}};

@@ -1,7 +1,7 @@
-#include "actors/cache_manager.hpp"
+#include "actors/cache/cache_manager.hpp"
 
 #include "fakes.hpp"
-#include "store/mount.hpp"
+#include "store/files/mount.hpp"
 #include "tests/store/store_fixture.hpp"
 
 using namespace kiln;

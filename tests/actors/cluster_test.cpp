@@ -1,11 +1,11 @@
-#include "actors/cluster.hpp"
+#include "actors/cluster/cluster.hpp"
 
 #include <catch2/catch.hpp>
 #include <spdlog/spdlog.h>
 
-#include "actors/door.hpp"
-#include "actors/envoy.hpp"
-#include "actors/worker/worker_face.hpp"
+#include "actors/cluster/inbound_worker.hpp"
+#include "actors/cluster/remote_worker.hpp"
+#include "actors/worker/forward_worker_messages.hpp"
 #include "fakes.hpp"
 
 using namespace kiln;
@@ -21,20 +21,20 @@ struct cluster_test_config : test_config {
 /// What a listener heard, in order: "+b", "-b".
 struct news {
   std::vector<std::string> all;
-  std::map<std::string, worker_actor> doors;
+  std::map<std::string, worker_actor> workers;
   std::map<std::string, node_load> loads;
 };
 
 members_listener::behavior_type listener(members_listener::pointer, std::shared_ptr<news> heard) {
   return {
-      [heard](join_atom, node_info& info, const worker_actor& door) {
+      [heard](join_atom, node_info& info, const worker_actor& inbound_worker) {
         heard->all.push_back("+" + info.name);
-        heard->doors[info.name] = door;
+        heard->workers[info.name] = inbound_worker;
       },
       [heard](node_load& load, const std::string& node) { heard->loads[node] = load; },
       [heard](leave_atom, const std::string& node) {
         heard->all.push_back("-" + node);
-        heard->doors.erase(node);
+        heard->workers.erase(node);
       },
   };
 }
@@ -57,7 +57,7 @@ struct cluster_fixture {
   test::stepped_scheduler& sched = test::stepped_scheduler::of(system);
   std::shared_ptr<actors::job_pool> inline_pool = std::make_shared<actors::job_pool>(0);
   std::map<std::string, node> nodes;
-  std::map<std::string, std::string> at;  // address → key of nodes
+  std::map<std::string, std::string> at;                  // address → key of nodes
   std::map<std::string, std::vector<std::string>> names;  // DNS
   std::uint64_t instances = 100;
 
@@ -75,7 +75,7 @@ struct cluster_fixture {
     n.actor = nullptr;
     n.worker = nullptr;
     n.listener = nullptr;
-    n.heard->doors.clear();
+    n.heard->workers.clear();
     sched.run();
   }
 
@@ -135,10 +135,13 @@ struct cluster_fixture {
   template <class T, class Handle, class... Args>
   result<T> ask(const Handle& who, Args... args) {
     auto out = std::make_shared<std::optional<result<T>>>();
-    system.spawn([=](caf::event_based_actor* self, caf::unit_t) {
-      self->request(who, caf::infinite, args...).then([=](T& value) { *out = result<T>(value); },
-                                                     [=](caf::error& e) { *out = result<T>(from_caf(e)); });
-    }, caf::unit);
+    system.spawn(
+        [=](caf::event_based_actor* self, caf::unit_t) {
+          self->request(who, caf::infinite, args...)
+              .then([=](T& value) { *out = result<T>(value); },
+                    [=](caf::error& e) { *out = result<T>(from_caf(e)); });
+        },
+        caf::unit);
     sched.run();
     if (!*out) return make_error(errc::deadline_exceeded, "no answer yet");
     return **out;
@@ -152,71 +155,75 @@ struct cluster_fixture {
     std::string out;
     for (const auto& n : view(key).nodes)
       if (n.state != "self")
-        out += (out.empty() ? "" : ", ") + (n.info.name.empty() ? n.info.control_address : n.info.name) + " " + n.state;
+        out += (out.empty() ? "" : ", ") + (n.info.name.empty() ? n.info.control_address : n.info.name) +
+               " " + n.state;
     return out;
   }
-  std::string reason(const std::string& key, std::size_t index = 1) { return view(key).nodes.at(index).reason; }
+  std::string reason(const std::string& key, std::size_t index = 1) {
+    return view(key).nodes.at(index).reason;
+  }
 };
 
 /// A node played by the test: says hello and answers what the test lets it.
 struct puppet {
-  std::function<caf::result<link_beat>(link_beat&)> on_beat;
-  std::function<caf::result<cache_facts>(cache_question&)> on_question;
+  std::function<caf::result<link_heartbeat>(link_heartbeat&)> on_beat;
+  std::function<caf::result<cache_records>(cache_query&)> on_question;
   int questions = 0;
   std::uint64_t link = 0;
   std::optional<error> refused;
   bool open = false;
-  worker_actor door;  // of the other side
+  worker_actor inbound_worker;  // of the other side
 };
 
 using say_atom = caf::atom_constant<caf::atom("say")>;
-using puppet_actor = cluster_actor::extend<
-    caf::reacts_to<say_atom, cluster_actor, link_hello, worker_actor>,
-    caf::reacts_to<say_atom, cluster_actor, link_beat>>;
+using puppet_actor = cluster_actor::extend<caf::reacts_to<say_atom, cluster_actor, link_hello, worker_actor>,
+                                           caf::reacts_to<say_atom, cluster_actor, link_heartbeat>>;
 
 puppet_actor::behavior_type play(puppet_actor::pointer self, std::shared_ptr<puppet> p, node_info info) {
   return {
-      [=](hello_atom, link_hello& hello, const caf::strong_actor_ptr&, const worker_actor& door)
-          -> caf::result<link_hello, worker_actor> {
-        p->door = door;
-        return {link_hello{info, hello.link, {}}, door};
+      [=](hello_atom, link_hello& hello, const caf::strong_actor_ptr&,
+          const worker_actor& inbound_worker) -> caf::result<link_hello, worker_actor> {
+        p->inbound_worker = inbound_worker;
+        return {link_hello{info, hello.link, {}}, inbound_worker};
       },
-      [=](link_beat& b) -> caf::result<link_beat> {
+      [=](link_heartbeat& b) -> caf::result<link_heartbeat> {
         if (p->on_beat) return p->on_beat(b);
-        return link_beat{b.link, {}, {}};
+        return link_heartbeat{b.link, {}, {}};
       },
-      [=](cache_question& q) -> caf::result<cache_facts> {
+      [=](cache_query& q) -> caf::result<cache_records> {
         ++p->questions;
         if (p->on_question) return p->on_question(q);
-        return self->make_response_promise<cache_facts>();
+        return self->make_response_promise<cache_records>();
       },
       [](drain_atom) { return true; },
       [=](leave_atom, std::uint64_t, const std::string&) { p->open = false; },
-      [](ask_peers_atom, cache_question&) { return cache_facts{}; },
+      [](ask_peers_atom, cache_query&) { return cache_records{}; },
       [](join_atom, const members_listener&) {},
       [](list_atom) { return cluster_view{}; },
       [](drain_atom, const std::string&) { return true; },
       [](drain_atom, done_atom) { return true; },
       [](tick_atom, std::uint64_t) {},
-      [=](say_atom, const cluster_actor& to, link_hello& hello, const worker_actor& door) {
-        self->request(to, caf::infinite, hello_atom::value, hello, caf::actor_cast<caf::strong_actor_ptr>(self), door)
+      [=](say_atom, const cluster_actor& to, link_hello& hello, const worker_actor& inbound_worker) {
+        self->request(to, caf::infinite, hello_atom::value, hello,
+                      caf::actor_cast<caf::strong_actor_ptr>(self), inbound_worker)
             .then(
                 [=](link_hello& answer, const worker_actor& theirs) {
                   p->open = true;
                   p->link = answer.link;
-                  p->door = theirs;
+                  p->inbound_worker = theirs;
                 },
                 [=](caf::error& e) { p->refused = from_caf(e); });
       },
-      [=](say_atom, const cluster_actor& to, link_beat& beat) {
-        self->request(to, caf::infinite, beat).then([=](link_beat&) { p->refused.reset(); },
-                                                    [=](caf::error& e) { p->refused = from_caf(e); });
+      [=](say_atom, const cluster_actor& to, link_heartbeat& heartbeat) {
+        self->request(to, caf::infinite, heartbeat)
+            .then([=](link_heartbeat&) { p->refused.reset(); },
+                  [=](caf::error& e) { p->refused = from_caf(e); });
       },
   };
 }
 
-cache_question question_of(std::string root) {
-  cache_question q;
+cache_query question_of(std::string root) {
+  cache_query q;
   q.roots = {std::move(root)};
   return q;
 }
@@ -236,7 +243,9 @@ TEST_CASE("nodes that share a seed become a full mesh with one link each") {
   CHECK(f.nodes["c"].heard->all == std::vector<std::string>{"+a", "+b"});
 }
 
-TEST_CASE("a name that resolves to all nodes, this one among them, is a seed; one that resolves to nothing is tried again") {
+TEST_CASE(
+    "a name that resolves to all nodes, this one among them, is a seed; one that resolves to nothing is "
+    "tried again") {
   cluster_fixture f;
   f.names["kiln:7000"] = {"a:7000", "b:7000", "10.0.0.1:7000"};
   f.at["10.0.0.1:7000"] = "a";  // a under another address
@@ -270,13 +279,15 @@ TEST_CASE("two nodes that dial each other at once keep one link") {
   CHECK(f.nodes["a"].heard->all.size() == before);
 }
 
-TEST_CASE("a frozen node is dead after the limit, its clients are forgotten, and it comes back as a new door") {
+TEST_CASE(
+    "a frozen node is dead after the limit, its clients are forgotten, and it comes back as a new "
+    "inbound_worker") {
   cluster_fixture f;
   f.start("a", {});
   auto p = std::make_shared<puppet>();
   bool answers = true;
-  p->on_beat = [&](link_beat& b) -> caf::result<link_beat> {
-    if (answers) return link_beat{b.link, {}, {}};
+  p->on_beat = [&](link_heartbeat& b) -> caf::result<link_heartbeat> {
+    if (answers) return link_heartbeat{b.link, {}, {}};
     return to_caf(make_error(errc::unknown, "as if nothing came"));
   };
   auto z = f.system.spawn(play, p, f.info_of("z", "z"));
@@ -291,20 +302,20 @@ TEST_CASE("a frozen node is dead after the limit, its clients are forgotten, and
 
   // Somebody over there runs a step here.
   f.nodes["a"].script->hold = true;
-  auto envoy = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](int) {}}; },
-                              caf::unit);
+  auto remote_worker = f.system.spawn(
+      [](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](int) {}}; }, caf::unit);
   {
     run_request r;
     r.op.op.mutable_exec()->mutable_meta()->add_args("held");
     auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
-    caf::send_as(envoy, p->door, r, progress);
+    caf::send_as(remote_worker, p->inbound_worker, r, progress);
     f.sched.run();
     caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
   }
   REQUIRE(f.nodes["a"].script->held.size() == 1);
 
   answers = false;
-  auto old_door = p->door;
+  auto old_worker = p->inbound_worker;
   f.pass(4s);
   CHECK(f.states("a").starts_with("z down"));
   CHECK(f.reason("a") == "no heartbeat for 3s");
@@ -313,7 +324,7 @@ TEST_CASE("a frozen node is dead after the limit, its clients are forgotten, and
   CHECK(f.nodes["a"].script->cancelled == std::vector<std::string>{"held"});
 
   // It wakes up: its old link is not open any more, a new one is.
-  caf::anon_send(z, say_atom::value, a, link_beat{7, {}, {}});
+  caf::anon_send(z, say_atom::value, a, link_heartbeat{7, {}, {}});
   f.sched.run();
   REQUIRE(p->refused);
   CHECK(p->refused->code == errc::not_found);
@@ -322,11 +333,12 @@ TEST_CASE("a frozen node is dead after the limit, its clients are forgotten, and
   caf::anon_send(z, say_atom::value, a, hello, worker);
   f.sched.run();
   CHECK(f.states("a") == "z up");
-  CHECK(p->door != old_door);
+  CHECK(p->inbound_worker != old_worker);
   CHECK(f.nodes["a"].heard->all == std::vector<std::string>{"+z", "-z", "+z"});
-  for (const auto& actor : {caf::actor_cast<caf::actor>(z), caf::actor_cast<caf::actor>(worker), envoy})
+  for (const auto& actor :
+       {caf::actor_cast<caf::actor>(z), caf::actor_cast<caf::actor>(worker), remote_worker})
     caf::anon_send_exit(actor, caf::exit_reason::user_shutdown);
-  p->door = nullptr;
+  p->inbound_worker = nullptr;
 }
 
 TEST_CASE("a node that dies is down at once and found again when it is back") {
@@ -350,7 +362,8 @@ TEST_CASE("a node of another version is refused, and both say why") {
   f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.self.version = "2"; });
   f.pass(2s);
   CHECK(f.states("a") == "b refused");
-  CHECK(f.reason("a") == "node b runs Kiln 2, node a runs 1: all nodes of a cluster must run the same version");
+  CHECK(f.reason("a") ==
+        "node b runs Kiln 2, node a runs 1: all nodes of a cluster must run the same version");
   CHECK(f.states("b") == "a:7000 refused");
   CHECK(f.reason("b") == f.reason("a"));
   CHECK(f.nodes["a"].heard->all.empty());
@@ -365,7 +378,8 @@ TEST_CASE("of two nodes with one name the one that is up stays") {
   f.pass(3s);
   CHECK(f.states("a") == "b up, a refused, b refused");
   CHECK(f.reason("a", 2) == "two nodes are called a: the one at a:7000 and the one at double:7000");
-  CHECK(f.reason("a", 3) == "two nodes are called b: the one at b:7000, which is up, and the one at thief:7000");
+  CHECK(f.reason("a", 3) ==
+        "two nodes are called b: the one at b:7000, which is up, and the one at thief:7000");
   CHECK(f.nodes["a"].heard->all == std::vector<std::string>{"+b"});
   CHECK(f.states("b").starts_with("a up"));
 }
@@ -375,16 +389,16 @@ TEST_CASE("a drained node takes no new work, keeps what it has, and leaves when 
   auto& a = f.start("a", {});
   auto& b = f.start("b", {"a:7000"});
   f.pass(1s);
-  auto door = a.heard->doors.at("b");
-  auto client = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; },
-                              caf::unit);
+  auto inbound_worker = a.heard->workers.at("b");
+  auto client = f.system.spawn(
+      [](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; }, caf::unit);
   b.script->refs.insert("kept");
-  caf::send_as(client, door, pin_atom::value, std::string("kept"));
+  caf::send_as(client, inbound_worker, pin_atom::value, std::string("kept"));
   // Who only passes on what it knows has nothing here, and is not waited for.
-  auto gossip = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; },
-                              caf::unit);
-  caf::send_as(gossip, door, remember_atom::value, cache_facts{});
-  caf::send_as(gossip, door, prune_caches{});
+  auto gossip = f.system.spawn(
+      [](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; }, caf::unit);
+  caf::send_as(gossip, inbound_worker, remember_atom::value, cache_records{});
+  caf::send_as(gossip, inbound_worker, prune_caches{});
   f.sched.run();
 
   CHECK(f.ask<bool>(a.actor, drain_atom::value, std::string("b")).ok());
@@ -394,7 +408,7 @@ TEST_CASE("a drained node takes no new work, keeps what it has, and leaves when 
   auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
   run_request work;
   work.op.op.mutable_source()->set_identifier("x");
-  auto refused = f.ask<run_reply>(door, work, progress);
+  auto refused = f.ask<run_reply>(inbound_worker, work, progress);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().code == errc::unavailable);
   CHECK(refused.error().message == "node b is draining");
@@ -417,15 +431,19 @@ TEST_CASE("a drained node leaves after its grace whatever is left") {
   cluster_fixture f;
   auto& a = f.start("a", {});
   f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.drain_grace = 2s; });
-  auto client = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; },
-                              caf::unit);
+  auto client = f.system.spawn(
+      [](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](bool) {}}; }, caf::unit);
   f.nodes["b"].script->refs.insert("kept");
-  caf::send_as(client, a.heard->doors.at("b"), pin_atom::value, std::string("kept"));
+  caf::send_as(client, a.heard->workers.at("b"), pin_atom::value, std::string("kept"));
   f.sched.run();
   auto answer = std::make_shared<std::optional<bool>>();
-  f.system.spawn([answer, b = f.nodes["b"].actor](caf::event_based_actor* self, caf::unit_t) {
-    self->request(b, caf::infinite, drain_atom::value, done_atom::value).then([answer](bool clean) { *answer = clean; });
-  }, caf::unit);
+  f.system.spawn(
+      [answer, b = f.nodes["b"].actor](caf::event_based_actor* self, caf::unit_t) {
+        self->request(b, caf::infinite, drain_atom::value, done_atom::value).then([answer](bool clean) {
+          *answer = clean;
+        });
+      },
+      caf::unit);
   f.sched.run();
   f.pass(1s);
   CHECK_FALSE(*answer);
@@ -436,17 +454,17 @@ TEST_CASE("a drained node leaves after its grace whatever is left") {
   caf::anon_send_exit(client, caf::exit_reason::user_shutdown);
 }
 
-TEST_CASE("a coordinator's door runs nothing") {
+TEST_CASE("a coordinator's inbound_worker runs nothing") {
   cluster_fixture f;
   auto& a = f.start("a", {});
   f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.self.role = node_role::coordinator; });
   auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
   run_request work;
   work.op.op.mutable_source()->set_identifier("x");
-  auto refused = f.ask<run_reply>(a.heard->doors.at("b"), work, progress);
+  auto refused = f.ask<run_reply>(a.heard->workers.at("b"), work, progress);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().message == "node b coordinates only");
-  CHECK(f.ask<types::WorkerRecord>(a.heard->doors.at("b"), describe_atom::value).ok());
+  CHECK(f.ask<types::WorkerRecord>(a.heard->workers.at("b"), describe_atom::value).ok());
   caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
 }
 
@@ -456,13 +474,16 @@ TEST_CASE("peers are asked what they know, with ids that say where") {
   auto& b = f.start("b", {"a:7000"});
   store::cache_keys::batch batch;
   batch.links.push_back({"root", {0, 0, "sha256:op", ""}, "child"});
-  batch.results = {{"root", {"r1", 1}}, {"child", {"r2", 2}}, {"child", {"a!mine", 3}}, {"child", {"scratch", 4}},
+  batch.results = {{"root", {"r1", 1}},
+                   {"child", {"r2", 2}},
+                   {"child", {"a!mine", 3}},
+                   {"child", {"scratch", 4}},
                    {"random:x", {"r3", 5}}};
   REQUIRE(b.keys->add(batch).ok());
-  cache_question q;
+  cache_query q;
   q.roots = {"root", "random:x"};
   q.links = {{"root", 0, 0, "sha256:op", ""}, {"root", 0, 1, "sha256:op", ""}};
-  auto facts = f.ask<cache_facts>(a.actor, ask_peers_atom::value, q);
+  auto facts = f.ask<cache_records>(a.actor, ask_peers_atom::value, q);
   REQUIRE(facts.ok());
   REQUIRE(facts->links.size() == 1);
   CHECK(facts->links[0].child == "child");
@@ -472,15 +493,15 @@ TEST_CASE("peers are asked what they know, with ids that say where") {
                        {"root", "b!r1"}, {"child", "b!r2"}, {"child", "mine"}, {"child", "scratch"}});
 }
 
-TEST_CASE("a peer that is slow to answer is not waited for again until a beat was quick") {
+TEST_CASE("a peer that is slow to answer is not waited for again until a heartbeat was quick") {
   cluster_fixture f;
   auto& a = f.start("a", {});
   f.start("b", {"a:7000"});
   REQUIRE(f.nodes["b"].keys->add({{}, {{"root", {"r1", 1}}}}).ok());
   auto p = std::make_shared<puppet>();
   bool quick = false;
-  p->on_beat = [&](link_beat& b) -> caf::result<link_beat> {
-    if (quick) return link_beat{b.link, {}, {}};
+  p->on_beat = [&](link_heartbeat& b) -> caf::result<link_heartbeat> {
+    if (quick) return link_heartbeat{b.link, {}, {}};
     return to_caf(make_error(errc::unknown, "slow"));
   };
   auto z = f.system.spawn(play, p, f.info_of("z", "z"));
@@ -489,10 +510,13 @@ TEST_CASE("a peer that is slow to answer is not waited for again until a beat wa
   f.sched.run();
   REQUIRE(p->open);
 
-  auto out = std::make_shared<std::optional<cache_facts>>();
-  f.system.spawn([=, a = a.actor](caf::event_based_actor* self, caf::unit_t) {
-    self->request(a, caf::infinite, ask_peers_atom::value, question_of("root")).then([=](cache_facts& facts) { *out = facts; });
-  }, caf::unit);
+  auto out = std::make_shared<std::optional<cache_records>>();
+  f.system.spawn(
+      [=, a = a.actor](caf::event_based_actor* self, caf::unit_t) {
+        self->request(a, caf::infinite, ask_peers_atom::value, question_of("root"))
+            .then([=](cache_records& facts) { *out = facts; });
+      },
+      caf::unit);
   f.sched.run();
   CHECK_FALSE(*out);
   f.pass(300ms);
@@ -500,18 +524,18 @@ TEST_CASE("a peer that is slow to answer is not waited for again until a beat wa
   CHECK((*out)->results.size() == 1);
   CHECK(p->questions == 1);
   // At once now: nobody waits for z.
-  auto next = f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root"));
+  auto next = f.ask<cache_records>(a.actor, ask_peers_atom::value, question_of("root"));
   REQUIRE(next.ok());
   CHECK(next->results.size() == 1);
   CHECK(p->questions == 1);
   quick = true;
-  p->on_question = [](cache_question&) -> caf::result<cache_facts> { return cache_facts{}; };
+  p->on_question = [](cache_query&) -> caf::result<cache_records> { return cache_records{}; };
   f.pass(1s);
-  CHECK(f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root")).ok());
+  CHECK(f.ask<cache_records>(a.actor, ask_peers_atom::value, question_of("root")).ok());
   CHECK(p->questions == 2);
   caf::anon_send_exit(z, caf::exit_reason::user_shutdown);
   caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
-  p->door = nullptr;
+  p->inbound_worker = nullptr;
 }
 
 TEST_CASE("a peer that lies disturbs nobody") {
@@ -530,8 +554,10 @@ TEST_CASE("a peer that lies disturbs nobody") {
     return p->refused ? p->refused->message : "taken";
   };
   CHECK(refused([](node_info& i) { i.name = "no name!"; }) == "not a node of a cluster: its name is not one");
-  CHECK(refused([](node_info& i) { i.role = static_cast<node_role>(9); }) == "not a node of a cluster: it has no role");
-  CHECK(refused([](node_info& i) { i.slots = 1'000'000; }) == "not a node of a cluster: it claims 1000000 slots");
+  CHECK(refused([](node_info& i) { i.role = static_cast<node_role>(9); }) ==
+        "not a node of a cluster: it has no role");
+  CHECK(refused([](node_info& i) { i.slots = 1'000'000; }) ==
+        "not a node of a cluster: it claims 1000000 slots");
   CHECK(refused([](node_info& i) { i.control_address = std::string(100'000, 'x'); }) ==
         "not a node of a cluster: it has no valid address");
   CHECK(refused([](node_info& i) { i.record.set_id(std::string(2 << 20, 'x')); }) ==
@@ -546,63 +572,70 @@ TEST_CASE("a peer that lies disturbs nobody") {
 
   // Links of others, and made up ones.
   for (std::uint64_t id : {std::uint64_t{0}, std::uint64_t{8}, ~std::uint64_t{0}}) {
-    caf::anon_send(z, say_atom::value, a.actor, link_beat{id, {}, {}});
+    caf::anon_send(z, say_atom::value, a.actor, link_heartbeat{id, {}, {}});
     f.sched.run();
     REQUIRE(p->refused);
     CHECK(p->refused->code == errc::not_found);
   }
   // Answers beyond all bounds, or placed nowhere, are not taken.
-  p->on_question = [](cache_question&) -> caf::result<cache_facts> {
-    cache_facts facts;
-    facts.results = {{"root", "bad name!x", 0}, {"root", std::string(10'000, 'x'), 0}, {"root", "!x", 0}, {"root", "ok", 0}};
+  p->on_question = [](cache_query&) -> caf::result<cache_records> {
+    cache_records facts;
+    facts.results = {{"root", "bad name!x", 0},
+                     {"root", std::string(10'000, 'x'), 0},
+                     {"root", "!x", 0},
+                     {"root", "ok", 0}};
     return facts;
   };
-  auto facts = f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root"));
+  auto facts = f.ask<cache_records>(a.actor, ask_peers_atom::value, question_of("root"));
   REQUIRE(facts.ok());
   REQUIRE(facts->results.size() == 1);
   CHECK(facts->results[0].id == "z!ok");
-  p->on_question = [](cache_question&) -> caf::result<cache_facts> {
-    cache_facts facts;
+  p->on_question = [](cache_query&) -> caf::result<cache_records> {
+    cache_records facts;
     facts.results.resize(configs::cluster::answer_results_max + 1);
     return facts;
   };
-  facts = f.ask<cache_facts>(a.actor, ask_peers_atom::value, question_of("root"));
+  facts = f.ask<cache_records>(a.actor, ask_peers_atom::value, question_of("root"));
   REQUIRE(facts.ok());
   CHECK(facts->results.empty());
   // Too large a question is an error.
-  cache_question huge;
+  cache_query huge;
   huge.roots.resize(configs::cluster::question_roots_max + 1);
-  CHECK(f.ask<cache_facts>(a.actor, huge).error().code == errc::invalid_argument);
+  CHECK(f.ask<cache_records>(a.actor, huge).error().code == errc::invalid_argument);
   CHECK(f.states("a").starts_with("b up, z up"));
   caf::anon_send_exit(z, caf::exit_reason::user_shutdown);
   caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
-  p->door = nullptr;
+  p->inbound_worker = nullptr;
 }
 
-TEST_CASE("a door does steps and looks for other nodes, and nothing in their name") {
+TEST_CASE("a inbound_worker does steps and looks for other nodes, and nothing in their name") {
   cluster_fixture f;
   auto& a = f.start("a", {});
   f.start("b", {"a:7000"});
-  auto door = a.heard->doors.at("b");
+  auto inbound_worker = a.heard->workers.at("b");
   auto progress = f.system.spawn(collector, std::make_shared<progress_log>());
-  auto refused = [&](auto outcome) { return !outcome.ok() && outcome.error().code == errc::permission_denied; };
+  auto refused = [&](auto outcome) {
+    return !outcome.ok() && outcome.error().code == errc::permission_denied;
+  };
   run_request source;
   source.op.op.mutable_source()->set_identifier("docker-image://x");
-  CHECK(refused(f.ask<run_reply>(door, source, progress)));
+  CHECK(refused(f.ask<run_reply>(inbound_worker, source, progress)));
   key_request key;
   key.op.op.mutable_source()->set_identifier("https://inside/");
-  CHECK(refused(f.ask<key_reply>(door, key, progress)));
-  CHECK(refused(f.ask<gw::ResolveSourceMetaResponse>(door, session_group{{"s"}}, gw::ResolveSourceMetaRequest{}, progress)));
-  CHECK(refused(f.ask<std::string>(door, check_atom::value, export_spec{"local", {}, 0})));
-  CHECK(refused(f.ask<export_reply>(door, export_request{}, progress)));
-  CHECK(refused(f.ask<export_reply>(door, finalize_atom::value, std::uint64_t{1}, export_request{}, progress)));
-  CHECK(refused(f.ask<cache_export_kind>(door, check_atom::value, cache_entry{})));
-  CHECK(refused(f.ask<bool>(door, cache_import{}, progress)));
-  CHECK(refused(f.ask<run_reply>(door, import_load{}, progress)));
-  CHECK(refused(f.ask<export_reply>(door, cache_export{}, progress)));
+  CHECK(refused(f.ask<key_reply>(inbound_worker, key, progress)));
+  CHECK(refused(f.ask<gw::ResolveSourceMetaResponse>(inbound_worker, session_group{{"s"}},
+                                                     gw::ResolveSourceMetaRequest{}, progress)));
+  CHECK(refused(f.ask<std::string>(inbound_worker, check_atom::value, export_spec{"local", {}, 0})));
+  CHECK(refused(f.ask<export_reply>(inbound_worker, export_request{}, progress)));
+  CHECK(refused(f.ask<export_reply>(inbound_worker, finalize_atom::value, std::uint64_t{1}, export_request{},
+                                    progress)));
+  CHECK(refused(f.ask<cache_export_kind>(inbound_worker, check_atom::value, cache_entry{})));
+  CHECK(refused(f.ask<bool>(inbound_worker, cache_import{}, progress)));
+  CHECK(refused(f.ask<run_reply>(inbound_worker, import_load{}, progress)));
+  CHECK(refused(f.ask<export_reply>(inbound_worker, cache_export{}, progress)));
   run_request step;
   step.op.op.mutable_exec()->mutable_meta()->add_args("true");
-  CHECK(f.ask<run_reply>(door, step, progress).ok());
+  CHECK(f.ask<run_reply>(inbound_worker, step, progress).ok());
   caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
 }
 
@@ -618,35 +651,42 @@ TEST_CASE("a node whose certificate is for another name is no node, whoever dial
     f.start("b", dials ? std::vector<std::string>{} : std::vector<std::string>{"a:7000"});
     f.pass(1s);
     CHECK(f.states("a").find("b up") == std::string::npos);
-    CHECK(f.reason("a").find("the certificate of the node at b:7000 is for c, not for node b") != std::string::npos);
-    CHECK(f.nodes["a"].heard->doors.empty());
+    CHECK(f.reason("a").find("the certificate of the node at b:7000 is for c, not for node b") !=
+          std::string::npos);
+    CHECK(f.nodes["a"].heard->workers.empty());
   }
 }
 
-TEST_CASE("an envoy passes on what the worker says of its own step, and nothing of others") {
+TEST_CASE("an remote_worker passes on what the worker says of its own step, and nothing of others") {
   cluster_fixture f;
   struct kept {
     progress_actor listener;
   };
   auto seen = std::make_shared<kept>();
-  auto worker = f.system.spawn([seen](worker_actor::pointer self, caf::unit_t) {
-    return actors::worker_face(
-        [self, seen]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
-          ([&] {
-            if constexpr (std::is_same_v<std::decay_t<Parts>, progress_actor>) seen->listener = parts;
-          }(), ...);
-          return self->make_response_promise<Reply>();
-        },
-        [](auto&&...) {});
-  }, caf::unit);
+  auto worker = f.system.spawn(
+      [seen](worker_actor::pointer self, caf::unit_t) {
+        return actors::forward_worker_messages(
+            [self, seen]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
+              (
+                  [&] {
+                    if constexpr (std::is_same_v<std::decay_t<Parts>, progress_actor>) seen->listener = parts;
+                  }(),
+                  ...);
+              return self->make_response_promise<Reply>();
+            },
+            [](auto&&...) {});
+      },
+      caf::unit);
   auto log = std::make_shared<progress_log>();
   auto listener = f.system.spawn(collector, log);
-  auto vertex = f.system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](run_reply&) {}}; },
-                              caf::unit);
-  auto envoy = f.system.spawn(actors::envoy, actors::envoy_options{worker, caf::actor_cast<caf::strong_actor_ptr>(vertex), "b"});
+  auto vertex = f.system.spawn(
+      [](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[](run_reply&) {}}; }, caf::unit);
+  auto remote_worker = f.system.spawn(
+      actors::remote_worker,
+      actors::remote_worker_options{worker, caf::actor_cast<caf::strong_actor_ptr>(vertex), "b"});
   run_request step;
   step.op.vertex = "mine";
-  caf::send_as(vertex, envoy, step, listener);
+  caf::send_as(vertex, remote_worker, step, listener);
   f.sched.run();
   REQUIRE(seen->listener);
   CHECK(seen->listener != listener);

@@ -1,6 +1,6 @@
 #include "fakes.hpp"
 
-#include "actors/graph_spec.hpp"
+#include "actors/solve/graph_spec.hpp"
 #include "solver/cache_map.hpp"
 #include "solver/graph.hpp"
 
@@ -14,14 +14,16 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
       [=](key_request& r, const progress_actor&) -> caf::result<key_reply> {
         if (r.op.op.has_source()) {
           auto id = r.op.op.source().identifier();
-          if (auto f = script->failures.find("key " + id); f != script->failures.end()) return to_caf(f->second);
+          if (auto f = script->failures.find("key " + id); f != script->failures.end())
+            return to_caf(f->second);
           auto key = script->source_keys.contains(id) ? script->source_keys[id] : id;
           return key_reply{solver::source_cache_map(key).op_digest, {}, false, "", ""};
         }
         auto map = solver::cache_map_of(r.op.op, r.op.platform);
         if (!map.ok()) return to_caf(map.error());
         key_reply out{map->op_digest, {}, false, "", ""};
-        for (const auto& d : map->dependencies) out.dependencies.push_back({d.selector, d.content_based, d.content});
+        for (const auto& d : map->dependencies)
+          out.dependencies.push_back({d.selector, d.content_based, d.content});
         return out;
       },
       [=](run_request& r, const progress_actor& progress) -> caf::result<run_reply> {
@@ -56,7 +58,8 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         script->hashed.push_back(r.ref);
         if (script->content_of) return script->content_of(r.ref);
         auto what = r.ref.substr(0, r.ref.rfind('#'));
-        if (auto f = script->failures.find("hash " + what); f != script->failures.end()) return to_caf(f->second);
+        if (auto f = script->failures.find("hash " + what); f != script->failures.end())
+          return to_caf(f->second);
         auto found = script->contents.find(what);
         return found == script->contents.end() ? sha256(r.ref) : found->second;
       },
@@ -98,13 +101,18 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
       [=](cache_import&, const progress_actor&) -> caf::result<bool> { return unimplemented(); },
       [=](import_load& r, const progress_actor&) -> caf::result<run_reply> {
         script->imported.push_back(r.result);
-        if (auto f = script->failures.find("import " + r.result); f != script->failures.end()) return to_caf(f->second);
+        if (auto f = script->failures.find("import " + r.result); f != script->failures.end())
+          return to_caf(f->second);
         return run_reply{{script->finish("imported")}};
       },
       [=](cache_export&, const progress_actor&) -> caf::result<export_reply> { return unimplemented(); },
-      [=](load_count_atom) { return worker_load{static_cast<std::int32_t>(script->held.size()), 0}; },
-      [=](remember_atom, const cache_facts& facts) { script->remembered.push_back(facts); },
-      [=](leave_atom, const caf::strong_actor_ptr& who) { script->forget(caf::actor_cast<caf::actor_addr>(who)); },
+      [=](load_count_atom) {
+        return worker_load{static_cast<std::int32_t>(script->held.size()), 0};
+      },
+      [=](remember_atom, const cache_records& facts) { script->remembered.push_back(facts); },
+      [=](leave_atom, const caf::strong_actor_ptr& who) {
+        script->forget(caf::actor_cast<caf::actor_addr>(who));
+      },
   };
 }
 
@@ -118,16 +126,18 @@ graph_client ask_graph(caf::actor_system& system, const build_graph_actor& graph
   auto index = g->root.index;
   auto spec = actors::to_spec(*g, "");
   spec.imports = std::move(import_ids);
-  system.spawn([=, holder = c.holder](caf::event_based_actor* self, caf::unit_t) {
-    self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
-        .then(
-            [=](const vertex_actor& root) {
-              self->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
-                  .then([=](vertex_result& r) { answers->push_back(r); },
-                        [=](caf::error& e) { answers->push_back(from_caf(e)); });
-            },
-            [=](caf::error& e) { answers->push_back(from_caf(e)); });
-  }, caf::unit);
+  system.spawn(
+      [=, holder = c.holder](caf::event_based_actor* self, caf::unit_t) {
+        self->request(graph, caf::infinite, load_atom::value, spec, holder, std::string("session"))
+            .then(
+                [=](const vertex_actor& root) {
+                  self->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
+                      .then([=](vertex_result& r) { answers->push_back(r); },
+                            [=](caf::error& e) { answers->push_back(from_caf(e)); });
+                },
+                [=](caf::error& e) { answers->push_back(from_caf(e)); });
+      },
+      caf::unit);
   return c;
 }
 

@@ -1,4 +1,4 @@
-// Fakes for the actors' tests: a scripted worker, an in-memory key database, a collector of progress,
+// Fakes for the actors' tests: a scripted worker, an in-step_history key database, a collector of progress,
 // a deterministic actor system.
 #pragma once
 
@@ -13,10 +13,10 @@
 
 #include <caf/all.hpp>
 
-#include "actors/build_graph.hpp"
+#include "actors/solve/build_graph.hpp"
 #include "actors/handles.hpp"
 #include "messages/actor_interfaces.hpp"
-#include "store/cache_keys.hpp"
+#include "store/database/cache_keys.hpp"
 #include "tests/support/stepped_scheduler.hpp"
 
 namespace kiln::test {
@@ -37,13 +37,17 @@ struct memory_cache_keys : store::cache_keys {
       if (a->second.first == link) out.push_back(a->second.second);
     return out;
   }
-  void for_each_link(std::string_view parent,
-                     const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
-    for (auto [a, b] = links.equal_range(std::string(parent)); a != b; ++a) f(a->second.first, a->second.second);
+  void for_each_link(
+      std::string_view parent,
+      const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
+    for (auto [a, b] = links.equal_range(std::string(parent)); a != b; ++a)
+      f(a->second.first, a->second.second);
   }
-  void for_each_backlink(std::string_view child,
-                         const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
-    for (auto [a, b] = backlinks.equal_range(std::string(child)); a != b; ++a) f(a->second.first, a->second.second);
+  void for_each_backlink(
+      std::string_view child,
+      const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
+    for (auto [a, b] = backlinks.equal_range(std::string(child)); a != b; ++a)
+      f(a->second.first, a->second.second);
   }
   std::vector<store::cached_result> results(std::string_view key) const override {
     auto found = by_key.find(std::string(key));
@@ -85,11 +89,11 @@ struct worker_script {
   bool hold = false;                               // runs wait until released
   // Meaning, for simulations: content of refs, and the work that is going on.
   std::function<digest(const std::string& ref)> content_of;
-  std::function<void(const std::string& work)> started, ended;
+  std::function<void(const std::string&work)> started, ended;
   std::function<void(const run_request&, const std::string& ref)> evaluate;
   std::function<std::optional<error>(const run_request&)> refuse;  // asked when a run begins
   std::map<caf::actor_addr, std::map<std::string, int>> pins;      // by requester, then ref
-  std::vector<std::string> unpinned;                               // in the order in which requesters let them go
+  std::vector<std::string> unpinned;  // in the order in which requesters let them go
 
   struct held_run {
     std::string what;
@@ -100,11 +104,11 @@ struct worker_script {
   };
   std::vector<held_run> held;
 
-  std::vector<std::string> ran;        // what was run, in order
-  std::vector<std::string> hashed;     // refs that were hashed
-  std::vector<std::string> imported;   // results of imported caches that were asked for
-  std::vector<cache_facts> remembered;
-  std::vector<std::string> cancelled;  // what was running when its requester went
+  std::vector<std::string> ran;       // what was run, in order
+  std::vector<std::string> hashed;    // refs that were hashed
+  std::vector<std::string> imported;  // results of imported caches that were asked for
+  std::vector<cache_records> remembered;
+  std::vector<std::string> cancelled;         // what was running when its requester went
   std::map<std::string, std::string> ref_of;  // what → newest ref
   int serial = 0;
 
@@ -140,7 +144,8 @@ struct worker_script {
     unpinned.push_back(ref);
   }
   bool is_pinned(const std::string& ref) const {
-    return std::any_of(pins.begin(), pins.end(), [&](const auto& entry) { return entry.second.contains(ref); });
+    return std::any_of(pins.begin(), pins.end(),
+                       [&](const auto& entry) { return entry.second.contains(ref); });
   }
   void forget(const caf::actor_addr& requester) {
     pins.erase(requester);
@@ -182,7 +187,9 @@ struct progress_log {
     for (const auto& s : all)
       for (const auto& v : s.vertexes())
         if (v.has_completed())
-          out.push_back(v.name() + (v.cached() ? " cached" : v.error().empty() ? "" : " error: " + v.error()));
+          out.push_back(v.name() + (v.cached()          ? " cached"
+                                    : v.error().empty() ? ""
+                                                        : " error: " + v.error()));
     return out;
   }
   std::vector<std::string> notes() const {

@@ -1,6 +1,6 @@
-#include "actors/history_orphans.hpp"
+#include "actors/history/history_orphans.hpp"
 
-#include "actors/history.hpp"
+#include "actors/history/history.hpp"
 #include "tests/store/store_fixture.hpp"
 
 using namespace kiln;

@@ -1,4 +1,4 @@
-#include "actors/history.hpp"
+#include "actors/history/history.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -17,7 +17,7 @@ namespace {
 constexpr std::int64_t second = 1'000'000'000;
 constexpr std::int64_t hour = 3600 * second;
 
-/// In memory, so that tens of thousands of commits are no matter.
+/// In step_history, so that tens of thousands of commits are no matter.
 class memory_dir {
  public:
   memory_dir() {
@@ -108,7 +108,8 @@ struct history_fixture {
     sched.run();
     return into;
   }
-  std::vector<std::string> list(int limit = 0, std::vector<std::string> filters = {}, bool active_only = false) {
+  std::vector<std::string> list(int limit = 0, std::vector<std::string> filters = {},
+                                bool active_only = false) {
     ctl::BuildHistoryRequest request;
     request.set_earlyexit(true);
     request.set_limit(limit);
@@ -155,8 +156,7 @@ TEST_CASE("a finished build costs the history the same work however many there a
   f.start();
   auto add = [&](int from, int to) {
     auto before = f.index->touched();
-    for (int i = from; i < to; ++i)
-      f.complete("b" + std::to_string(i), f.now + i, f.now + i + 1);
+    for (int i = from; i < to; ++i) f.complete("b" + std::to_string(i), f.now + i, f.now + i + 1);
     f.wait(configs::history::settle_time);
     return (f.index->touched() - before) / static_cast<std::uint64_t>(to - from);
   };
@@ -205,7 +205,8 @@ TEST_CASE("history records go when they are both too many and too old, unless pi
   f.bounds.entries_max = 2;
   f.bounds.age_max_ns = hour;
   f.start();
-  for (int i = 0; i < 5; ++i) f.complete("old" + std::to_string(i), f.now - 3 * hour + i, f.now - 2 * hour + i);
+  for (int i = 0; i < 5; ++i)
+    f.complete("old" + std::to_string(i), f.now - 3 * hour + i, f.now - 2 * hour + i);
   CHECK(update(f, "old0", true, false).empty());
   f.complete("young", f.now, f.now);
   f.clean_up();
@@ -233,7 +234,9 @@ TEST_CASE("history records that become too old are removed by a timer") {
 TEST_CASE("young history records are bounded in number and in bytes") {
   history_fixture f;
   SECTION("number") { f.bounds.records_max = 100; }
-  SECTION("bytes of records") { f.bounds.record_bytes_max = 100 * record_of("b1000", f.now, f.now).ByteSizeLong(); }
+  SECTION("bytes of records") {
+    f.bounds.record_bytes_max = 100 * record_of("b1000", f.now, f.now).ByteSizeLong();
+  }
   SECTION("bytes of documents") { f.bounds.document_bytes_max = 1'000; }
   f.start();
   for (int i = 1'000; i < 2'000; ++i) {

@@ -1,4 +1,4 @@
-#include "actors/history_trace.hpp"
+#include "actors/history/history_trace.hpp"
 #include "base/json_text.hpp"
 
 #include <catch2/catch.hpp>

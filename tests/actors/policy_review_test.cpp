@@ -85,7 +85,8 @@ TEST_CASE("a question about another source is refused") {
 
 TEST_CASE("a conversion is reviewed again, and not for ever") {
   auto convert = decision(sp::CONVERT);
-  convert.mutable_decision()->mutable_update()->set_identifier("docker-image://docker.io/library/busybox:latest");
+  convert.mutable_decision()->mutable_update()->set_identifier(
+      "docker-image://docker.io/library/busybox:latest");
   SECTION("what it made is used") {
     client c{{convert, decision(sp::ALLOW)}};
     CHECK(c.review()->identifier() == "docker-image://docker.io/library/busybox:latest");

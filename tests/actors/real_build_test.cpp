@@ -14,12 +14,12 @@
 
 #include <caf/all.hpp>
 
-#include "actors/build_graph.hpp"
+#include "actors/solve/build_graph.hpp"
 #include "actors/builds.hpp"
-#include "actors/cache_manager.hpp"
-#include "actors/garbage_collector.hpp"
-#include "actors/graph_spec.hpp"
-#include "actors/history.hpp"
+#include "actors/cache/cache_manager.hpp"
+#include "actors/cache/garbage_collector.hpp"
+#include "actors/solve/graph_spec.hpp"
+#include "actors/history/history.hpp"
 #include "actors/worker/worker.hpp"
 #include "actors/worker/worker_devices.hpp"
 #include "actors/workers.hpp"
@@ -27,7 +27,7 @@
 #include "base/unique_fd.hpp"
 #include "messages/actor_containers.hpp"
 #include "solver/error_details.hpp"
-#include "store/content_hash.hpp"
+#include "store/hashing/content_hash.hpp"
 #include "store/ref_store.hpp"
 #include "tests/support/http_server.hpp"
 #include "workers/op_registry.hpp"
@@ -62,8 +62,8 @@ class busybox_source : public workers::source_handler {
     return std::vector<store::ref>{r};
   }
   result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
-      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest&, const std::shared_ptr<workers::resolutions>&,
-      const job_context&) override {
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest&,
+      const std::shared_ptr<workers::resolutions>&, const job_context&) override {
     return make_error(errc::unimplemented, "nothing to tell");
   }
 
@@ -121,7 +121,7 @@ struct node {
   std::unique_ptr<store::ref_store> refs;
   std::unique_ptr<workers::worker_resources> resources;
   std::unique_ptr<workers::op_registry> ops;
-  kiln::registry::hosts hosts;
+  kiln::distribution::hosts hosts;
   std::shared_ptr<workers::resolution_table> build_memories = std::make_shared<workers::resolution_table>();
   std::shared_ptr<actors::job_pool> op_pool, call_pool, io_pool;
   std::shared_ptr<actors::layered_pool> frontend_pool;
@@ -190,7 +190,7 @@ struct node {
     g.peers = peers;
     g.builds = build_memories;
     g.keys = &refs->keys();
-    g.memory = refs.get();
+    g.step_history = refs.get();
     g.io = io_pool;
     start(actors::peers::build_graph_name, actors::build_graph, std::move(g));
     actors::history_options h;
@@ -218,8 +218,9 @@ struct node {
       caf::anon_send_exit(*at, caf::exit_reason::user_shutdown);
     }
     spawned.clear();
-    for (auto name : {actors::peers::worker_name, actors::peers::build_graph_name, actors::peers::history_name,
-                      actors::peers::cache_manager_name, actors::peers::builds_name})
+    for (auto name :
+         {actors::peers::worker_name, actors::peers::build_graph_name, actors::peers::history_name,
+          actors::peers::cache_manager_name, actors::peers::builds_name})
       registry->erase(name);
     system->await_all_actors_done();
     frontend_pool.reset();
@@ -241,7 +242,9 @@ struct node {
     std::optional<result<ctl::SolveResponse>> outcome;
     watched progress;
     bool ok() const { return outcome && outcome->ok(); }
-    std::string message() const { return !outcome ? "unanswered" : outcome->ok() ? "" : outcome->error().message; }
+    std::string message() const {
+      return !outcome ? "unanswered" : outcome->ok() ? "" : outcome->error().message;
+    }
   };
 
   built solve(const pb::Definition& def, const std::vector<std::string>& entitlements = {}) {
@@ -254,18 +257,21 @@ struct node {
     self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request)
         .receive([&](ctl::SolveResponse& r) { out.outcome.emplace(std::move(r)); },
                  [&](caf::error& e) { out.outcome.emplace(from_caf(e)); });
-    // The listener's door is wider than a scoped actor's: collect through a small one.
+    // The listener's inbound_worker is wider than a scoped actor's: collect through a small one.
     auto w = std::make_shared<watched>();
-    auto listener = system->spawn([w, owner = caf::actor_cast<caf::actor>(self)](
-                                      status_listener::pointer me, caf::unit_t) -> status_listener::behavior_type {
-      return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
-              [me, owner](done_atom) {
-                caf::anon_send(owner, done_atom::value);
-                me->quit();
-              }};
-    }, caf::unit);
+    auto listener = system->spawn(
+        [w, owner = caf::actor_cast<caf::actor>(self)](status_listener::pointer me,
+                                                       caf::unit_t) -> status_listener::behavior_type {
+          return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
+                  [me, owner](done_atom) {
+                    caf::anon_send(owner, done_atom::value);
+                    me->quit();
+                  }};
+        },
+        caf::unit);
     self->send(peers.builds(), watch_atom::value, request.ref(), listener);
-    self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no end of the progress"); });
+    self->receive([](done_atom) {},
+                  caf::after(std::chrono::seconds(20)) >> [] { FAIL("no end of the progress"); });
     out.progress = *w;
     return out;
   }
@@ -295,7 +301,8 @@ struct node {
     *s.mutable_definition() = def;
     std::string ref;
     self->request(build, std::chrono::seconds(10), s)
-        .receive([&](gw::SolveResponse& r) { ref = r.ref(); }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+        .receive([&](gw::SolveResponse& r) { ref = r.ref(); },
+                 [&](caf::error& e) { FAIL(from_caf(e).message); });
     gw::ReadFileRequest r;
     r.set_ref(ref);
     r.set_filepath(path);
@@ -319,7 +326,8 @@ struct node {
   /// Builds a definition as a gateway client and reads a file of it.
   std::string read(const pb::Definition& def, const std::string& path) {
     std::string out;
-    with_build([&](caf::scoped_actor& self, const build_actor& build) { out = read(self, build, def, path); });
+    with_build(
+        [&](caf::scoped_actor& self, const build_actor& build) { out = read(self, build, def, path); });
     return out;
   }
 };
@@ -334,7 +342,8 @@ struct llb {
     (*def.mutable_metadata())[digest];
     return digest;
   }
-  std::string source(const std::string& identifier, const std::map<std::string, std::string>& attributes = {}) {
+  std::string source(const std::string& identifier,
+                     const std::map<std::string, std::string>& attributes = {}) {
     pb::Op op;
     op.mutable_source()->set_identifier(identifier);
     op.mutable_source()->mutable_attrs()->insert(attributes.begin(), attributes.end());
@@ -353,7 +362,8 @@ struct llb {
     a.mutable_mkfile()->set_timestamp(-1);
     return add(op);
   }
-  std::string copy(const std::string& base, const std::string& from, const std::string& src, const std::string& dest) {
+  std::string copy(const std::string& base, const std::string& from, const std::string& src,
+                   const std::string& dest) {
     pb::Op op;
     op.add_inputs()->set_digest(base);
     op.add_inputs()->set_digest(from);
@@ -414,7 +424,8 @@ TEST_CASE_METHOD(node, "files are made, copied and read with real parts, and cac
   CHECK(read(d.def, "/base") == "b");
 }
 
-TEST_CASE_METHOD(node, "what a build has seen of a URL is what it gets, whatever other builds of the same steps see") {
+TEST_CASE_METHOD(
+    node, "what a build has seen of a URL is what it gets, whatever other builds of the same steps see") {
   std::string content = "one";
   test::http_server server([&](const test::http_request&) { return test::http_answer{200, {}, content}; });
   auto url = server.url() + "/f";
@@ -483,7 +494,8 @@ TEST_CASE_METHOD(node, "commands run in containers; only what changed runs again
   REQUIRE(changed.message() == "");
   CHECK(changed.progress.logs().find("two") != std::string::npos);
   auto notes = changed.progress.notes();
-  CHECK(std::any_of(notes.begin(), notes.end(), [](const std::string& n) { return n.find("changed") != std::string::npos; }));
+  CHECK(std::any_of(notes.begin(), notes.end(),
+                    [](const std::string& n) { return n.find("changed") != std::string::npos; }));
   CHECK(read(script("two"), "/out.txt") == "two");
   // Back to what was built before: nothing runs.
   CHECK(solve(script("one")).progress.logs().empty());
@@ -524,7 +536,8 @@ devices:
   auto granted = solve(with("test.dev/thing=closed"), {"device=test.dev/thing=closed"});
   REQUIRE(granted.message() == "");
   CHECK(granted.progress.logs() == "made\nyes\n");
-  CHECK(solve(with("test.dev/thing=closed"), {"device"}).progress.logs().empty());  // the same step, from the cache
+  CHECK(solve(with("test.dev/thing=closed"), {"device"}).progress.logs().empty());  // the same step, from the
+                                                                                    // cache
   auto all = solve(with("test.dev/thing=*"), {"device"});
   REQUIRE(all.message() == "");
   CHECK(all.progress.logs() == "made\nyesyes\n");
@@ -543,7 +556,8 @@ TEST_CASE_METHOD(node, "a failing command fails its build with BuildKit's words 
   llb d;
   d.finish(d.run(d.busybox(), "echo before; exit 3"));
   auto s = solve(d.def);
-  CHECK(s.message() == "process \"/bin/sh -c echo before; exit 3\" did not complete successfully: exit code: 3");
+  CHECK(s.message() ==
+        "process \"/bin/sh -c echo before; exit 3\" did not complete successfully: exit code: 3");
   CHECK(solver::has_detail(s.outcome->error(), solver::vertex_detail_type));
   CHECK(solver::has_detail(s.outcome->error(), solver::solve_detail_type));
   CHECK(s.progress.logs().find("before") != std::string::npos);
@@ -569,8 +583,10 @@ TEST_CASE_METHOD(node, "a gateway client gets hold of what a failed step left, a
   REQUIRE(left.size() == 2);  // the root as it was given, and as it was left
   CHECK(left[0] != left[1]);
   container_inputs lent;
-  self->request(caf::actor_cast<container_lender>(build), std::chrono::seconds(10), container_inputs{{left[1], ""}, {}})
-      .receive([&](container_inputs& i) { lent = std::move(i); }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+  self->request(caf::actor_cast<container_lender>(build), std::chrono::seconds(10),
+                container_inputs{{left[1], ""}, {}})
+      .receive([&](container_inputs& i) { lent = std::move(i); },
+               [&](caf::error& e) { FAIL(from_caf(e).message); });
   CHECK(lent.refs == std::vector<std::string>{left[1], ""});
   gw::ReadFileRequest r;
   r.set_ref(left[1]);
@@ -601,16 +617,19 @@ TEST_CASE_METHOD(node, "a cancelled build leaves no process behind and its work 
   auto solving = self->request(peers.builds(), std::chrono::seconds(60), solve_atom::value, request);
   // Wait for the step to start, then cancel.
   caf::actor owner = caf::actor_cast<caf::actor>(self);
-  auto listener = system->spawn([owner](status_listener::pointer me, caf::unit_t)
-                                    -> status_listener::behavior_type {
-    return {[owner](ctl::StatusResponse& s) {
-              for (const auto& v : s.vertexes())
-                if (v.name().find("sleep") != std::string::npos && v.has_started()) caf::anon_send(owner, tick_atom::value);
-            },
-            [me](done_atom) { me->quit(); }};
-  }, caf::unit);
+  auto listener = system->spawn(
+      [owner](status_listener::pointer me, caf::unit_t) -> status_listener::behavior_type {
+        return {[owner](ctl::StatusResponse& s) {
+                  for (const auto& v : s.vertexes())
+                    if (v.name().find("sleep") != std::string::npos && v.has_started())
+                      caf::anon_send(owner, tick_atom::value);
+                },
+                [me](done_atom) { me->quit(); }};
+      },
+      caf::unit);
   self->send(peers.builds(), watch_atom::value, request.ref(), listener);
-  self->receive([](tick_atom) {}, caf::after(std::chrono::seconds(30)) >> [] { FAIL("the step never started"); });
+  self->receive([](tick_atom) {},
+                caf::after(std::chrono::seconds(30)) >> [] { FAIL("the step never started"); });
   self->send(peers.builds(), cancel_atom::value, request.ref());
   solving.receive([](ctl::SolveResponse&) { FAIL("not cancelled"); },
                   [](caf::error& e) { CHECK(from_caf(e).code == errc::cancelled); });
@@ -624,14 +643,15 @@ TEST_CASE_METHOD(node, "the history keeps finished builds and replays them after
   caf::scoped_actor self{*system};
   auto owner = caf::actor_cast<caf::actor>(self);
   auto records = std::make_shared<std::vector<ctl::BuildHistoryRecord>>();
-  auto listener = system->spawn([records, owner](history_listener::pointer me, caf::unit_t)
-                                    -> history_listener::behavior_type {
-    return {[records](ctl::BuildHistoryEvent& e) { records->push_back(e.record()); },
-            [me, owner](done_atom) {
-              caf::anon_send(owner, done_atom::value);
-              me->quit();
-            }};
-  }, caf::unit);
+  auto listener = system->spawn(
+      [records, owner](history_listener::pointer me, caf::unit_t) -> history_listener::behavior_type {
+        return {[records](ctl::BuildHistoryEvent& e) { records->push_back(e.record()); },
+                [me, owner](done_atom) {
+                  caf::anon_send(owner, done_atom::value);
+                  me->quit();
+                }};
+      },
+      caf::unit);
   ctl::BuildHistoryRequest request;
   request.set_earlyexit(true);
   self->send(peers.history(), request, listener);
@@ -644,14 +664,15 @@ TEST_CASE_METHOD(node, "the history keeps finished builds and replays them after
   CHECK(record.logs().size() > 0);
 
   auto w = std::make_shared<watched>();
-  auto watcher = system->spawn([w, owner](status_listener::pointer me, caf::unit_t)
-                                   -> status_listener::behavior_type {
-    return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
-            [me, owner](done_atom) {
-              caf::anon_send(owner, done_atom::value);
-              me->quit();
-            }};
-  }, caf::unit);
+  auto watcher = system->spawn(
+      [w, owner](status_listener::pointer me, caf::unit_t) -> status_listener::behavior_type {
+        return {[w](ctl::StatusResponse& s) { w->all.push_back(std::move(s)); },
+                [me, owner](done_atom) {
+                  caf::anon_send(owner, done_atom::value);
+                  me->quit();
+                }};
+      },
+      caf::unit);
   self->send(peers.builds(), watch_atom::value, record.ref(), watcher);
   self->receive([](done_atom) {}, caf::after(std::chrono::seconds(20)) >> [] { FAIL("no replay"); });
   CHECK(w->logs().find("kept") != std::string::npos);
@@ -680,9 +701,11 @@ TEST_CASE_METHOD(node, "pruned results are built again") {
   REQUIRE(solve(d.def).message() == "");
   caf::scoped_actor self{*system};
   auto owner = caf::actor_cast<caf::actor>(self);
-  auto listener = system->spawn([](prune_listener::pointer me, caf::unit_t) -> prune_listener::behavior_type {
-    return {[](ctl::UsageRecord&) {}, [me](done_atom) { me->quit(); }};
-  }, caf::unit);
+  auto listener = system->spawn(
+      [](prune_listener::pointer me, caf::unit_t) -> prune_listener::behavior_type {
+        return {[](ctl::UsageRecord&) {}, [me](done_atom) { me->quit(); }};
+      },
+      caf::unit);
   ctl::PruneRequest all;
   all.set_all(true);
   self->request(peers.cache_manager(), std::chrono::seconds(30), all, listener)

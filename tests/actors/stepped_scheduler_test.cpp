@@ -16,14 +16,16 @@ TEST_CASE("the stepped scheduler runs what other threads send, on the test's thr
   // Many receivers, so that nearly each message is an actor that becomes ready: that is what threads enqueue.
   std::vector<caf::actor> receivers;
   for (int i = 0; i < 100; ++i)
-    receivers.push_back(system.spawn(
-        [&heard](caf::event_based_actor*, caf::unit_t) -> caf::behavior { return {[&heard](int) { ++heard; }}; },
-        caf::unit));
+    receivers.push_back(
+        system.spawn([&heard](caf::event_based_actor*,
+                              caf::unit_t) -> caf::behavior { return {[&heard](int) { ++heard; }}; },
+                     caf::unit));
   sched.run();
   std::vector<std::thread> threads;
   for (int t = 0; t < senders; ++t)
     threads.emplace_back([&receivers] {
-      for (int i = 0; i < messages; ++i) caf::anon_send(receivers[static_cast<std::size_t>(i) % receivers.size()], i);
+      for (int i = 0; i < messages; ++i)
+        caf::anon_send(receivers[static_cast<std::size_t>(i) % receivers.size()], i);
     });
   while (heard < senders * messages / 2) sched.run();
   for (auto& t : threads) t.join();

@@ -1,13 +1,14 @@
 #include <catch2/catch.hpp>
 
-#include "actors/vertex_phase.hpp"
+#include "actors/solve/vertex_phase.hpp"
 
 using namespace kiln::actors;
 using enum vertex_phase;
 
 namespace {
 
-constexpr vertex_phase all[] = {idle, keying, probing, collecting, claiming, following, running, saving, done, failed};
+constexpr vertex_phase all[] = {idle,      keying,  probing, collecting, claiming,
+                                following, running, saving,  done,       failed};
 
 }  // namespace
 

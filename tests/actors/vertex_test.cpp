@@ -1,7 +1,7 @@
 #include <catch2/catch.hpp>
 
 #include "actors/failure_stack.hpp"
-#include "actors/graph_spec.hpp"
+#include "actors/solve/graph_spec.hpp"
 #include "fakes.hpp"
 #include "solver/error_details.hpp"
 
@@ -175,7 +175,8 @@ TEST_CASE_METHOD(graph_fixture, "work shared by key survives the build that bega
 }
 
 TEST_CASE_METHOD(graph_fixture, "a failure names its vertex and reaches everyone once") {
-  script->failures["configure"] = make_error(errc::unknown, "process \"configure\" did not complete successfully: exit code: 1");
+  script->failures["configure"] =
+      make_error(errc::unknown, "process \"configure\" did not complete successfully: exit code: 1");
   auto c = build(chain());
   REQUIRE(c.answers->size() == 1);
   REQUIRE_FALSE(c.ok());
@@ -275,7 +276,8 @@ TEST_CASE_METHOD(graph_fixture, "a cached request joins a running no-cache verte
   CHECK(slow.ref() != forced.ref());
 }
 
-TEST_CASE_METHOD(graph_fixture, "builds of a vertex that dies are answered, and the next build makes a new one") {
+TEST_CASE_METHOD(graph_fixture,
+                 "builds of a vertex that dies are answered, and the next build makes a new one") {
   script->hold = true;
   auto c = ask(chain());
   // Find the vertex that is running and kill it.

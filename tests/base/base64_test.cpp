@@ -14,5 +14,6 @@ TEST_CASE("base64 is padded, and read in full quartets only") {
     CHECK(base64_encode(bytes) == text);
     CHECK(base64_decode(text) == bytes);
   }
-  for (auto bad : {"Y", "YQ", "YQ=", "YQ==\n", " YQ==", "Y===", "====", "Y=Q=", "YQ-_"}) CHECK_FALSE(base64_decode(bad));
+  for (auto bad : {"Y", "YQ", "YQ=", "YQ==\n", " YQ==", "Y===", "====", "Y=Q=", "YQ-_"})
+    CHECK_FALSE(base64_decode(bad));
 }

@@ -17,7 +17,8 @@ TEST_CASE("durations are Go's") {
   CHECK(*parse_duration("0") == 0);
   CHECK(*parse_duration("250ms") == 250'000'000);
   CHECK(*parse_duration("-9223372036854775808ns") == std::numeric_limits<std::int64_t>::min());
-  for (auto bad : {"", "-", "5", "5 s", "h", "1x", "1h-3m", "--1s", ".s", "99999999999h", "9223372036854775808ns"})
+  for (auto bad :
+       {"", "-", "5", "5 s", "h", "1x", "1h-3m", "--1s", ".s", "99999999999h", "9223372036854775808ns"})
     CHECK_FALSE(parse_duration(bad).ok());
 }
 

@@ -50,7 +50,8 @@ TEST_CASE("what is no JSON is told with its place, without repeating the documen
 }
 
 TEST_CASE("values of the wrong type read as not there, and throw nothing") {
-  auto j = *parse_json(R"({"s":"x","n":7,"big":18446744073709551615,"f":1.5,"b":true,"o":{"k":"v","m":3},"z":null})");
+  auto j = *parse_json(
+      R"({"s":"x","n":7,"big":18446744073709551615,"f":1.5,"b":true,"o":{"k":"v","m":3},"z":null})");
   CHECK(text_member(j, "s") == "x");
   for (auto key : {"n", "f", "b", "o", "z", "none"}) CHECK(text_member(j, key).empty());
   CHECK(integer_member(j, "n") == 7);
@@ -64,7 +65,11 @@ TEST_CASE("values of the wrong type read as not there, and throw nothing") {
 }
 
 TEST_CASE("text that is no UTF-8 is written all the same") {
-  nlohmann::json j{{"k", "a\xff" "b"}};
-  CHECK(json_text(j) == "{\"k\":\"a\xef\xbf\xbd" "b\"}");
+  nlohmann::json j{{"k",
+                    "a\xff"
+                    "b"}};
+  CHECK(json_text(j) ==
+        "{\"k\":\"a\xef\xbf\xbd"
+        "b\"}");
   CHECK(json_text(nlohmann::json::array({1, 2}), 1) == "[\n 1,\n 2\n]");
 }

@@ -52,7 +52,8 @@ TEST_CASE("modes as text change what they name") {
     REQUIRE(change.ok());
     CHECK(change->apply(r.before) == r.after);
   }
-  for (auto bad : {"", "z", "u", "u+q", "99", "u+x,", "777777", "ug", ",u+x", "u+x,,g+x", "7x", "u+x g+x", "g=ur", "+uo"}) {
+  for (auto bad : {"", "z", "u", "u+q", "99", "u+x,", "777777", "ug", ",u+x", "u+x,,g+x", "7x", "u+x g+x",
+                   "g=ur", "+uo"}) {
     INFO(bad);
     auto refused = mode_change::parse(bad);
     REQUIRE_FALSE(refused.ok());

@@ -18,7 +18,8 @@ TEST_CASE("every piece of parallel work is done once, by no more threads than wa
     std::atomic<int> now{0}, most{0};
     parallel_for("test", count, 4, [&](std::size_t i) {
       int mine = ++now;
-      for (int seen = most; mine > seen && !most.compare_exchange_weak(seen, mine);) {}
+      for (int seen = most; mine > seen && !most.compare_exchange_weak(seen, mine);) {
+      }
       ++done[i];
       --now;
     });

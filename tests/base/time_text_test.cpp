@@ -44,7 +44,8 @@ TEST_CASE("times too far off to count nanoseconds are the earliest or the latest
 
 TEST_CASE("HTTP dates are read in the forms that servers send and written in the one they want") {
   CHECK(format_http_date(784'111'777) == "Sun, 06 Nov 1994 08:49:37 GMT");
-  for (auto text : {"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"})
+  for (auto text :
+       {"Sun, 06 Nov 1994 08:49:37 GMT", "Sunday, 06-Nov-94 08:49:37 GMT", "Sun Nov  6 08:49:37 1994"})
     CHECK(parse_http_date(text) == 784'111'777);
   CHECK_FALSE(parse_http_date(""));
   CHECK_FALSE(parse_http_date("soon"));

@@ -40,8 +40,11 @@ TEST_CASE("spellings of one address have one normal form") {
 
 TEST_CASE("what is no URL, or one that nobody should follow, is refused") {
   for (auto bad : {"", "example.com/x", "https://", "https://a@b@c/", "https://h ost/", "https://h/a\nb",
-                   "https://-oProxyCommand=x/", "https://b\xc3\xbc" "cher.example/", "https://h:99999/", "https://h:x/",
-                   "https://[fe80::1%25eth0]/", "https://%2565vil/", "https://%%42ee3"}) {
+                   "https://-oProxyCommand=x/",
+                   "https://b\xc3\xbc"
+                   "cher.example/",
+                   "https://h:99999/", "https://h:x/", "https://[fe80::1%25eth0]/", "https://%2565vil/",
+                   "https://%%42ee3"}) {
     INFO(bad);
     CHECK_FALSE(parse_url(bad).ok());
   }

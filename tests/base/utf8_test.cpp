@@ -21,7 +21,9 @@ TEST_CASE("bytes that are no UTF-8 are replaced, valid text is untouched") {
 }
 
 TEST_CASE("a byte that begins no character is one of its own") {
-  std::string text = "a\xed\xa0" "ä🙂";
+  std::string text =
+      "a\xed\xa0"
+      "ä🙂";
   std::vector<char32_t> found;
   for (std::size_t at = 0; at < text.size();) found.push_back(next_code_point(text, at));
   CHECK(found == std::vector<char32_t>{'a', 0xFFFD, 0xFFFD, 0xE4, 0x1F642});

@@ -1,8 +1,9 @@
-// How well placement spreads work, and what it costs: the real placement code in a discrete-event simulation of
-// 1, 2, 4 and 8 nodes, with costs as measured on real builds (docs/benchmarks.md). Prints the Markdown tables.
+// How well step_scheduler spreads work, and what it costs: the real step_scheduler code in a discrete-event
+// simulation of 1, 2, 4 and 8 nodes, with costs as measured on real builds (docs/benchmarks.md). Prints the
+// Markdown tables.
 //
-// Efficiency is the lower bound of the makespan (all work on all slots, or the longest path, whichever is longer)
-// divided by the makespan that came out, moving of inputs included.
+// Efficiency is the lower bound of the makespan (all work on all slots, or the longest path, whichever is
+// longer) divided by the makespan that came out, moving of inputs included.
 #include <algorithm>
 #include <chrono>
 #include <cmath>
@@ -12,7 +13,7 @@
 #include <random>
 #include <vector>
 
-#include "actors/placement.hpp"
+#include "actors/cluster/step_scheduler.hpp"
 #include "configs/placing.hpp"
 
 using namespace kiln;
@@ -36,7 +37,8 @@ struct vertex {
   std::string ref;
 };
 
-/// Stages as Dockerfiles have them: chains of steps that start at a base image, copying from each other now and then.
+/// Stages as Dockerfiles have them: chains of steps that start at a base image, copying from each other now
+/// and then.
 std::vector<vertex> invent(int count, bool short_steps, std::mt19937& random) {
   std::vector<vertex> out(static_cast<std::size_t>(count));
   std::uniform_real_distribution<double> unit(0, 1);
@@ -44,7 +46,8 @@ std::vector<vertex> invent(int count, bool short_steps, std::mt19937& random) {
     auto& v = out[static_cast<std::size_t>(i)];
     bool starts_stage = i < 4 || unit(random) < 0.25;
     if (!starts_stage) v.inputs.push_back(std::max(0, i - 1 - static_cast<int>(random() % 12)));
-    if (!starts_stage && unit(random) < 0.2) v.inputs.push_back(static_cast<int>(random() % static_cast<unsigned>(i)));
+    if (!starts_stage && unit(random) < 0.2)
+      v.inputs.push_back(static_cast<int>(random() % static_cast<unsigned>(i)));
     v.seconds = run_overhead_s + (short_steps ? 0.03 : 4.0) * unit(random) * unit(random);
     v.bytes = static_cast<std::int64_t>(40e6 * unit(random) * unit(random));
     v.missing = static_cast<int>(v.inputs.size());
@@ -61,7 +64,7 @@ struct outcome {
 };
 
 outcome simulate(std::vector<vertex> graph, int nodes) {
-  placement p("n0");
+  step_scheduler p("n0");
   std::vector<std::string> names;
   for (int i = 0; i < nodes; ++i) {
     node_info info;
@@ -107,7 +110,8 @@ outcome simulate(std::vector<vertex> graph, int nodes) {
       where[a.id] = a.node;
       events.emplace(now + moving + v.seconds, static_cast<int>(a.id));
     }
-    if (auto wake = p.wake_at()) events.emplace(std::chrono::duration<double>(wake->time_since_epoch()).count(), -1);
+    if (auto wake = p.wake_at())
+      events.emplace(std::chrono::duration<double>(wake->time_since_epoch()).count(), -1);
   };
   std::vector<double> path(graph.size(), 0);
   for (std::size_t i = 0; i < graph.size(); ++i) {
@@ -149,7 +153,8 @@ outcome simulate(std::vector<vertex> graph, int nodes) {
 
 void table(const char* title, bool short_steps) {
   std::printf("%s (%d slots a node)\n\n", title, slots);
-  std::printf("| vertices | nodes | makespan | speed-up | efficiency | input bytes moved | placing one vertex |\n");
+  std::printf(
+      "| vertices | nodes | makespan | speed-up | efficiency | input bytes moved | placing one vertex |\n");
   std::printf("|---|---|---|---|---|---|---|\n");
   for (int vertices : {50, 500, 5'000}) {
     double alone = 0;
@@ -159,11 +164,13 @@ void table(const char* title, bool short_steps) {
         std::mt19937 random(seed);
         all.push_back(simulate(invent(vertices, short_steps, random), nodes));
       }
-      std::sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.makespan_s < b.makespan_s; });
+      std::sort(all.begin(), all.end(),
+                [](const auto& a, const auto& b) { return a.makespan_s < b.makespan_s; });
       const auto& o = all[2];
       if (nodes == 1) alone = o.makespan_s;
-      std::printf("| %d | %d | %.2f s | %.2f | %.0f %% | %.0f %% | %.1f µs |\n", vertices, nodes, o.makespan_s,
-                  alone / o.makespan_s, 100 * o.bound_s / o.makespan_s, 100 * o.moved_share, o.cost_us);
+      std::printf("| %d | %d | %.2f s | %.2f | %.0f %% | %.0f %% | %.1f µs |\n", vertices, nodes,
+                  o.makespan_s, alone / o.makespan_s, 100 * o.bound_s / o.makespan_s, 100 * o.moved_share,
+                  o.cost_us);
     }
   }
   std::printf("\n");

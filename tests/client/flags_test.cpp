@@ -46,9 +46,9 @@ struct environment_variable {
 }  // namespace
 
 TEST_CASE("buildctl's build grammar is understood with all spellings of a flag") {
-  auto line = parsed({"--addr", "tcp://h:1", "build", "--frontend=dockerfile.v0", "--opt", "target=x", "--opt",
-                      "build-arg:A=b,c", "-local", "context=.", "--local", "dockerfile=d", "-o", "type=tar",
-                      "--output=type=local,dest=o", "--no-cache"});
+  auto line = parsed({"--addr", "tcp://h:1", "build", "--frontend=dockerfile.v0", "--opt", "target=x",
+                      "--opt", "build-arg:A=b,c", "-local", "context=.", "--local", "dockerfile=d", "-o",
+                      "type=tar", "--output=type=local,dest=o", "--no-cache"});
   CHECK(line.global.address == "tcp://h:1");
   auto& b = std::get<build_flags>(line.command);
   CHECK(b.frontend == "dockerfile.v0");
@@ -86,13 +86,15 @@ TEST_CASE("A list flag takes one value so that the context may follow it") {
 TEST_CASE("Unknown flags and commands are named, with the nearest known one") {
   CHECK(refusal({"build", "--oputput", "x"}) == "unknown flag: --oputput (did you mean --output?)");
   CHECK(refusal({"bild"}) == "unknown command \"bild\" (did you mean build?); run 'kilnctl --help'");
-  CHECK(refusal({"debug", "wrkers"}) == "unknown command \"wrkers\" (did you mean workers?); run 'kilnctl --help'");
+  CHECK(refusal({"debug", "wrkers"}) ==
+        "unknown command \"wrkers\" (did you mean workers?); run 'kilnctl --help'");
   CHECK(refusal({"--log-format", "xml", "du"}) == "--log-format: unsupported log type \"xml\"");
   CHECK(refusal({"prune", "--keep-duration", "5"}).find("--keep-duration") == 0);
 }
 
 TEST_CASE("Every other command parses its own flags") {
-  CHECK(std::get<prune_flags>(parsed({"prune", "--keep-duration", "1h30m", "--keep-storage", "1.5", "--all"}).command)
+  CHECK(std::get<prune_flags>(
+            parsed({"prune", "--keep-duration", "1h30m", "--keep-storage", "1.5", "--all"}).command)
             .keep_duration_ns == 5'400'000'000'000);
   CHECK(std::get<du_flags>(parsed({"du", "-v", "-f", "type==regular"}).command).verbose);
   CHECK(std::get<ctl_flags>(parsed({"debug", "ctl", "--pin", "ref"}).command).ref == "ref");
@@ -117,12 +119,17 @@ TEST_CASE("Outputs know where they go and which attributes the daemon gets") {
 }
 
 TEST_CASE("Impossible outputs are refused in buildctl's words") {
-  auto why = [](const char* text, bool terminal) { return parse_output(text, false, terminal).error().message; };
+  auto why = [](const char* text, bool terminal) {
+    return parse_output(text, false, terminal).error().message;
+  };
   CHECK(why("dest=x", false) == "--output requires type=<type>");
-  CHECK(why("type=image,dest=x", false) == "invalid output option: output: output x is not supported by image exporter");
-  CHECK(why("type=local", false) == "invalid output option: output: output directory is required for local exporter");
+  CHECK(why("type=image,dest=x", false) ==
+        "invalid output option: output: output x is not supported by image exporter");
+  CHECK(why("type=local", false) ==
+        "invalid output option: output: output directory is required for local exporter");
   CHECK(why("type=tar", true) ==
-        "invalid output option: output: output file is required for tar exporter. refusing to write to console");
+        "invalid output option: output: output file is required for tar exporter. refusing to write to "
+        "console");
   CHECK(why("type=oci,output=x", false) == "output=x not supported for --output, you meant dest=x?");
   CHECK(why("type=tar,dest=/", false) == "invalid output option: output: destination file is a directory");
   CHECK(why("type=local,dest=x,mode=backup", false) == "invalid local exporter mode \"backup\"");
@@ -131,13 +138,16 @@ TEST_CASE("Impossible outputs are refused in buildctl's words") {
 
 TEST_CASE("Caches default to min mode, take plain references, and read GitHub's environment") {
   CHECK(parse_export_cache("host/a:b")->attrs == string_map{{"mode", "min"}, {"ref", "host/a:b"}});
-  CHECK(parse_export_cache("type=local,dest=d,mode=max")->attrs == string_map{{"dest", "d"}, {"mode", "max"}});
+  CHECK(parse_export_cache("type=local,dest=d,mode=max")->attrs ==
+        string_map{{"dest", "d"}, {"mode", "max"}});
   CHECK(parse_import_cache("host/a")->type == "registry");
   CHECK(parse_import_cache("type=local").error().message == "local cache importer requires src");
-  CHECK(parse_import_cache("type=gha").error().message == "cache with type gha requires url parameter to be set");
+  CHECK(parse_import_cache("type=gha").error().message ==
+        "cache with type gha requires url parameter to be set");
   environment_variable url("ACTIONS_CACHE_URL", "http://u");
   environment_variable token("ACTIONS_RUNTIME_TOKEN", "t");
-  CHECK(parse_import_cache("type=gha,scope=s")->attrs == string_map{{"scope", "s"}, {"token", "t"}, {"url", "http://u"}});
+  CHECK(parse_import_cache("type=gha,scope=s")->attrs ==
+        string_map{{"scope", "s"}, {"token", "t"}, {"url", "http://u"}});
 }
 
 TEST_CASE("Secrets, SSH sources and TLS contexts are parsed as buildctl parses them") {
@@ -148,18 +158,46 @@ TEST_CASE("Secrets, SSH sources and TLS contexts are parsed as buildctl parses t
   CHECK(parse_ssh("default")->paths.empty());
   CHECK(parse_ssh("id=a,b")->paths == std::vector<std::string>{"a", "b"});
   CHECK(parse_ssh("id=s,raw=true")->raw);
-  CHECK(parse_ssh("id=a,b,raw=true").error().message == "raw mode must supply exactly one socket path for \"id\"");
+  CHECK(parse_ssh("id=a,b,raw=true").error().message ==
+        "raw mode must supply exactly one socket path for \"id\"");
   CHECK(parse_auth_tls({"host=h,ca=c", "host=h,insecure=true"})->at("h").insecure);
   CHECK(parse_auth_tls({"ca=c"}).error().message == "--registry-auth-tlscontext requires host=<host>");
 }
 
 TEST_CASE("The short grammar becomes a Dockerfile build of the directory") {
   environment_variable from_environment("KILN_TEST_ARG", "value");
-  auto r = request_of({"build", KILN_SOURCE_DIR, "-f", KILN_SOURCE_DIR "/CMakeLists.txt", "-t", "a:1", "-t", "b",
-                       "--target", "t", "--build-arg", "X=1", "--build-arg", "KILN_TEST_ARG", "--build-arg", "KILN_UNSET",
-                       "--label", "l=m", "--platform", "linux/amd64", "--platform", "linux/arm64", "--push", "--no-cache",
-                       "--network", "host", "--add-host", "h:1.2.3.4", "--build-context", "other=docker-image://busybox",
-                       "--provenance=mode=max", "--sbom=true"});
+  auto r = request_of({"build",
+                       KILN_SOURCE_DIR,
+                       "-f",
+                       KILN_SOURCE_DIR "/CMakeLists.txt",
+                       "-t",
+                       "a:1",
+                       "-t",
+                       "b",
+                       "--target",
+                       "t",
+                       "--build-arg",
+                       "X=1",
+                       "--build-arg",
+                       "KILN_TEST_ARG",
+                       "--build-arg",
+                       "KILN_UNSET",
+                       "--label",
+                       "l=m",
+                       "--platform",
+                       "linux/amd64",
+                       "--platform",
+                       "linux/arm64",
+                       "--push",
+                       "--no-cache",
+                       "--network",
+                       "host",
+                       "--add-host",
+                       "h:1.2.3.4",
+                       "--build-context",
+                       "other=docker-image://busybox",
+                       "--provenance=mode=max",
+                       "--sbom=true"});
   CHECK(r.frontend == "dockerfile.v0");
   CHECK(r.locals == string_map{{"context", KILN_SOURCE_DIR}, {"dockerfile", KILN_SOURCE_DIR}});
   string_map expected{{"filename", "CMakeLists.txt"},
@@ -187,7 +225,8 @@ TEST_CASE("In the short grammar -o takes a directory, and tags name an archive")
   CHECK(r.exports[0].type == "local");
   CHECK(r.exports[0].path == "out");
   CHECK(r.exports[1].attrs == string_map{{"name", "n"}});
-  CHECK(request_of({"build", "https://example.com/r.git", "-f", "D"}).attrs.at("context") == "https://example.com/r.git");
+  CHECK(request_of({"build", "https://example.com/r.git", "-f", "D"}).attrs.at("context") ==
+        "https://example.com/r.git");
   CHECK(request_of({"build", KILN_SOURCE_DIR, "--check"}).attrs.at("requestid") == "frontend.lint");
 }
 
@@ -196,8 +235,10 @@ TEST_CASE("Mistakes in a build request name the flag") {
   CHECK(request_refusal({"build", "/nowhere"}) == "build context /nowhere is not a directory");
   CHECK(request_refusal({"build", "-f", "/nowhere/D", KILN_SOURCE_DIR}) == "--file /nowhere/D: no such file");
   CHECK(request_refusal({"build", "-t", "x"}).find("a build context is required") == 0);
-  CHECK(request_refusal({"build", "--frontend", "x", "--opt", "novalue"}) == "invalid opt: invalid value novalue");
-  CHECK(request_refusal({"build", "--frontend", "x", "--local", "novalue"}) == "invalid local: invalid value novalue");
+  CHECK(request_refusal({"build", "--frontend", "x", "--opt", "novalue"}) ==
+        "invalid opt: invalid value novalue");
+  CHECK(request_refusal({"build", "--frontend", "x", "--local", "novalue"}) ==
+        "invalid local: invalid value novalue");
   CHECK(request_refusal({"build", "--frontend", "x", "--allow", "all"}) == "unknown entitlement all");
   CHECK(request_refusal({"build", KILN_SOURCE_DIR, "--network", "bridge"}) ==
         "--network: unsupported mode \"bridge\" (default, none, host)");

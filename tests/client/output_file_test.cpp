@@ -24,7 +24,8 @@ output_file must_open(const std::string& path) {
 
 std::vector<std::string> names_in(const fs::path& directory) {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(directory)) names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(directory))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -69,7 +70,8 @@ TEST_CASE("A client killed while it writes an output leaves nothing, where files
   if (child == 0) {
     auto fresh = output_file::open((dir / "new").string());
     auto replaced = output_file::open((dir / "old").string());
-    bool written = fresh.ok() && replaced.ok() && fresh->write("half of").ok() && replaced->write("half of").ok();
+    bool written =
+        fresh.ok() && replaced.ok() && fresh->write("half of").ok() && replaced->write("half of").ok();
     if (!written || ::write(told[1], "x", 1) != 1) ::_exit(1);
     ::pause();
   }

@@ -57,10 +57,16 @@ frame_options plain_frame() {
 TEST_CASE("The plain display writes a step's life exactly as BuildKit does") {
   plain_fixture f;
   f.update({.vertices = {make_vertex("[internal] load build definition from Dockerfile", t0)}}, t0);
-  vertex_status s{.id = "transferring dockerfile:", .vertex = "sha256:[internal] load build definition from Dockerfile",
-                  .current = 32, .timestamp = t0, .started = t0, .completed = t0 + second / 1000};
+  vertex_status s{.id = "transferring dockerfile:",
+                  .vertex = "sha256:[internal] load build definition from Dockerfile",
+                  .current = 32,
+                  .timestamp = t0,
+                  .started = t0,
+                  .completed = t0 + second / 1000};
   f.update({.statuses = {s}}, t0);
-  f.update({.vertices = {make_vertex("[internal] load build definition from Dockerfile", t0, t0 + second / 50)}}, t0);
+  f.update(
+      {.vertices = {make_vertex("[internal] load build definition from Dockerfile", t0, t0 + second / 50)}},
+      t0);
   auto cached = make_vertex("[2/2] COPY . .", t0 + second, t0 + second);
   cached.cached = true;
   f.update({.vertices = {cached}}, t0 + second);
@@ -147,8 +153,7 @@ TEST_CASE("Switching to another step is announced, and back again") {
 
 TEST_CASE("The reason why a step ran again is printed once, right under its name") {
   plain_fixture f;
-  vertex_status reason{.id = "rebuilt: src/main.c changed", .vertex = "sha256:RUN make",
-                       .timestamp = t0};
+  vertex_status reason{.id = "rebuilt: src/main.c changed", .vertex = "sha256:RUN make", .timestamp = t0};
   f.update({.vertices = {make_vertex("RUN make", t0)}, .statuses = {reason, reason}}, t0);
   f.update({.vertices = {make_vertex("RUN make", t0, t0 + second)}, .statuses = {reason}}, t0);
   CHECK(f.out == "#1 RUN make\n#1 rebuilt: src/main.c changed\n#1 DONE 1.0s\n");
@@ -191,10 +196,13 @@ TEST_CASE("rawjson lines are Go's JSON of the status") {
   solve_status s{.vertices = {v}, .logs = {make_log("x", "hi\n", t0)}};
   s.statuses.push_back({.id = "i", .vertex = "v", .total = 7, .timestamp = t0});
   CHECK(to_json_line(s) ==
-        "{\"vertexes\":[{\"digest\":\"sha256:a\\u003cb\",\"name\":\"a\\u003cb\",\"started\":\"2026-01-02T03:04:05Z\","
+        "{\"vertexes\":[{\"digest\":\"sha256:a\\u003cb\",\"name\":\"a\\u003cb\",\"started\":\"2026-01-02T03:"
+        "04:05Z\","
         "\"completed\":\"2026-01-02T03:04:05.0015Z\",\"cached\":true}],"
-        "\"statuses\":[{\"id\":\"i\",\"vertex\":\"v\",\"total\":7,\"current\":0,\"timestamp\":\"2026-01-02T03:04:05Z\"}],"
-        "\"logs\":[{\"vertex\":\"sha256:x\",\"stream\":1,\"data\":\"aGkK\",\"timestamp\":\"2026-01-02T03:04:05Z\"}]}\n");
+        "\"statuses\":[{\"id\":\"i\",\"vertex\":\"v\",\"total\":7,\"current\":0,\"timestamp\":\"2026-01-"
+        "02T03:04:05Z\"}],"
+        "\"logs\":[{\"vertex\":\"sha256:x\",\"stream\":1,\"data\":\"aGkK\",\"timestamp\":\"2026-01-02T03:04:"
+        "05Z\"}]}\n");
   CHECK(to_json_line({}) == "{}\n");
 }
 
@@ -232,14 +240,15 @@ TEST_CASE("A frame shows steps with timers, the reason beside the name and the l
   trace t({.keep_logs = true});
   vertex_status reason{.id = "rebuilt: a.c changed", .vertex = "sha256:RUN make", .timestamp = t0};
   auto done = make_vertex("FROM busybox", t0, t0 + second / 2);
-  t.update({.vertices = {done, make_vertex("RUN make", t0 + second)}, .statuses = {reason},
-            .logs = {make_log("RUN make", "cc a.c\n", t0 + second)}}, t0 + second);
+  t.update({.vertices = {done, make_vertex("RUN make", t0 + second)},
+            .statuses = {reason},
+            .logs = {make_log("RUN make", "cc a.c\n", t0 + second)}},
+           t0 + second);
   auto lines = texts(render_frame(t, t0 + 2 * second, 50, 24, plain_frame(), false));
-  CHECK(lines == std::vector<std::string>{
-                     "[+] Building (1/2)                           1.0s",
-                     " + FROM busybox                              0.5s",
-                     " - RUN make  rebuilt: a.c changed            0.0s",
-                     "   | cc a.c"});
+  CHECK(lines == std::vector<std::string>{"[+] Building (1/2)                           1.0s",
+                                          " + FROM busybox                              0.5s",
+                                          " - RUN make  rebuilt: a.c changed            0.0s",
+                                          "   | cc a.c"});
 }
 
 TEST_CASE("Finished steps fold into one line when the terminal is low") {
@@ -268,8 +277,12 @@ TEST_CASE("No frame is wider than the terminal nor higher than it while the buil
     auto name = "RUN 日本語 a very long command line number " + std::to_string(i);
     s.vertices.push_back(i % 3 == 0 ? make_vertex(name, t0, t0 + second) : make_vertex(name, t0));
     s.logs.push_back(make_log(name, "some output that is rather long as well\nand more\n", t0));
-    s.statuses.push_back({.id = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", .vertex = "sha256:" + name,
-                          .current = 5, .total = 10, .timestamp = t0, .started = t0});
+    s.statuses.push_back({.id = "sha256:aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+                          .vertex = "sha256:" + name,
+                          .current = 5,
+                          .total = 10,
+                          .timestamp = t0,
+                          .started = t0});
   }
   t.update(s, t0);
   for (std::size_t width : {1u, 5u, 20u, 40u, 80u, 200u})

@@ -32,7 +32,9 @@ namespace fs = std::filesystem;
 namespace {
 
 struct scratch_directory {
-  scratch_directory() : path(fs::temp_directory_path() / ("kiln-client-" + new_id())) { fs::create_directories(path); }
+  scratch_directory() : path(fs::temp_directory_path() / ("kiln-client-" + new_id())) {
+    fs::create_directories(path);
+  }
   ~scratch_directory() { fs::remove_all(path); }
   std::string file(const std::string& name, const std::string& content) const {
     fs::create_directories((path / name).parent_path());
@@ -74,7 +76,8 @@ struct received_tree {
   grpc::Status status;
 };
 
-received_tree receive_directory(fake_daemon& daemon, const std::vector<std::pair<std::string, std::string>>& metadata) {
+received_tree receive_directory(fake_daemon& daemon,
+                                const std::vector<std::pair<std::string, std::string>>& metadata) {
   received_tree out;
   auto stub = moby::filesync::v1::FileSync::NewStub(daemon.channel);
   grpc::ClientContext context;
@@ -131,7 +134,8 @@ const char* test_key_ed25519 =
 
 std::string wire_text(std::string_view text) {
   std::string out;
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>((text.size() >> shift) & 0xFF));
+  for (int shift = 24; shift >= 0; shift -= 8)
+    out.push_back(static_cast<char>((text.size() >> shift) & 0xFF));
   return out.append(text);
 }
 
@@ -155,7 +159,9 @@ TEST_CASE("Patterns that are not ASCII arrive URL-escaped") {
   dir.file("ü.txt", "u");
   dir.file("x.txt", "x");
   fake_daemon daemon(make_file_sync_service({{"context", dir.path.string()}}));
-  auto got = receive_directory(daemon, {{"dir-name", "context"}, {"include-patterns", "%C3%BC.txt"}, {"include-patterns-encoded", "1"}});
+  auto got = receive_directory(
+      daemon,
+      {{"dir-name", "context"}, {"include-patterns", "%C3%BC.txt"}, {"include-patterns-encoded", "1"}});
   CHECK(got.files == std::map<std::string, std::string>{{"ü.txt", "u"}});
 }
 
@@ -186,7 +192,8 @@ TEST_CASE("An exported file is written whole, and a declined one already exists"
       stream->Write(message);
     }
     stream->WritesDone();
-    while (stream->Read(&message)) {}
+    while (stream->Read(&message)) {
+    }
     return stream->Finish();
   };
   CHECK(send("1", {std::string(100'000, 'x'), "end"}).ok());
@@ -201,13 +208,17 @@ TEST_CASE("An exported file is written whole, and a declined one already exists"
 TEST_CASE("mode=delete needs a daemon that says it sends all platforms at once") {
   scratch_directory dir;
   std::map<int, export_target> targets;
-  targets[0] = {.what = export_target::kind::directory, .file = {}, .directory = dir.path.string(), .delete_extra = true};
+  targets[0] = {.what = export_target::kind::directory,
+                .file = {},
+                .directory = dir.path.string(),
+                .delete_extra = true};
   fake_daemon daemon(make_file_send_service(std::move(targets)));
   auto stub = moby::filesync::v1::FileSend::NewStub(daemon.channel);
   grpc::ClientContext context;
   auto stream = stub->DiffCopy(&context);
   moby::filesync::v1::BytesMessage message;
-  while (stream->Read(&message)) {}
+  while (stream->Read(&message)) {
+  }
   CHECK(stream->Finish().error_message() ==
         "local exporter mode=delete requires a BuildKit daemon with multi-platform local export support");
 }
@@ -216,7 +227,8 @@ TEST_CASE("Secrets come from files and variables; unknown ones are not found; bi
   scratch_directory dir;
   auto file = dir.file("secret", "from file");
   ::setenv("KILN_TEST_SECRET", "from env", 1);
-  auto resolved = resolve_secrets({{"f", file, ""}, {"e", "", "KILN_TEST_SECRET"}, {"KILN_TEST_SECRET", "", ""}});
+  auto resolved =
+      resolve_secrets({{"f", file, ""}, {"e", "", "KILN_TEST_SECRET"}, {"KILN_TEST_SECRET", "", ""}});
   REQUIRE(resolved.ok());
   fake_daemon daemon(make_secrets_service(*resolved));
   auto stub = moby::buildkit::secrets::v1::Secrets::NewStub(daemon.channel);
@@ -239,7 +251,8 @@ TEST_CASE("Secrets come from files and variables; unknown ones are not found; bi
   ::unsetenv("KILN_TEST_SECRET");
   CHECK(resolve_secrets({{"", file, ""}}).error().message == "secret missing ID");
   dir.file("big", std::string(secret_bytes_max + 1, 'x'));
-  CHECK(resolve_secrets({{"b", (dir.path / "big").string(), ""}}).error().message == "secret b too big. max size 500KiB");
+  CHECK(resolve_secrets({{"b", (dir.path / "big").string(), ""}}).error().message ==
+        "secret b too big. max size 500KiB");
 }
 
 TEST_CASE("The token authority's key depends on salt and seed, and its signatures verify") {
@@ -275,8 +288,10 @@ TEST_CASE("Credentials are shared with the daemon and shown once") {
   scratch_directory dir;
   auth_options options;
   options.config_directory = dir.path.string();
-  options.config.auths["reg.example"] = {.username = "u", .password = "p", .identity_token = {}, .registry_token = {}};
-  options.config.auths["token.example"] = {.username = {}, .password = {}, .identity_token = {}, .registry_token = "static"};
+  options.config.auths["reg.example"] = {
+      .username = "u", .password = "p", .identity_token = {}, .registry_token = {}};
+  options.config.auths["token.example"] = {
+      .username = {}, .password = {}, .identity_token = {}, .registry_token = "static"};
   int shown = 0;
   options.log = [&](solve_status s) {
     ++shown;
@@ -317,7 +332,8 @@ TEST_CASE("An agent holding a key file lists and signs, and refuses everything e
     message.set_data(wire_text(request));
     stream->Write(message);
     std::string answer;
-    while (answer.size() < 4 || answer.size() < 4 + static_cast<unsigned char>(answer[3]) + 256u * static_cast<unsigned char>(answer[2])) {
+    while (answer.size() < 4 || answer.size() < 4 + static_cast<unsigned char>(answer[3]) +
+                                                    256u * static_cast<unsigned char>(answer[2])) {
       if (!stream->Read(&message)) break;
       answer += message.data();
     }
@@ -344,8 +360,9 @@ TEST_CASE("An agent holding a key file lists and signs, and refuses everything e
 
 TEST_CASE("Broken, encrypted and unknown keys are refused with the reason") {
   CHECK(parse_private_key("hello", "c").error().message == "no private key found");
-  CHECK(parse_private_key("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----", "c").error().message ==
-        "not an OpenSSH private key");
+  CHECK(parse_private_key("-----BEGIN OPENSSH PRIVATE KEY-----\nAAAA\n-----END OPENSSH PRIVATE KEY-----", "c")
+            .error()
+            .message == "not an OpenSSH private key");
   scratch_directory dir;
   auto both = make_ssh_service({{.id = "x", .paths = {dir.file("key", test_key_ed25519), "/nowhere"}}});
   CHECK(both.error().message.find("--ssh: failed to convert agent config for ID: \"x\"") == 0);
@@ -374,7 +391,8 @@ TEST_CASE("A local store is read and written over the content API, digests verif
       q.set_offset(a.offset());
       q.set_expected(expected);
       stream->Write(q);
-      while (stream->Read(&a)) {}
+      while (stream->Read(&a)) {
+      }
     }
     stream->WritesDone();
     return stream->Finish();

@@ -40,14 +40,17 @@ TEST_CASE("a source policy is read as it stands, keys in any case") {
 TEST_CASE("what is not understood in a source policy is never taken for leave") {
   CHECK(refusal(R"({"rules":[{"action":"deny"}]})") ==
         "rules[0].action: unknown value \"deny\", expected one of ALLOW, DENY, CONVERT");
-  CHECK(refusal(R"({"rules":[{"action":7}]})") == "rules[0].action: unknown value 7, expected one of ALLOW, DENY, CONVERT");
+  CHECK(refusal(R"({"rules":[{"action":7}]})") ==
+        "rules[0].action: unknown value 7, expected one of ALLOW, DENY, CONVERT");
   CHECK(refusal(R"({"rules":[{"action":true}]})").starts_with("rules[0].action: unknown value true"));
   CHECK(refusal(R"({"rules":[{"actoin":"DENY"}]})") == "rules[0].actoin: unknown key");
   CHECK(refusal(R"({"rule":[]})") == "rule: unknown key");
-  CHECK(refusal(R"({"rules":[{"selector":{"match_type":"GLOB"}}]})").starts_with("rules[0].selector.match_type: unknown value"));
+  CHECK(refusal(R"({"rules":[{"selector":{"match_type":"GLOB"}}]})")
+            .starts_with("rules[0].selector.match_type: unknown value"));
   CHECK(refusal(R"({"rules":[{"selector":"docker-image://x"}]})") == "rules[0].selector: expected an object");
   CHECK(refusal(R"({"rules":{"action":"DENY"}})") == "rules: expected a list");
-  CHECK(refusal(R"({"rules":[{"updates":{"attrs":{"a":1}}}]})") == "rules[0].updates.attrs.a: expected a string");
+  CHECK(refusal(R"({"rules":[{"updates":{"attrs":{"a":1}}}]})") ==
+        "rules[0].updates.attrs.a: expected a string");
   CHECK(refusal("[]") == "policy: expected an object");
   CHECK(refusal("no json") != "taken");
 }
@@ -77,7 +80,8 @@ TEST_CASE("the file named on the command line goes before the one that the envir
   for (const auto& text : {"", "null!", "\x08\x01"}) {
     ::setenv(variable, file("bad", text).c_str(), 1);
     CHECK(source_policy_of("").error().message.starts_with(
-        "failed to unmarshal source policy of EXPERIMENTAL_BUILDKIT_SOURCE_POLICY \"" + (dir / "bad").string() + "\": "));
+        "failed to unmarshal source policy of EXPERIMENTAL_BUILDKIT_SOURCE_POLICY \"" +
+        (dir / "bad").string() + "\": "));
   }
   ::setenv(variable, (dir / "absent").c_str(), 1);
   CHECK(source_policy_of("").error().code == errc::not_found);

@@ -43,20 +43,24 @@ error source_error(const std::string& text, int start, int end) {
   error e = make_error(errc::unknown, "failed");
   e.details.push_back({"github.com/moby/buildkit/errdefs.Source+json",
                        "{\"info\":{\"filename\":\"Dockerfile\",\"data\":\"" + base64_encode(text) +
-                           "\"},\"ranges\":[{\"start\":{\"line\":" + std::to_string(start) + "},\"end\":{\"line\":" +
-                           std::to_string(end) + "}}]}"});
+                           "\"},\"ranges\":[{\"start\":{\"line\":" + std::to_string(start) +
+                           "},\"end\":{\"line\":" + std::to_string(end) + "}}]}"});
   return e;
 }
 
 struct scratch_directory {
-  scratch_directory() : path(fs::temp_directory_path() / ("kiln-client-" + new_id())) { fs::create_directories(path); }
+  scratch_directory() : path(fs::temp_directory_path() / ("kiln-client-" + new_id())) {
+    fs::create_directories(path);
+  }
   ~scratch_directory() { fs::remove_all(path); }
   fs::path path;
 };
 
 }  // namespace
 
-TEST_CASE("The reset of a local cache follows indexes as deep as they go, and removes only what none of them names") {
+TEST_CASE(
+    "The reset of a local cache follows indexes as deep as they go, and removes only what none of them "
+    "names") {
   scratch_directory d;
   fs::create_directories(d.path / "blobs/sha256");
   auto put = [&](const std::string& bytes) {
@@ -64,7 +68,9 @@ TEST_CASE("The reset of a local cache follows indexes as deep as they go, and re
     std::ofstream(d.path / "blobs/sha256" / digest.substr(7)) << bytes;
     return digest;
   };
-  auto here = [&](const std::string& digest) { return fs::exists(d.path / "blobs/sha256" / digest.substr(7)); };
+  auto here = [&](const std::string& digest) {
+    return fs::exists(d.path / "blobs/sha256" / digest.substr(7));
+  };
   auto deepest = put("a layer"), stray = put("a stray");
   auto top = put("{\"layers\":[{\"digest\":\"" + deepest + "\"},7,{\"digest\":7}],\"config\":\"odd\"}");
   for (int i = 0; i < 30'000; ++i) top = put("{\"manifests\":[{\"digest\":\"" + top + "\"}]}");
@@ -84,13 +90,18 @@ TEST_CASE("Addresses name the socket, the host, or the program that reaches the 
   CHECK(parse_address("unix:///run/x.sock")->path == "/run/x.sock");
   CHECK(parse_address("tcp://[::1]:1234")->host_port == "[::1]:1234");
   using argv = std::vector<std::string>;
-  CHECK(parse_address("docker-container://c?context=x")->argv == argv{"docker", "--context=x", "exec", "-i", "c", "buildctl", "dial-stdio"});
-  CHECK(parse_address("podman-container://c")->argv == argv{"podman", "exec", "-i", "c", "buildctl", "dial-stdio"});
-  CHECK(parse_address("nerdctl-container://c?namespace=n")->argv == argv{"nerdctl", "exec", "--namespace", "n", "-i", "c", "buildctl", "dial-stdio"});
-  CHECK(parse_address("ssh://me@host:22/run/x.sock")->argv ==
-        argv{"ssh", "-l", "me", "-p", "22", "--", "host", "buildctl", "--addr", "unix:///run/x.sock", "dial-stdio"});
+  CHECK(parse_address("docker-container://c?context=x")->argv ==
+        argv{"docker", "--context=x", "exec", "-i", "c", "buildctl", "dial-stdio"});
+  CHECK(parse_address("podman-container://c")->argv ==
+        argv{"podman", "exec", "-i", "c", "buildctl", "dial-stdio"});
+  CHECK(parse_address("nerdctl-container://c?namespace=n")->argv ==
+        argv{"nerdctl", "exec", "--namespace", "n", "-i", "c", "buildctl", "dial-stdio"});
+  CHECK(parse_address("ssh://me@host:22/run/x.sock")->argv == argv{"ssh", "-l", "me", "-p", "22", "--",
+                                                                   "host", "buildctl", "--addr",
+                                                                   "unix:///run/x.sock", "dial-stdio"});
   CHECK(parse_address("kube-pod://pod?context=c&namespace=n&container=k")->argv ==
-        argv{"kubectl", "--context=c", "--namespace=n", "exec", "--container=k", "-i", "pod", "--", "buildctl", "dial-stdio"});
+        argv{"kubectl", "--context=c", "--namespace=n", "exec", "--container=k", "-i", "pod", "--",
+             "buildctl", "dial-stdio"});
 }
 
 TEST_CASE("Addresses that cannot work are refused with the reason") {
@@ -115,7 +126,8 @@ TEST_CASE("A TLS directory and single TLS files exclude each other, and missing 
   tls_options both;
   both.directory = dir.path.string();
   both.ca_cert = "x";
-  CHECK(resolve_tls(both).error().message == "cannot specify tlsdir and tlscacert/tlscert/tlskey at the same time");
+  CHECK(resolve_tls(both).error().message ==
+        "cannot specify tlsdir and tlscacert/tlscert/tlskey at the same time");
   tls_options only;
   only.directory = dir.path.string();
   CHECK(resolve_tls(only).error().message.find("ca.pem or ca.crt") != std::string::npos);
@@ -140,25 +152,30 @@ TEST_CASE("A snippet shows the marked lines with their surroundings") {
 
 TEST_CASE("Docker's configuration gives credentials by host, URL or the hub's old key") {
   auto config = docker_config::parse(
-      "{\"auths\":{\"https://index.docker.io/v1/\":{\"auth\":\"dTpw\"},\"reg.example:5000\":{\"identitytoken\":\"it\"},"
-      "\"https://other.example/v2/\":{\"username\":\"n\",\"password\":\"m\"}},\"credsStore\":\"\",\"credHelpers\":{\"h\":\"x\"}}");
+      "{\"auths\":{\"https://index.docker.io/v1/"
+      "\":{\"auth\":\"dTpw\"},\"reg.example:5000\":{\"identitytoken\":\"it\"},"
+      "\"https://other.example/v2/"
+      "\":{\"username\":\"n\",\"password\":\"m\"}},\"credsStore\":\"\",\"credHelpers\":{\"h\":\"x\"}}");
   REQUIRE(config.ok());
   CHECK(find_credentials(*config, "registry-1.docker.io", "")->username == "u");
   CHECK(find_credentials(*config, "registry-1.docker.io", "")->password == "p");
   CHECK(find_credentials(*config, "reg.example:5000", "")->identity_token == "it");
   CHECK(find_credentials(*config, "other.example", "")->password == "m");
   CHECK(*find_credentials(*config, "unknown.example", "") == registry_credentials{});
-  CHECK(find_credentials(*config, "unknown.example", "{\"auths\":{\"unknown.example\":{\"auth\":\"YTpi\"}}}")->username == "a");
+  CHECK(find_credentials(*config, "unknown.example", "{\"auths\":{\"unknown.example\":{\"auth\":\"YTpi\"}}}")
+            ->username == "a");
   CHECK(config->credential_helpers.at("h") == "x");
   CHECK(docker_config::parse("")->auths.empty());
-  CHECK(docker_config::parse("{\"auths\":{\"h\":{\"auth\":\"!!\"}}}").error().message == "config.json: auths.h: auth is not valid base64");
+  CHECK(docker_config::parse("{\"auths\":{\"h\":{\"auth\":\"!!\"}}}").error().message ==
+        "config.json: auths.h: auth is not valid base64");
   CHECK_FALSE(docker_config::parse("{").ok());
 }
 
 TEST_CASE("A credential helper is asked, and its way of saying no is understood") {
   scratch_directory dir;
   auto program = dir.path / "docker-credential-kilntest";
-  std::ofstream(program) << "#!/bin/sh\nread host\ncase $host in\n  known) echo '{\"Username\":\"<token>\",\"Secret\":\"tok\"}';;\n"
+  std::ofstream(program) << "#!/bin/sh\nread host\ncase $host in\n  known) echo "
+                            "'{\"Username\":\"<token>\",\"Secret\":\"tok\"}';;\n"
                             "  *) echo 'credentials not found in native keychain'; exit 1;;\nesac\n";
   ::chmod(program.c_str(), 0755);
   std::string old_path = std::getenv("PATH");
@@ -168,13 +185,18 @@ TEST_CASE("A credential helper is asked, and its way of saying no is understood"
   CHECK(find_credentials(config, "known", "")->identity_token == "tok");
   CHECK(*find_credentials(config, "other", "") == registry_credentials{});
   config.credentials_store = "kilnmissing";
-  CHECK(find_credentials(config, "known", "").error().message.find("docker-credential-kilnmissing: executable file not found") == 0);
+  CHECK(find_credentials(config, "known", "")
+            .error()
+            .message.find("docker-credential-kilnmissing: executable file not found") == 0);
   ::setenv("PATH", old_path.c_str(), 1);
 }
 
 TEST_CASE("Token answers are read in both dialects") {
-  CHECK(parse_token_answer("{\"token\":\"t\",\"expires_in\":300,\"issued_at\":\"2026-01-02T03:04:05.5Z\"}", false)->expires_seconds == 300);
-  CHECK(parse_token_answer("{\"token\":\"t\",\"issued_at\":\"2026-01-02T03:04:05+01:00\"}", false)->issued_at_seconds == 1767319445);
+  CHECK(parse_token_answer("{\"token\":\"t\",\"expires_in\":300,\"issued_at\":\"2026-01-02T03:04:05.5Z\"}",
+                           false)
+            ->expires_seconds == 300);
+  CHECK(parse_token_answer("{\"token\":\"t\",\"issued_at\":\"2026-01-02T03:04:05+01:00\"}", false)
+            ->issued_at_seconds == 1767319445);
   CHECK(parse_token_answer("{\"token\":\"t\",\"access_token\":\"a\"}", false)->token == "a");
   CHECK(parse_token_answer("{\"token\":\"t\"}", true).error().message ==
         "authorization server did not include a token in the response");
@@ -197,21 +219,30 @@ TEST_CASE("Templates do what --format needs") {
   go_value::map labels;
   labels.set("b", "2");
   labels.set("a", "1");
-  go_value value = go_value::object{{{"id", "x"}, {"inUse", true}, {"size", 12}, {"labels", labels}, {"empty", "", true},
+  go_value value = go_value::object{{{"id", "x"},
+                                     {"inUse", true},
+                                     {"size", 12},
+                                     {"labels", labels},
+                                     {"empty", "", true},
                                      {"list", go_value::array{"p", "q"}}}};
-  CHECK(rendered("json", value) == "{\"id\":\"x\",\"inUse\":true,\"size\":12,\"labels\":{\"a\":\"1\",\"b\":\"2\"},\"list\":[\"p\",\"q\"]}");
+  CHECK(rendered("json", value) ==
+        "{\"id\":\"x\",\"inUse\":true,\"size\":12,\"labels\":{\"a\":\"1\",\"b\":\"2\"},\"list\":[\"p\",\"q\"]"
+        "}");
   CHECK(rendered("{{.ID}}:{{ .Size }}", value) == "x:12");
   CHECK(rendered("{{range .List}}<{{.}}>{{else}}none{{end}}", value) == "<p><q>");
-  CHECK(rendered("{{if and .InUse (gt .Size 5)}}big{{else if .InUse}}small{{else}}free{{end}}", value) == "big");
+  CHECK(rendered("{{if and .InUse (gt .Size 5)}}big{{else if .InUse}}small{{else}}free{{end}}", value) ==
+        "big");
   CHECK(rendered("{{with .Empty}}yes{{else}}no{{end}}", value) == "no");
   CHECK(rendered("a {{- .ID -}} b", value) == "axb");
   CHECK(rendered("{{printf \"%-4s|%3d|%q\" .ID .Size .ID}}", value) == "x   | 12|\"x\"");
-  CHECK(rendered("{{len .List}} {{index .Labels \"b\"}} {{.List | json}} {{join .List \"+\"}}", value) == "2 2 [\"p\",\"q\"] p+q");
+  CHECK(rendered("{{len .List}} {{index .Labels \"b\"}} {{.List | json}} {{join .List \"+\"}}", value) ==
+        "2 2 [\"p\",\"q\"] p+q");
   CHECK(rendered("{{.Labels}} {{/* note */}}", value) == "map[a:1 b:2] ");
   CHECK(go_template::parse("{{if .X}}").error().message == "template: missing {{end}} of if");
   CHECK(go_template::parse("{{foo}}").error().message == "template: function \"foo\" not defined");
   CHECK(go_template::parse("{{.X").error().message == "template: unclosed action");
-  CHECK(go_template::parse("{{.Nope}}")->render(value).error().message == "template: can't evaluate field Nope");
+  CHECK(go_template::parse("{{.Nope}}")->render(value).error().message ==
+        "template: can't evaluate field Nope");
 }
 
 TEST_CASE("Columns are aligned as Go's tabwriter aligns them") {
@@ -238,7 +269,8 @@ TEST_CASE("Disk usage rows mark mutable and shared records, and the summary adds
 }
 
 TEST_CASE("Metadata values that hold JSON objects are put in as such") {
-  CHECK(render_metadata({{"a", "plain"}, {"b", base64_encode("{\"y\":1,\"x\":2}")}, {"c", base64_encode("[1]")}}) ==
+  CHECK(render_metadata(
+            {{"a", "plain"}, {"b", base64_encode("{\"y\":1,\"x\":2}")}, {"c", base64_encode("[1]")}}) ==
         "{\n  \"a\": \"plain\",\n  \"b\": {\n    \"y\": 1,\n    \"x\": 2\n  },\n  \"c\": \"WzFd\"\n}");
   CHECK(render_metadata({}) == "{}");
 }
@@ -256,7 +288,8 @@ TEST_CASE("Cache metrics count what users see as steps") {
   m.update({.vertices = {v("[internal] load", false), v("[1/2] FROM a", true), v("[2/2] RUN b", false)}});
   CHECK(m.render(7) ==
         "cache miss: [2/2] RUN b\n"
-        "{\"total\":3,\"completed\":3,\"user_total\":2,\"user_cached\":1,\"user_completed\":2,\"user_cacheable\":1,"
+        "{\"total\":3,\"completed\":3,\"user_total\":2,\"user_cached\":1,\"user_completed\":2,\"user_"
+        "cacheable\":1,"
         "\"from\":1,\"miss\":1,\"client_duration_ms\":7}\n");
 }
 
@@ -308,7 +341,8 @@ TEST_CASE("LLB on stdin is checked, may only name shared directories, and prints
   auto dot = llb_dot(*ops);
   CHECK(dot.find("[label=\"local://context\" shape=\"ellipse\"];") != std::string::npos);
   CHECK(dot.find("\" -> \"" + (*ops)[1].digest + "\" [label=\"\"];") != std::string::npos);
-  CHECK(llb_json(*ops).find("{\"Op\":{\"Op\":{\"source\":{\"identifier\":\"local://context\"}}},\"Digest\":\"sha256:") == 0);
+  CHECK(llb_json(*ops).find(
+            "{\"Op\":{\"Op\":{\"source\":{\"identifier\":\"local://context\"}}},\"Digest\":\"sha256:") == 0);
 }
 
 TEST_CASE("Base64 takes only full quartets") {

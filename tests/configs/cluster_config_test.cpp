@@ -35,14 +35,15 @@ TEST_CASE("the cluster is off unless it listens, and has its defaults") {
   REQUIRE(loaded.ok());
   CHECK_FALSE(loaded->config.cluster.on());
   CHECK(fault("") == "");
-  loaded = parse_config(std::string(minimal) + "seeds = [\"b:7000\", \"kiln.svc:7000\"]\nbeatInterval = \"100ms\"\n"
-                                               "deadAfter = \"1s\"\nrole = \"worker\"\nslots = 3\n",
+  loaded = parse_config(std::string(minimal) +
+                            "seeds = [\"b:7000\", \"kiln.svc:7000\"]\nbeatInterval = \"100ms\"\n"
+                            "deadAfter = \"1s\"\nrole = \"worker\"\nslots = 3\n",
                         "kilnd.toml");
   REQUIRE(loaded.ok());
   const auto& c = loaded->config.cluster;
   CHECK(c.on());
   CHECK(c.seeds == std::vector<std::string>{"b:7000", "kiln.svc:7000"});
-  CHECK(c.beat_interval_ns == 100'000'000);
+  CHECK(c.heartbeat_interval_ns == 100'000'000);
   CHECK(c.dead_after_ns == 1'000'000'000);
   CHECK(c.peer_answer_time_ns == 250'000'000);
   CHECK(c.role == "worker");
@@ -56,17 +57,20 @@ TEST_CASE("what cannot be a cluster is refused with the reason") {
   CHECK(fault("seeds = [\"b\"]\n") == "cluster seed \"b\": expected host:port");
   CHECK(fault("dataPort = 7000\n").find("data port 7000") != std::string::npos);
   CHECK(fault("deadAfter = \"600ms\"\n").find("beat intervals") != std::string::npos);
-  CHECK(fault("beatInterval = \"1ms\"\n").find("beat interval 1ms: expected 10ms to 1m0s") != std::string::npos);
+  CHECK(fault("beatInterval = \"1ms\"\n").find("beat interval 1ms: expected 10ms to 1m0s") !=
+        std::string::npos);
   CHECK(fault("", "[cluster]\nlisten = \"0.0.0.0:7000\"\n").find("every address") != std::string::npos);
   CHECK(fault("", "[cluster]\nlisten = \"somewhere\"\n").find("expected host:port") != std::string::npos);
-  CHECK(fault("", "[cluster]\nlisten = \"a:7000\"\n") == "cluster ca is missing: nodes know each other by certificates");
+  CHECK(fault("", "[cluster]\nlisten = \"a:7000\"\n") ==
+        "cluster ca is missing: nodes know each other by certificates");
   CHECK(fault("", "[cluster]\nseeds = [\"a:1\"]\n").find("no listen address") != std::string::npos);
 }
 
 TEST_CASE("addresses of nodes are host and port") {
   CHECK(parse_host_port("a.b:7000") == host_port{"a.b", 7000});
   CHECK(parse_host_port("[::1]:7000") == host_port{"::1", 7000});
-  for (auto bad : {"", "a", ":1", "a:", "a:0", "a:65536", "a b:1", "::1:7000", "a:1x", "[]:1"}) CHECK_FALSE(parse_host_port(bad));
+  for (auto bad : {"", "a", ":1", "a:", "a:0", "a:65536", "a b:1", "::1:7000", "a:1x", "[]:1"})
+    CHECK_FALSE(parse_host_port(bad));
   CHECK(join_host_port("::1", 5) == "[::1]:5");
   CHECK(is_node_name("node-1.rack_2"));
   for (auto bad : {"", "a!b", "a/b", "\n"}) CHECK_FALSE(is_node_name(bad));
@@ -111,5 +115,6 @@ TEST_CASE("a node is called as one of the DNS names of its certificate, letter b
   CHECK(misnamed({"node1", "node1.example"}, "node1").empty());
   CHECK(misnamed({"node1"}, "Node1") == "is for node1, not for node Node1");
   CHECK(misnamed({"*", "*.example"}, "x.example") == "is for *, *.example, not for node x.example");
-  CHECK(misnamed({}, "node1").find("make one for node node1 with \"kilnctl cluster certs\"") != std::string::npos);
+  CHECK(misnamed({}, "node1").find("make one for node node1 with \"kilnctl cluster certs\"") !=
+        std::string::npos);
 }

@@ -19,7 +19,8 @@ result<command_line> parse(std::vector<const char*> arguments) {
 
 TEST_CASE("flags override the config file, which overrides the defaults") {
   std::string file = "/tmp/kiln-flags-test.toml";
-  std::ofstream(file) << "root = \"/from/file\"\n[worker.oci]\nmax-parallelism = 2\nsnapshotter = \"native\"\n";
+  std::ofstream(file)
+      << "root = \"/from/file\"\n[worker.oci]\nmax-parallelism = 2\nsnapshotter = \"native\"\n";
   auto line = parse({"--config", file.c_str(), "--root", "/from/flag", "--addr", "unix:///a.sock", "--addr",
                      "tcp://127.0.0.1:1", "--oci-worker-labels", "a=b", "--oci-worker-gc=false", "--debug"});
   std::remove(file.c_str());

@@ -3,14 +3,14 @@
 
 #include "exporters/cache/cache_exporter.hpp"
 #include "exporters/cache/cache_importer.hpp"
-#include "registry/hosts.hpp"
+#include "distribution/hosts.hpp"
 
 using namespace kiln;
 using namespace kiln::exporters;
 
 namespace {
 
-registry::hosts hosts;
+distribution::hosts hosts;
 const exporter_resources resources{nullptr, &hosts};
 
 std::string export_error(const std::string& type, const attributes& attrs) {

@@ -180,7 +180,7 @@ TEST_CASE("a cache written to a container is read from it by another daemon") {
 
 TEST_CASE("a large blob goes in blocks, and it is no failure that another writer was faster") {
   account acc;
-  registry::hosts hosts;
+  distribution::hosts hosts;
   auto objects = must(must(azblob_settings(acc.attrs(), {nullptr, &hosts})).open({}));
   std::string text(configs::azblob_block_size, 'x');
   text += "tail";
@@ -253,7 +253,9 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("the daemon's own token goes to Azure and to the account of its environment, and to no host a client names") {
+TEST_CASE(
+    "the daemon's own token goes to Azure and to the account of its environment, and to no host a client "
+    "names") {
   account acc;
   acc.bearer = "token";
   auto attrs = acc.attrs();
@@ -262,7 +264,7 @@ TEST_CASE("the daemon's own token goes to Azure and to the account of its enviro
                     {"AZURE_TENANT_ID", "tenant"},
                     {"AZURE_CLIENT_ID", "app"},
                     {"AZURE_CLIENT_SECRET", "p&ss"}});
-  registry::hosts hosts;
+  distribution::hosts hosts;
   auto said = [&](const std::string& url) {
     attrs["account_url"] = url;
     auto made = make_cache_exporter("azblob", attrs, {nullptr, &hosts});
@@ -281,7 +283,7 @@ TEST_CASE("the daemon's own token goes to Azure and to the account of its enviro
 }
 
 TEST_CASE("attributes of Azure caches are checked") {
-  registry::hosts hosts;
+  distribution::hosts hosts;
   auto said = [&](const attributes& attrs) {
     auto made = make_cache_exporter("azblob", attrs, {nullptr, &hosts});
     return made.ok() ? std::string() : made.error().message;

@@ -5,10 +5,10 @@
 #include <thread>
 
 #include "base/json_text.hpp"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
-#include "registry/push.hpp"
-#include "registry/transport.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
+#include "distribution/push.hpp"
+#include "distribution/transport.hpp"
 #include "tests/exporters/cache_fixture.hpp"
 #include "tests/support/registry_process.hpp"
 
@@ -53,15 +53,15 @@ TEST_CASE("a cache pushed to a registry is found, loaded lazily and pulled by an
   registry_process server;
   finished_build a;
   attributes attrs{{"ref", server.host() + "/cache/app:main"}, {"mode", "max"}};
-  auto expected_type = std::string(registry::media::oci_manifest);
+  auto expected_type = std::string(distribution::media::oci_manifest);
   SECTION("as an image manifest") {}
   SECTION("as an OCI index") {
     attrs["image-manifest"] = "false";
-    expected_type = registry::media::oci_index;
+    expected_type = distribution::media::oci_index;
   }
   SECTION("as a Docker manifest list") {
     attrs["oci-mediatypes"] = "false";
-    expected_type = registry::media::docker_list;
+    expected_type = distribution::media::docker_list;
   }
   SECTION("with zstd") {
     attrs["compression"] = "zstd";
@@ -123,10 +123,10 @@ TEST_CASE("a cache that was imported is exported again byte for byte") {
   auto exporter = must(make_cache_exporter("registry", attrs, b.resources));
   auto second = must(export_cache(*exporter, scope, b.resources, {}));
   auto config_of = [&](const std::map<std::string, std::string>& response, const std::string& ref) {
-    auto d = must(registry::parse_descriptor(nlohmann::json::parse(response.at("cache.manifest"))));
-    auto repository = must(registry::repository::open(b.hosts, must(parse_image_reference(ref)),
-                                                      registry::repository::access::pull, {}));
-    auto m = must(registry::parse_manifest(must(repository->manifest(d.digest)).bytes, d.media_type));
+    auto d = must(distribution::parse_descriptor(nlohmann::json::parse(response.at("cache.manifest"))));
+    auto repository = must(distribution::repository::open(b.hosts, must(parse_image_reference(ref)),
+                                                          distribution::repository::access::pull, {}));
+    auto m = must(distribution::parse_manifest(must(repository->manifest(d.digest)).bytes, d.media_type));
     return must(repository->small_blob(m.config, 1 << 20));
   };
   CHECK(config_of(second, server.host() + "/other:two") == config_of(first, server.host() + "/cache:one"));
@@ -249,7 +249,7 @@ TEST_CASE("an image with an inline cache is a cache, also below an index") {
     config["rootfs"]["diff_ids"].push_back(l.blob.diff_id.str());
     config["history"].push_back({{"created", "2024-01-01T00:00:00Z"}, {"created_by", "step"}});
     config["history"].push_back({{"empty_layer", true}});
-    m["layers"].push_back(registry::descriptor_json(l.blob.blob));
+    m["layers"].push_back(distribution::descriptor_json(l.blob.blob));
   }
   config["moby.buildkit.cache.v0"] =
       nlohmann::json::parse(must(inline_cache_of(a.scope, 0, image, a.resources, {})));
@@ -261,18 +261,18 @@ TEST_CASE("an image with an inline cache is a cache, also below an index") {
     return d;
   };
   m["schemaVersion"] = 2;
-  m["mediaType"] = registry::media::oci_manifest;
-  m["config"] = registry::descriptor_json(keep(config, registry::media::oci_config));
-  registry::push_options push;
+  m["mediaType"] = distribution::media::oci_manifest;
+  m["config"] = distribution::descriptor_json(keep(config, distribution::media::oci_config));
+  distribution::push_options push;
   push.name = server.host() + "/app:v1";
-  push.root = keep(m, registry::media::oci_manifest);
+  push.root = keep(m, distribution::media::oci_manifest);
   SECTION("alone") {}
   SECTION("below an index") {
-    nlohmann::ordered_json index{{"schemaVersion", 2}, {"mediaType", registry::media::oci_index}};
-    index["manifests"].push_back(registry::descriptor_json(push.root));
-    push.root = keep(index, registry::media::oci_index);
+    nlohmann::ordered_json index{{"schemaVersion", 2}, {"mediaType", distribution::media::oci_index}};
+    index["manifests"].push_back(distribution::descriptor_json(push.root));
+    push.root = keep(index, distribution::media::oci_index);
   }
-  must(registry::push_image(a.hosts, a.refs->blobs(), push, {}));
+  must(distribution::push_image(a.hosts, a.refs->blobs(), push, {}));
 
   test_daemon b;
   auto cache = run_import(b, "registry", {{"ref", push.name}}, {});
@@ -284,7 +284,7 @@ TEST_CASE("an image with an inline cache is a cache, also below an index") {
 TEST_CASE("an image without an inline cache imports as an empty cache") {
   registry_process server;
   test_daemon a;
-  nlohmann::ordered_json m{{"schemaVersion", 2}, {"mediaType", registry::media::oci_manifest}};
+  nlohmann::ordered_json m{{"schemaVersion", 2}, {"mediaType", distribution::media::oci_manifest}};
   auto blob = [&](const std::string& bytes, std::string_view type) {
     descriptor d;
     d.media_type = type;
@@ -292,12 +292,13 @@ TEST_CASE("an image without an inline cache imports as an empty cache") {
     d.digest = must(a.refs->blobs().put(bytes));
     return d;
   };
-  m["config"] = registry::descriptor_json(blob("{}", registry::media::oci_config));
-  m["layers"] = nlohmann::json::array({registry::descriptor_json(blob("layer", registry::media::oci_layer))});
-  registry::push_options push;
+  m["config"] = distribution::descriptor_json(blob("{}", distribution::media::oci_config));
+  m["layers"] =
+      nlohmann::json::array({distribution::descriptor_json(blob("layer", distribution::media::oci_layer))});
+  distribution::push_options push;
   push.name = server.host() + "/plain:v1";
-  push.root = blob(m.dump(), registry::media::oci_manifest);
-  must(registry::push_image(a.hosts, a.refs->blobs(), push, {}));
+  push.root = blob(m.dump(), distribution::media::oci_manifest);
+  must(distribution::push_image(a.hosts, a.refs->blobs(), push, {}));
   auto cache = run_import(a, "registry", {{"ref", push.name}}, {});
   CHECK(cache->graph().size() == 0);
 }

@@ -9,7 +9,7 @@
 #include "exporters/cache/cache_exporter.hpp"
 #include "exporters/cache/cache_importer.hpp"
 #include "exporters/cache/collect.hpp"
-#include "registry/hosts.hpp"
+#include "distribution/hosts.hpp"
 #include "solver/cache_key.hpp"
 #include "tests/store/store_fixture.hpp"
 #include "tests/support/fake_client.hpp"
@@ -27,7 +27,7 @@ inline std::string op(const std::string& name) { return sha256(name).str(); }
 struct test_daemon {
   store::testing::temporary_root root;
   std::unique_ptr<store::ref_store> refs = store::testing::open_store(root);
-  registry::hosts hosts;
+  distribution::hosts hosts;
   exporter_resources resources{refs.get(), &hosts};
 };
 

@@ -181,7 +181,7 @@ TEST_CASE("a cache config that is not what it should be is refused") {
 }
 
 TEST_CASE("attributes of S3 caches are checked in upstream's words") {
-  registry::hosts hosts;
+  distribution::hosts hosts;
   auto said = [&](attributes attrs) {
     for (const auto& [name, value] : attributes{{"access_key_id", "k"}, {"secret_access_key", "s"}})
       attrs[name] = value;

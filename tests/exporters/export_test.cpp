@@ -14,10 +14,10 @@
 #include "content.pb.h"
 #include "exporters/exporter.hpp"
 #include "filesync.pb.h"
-#include "registry/hosts.hpp"
-#include "registry/image_names.hpp"
-#include "store/codec.hpp"
-#include "store/filesync/receiver.hpp"
+#include "distribution/hosts.hpp"
+#include "distribution/image_names.hpp"
+#include "store/archive/codec.hpp"
+#include "filesync/receiver.hpp"
 #include "tests/support/byte_streams.hpp"
 #include "tests/support/fake_client.hpp"
 #include "tests/support/registry_process.hpp"
@@ -153,7 +153,7 @@ struct setup {
   test::temp_dir dir;
   std::unique_ptr<store::ref_store> store =
       store::ref_store::open({(dir / "state"), store::snapshotter_kind::automatic}).value();
-  registry::hosts hosts;
+  distribution::hosts hosts;
   test::recording_progress progress;
   client user{make(dir / "out")};
 
@@ -241,12 +241,12 @@ TEST_CASE("an image export keeps the image under its name and says what it is") 
   CHECK(config["history"][1]["created"] == "2023-11-14T22:13:20Z");
   CHECK(config["config"]["Cmd"][0] == "sh");
   for (auto name : {"docker.io/library/app:v1", "example.com/x/y:latest"}) {
-    auto value = s.store->value(registry::image_store_bucket, name);
+    auto value = s.store->value(distribution::image_store_bucket, name);
     REQUIRE(value);
     CHECK(nlohmann::json::parse(*value)["digest"] == r["containerimage.digest"]);
   }
-  CHECK(
-      s.store->value(registry::image_store_bucket, "docker.io/library/app:v1@" + r["containerimage.digest"]));
+  CHECK(s.store->value(distribution::image_store_bucket,
+                       "docker.io/library/app:v1@" + r["containerimage.digest"]));
   CHECK_FALSE(out->finalize);
   REQUIRE(out->results.size() == 1);
 

@@ -34,14 +34,16 @@ TEST_CASE("an image config keeps unknown keys and gets the layers, history and t
 }
 
 TEST_CASE("documents nested without end are errors") {
-  auto deep = "{\"os\":\"linux\",\"architecture\":\"amd64\",\"x\":" + std::string(100'000, '[') + std::string(100'000, ']') + "}";
+  auto deep = "{\"os\":\"linux\",\"architecture\":\"amd64\",\"x\":" + std::string(100'000, '[') +
+              std::string(100'000, ']') + "}";
   CHECK(patch_image_config(deep, {}).error().message ==
         "invalid image config for export: JSON nested deeper than 512 levels");
   CHECK_FALSE(platform_of_config(deep).ok());
   config_patch patch;
   patch.inline_cache = deep;
-  CHECK(patch_image_config(R"({"os":"linux","architecture":"amd64"})", patch).error().message.find("inline cache") !=
-        std::string::npos);
+  CHECK(patch_image_config(R"({"os":"linux","architecture":"amd64"})", patch)
+            .error()
+            .message.find("inline cache") != std::string::npos);
 }
 
 TEST_CASE("the epoch clamps what is newer but leaves the base image's history alone") {

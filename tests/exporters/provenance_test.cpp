@@ -40,7 +40,8 @@ build_facts some_facts() {
 
 request_log::provenance_of_ref dockerfile_provenance() {
   request_log::provenance_of_ref p;
-  p.what.add_image({"docker.io/library/busybox:latest", platform{"linux", "amd64", "", "", {}}, "sha256:abc"});
+  p.what.add_image(
+      {"docker.io/library/busybox:latest", platform{"linux", "amd64", "", "", {}}, "sha256:abc"});
   p.what.add_image({"docker.io/library/busybox:latest@sha256:" + std::string(64, 'a'),
                     platform{"linux", "amd64", "", "", {}}, "sha256:abc"});
   p.what.add_local("context");
@@ -104,7 +105,8 @@ TEST_CASE("a predicate of mode max tells steps, sources and the request") {
 TEST_CASE("mode min keeps build arguments to itself") {
   provenance_options options;
   options.max = false;
-  auto p = json::parse(must(make_predicate(options, dockerfile_provenance(), small_definition(), some_facts())).text);
+  auto p = json::parse(
+      must(make_predicate(options, dockerfile_provenance(), small_definition(), some_facts())).text);
   CHECK_FALSE(p["buildDefinition"]["externalParameters"]["request"].contains("args"));
   CHECK_FALSE(p["buildDefinition"]["internalParameters"].contains("buildConfig"));
   CHECK(p["runDetails"]["metadata"]["buildkit_completeness"]["request"] == false);
@@ -113,7 +115,8 @@ TEST_CASE("mode min keeps build arguments to itself") {
 TEST_CASE("version 0.2 says the same in its own words") {
   provenance_options options;
   options.version_02 = true;
-  auto p = json::parse(must(make_predicate(options, dockerfile_provenance(), small_definition(), some_facts())).text);
+  auto p = json::parse(
+      must(make_predicate(options, dockerfile_provenance(), small_definition(), some_facts())).text);
   CHECK(p["buildType"] == "https://mobyproject.org/buildkit@v1");
   CHECK(p["invocation"]["configSource"]["entryPoint"] == "Dockerfile");
   CHECK(p["invocation"]["environment"]["platform"] == "linux/amd64");

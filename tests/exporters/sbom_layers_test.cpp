@@ -5,7 +5,7 @@
 #include <fstream>
 
 #include "exporters/sbom_layers.hpp"
-#include "registry/client.hpp"
+#include "distribution/client.hpp"
 #include "tests/exporters/cache_fixture.hpp"
 
 using namespace kiln;

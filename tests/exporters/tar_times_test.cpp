@@ -6,7 +6,7 @@
 #include <archive_entry.h>
 
 #include "exporters/tar_times.hpp"
-#include "store/tar_writer.hpp"
+#include "store/archive/tar_writer.hpp"
 #include "tests/support/byte_streams.hpp"
 
 using namespace kiln;

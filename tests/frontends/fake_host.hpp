@@ -22,7 +22,8 @@ class fake_host final : public frontend_host {
  public:
   std::map<std::string, std::map<std::string, std::string>> locals;  // local name → path → content
   std::map<std::string, std::string> remote;                         // URL → content
-  std::map<std::string, std::string> replaced;  // by a policy: reference → identifier of a source that is no image
+  std::map<std::string, std::string>
+      replaced;  // by a policy: reference → identifier of a source that is no image
   std::map<std::string, fake_image> images;  // "reference", "reference|os/arch", or "*" for any
   gw::ResolveSourceMetaResponse source_meta;
   std::vector<platform> worker_platforms{{"linux", "amd64", "", "", {}}};

@@ -39,7 +39,9 @@ TEST_CASE("continuations join, comments inside them vanish, line ranges cover al
 }
 
 TEST_CASE("lists in JSON keep bytes that are no UTF-8, beside escapes and other characters") {
-  auto file = parsed("FROM a\nCOPY [\"lat\xe9.txt\", \"\\u00e9\xc3\xa4\xff\\\"\", \"/d\xc0/\"]\nRUN [\"plain\", \"\\u00e9\"]\n");
+  auto file = parsed(
+      "FROM a\nCOPY [\"lat\xe9.txt\", \"\\u00e9\xc3\xa4\xff\\\"\", \"/d\xc0/\"]\nRUN [\"plain\", "
+      "\"\\u00e9\"]\n");
   CHECK(file.nodes[1].json);
   CHECK(file.nodes[1].args == std::vector<std::string>{"lat\xe9.txt", "\xc3\xa9\xc3\xa4\xff\"", "/d\xc0/"});
   CHECK(file.nodes[2].args == std::vector<std::string>{"plain", "\xc3\xa9"});

@@ -1,17 +1,17 @@
 // What another node sends over its connection, and what this one does: the gate sees both. First a byte: who
 // dialled. Then pieces: a byte (odd: this node's), and a packet.
-#include "apps/basp_gate.hpp"
+#include "node/basp_gate.hpp"
 #include "tests/fuzz/support/input.hpp"
 
 void kiln::fuzz::try_input(std::string_view bytes) {
   input in(bytes);
   bool dialled = (in.byte() & 1) != 0;
-  apps::certificate_identity own{"own", {"a"}}, other{"other", {"b"}};
-  apps::basp_limits limits;
+  node::certificate_identity own{"own", {"a"}}, other{"other", {"b"}};
+  node::basp_limits limits;
   limits.message_bytes_max = 1 << 20;
   limits.actors_max = 1'000;
-  apps::basp_gate whole(std::make_shared<apps::basp_peers>(own, limits), dialled, other);
-  apps::basp_gate pieces(std::make_shared<apps::basp_peers>(own, limits), dialled, other);
+  node::basp_gate whole(std::make_shared<node::basp_peers>(own, limits), dialled, other);
+  node::basp_gate pieces(std::make_shared<node::basp_peers>(own, limits), dialled, other);
   std::size_t given = 0;
   std::string passed, passed_too;
   while (!in.empty()) {

@@ -3,7 +3,7 @@
 #include <fcntl.h>
 
 #include "base/files.hpp"
-#include "store/tree_digests.hpp"
+#include "store/hashing/tree_digests.hpp"
 #include "tests/fuzz/support/input.hpp"
 #include "tests/fuzz/support/jail.hpp"
 

@@ -1,5 +1,5 @@
 // A client's content store: the first packet answers Info, the others come in answer to Read.
-#include "store/session_content.hpp"
+#include "store/blobs/session_content.hpp"
 
 #include "tests/fuzz/support/input.hpp"
 #include "tests/fuzz/support/told_stream.hpp"

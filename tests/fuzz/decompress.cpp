@@ -1,5 +1,5 @@
 // Compressed layers: the first byte says how many bytes come at a time.
-#include "store/codec.hpp"
+#include "store/archive/codec.hpp"
 #include "tests/fuzz/support/input.hpp"
 #include "tests/support/byte_streams.hpp"
 

@@ -1,5 +1,5 @@
-// Actions of a FileOp in a jail: the input is the op. As in an op, what an action reads from is another tree than
-// the one it writes to; here there are two, and the number of its input says which is which.
+// Actions of a FileOp in a jail: the input is the op. As in an op, what an action reads from is another tree
+// than the one it writes to; here there are two, and the number of its input says which is which.
 #include "workers/ops/file_actions.hpp"
 
 #include <fcntl.h>
@@ -16,7 +16,8 @@ namespace {
 constexpr int actions_max = 32;
 
 struct tree {
-  explicit tree(std::string at) : path(std::move(at)), root(open_file(path, O_RDONLY | O_DIRECTORY).value()) {}
+  explicit tree(std::string at)
+      : path(std::move(at)), root(open_file(path, O_RDONLY | O_DIRECTORY).value()) {}
   std::string path;
   unique_fd root;
 };

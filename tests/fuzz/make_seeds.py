@@ -210,7 +210,7 @@ write("content_stream", "whole",
       packet(message("content.proto", service + "ReadContentResponse", 'offset: 3 data: "lo"')))
 
 # --- between nodes --------------------------------------------------------------------------------------------------
-# CAF 0.17.6's BASP (apps/basp_gate.cpp). Node A is ours and its cluster actor 5, node B the other with 50.
+# CAF 0.17.6's BASP (node/basp_gate.cpp). Node A is ours and its cluster actor 5, node B the other with 50.
 
 def frame(operation, payload, data=0, source=0, dest=0, flags=0):
     return (bytes([operation, 0, 0, flags]) + len(payload).to_bytes(4, "big") + data.to_bytes(8, "big") +

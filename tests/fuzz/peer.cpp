@@ -1,5 +1,5 @@
 // What another node asks of the peer service, and what it tells of its refs: a byte says what the packet is.
-#include "gateway/peer_requests.hpp"
+#include "gateway/peer/peer_requests.hpp"
 #include "tests/fuzz/support/input.hpp"
 
 namespace {

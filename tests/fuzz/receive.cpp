@@ -1,5 +1,5 @@
 // A client's directory, received into a jail: the first byte says how, then packets of the transfer.
-#include "store/filesync/receiver.hpp"
+#include "filesync/receiver.hpp"
 
 #include "tests/fuzz/support/input.hpp"
 #include "tests/fuzz/support/jail.hpp"

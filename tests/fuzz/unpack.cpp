@@ -1,5 +1,5 @@
 // Archives unpacked into a jail: the first byte says how, the rest is the archive.
-#include "store/unpack.hpp"
+#include "store/archive/unpack.hpp"
 
 #include "tests/fuzz/support/input.hpp"
 #include "tests/fuzz/support/jail.hpp"

@@ -1,8 +1,8 @@
 // A directory as it is offered to the other side. Lines: "+", "-" or "@" and an include pattern, an exclude
 // pattern or a path to follow.
-#include "store/filesync/tree.hpp"
+#include "filesync/tree.hpp"
 
-#include "store/filesync/file_stat.hpp"
+#include "filesync/file_stat.hpp"
 
 #include "tests/fuzz/support/input.hpp"
 #include "tests/fuzz/support/jail.hpp"

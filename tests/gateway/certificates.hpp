@@ -1,5 +1,6 @@
-// Certificates as nodes of a cluster have them, made with the openssl tool: "node" of the authority "ca" for nodes a, b
-// and x, "other_node" for node c, "nameless" for none, "stranger" of another authority, "expired" of the right one.
+// Certificates as nodes of a cluster have them, made with the openssl tool: "node" of the authority "ca" for
+// nodes a, b and x, "other_node" for node c, "nameless" for none, "stranger" of another authority, "expired"
+// of the right one.
 #pragma once
 
 #include <cstdlib>
@@ -37,8 +38,8 @@ class certificates {
     auto issue = [&](const std::string& name, const std::string& ca, const std::string& when,
                      const std::string& names = "DNS:a,DNS:b,DNS:x") {
       run("openssl req" + key + "-subj /CN=" + name + " -keyout " + name + ".key -out " + name + ".csr");
-      run("NAMES=" + names + " openssl ca -batch -config " + ca + ".cnf " + when + " -in " + name + ".csr -out " + name +
-          ".pem -notext");
+      run("NAMES=" + names + " openssl ca -batch -config " + ca + ".cnf " + when + " -in " + name +
+          ".csr -out " + name + ".pem -notext");
     };
     issue("node", "ca", "-days 2");
     issue("stranger", "other", "-days 2");

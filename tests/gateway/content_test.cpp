@@ -5,10 +5,10 @@
 
 #include "content.grpc.pb.h"
 #include "fakes.hpp"
-#include "gateway/reflection_service.hpp"
+#include "gateway/control/reflection_service.hpp"
 #include "otlp.grpc.pb.h"
 #include "reflection_v1alpha.grpc.pb.h"
-#include "store/blob_store.hpp"
+#include "store/blobs/blob_store.hpp"
 
 using namespace kiln;
 using namespace kiln::testing;

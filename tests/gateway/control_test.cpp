@@ -9,7 +9,7 @@
 #include "fake_build.hpp"
 #include "fakes.hpp"
 #include "gateway.grpc.pb.h"
-#include "gateway/status_convert.hpp"
+#include "gateway/control/status_convert.hpp"
 #include "health.grpc.pb.h"
 
 using namespace kiln;
@@ -164,14 +164,16 @@ TEST_CASE("a Status reader that leaves takes its listener with it") {
   auto& system = f.system;
   auto watcher = std::make_shared<caf::actor>();
   f.behaviour->watch = [&system, watcher, down](status_listener listener) {
-    *watcher = system.spawn([listener, down](caf::event_based_actor* self, caf::unit_t) {
-      self->monitor(caf::actor_cast<caf::actor>(listener));
-      self->set_down_handler([self, down](caf::down_msg&) {
-        down->put(true);
-        self->quit();
-      });
-      return caf::behavior{[](int) {}};
-    }, caf::unit);
+    *watcher = system.spawn(
+        [listener, down](caf::event_based_actor* self, caf::unit_t) {
+          self->monitor(caf::actor_cast<caf::actor>(listener));
+          self->set_down_handler([self, down](caf::down_msg&) {
+            down->put(true);
+            self->quit();
+          });
+          return caf::behavior{[](int) {}};
+        },
+        caf::unit);
     ctl::StatusResponse delta;
     delta.add_vertexes()->set_digest("v");
     caf::anon_send(listener, std::move(delta));

@@ -5,11 +5,11 @@
 #include <csignal>
 #include <thread>
 
-#include "actors/containers.hpp"
+#include "actors/containers/containers.hpp"
 #include "fake_build.hpp"
 #include "fakes.hpp"
 #include "gateway.grpc.pb.h"
-#include "gateway/status_convert.hpp"
+#include "gateway/control/status_convert.hpp"
 
 using namespace kiln;
 using namespace kiln::testing;
@@ -220,7 +220,8 @@ TEST_CASE("a flood of output is produced no faster than its client takes it, and
 }
 
 // moby/buildkit client suite, TestClientGatewayContainerMounts.
-TEST_CASE("releasing a container kills what runs in it and says so, and its processes still report their end") {
+TEST_CASE(
+    "releasing a container kills what runs in it and says so, and its processes still report their end") {
   exec_fixture f;
   REQUIRE(f.make("c").ok());
   exec_stream s(f);

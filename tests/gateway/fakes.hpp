@@ -18,7 +18,7 @@
 #include "control.grpc.pb.h"
 #include "gateway/server.hpp"
 #include "gateway/services.hpp"
-#include "gateway/session_registry.hpp"
+#include "gateway/session/session_registry.hpp"
 #include "messages/actor_error.hpp"
 #include "messages/actor_interfaces.hpp"
 
@@ -75,46 +75,50 @@ struct fake_behaviour {
 
 /// Behaves as builds_actor. `solve` unset: never answers, but notes the requester going down.
 inline builds_actor spawn_builds(caf::actor_system& system, std::shared_ptr<fake_behaviour> b) {
-  return system.spawn([b](builds_actor::pointer self, caf::unit_t) -> builds_actor::behavior_type {
-    self->set_down_handler([b](caf::down_msg&) { b->requester_down.put(true); });
-    auto promises = std::make_shared<std::vector<caf::typed_response_promise<ctl::SolveResponse>>>();
-    return {
-        [=](solve_atom, ctl::SolveRequest& request) -> caf::result<ctl::SolveResponse> {
-          auto reply = b->solve;
-          b->solved.put(request);
-          if (reply) return reply(nullptr, request);
-          self->monitor(self->current_sender());
-          auto promise = self->make_response_promise<ctl::SolveResponse>();
-          promises->push_back(promise);
-          return promise;
-        },
-        [=](find_atom, const std::string& id) -> caf::result<build_actor> {
-          if (b->build && id == "known") return b->build;
-          return to_caf(make_error(errc::not_found, "no such job " + id));
-        },
-        [=](watch_atom, const std::string& ref, status_listener listener) -> caf::result<bool> {
-          if (!b->watch) return to_caf(make_error(errc::not_found, "no such job " + ref));
-          b->watch(listener);
-          return true;
-        },
-        [=](cancel_atom, const std::string& ref) { b->cancelled.put(ref); },
-    };
-  }, caf::unit);
+  return system.spawn(
+      [b](builds_actor::pointer self, caf::unit_t) -> builds_actor::behavior_type {
+        self->set_down_handler([b](caf::down_msg&) { b->requester_down.put(true); });
+        auto promises = std::make_shared<std::vector<caf::typed_response_promise<ctl::SolveResponse>>>();
+        return {
+            [=](solve_atom, ctl::SolveRequest& request) -> caf::result<ctl::SolveResponse> {
+              auto reply = b->solve;
+              b->solved.put(request);
+              if (reply) return reply(nullptr, request);
+              self->monitor(self->current_sender());
+              auto promise = self->make_response_promise<ctl::SolveResponse>();
+              promises->push_back(promise);
+              return promise;
+            },
+            [=](find_atom, const std::string& id) -> caf::result<build_actor> {
+              if (b->build && id == "known") return b->build;
+              return to_caf(make_error(errc::not_found, "no such job " + id));
+            },
+            [=](watch_atom, const std::string& ref, status_listener listener) -> caf::result<bool> {
+              if (!b->watch) return to_caf(make_error(errc::not_found, "no such job " + ref));
+              b->watch(listener);
+              return true;
+            },
+            [=](cancel_atom, const std::string& ref) { b->cancelled.put(ref); },
+        };
+      },
+      caf::unit);
 }
 
 inline workers_actor spawn_workers(caf::actor_system& system) {
-  return system.spawn([](workers_actor::pointer, caf::unit_t) -> workers_actor::behavior_type {
-    return {[](list_atom, const ctl::ListWorkersRequest&) {
-      ctl::ListWorkersResponse response;
-      auto* worker = response.add_record();
-      worker->set_id("w0");
-      (*worker->mutable_labels())["org.mobyproject.buildkit.worker.executor"] = "oci";
-      auto* platform = worker->add_platforms();
-      platform->set_os("linux");
-      platform->set_architecture("amd64");
-      return response;
-    }};
-  }, caf::unit);
+  return system.spawn(
+      [](workers_actor::pointer, caf::unit_t) -> workers_actor::behavior_type {
+        return {[](list_atom, const ctl::ListWorkersRequest&) {
+          ctl::ListWorkersResponse response;
+          auto* worker = response.add_record();
+          worker->set_id("w0");
+          (*worker->mutable_labels())["org.mobyproject.buildkit.worker.executor"] = "oci";
+          auto* platform = worker->add_platforms();
+          platform->set_os("linux");
+          platform->set_architecture("amd64");
+          return response;
+        }};
+      },
+      caf::unit);
 }
 
 /// A gateway on a unix socket in a directory of its own, with fakes behind it.

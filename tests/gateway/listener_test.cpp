@@ -9,7 +9,7 @@
 #include <filesystem>
 #include <fstream>
 
-#include "gateway/listener.hpp"
+#include "gateway/transport/listener.hpp"
 
 using namespace kiln;
 using namespace kiln::gateway;

@@ -7,8 +7,8 @@
 
 #include <grpcpp/grpcpp.h>
 
-#include "gateway/peer_requests.hpp"
-#include "gateway/peer_service.hpp"
+#include "gateway/peer/peer_requests.hpp"
+#include "gateway/peer/peer_service.hpp"
 #include "peer_nodes.hpp"
 #include "secrets.pb.h"
 
@@ -109,7 +109,8 @@ TEST_CASE("a session answers the node that its step was given to, with what the 
 TEST_CASE("a session call with headers that gRPC does not take is an error of that call") {
   hostile h;
   auto b = h.as("node");
-  for (std::string key : {"", "Upper", "with space", "new\nline", ":path", "grpc-timeout", "te", "\xff", "a/b"}) {
+  for (std::string key :
+       {"", "Upper", "with space", "new\nline", ":path", "grpc-timeout", "te", "\xff", "a/b"}) {
     auto frame = h.open("s1", get_secret, secret("known"));
     auto& header = *frame.mutable_open()->add_metadata();
     if (key == "\xff") continue;  // protobuf does not carry it
@@ -154,7 +155,9 @@ TEST_CASE("frames that open nothing, and ids that are none, are refused") {
 }
 
 TEST_CASE("headers that are let through are those that gRPC takes") {
-  CHECK(gateway::check_metadata({{"buildkit.ssh.id", "x"}, {"a_b-c.0", "~ "}, {"x-bin", std::string("\0\xff", 2)}}).ok());
+  CHECK(gateway::check_metadata(
+            {{"buildkit.ssh.id", "x"}, {"a_b-c.0", "~ "}, {"x-bin", std::string("\0\xff", 2)}})
+            .ok());
   for (std::string key : {"", "A", "a b", "a:b", ":a", "\n", "\x80"})
     CHECK_FALSE(gateway::check_metadata({{key, "x"}}).ok());
   for (std::string value : {"\n", "\x7f", "\x80"}) CHECK_FALSE(gateway::check_metadata({{"a", value}}).ok());

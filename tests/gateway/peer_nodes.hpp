@@ -9,8 +9,8 @@
 #include "../store/store_fixture.hpp"
 #include "../support/fake_client.hpp"
 #include "certificates.hpp"
-#include "gateway/peer_refs.hpp"
-#include "gateway/peer_server.hpp"
+#include "gateway/peer/peer_refs.hpp"
+#include "gateway/peer/peer_server.hpp"
 
 namespace kiln::testing {
 

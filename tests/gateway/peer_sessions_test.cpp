@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "configs/peers.hpp"
-#include "gateway/remote_sessions.hpp"
+#include "gateway/session/remote_sessions.hpp"
 #include "peer_nodes.hpp"
 
 using namespace kiln;
@@ -102,11 +102,13 @@ struct session_fixture {
       who = nodes;
       return {};
     }
-    status check_call(const std::vector<std::string>&, std::string_view, std::string_view, const call_metadata&,
-                      std::string_view) const override {
+    status check_call(const std::vector<std::string>&, std::string_view, std::string_view,
+                      const call_metadata&, std::string_view) const override {
       return {};
     }
-    bool offers(const std::vector<std::string>&, std::string_view, std::string_view) const override { return true; }
+    bool offers(const std::vector<std::string>&, std::string_view, std::string_view) const override {
+      return true;
+    }
     mutable std::vector<std::string> who;
   };
   std::shared_ptr<everything> access = std::make_shared<everything>();
@@ -186,7 +188,8 @@ TEST_CASE("errors of a stream keep code and text; a large message and an empty o
   CHECK(refused->finish().error().message == "no such method");
 }
 
-TEST_CASE("one node has a bounded number of session calls under way at another; more are refused until some end") {
+TEST_CASE(
+    "one node has a bounded number of session calls under way at another; more are refused until some end") {
   session_fixture f;
   auto far = must(f.sessions.find("a!s1", 100ms, {}));
   // A stream takes two threads there.
@@ -207,14 +210,16 @@ TEST_CASE("one node has a bounded number of session calls under way at another; 
   CHECK(why.error().code == errc::resource_exhausted);
   CHECK(why.error().message.find("has " + std::to_string(configs::peers::session_threads_of_node_max) +
                                  " under way here") != std::string::npos);
-  CHECK(far->call("/echo.Echo/Unary", "x", {{"k", "v"}}, 1'000ms, {}).error().code == errc::resource_exhausted);
+  CHECK(far->call("/echo.Echo/Unary", "x", {{"k", "v"}}, 1'000ms, {}).error().code ==
+        errc::resource_exhausted);
   open.front()->writes_done();
   std::string nothing;
   CHECK_FALSE(open.front()->read(nothing));
   CHECK(open.front()->finish().ok());
   // The node counts it as ended a moment later.
   bool again = false;
-  for (auto deadline = std::chrono::steady_clock::now() + 20s; !again && std::chrono::steady_clock::now() < deadline;)
+  for (auto deadline = std::chrono::steady_clock::now() + 20s;
+       !again && std::chrono::steady_clock::now() < deadline;)
     again = far->call("/echo.Echo/Unary", "x", {{"k", "v"}}, 1'000ms, {}).ok();
   CHECK(again);
 }

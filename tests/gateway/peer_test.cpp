@@ -12,7 +12,7 @@
 #include "kiln_peer.grpc.pb.h"
 #include "peer_nodes.hpp"
 #include "solver/error_details.hpp"
-#include "store/content_hash.hpp"
+#include "store/hashing/content_hash.hpp"
 
 using namespace kiln;
 using namespace kiln::testing;
@@ -190,7 +190,7 @@ TEST_CASE("two jobs that need the same ref move its bytes once") {
   REQUIRE(got[0]);
   REQUIRE(got[1]);
   CHECK(got[0].id() == got[1].id());
-  CHECK(n.b.peers->traffic().in == must(n.a.store->ship(r, {}))[0].transport->blob.size);
+  CHECK(n.b.peers->traffic().in == must(n.a.store->export_to_peer(r, {}))[0].transport->blob.size);
 }
 
 TEST_CASE("a ref that its node does not have, or whose node is unknown or gone, is lost") {
@@ -394,7 +394,7 @@ TEST_CASE("how fast a large ref moves", "[.measure]") {
   auto t0 = now();
   auto got = n.bring(r);  // packed
   auto t1 = now();
-  auto layers = must(n.a.store->ship(r, {}));
+  auto layers = must(n.a.store->export_to_peer(r, {}));
   // The way alone, then the rest.
   store::ref again = must(n.b.refs->fetch("a!" + r.id(), {}));
   must(n.b.store->unlazy(again, {}));

@@ -1,9 +1,9 @@
 #include <catch2/catch.hpp>
 
-#include "gateway/control_requests.hpp"
-#include "gateway/listener.hpp"
-#include "gateway/reactors.hpp"
-#include "gateway/status_convert.hpp"
+#include "gateway/control/control_requests.hpp"
+#include "gateway/transport/listener.hpp"
+#include "gateway/transport/reactors.hpp"
+#include "gateway/control/status_convert.hpp"
 #include "rpc_status.pb.h"
 
 using namespace kiln;
@@ -24,7 +24,8 @@ TEST_CASE("an error keeps code, text and details through a gRPC status and back"
   CHECK(from_grpc(s) == e);
 }
 
-TEST_CASE("a call whose client goes ends as cancelled, whatever those who work for it say when they are stopped") {
+TEST_CASE(
+    "a call whose client goes ends as cancelled, whatever those who work for it say when they are stopped") {
   ctl::SolveResponse response;
   auto call = unary_call<ctl::SolveResponse>::make("Control/Solve", &response);
   std::optional<errc> code;

@@ -2,7 +2,7 @@
 
 #include <caf/all.hpp>
 
-#include "actors/session.hpp"
+#include "actors/session/session.hpp"
 #include "tests/support/stepped_scheduler.hpp"
 
 using namespace kiln;

@@ -9,7 +9,7 @@
 #include "fake_build.hpp"
 #include "fakes.hpp"
 #include "gateway.grpc.pb.h"
-#include "gateway/stdio_server.hpp"
+#include "gateway/bridge/stdio_server.hpp"
 #include "health.grpc.pb.h"
 
 using namespace kiln;

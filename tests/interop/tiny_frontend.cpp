@@ -1,6 +1,7 @@
-// A frontend image's program, as small as one can be: speaks LLBBridge over its standard input and output, as buildkit's
-// gateway frontends do. What it does is its option "mode": file (the default) makes one file and returns it; empty
-// returns nothing; nested asks for two more builds first; hang never answers; crash ends without a word.
+// A frontend image's program, as small as one can be: speaks LLBBridge over its standard input and output, as
+// buildkit's gateway frontends do. What it does is its option "mode": file (the default) makes one file and
+// returns it; empty returns nothing; nested asks for two more builds first; hang never answers; crash ends
+// without a word.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>

@@ -8,7 +8,9 @@
 using namespace kiln;
 
 TEST_CASE("an error keeps code, text and details through caf::error") {
-  error e{errc::not_found, "no such stage", {{"github.com/moby/buildkit/errdefs.Vertex+json", R"({"digest":"x"})"}}};
+  error e{errc::not_found,
+          "no such stage",
+          {{"github.com/moby/buildkit/errdefs.Vertex+json", R"({"digest":"x"})"}}};
   CHECK(from_caf(to_caf(e)) == e);
 }
 

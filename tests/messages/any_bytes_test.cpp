@@ -40,7 +40,8 @@ TEST_CASE("paths, link targets and attribute names of a transfer are any bytes")
   CHECK(back.stat().linkname() == odd);
   CHECK(back.stat().xattrs().at("user." + odd) == odd);
   // The bytes on the wire are those of a string.
-  CHECK(p.stat().SerializeAsString().substr(0, 2 + odd.size()) == "\x0a" + std::string(1, static_cast<char>(odd.size())) + odd);
+  CHECK(p.stat().SerializeAsString().substr(0, 2 + odd.size()) ==
+        "\x0a" + std::string(1, static_cast<char>(odd.size())) + odd);
 }
 
 TEST_CASE("so is what ops and requests say of files") {

@@ -42,8 +42,9 @@ TEST_CASE("a digest is kept beside the tag, and stands in for a missing one") {
 }
 
 TEST_CASE("malformed references are refused with the reason") {
-  for (const char* bad : {"", "a:", ":tag", "a//b", "/a", "a/", "-a", "a..b", "a:b:c/", "a@sha256:12", "a b",
-                          "host:port/x", "[]/x", "[1/x", "[g]/x", "a::b", "a___b", "x:", "http://a/b", "a@random:abc"}) {
+  for (const char* bad : {"",      "a:",     ":tag",        "a//b", "/a",          "a/",          "-a",
+                          "a..b",  "a:b:c/", "a@sha256:12", "a b",  "host:port/x", "[]/x",        "[1/x",
+                          "[g]/x", "a::b",   "a___b",       "x:",   "http://a/b",  "a@random:abc"}) {
     INFO(bad);
     auto r = parse_image_reference(bad);
     REQUIRE_FALSE(r.ok());

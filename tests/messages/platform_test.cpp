@@ -10,7 +10,8 @@ TEST_CASE("platforms are parsed and normalized as containerd does") {
   CHECK(format_platform(*parse_platform("linux/arm")) == "linux/arm/v7");
   CHECK(format_platform(*parse_platform("armhf")) == "linux/arm/v7");
   CHECK(parse_platform("linux")->os == "linux");
-  for (auto bad : {"", "linux/amd64/v1/x", "nonsense", "linux/*", "a b/c"}) CHECK_FALSE(parse_platform(bad).ok());
+  for (auto bad : {"", "linux/amd64/v1/x", "nonsense", "linux/*", "a b/c"})
+    CHECK_FALSE(parse_platform(bad).ok());
 }
 
 TEST_CASE("an older variant serves a newer machine, not the reverse") {

@@ -45,7 +45,8 @@ const std::vector<std::string> b{"b", "10.0.0.2"}, c{"c"};
 TEST_CASE("a node asks a session for what the step that is placed there needs, and for nothing else") {
   session_grants grants;
   auto grant = grants.add("b", grant_of(step_with_secrets(), {{"s1"}}));
-  auto may = [&](const auto& node, const char* method, const std::string& request = "", const call_metadata& m = {}) {
+  auto may = [&](const auto& node, const char* method, const std::string& request = "",
+                 const call_metadata& m = {}) {
     return grants.check_call(node, "s1", method, m, request).ok();
   };
   CHECK(grants.check_session(b, "s1").ok());

@@ -1,10 +1,13 @@
-// Tells ThreadSanitizer where CAF hands something from thread to thread. Debian's libcaf is not instrumented, so TSan
-// sees none of its atomics and would call every message a race. Linked into what is built with -fsanitize=thread; these
-// definitions stand before the library's, which calls them through its own jump table, and pass on to it.
+// Tells ThreadSanitizer where CAF hands something from thread to thread. Debian's libcaf is not instrumented,
+// so TSan sees none of its atomics and would call every message a race. Linked into what is built with
+// -fsanitize=thread; these definitions stand before the library's, which calls them through its own jump
+// table, and pass on to it.
 //
 // What is told, and no more, lest real races hide behind it:
-// - a message: whoever takes it out of a mailbox, or throws it away with the mailbox, has seen what its sender did before;
-// - an actor: a thread that runs it has seen what the one that ran it before did in it, or the one that made it;
+// - a message: whoever takes it out of a mailbox, or throws it away with the mailbox, has seen what its
+// sender did before;
+// - an actor: a thread that runs it has seen what the one that ran it before did in it, or the one that made
+// it;
 // - a reference: who destroys something has seen what all did before they let go of it;
 // - what the library allocates for itself and frees on another thread (the nodes of its schedulers' queues).
 // Thread owner: all.
@@ -21,7 +24,8 @@
 // What is reported and cannot be told. Each line suppresses what the library does within itself only.
 extern "C" const char* __tsan_default_suppressions() {
   return
-      // Ending, a system's main thread waits on a mutex of its own stack that it lends to workers through their queues.
+      // Ending, a system's main thread waits on a mutex of its own stack that it lends to workers through
+      // their queues.
       "race:caf::scheduler::coordinator<caf::policy::work_stealing>::stop\n";
 }
 
@@ -103,21 +107,23 @@ void ref_counted::deref() const noexcept {
 }
 
 void memory_managed::request_deletion(bool counted) const noexcept {
-  static auto* next = in_library<void(const memory_managed*, bool)>("_ZNK3caf14memory_managed16request_deletionEb");
+  static auto* next =
+      in_library<void(const memory_managed*, bool)>("_ZNK3caf14memory_managed16request_deletionEb");
   taken(this);
   next(this, counted);
 }
 
 void intrusive_ptr_release(actor_control_block* block) {
-  static auto* next = in_library<void(actor_control_block*)>("_ZN3caf21intrusive_ptr_releaseEPNS_19actor_control_blockE");
+  static auto* next =
+      in_library<void(actor_control_block*)>("_ZN3caf21intrusive_ptr_releaseEPNS_19actor_control_blockE");
   left(block);
   taken(block);
   next(block);
 }
 
 void intrusive_ptr_release_weak(actor_control_block* block) {
-  static auto* next =
-      in_library<void(actor_control_block*)>("_ZN3caf26intrusive_ptr_release_weakEPNS_19actor_control_blockE");
+  static auto* next = in_library<void(actor_control_block*)>(
+      "_ZN3caf26intrusive_ptr_release_weakEPNS_19actor_control_blockE");
   left(&block->weak_refs);
   taken(&block->weak_refs);
   next(block);
@@ -133,7 +139,8 @@ void scheduled_actor::launch(execution_unit* unit, bool lazy, bool hide) {
 
 void scheduled_actor::enqueue(mailbox_element_ptr message, execution_unit* unit) {
   static auto* next = in_library<void(scheduled_actor*, mailbox_element_ptr, execution_unit*)>(
-      "_ZN3caf15scheduled_actor7enqueueESt10unique_ptrINS_15mailbox_elementENS_6detail8disposerEEPNS_14execution_unitE");
+      "_ZN3caf15scheduled_actor7enqueueESt10unique_ptrINS_15mailbox_elementENS_6detail8disposerEEPNS_"
+      "14execution_unitE");
   left(of(*message));
   next(this, std::move(message), unit);
 }
@@ -142,12 +149,14 @@ resumable::resume_result scheduled_actor::resume(execution_unit* unit, size_t mo
   static auto* next = in_library<resume_result(scheduled_actor*, execution_unit*, size_t)>(
       "_ZN3caf15scheduled_actor6resumeEPNS_14execution_unitEm");
   taken(this);
-  return next(this, unit, most);  // when it returns another thread may have it already: left() is said below, and in activate
+  return next(
+      this, unit,
+      most);  // when it returns another thread may have it already: left() is said below, and in activate
 }
 
 bool scheduled_actor::activate(execution_unit* unit) {
-  static auto* next =
-      in_library<bool(scheduled_actor*, execution_unit*)>("_ZN3caf15scheduled_actor8activateEPNS_14execution_unitE");
+  static auto* next = in_library<bool(scheduled_actor*, execution_unit*)>(
+      "_ZN3caf15scheduled_actor8activateEPNS_14execution_unitE");
   auto alive = next(this, unit);
   left(this);
   return alive;
@@ -165,7 +174,8 @@ scheduled_actor::activation_result scheduled_actor::reactivate(mailbox_element& 
 // Actors that are a thread's own: scoped_actor.
 void blocking_actor::enqueue(mailbox_element_ptr message, execution_unit* unit) {
   static auto* next = in_library<void(blocking_actor*, mailbox_element_ptr, execution_unit*)>(
-      "_ZN3caf14blocking_actor7enqueueESt10unique_ptrINS_15mailbox_elementENS_6detail8disposerEEPNS_14execution_unitE");
+      "_ZN3caf14blocking_actor7enqueueESt10unique_ptrINS_15mailbox_elementENS_6detail8disposerEEPNS_"
+      "14execution_unitE");
   left(of(*message));
   next(this, std::move(message), unit);
 }

@@ -1,5 +1,5 @@
-// Faults planted on purpose: a sanitized build that reports none of them is worth nothing. `planted NAME` has one of them;
-// `planted messages` has none, though all it does passes from thread to thread through CAF.
+// Faults planted on purpose: a sanitized build that reports none of them is worth nothing. `planted NAME` has
+// one of them; `planted messages` has none, though all it does passes from thread to thread through CAF.
 #include <caf/all.hpp>
 
 #include <cstdio>
@@ -18,12 +18,14 @@ using text = std::string;
 void count_without_lock(caf::actor_system& system) {
   auto count = std::make_shared<int>(0);
   for (int i = 0; i < 4; ++i) {
-    auto counter = system.spawn([count](caf::event_based_actor* self, caf::unit_t) -> caf::behavior {
-      return {[=](int left) {
-        ++*count;
-        if (left > 0) self->send(self, left - 1);
-      }};
-    }, caf::unit);
+    auto counter = system.spawn(
+        [count](caf::event_based_actor* self, caf::unit_t) -> caf::behavior {
+          return {[=](int left) {
+            ++*count;
+            if (left > 0) self->send(self, left - 1);
+          }};
+        },
+        caf::unit);
     caf::anon_send(counter, 2000);
   }
   system.await_all_actors_done();
@@ -33,25 +35,30 @@ void count_without_lock(caf::actor_system& system) {
 /// What is written after a message was sent is not what the message handed over.
 void write_after_sending(caf::actor_system& system) {
   auto shared = std::make_shared<text>("before");
-  auto reader = system.spawn([shared](caf::event_based_actor*, caf::unit_t) -> caf::behavior {
-    return {[=](int) { std::printf("%zu letters\n", shared->size()); }};
-  }, caf::unit);
+  auto reader = system.spawn(
+      [shared](caf::event_based_actor*, caf::unit_t) -> caf::behavior {
+        return {[=](int) { std::printf("%zu letters\n", shared->size()); }};
+      },
+      caf::unit);
   for (int i = 0; i < 2000; ++i) {
     caf::anon_send(reader, i);
     shared->push_back('x');
   }
 }
 
-/// State, messages, answers and ends that pass between a pool's threads, an actor's own thread and one that waits.
+/// State, messages, answers and ends that pass between a pool's threads, an actor's own thread and one that
+/// waits.
 void only_messages(caf::actor_system& system) {
   for (int round = 0; round < 50; ++round) {
-    auto collect = system.spawn([](caf::event_based_actor*, caf::unit_t) -> caf::behavior {
-      auto all = std::make_shared<std::vector<text>>();
-      return {[=](const text& more) {
-                all->push_back(more);
-                return static_cast<int>(all->size());
-              }};
-    }, caf::unit);
+    auto collect = system.spawn(
+        [](caf::event_based_actor*, caf::unit_t) -> caf::behavior {
+          auto all = std::make_shared<std::vector<text>>();
+          return {[=](const text& more) {
+            all->push_back(more);
+            return static_cast<int>(all->size());
+          }};
+        },
+        caf::unit);
     std::vector<caf::actor> talkers;
     for (int i = 0; i < 4; ++i) {
       auto talk = [collect](caf::event_based_actor* self, caf::unit_t) -> caf::behavior {
@@ -63,7 +70,8 @@ void only_messages(caf::actor_system& system) {
           });
         }};
       };
-      talkers.push_back(i % 2 == 0 ? system.spawn(talk, caf::unit) : system.spawn<caf::detached>(talk, caf::unit));
+      talkers.push_back(i % 2 == 0 ? system.spawn(talk, caf::unit)
+                                   : system.spawn<caf::detached>(talk, caf::unit));
       caf::anon_send(talkers.back(), 20);
     }
     caf::scoped_actor self{system};

@@ -1,8 +1,9 @@
-// A cluster under faults, chosen by a seed: nodes crash and come back, are cut off while their connections stand,
-// lose refs; steps fail; vertices die; builds leave. Checked from outside: every build whose node lives is answered exactly once; an
-// answer is a failure that was injected or a result that means what the definition says, and lies where its name says;
-// nothing is left on any node (runs, pins) when all builds have gone; a credit that leaked would leave the last
-// builds without an answer. A failure prints its seed: KILN_SIM_SEED=… runs that one alone, KILN_SIM_SEEDS=… how many.
+// A cluster under faults, chosen by a seed: nodes crash and come back, are cut off while their connections
+// stand, lose refs; steps fail; vertices die; builds leave. Checked from outside: every build whose node
+// lives is answered exactly once; an answer is a failure that was injected or a result that means what the
+// definition says, and lies where its name says; nothing is left on any node (runs, pins) when all builds
+// have gone; a credit that leaked would leave the last builds without an answer. A failure prints its seed:
+// KILN_SIM_SEED=… runs that one alone, KILN_SIM_SEEDS=… how many.
 #include <catch2/catch.hpp>
 
 #include <cstdlib>
@@ -74,7 +75,8 @@ std::string simulate(unsigned seed, bool faults) {
     for (const auto& [id, content] : w.sources)
       n->script->source_keys[id] = id.starts_with("local://") ? "session:" + id : content;
   w.meaning = [&](const run_request& r, const std::vector<std::string>& inputs) {
-    return r.op.op.has_source() ? w.sources.at(r.op.op.source().identifier()) : value(what_of(r.op.op), inputs);
+    return r.op.op.has_source() ? w.sources.at(r.op.op.source().identifier())
+                                : value(what_of(r.op.op), inputs);
   };
   w.settle(2s);
 
@@ -164,8 +166,10 @@ std::string simulate(unsigned seed, bool faults) {
     std::size_t answered = 0, good = 0;
     for (const auto& b : builds)
       if (!b.client.answers->empty()) ++answered, good += b.client.answers->front().ok() ? 1 : 0;
-    std::fprintf(stderr, "seed %u: %zu builds, %zu answered, %zu good, %d steps away; runs", seed, builds.size(), answered, good, w.away);
-    for (const auto& n : w.nodes) std::fprintf(stderr, " %s=%zu", n->info.name.c_str(), n->script->ran.size());
+    std::fprintf(stderr, "seed %u: %zu builds, %zu answered, %zu good, %d steps away; runs", seed,
+                 builds.size(), answered, good, w.away);
+    for (const auto& n : w.nodes)
+      std::fprintf(stderr, " %s=%zu", n->info.name.c_str(), n->script->ran.size());
     std::fprintf(stderr, "\n");
   }
   for (auto& v : w.violations) return v;
@@ -183,8 +187,9 @@ std::string simulate(unsigned seed, bool faults) {
       return "failed without a fault: " + answer.error().message;
     } else if (const auto& text = answer.error().message;
                text.find("boom") == std::string::npos &&
-               (killed == 0 || (text.find("receiver_down") == std::string::npos && text.find("canceled") == std::string::npos &&
-                                text.find(" died: ") == std::string::npos))) {
+               (killed == 0 ||
+                (text.find("receiver_down") == std::string::npos &&
+                 text.find("canceled") == std::string::npos && text.find(" died: ") == std::string::npos))) {
       return "failed, but not by an injected failure: " + answer.error().message;
     }
   }

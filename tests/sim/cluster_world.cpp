@@ -24,7 +24,9 @@ cluster_world::~cluster_world() {
   sched.run();
 }
 
-sim_node& cluster_world::named(const std::string& name) { return *nodes.at(static_cast<std::size_t>(name.at(0) - 'a')); }
+sim_node& cluster_world::named(const std::string& name) {
+  return *nodes.at(static_cast<std::size_t>(name.at(0) - 'a'));
+}
 
 bool cluster_world::reaches(const std::string& a, const std::string& b) const {
   return a == b || (!cut_.contains(a) && !cut_.contains(b));
@@ -37,7 +39,8 @@ void cluster_world::start(sim_node& n) {
   script->refs = n.refs;
   script->serial = n.serial;
   script->hold = true;
-  for (const auto& [id, content] : sources) script->source_keys[id] = id.starts_with("local://") ? "session:" + id : content;
+  for (const auto& [id, content] : sources)
+    script->source_keys[id] = id.starts_with("local://") ? "session:" + id : content;
   auto name = n.info.name;
   // Inputs of other nodes are fetched when the run begins: they must be there, and the way open.
   script->refuse = [this, name](const run_request& r) -> std::optional<error> {
@@ -62,7 +65,9 @@ void cluster_world::start(sim_node& n) {
     n.refs.insert(ref);
     n.serial = n.script->serial;
   };
-  script->content_of = [this, name](const std::string& ref) { return sha256(value_of.at(at_node(name, ref))); };
+  script->content_of = [this, name](const std::string& ref) {
+    return sha256(value_of.at(at_node(name, ref)));
+  };
   n.worker = system.spawn(fake_worker, script);
   actors::cluster_options o;
   o.self = n.info;
@@ -70,7 +75,9 @@ void cluster_world::start(sim_node& n) {
     if (other.get() != &n) o.seeds.push_back(other->info.control_address);
   o.dial = [this, name](const std::string& address) { return dial(name, address); };
   o.resolve = [](const std::string& seed) -> result<std::vector<std::string>> { return std::vector{seed}; };
-  o.worker = [worker = caf::actor_cast<caf::weak_actor_ptr>(n.worker)] { return caf::actor_cast<worker_actor>(worker); };
+  o.worker = [worker = caf::actor_cast<caf::weak_actor_ptr>(n.worker)] {
+    return caf::actor_cast<worker_actor>(worker);
+  };
   o.keys = &n.keys;
   o.seed = random();
   o.dials = o.io = io;
@@ -79,10 +86,13 @@ void cluster_world::start(sim_node& n) {
   n.registry->put(actors::peers::cluster_name, caf::actor_cast<caf::actor>(n.cluster));
   n.registry->put(actors::peers::local_worker_name, caf::actor_cast<caf::actor>(n.worker));
   actors::peers peers{n.registry};
-  n.placer = system.spawn(actors::placer, actors::placer_options{n.info, [peers] { return peers.local_worker(); },
-                                                                [peers] { return peers.cluster(); }});
-  n.registry->put(actors::peers::worker_name, caf::actor_cast<caf::actor>(n.placer));
-  n.graph = system.spawn(actors::build_graph, actors::build_graph_options{peers, &n.keys, nullptr, io, nullptr});
+  n.step_dispatcher =
+      system.spawn(actors::step_dispatcher,
+                   actors::step_dispatcher_options{n.info, [peers] { return peers.local_worker(); },
+                                                   [peers] { return peers.cluster(); }});
+  n.registry->put(actors::peers::worker_name, caf::actor_cast<caf::actor>(n.step_dispatcher));
+  n.graph =
+      system.spawn(actors::build_graph, actors::build_graph_options{peers, &n.keys, nullptr, io, nullptr});
 }
 
 void cluster_world::crash(sim_node& n) {
@@ -94,15 +104,16 @@ void cluster_world::crash(sim_node& n) {
     caf::anon_send_exit(c.handle, caf::exit_reason::remote_link_unreachable);
     return true;
   });
-  for (auto name : {actors::peers::cluster_name, actors::peers::local_worker_name, actors::peers::worker_name})
+  for (auto name :
+       {actors::peers::cluster_name, actors::peers::local_worker_name, actors::peers::worker_name})
     n.registry->erase(name);
   auto reason = caf::exit_reason::kill;
   caf::anon_send_exit(n.graph, reason);
-  caf::anon_send_exit(n.placer, reason);
+  caf::anon_send_exit(n.step_dispatcher, reason);
   caf::anon_send_exit(n.cluster, reason);
   caf::anon_send_exit(n.worker, reason);
   n.graph = nullptr;
-  n.placer = nullptr;
+  n.step_dispatcher = nullptr;
   n.cluster = nullptr;
   n.worker = nullptr;
   for (auto& h : n.script->held) h.promise = {};
@@ -118,7 +129,8 @@ result<cluster_actor> cluster_world::dial(const std::string& from, const std::st
     return make_error(errc::unavailable, "cannot reach " + address);
   // As CAF does it: two nodes have one connection, whoever dials.
   for (auto& c : connections_)
-    if (std::minmax(c.state->from, c.state->to) == std::minmax(from, target.info.name) && !c.state->cut) return c.handle;
+    if (std::minmax(c.state->from, c.state->to) == std::minmax(from, target.info.name) && !c.state->cut)
+      return c.handle;
   auto state = std::make_shared<wire_state>(wire_state{from, target.info.name, false});
   auto handle = system.spawn(wire, state, caf::actor_cast<cluster_actor>(source.cluster),
                              caf::actor_cast<cluster_actor>(target.cluster));
@@ -160,7 +172,8 @@ void cluster_world::run_all() {
     if (steps < steps_at_once_max) continue;
     std::string busy;
     for (int i = 0; i < 20 && !sched.jobs.empty(); ++i) {
-      if (auto* actor = dynamic_cast<caf::local_actor*>(sched.jobs.front())) busy += std::string(" ") + actor->name();
+      if (auto* actor = dynamic_cast<caf::local_actor*>(sched.jobs.front()))
+        busy += std::string(" ") + actor->name();
       step();
     }
     violations.push_back("messages without end, by" + busy);

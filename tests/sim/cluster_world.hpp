@@ -1,13 +1,13 @@
-// A simulated cluster: the real cluster, door, placer, envoy, build_graph and vertex actors of several nodes on one
-// deterministic scheduler, over fake workers and the network of network.hpp. The seed chooses the next message, and
-// what happens; nothing here waits for real time.
+// A simulated cluster: the real cluster, inbound worker, step dispatcher, remote worker, build_graph and
+// vertex actors of several nodes on one deterministic scheduler, over fake workers and the network of
+// network.hpp. The seed chooses the next message, and what happens; nothing here waits for real time.
 #pragma once
 
 #include <random>
 
 #include "../actors/fakes.hpp"
-#include "actors/cluster.hpp"
-#include "actors/placer.hpp"
+#include "actors/cluster/cluster.hpp"
+#include "actors/cluster/step_dispatcher.hpp"
 #include "network.hpp"
 #include "solver/error_details.hpp"
 
@@ -26,7 +26,7 @@ struct sim_node {
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   worker_actor worker;
   actors::cluster_impl cluster;
-  actors::placer_impl placer;
+  actors::step_dispatcher_impl step_dispatcher;
   build_graph_actor graph;
 };
 
@@ -70,8 +70,8 @@ class cluster_world {
   test::stepped_scheduler& sched = test::stepped_scheduler::of(system);
   std::shared_ptr<actors::job_pool> io = std::make_shared<actors::job_pool>(0);
   std::vector<std::unique_ptr<sim_node>> nodes;
-  std::map<std::string, std::string> value_of;              // "node!ref" → content
-  std::map<std::string, std::string> sources;               // identifier → content
+  std::map<std::string, std::string> value_of;  // "node!ref" → content
+  std::map<std::string, std::string> sources;   // identifier → content
   std::function<std::string(const run_request&, const std::vector<std::string>& inputs)> meaning;
 
  private:

@@ -1,6 +1,7 @@
-// The network of a simulated cluster: connections between the cluster actors of two nodes, through which everything
-// else that one node has of the other is reached. A connection may be slow (its actors run when the seed says so),
-// cut (nothing passes any more, and nobody is told) or reset (it ends, and both sides see that).
+// The network of a simulated cluster: connections between the cluster actors of two nodes, through which
+// everything else that one node has of the other is reached. A connection may be slow (its actors run when
+// the seed says so), cut (nothing passes any more, and nobody is told) or reset (it ends, and both sides see
+// that).
 #pragma once
 
 #include <functional>
@@ -9,7 +10,7 @@
 #include <string>
 
 #include "actors/handles.hpp"
-#include "actors/worker/worker_face.hpp"
+#include "actors/worker/forward_worker_messages.hpp"
 #include "messages/actor_cluster.hpp"
 
 namespace kiln::test {
@@ -22,11 +23,12 @@ struct wire_state {
 /// Stands for one actor of the other node towards a worker, as its address does over a real connection.
 inline worker_actor::behavior_type wire_requester(worker_actor::stateful_pointer<actors::actor_state> self,
                                                   std::shared_ptr<wire_state> wire, worker_actor target,
-                                                  worker_actor door, caf::strong_actor_ptr principal) {
+                                                  worker_actor inbound_worker,
+                                                  caf::strong_actor_ptr principal) {
   self->set_down_handler([self](caf::down_msg&) { self->quit(); });
   self->monitor(caf::actor_cast<caf::actor>(principal));
-  self->monitor(door);
-  return actors::worker_face(
+  self->monitor(inbound_worker);
+  return actors::forward_worker_messages(
       [self, wire, target]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
         auto promise = self->make_response_promise<Reply>();
         if (wire->cut) return promise;  // never to be answered
@@ -45,11 +47,11 @@ inline worker_actor::behavior_type wire_requester(worker_actor::stateful_pointer
       });
 }
 
-/// A door as the other end of the wire has it.
-inline worker_actor::behavior_type wire_door(worker_actor::stateful_pointer<actors::actor_state> self,
-                                             std::shared_ptr<wire_state> wire, worker_actor target,
-                                             cluster_actor connection) {
-  auto& requesters = self->state.hold<std::map<caf::actor_addr, worker_actor>>("wire door");
+/// An inbound worker as the other end of the wire has it.
+inline worker_actor::behavior_type wire_worker(worker_actor::stateful_pointer<actors::actor_state> self,
+                                               std::shared_ptr<wire_state> wire, worker_actor target,
+                                               cluster_actor connection) {
+  auto& requesters = self->state.hold<std::map<caf::actor_addr, worker_actor>>("wire inbound_worker");
   auto end = connection.address();
   self->set_down_handler([self, &requesters, end](caf::down_msg& m) {
     requesters.erase(m.source);
@@ -66,17 +68,20 @@ inline worker_actor::behavior_type wire_door(worker_actor::stateful_pointer<acto
     }
     return at->second;
   };
-  return actors::worker_face(
+  return actors::forward_worker_messages(
       [self, stand_in]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
         return self->delegate(stand_in(), std::forward<Parts>(parts)...);
       },
-      [self, stand_in]<class Atom, class Part>(Atom atom, const Part& part) { self->send(stand_in(), atom, part); });
+      [self, stand_in]<class Atom, class Part>(Atom atom, const Part& part) {
+        self->send(stand_in(), atom, part);
+      });
 }
 
 /// One connection; to each end it is the other node's cluster actor.
 class wire_actor_state {
  public:
-  wire_actor_state(cluster_actor::pointer self, std::shared_ptr<wire_state> wire, cluster_actor from, cluster_actor to)
+  wire_actor_state(cluster_actor::pointer self, std::shared_ptr<wire_state> wire, cluster_actor from,
+                   cluster_actor to)
       : self_(self), wire_(std::move(wire)), from_(std::move(from)), to_(std::move(to)) {
     self->set_down_handler([self](caf::down_msg&) { self->quit(caf::exit_reason::remote_link_unreachable); });
     self->monitor(from_);
@@ -85,12 +90,14 @@ class wire_actor_state {
 
   cluster_actor::behavior_type behavior() {
     return {
-        [this](hello_atom a, link_hello& h, const caf::strong_actor_ptr&, const worker_actor& door)
-            -> caf::result<link_hello, worker_actor> {
+        [this](hello_atom a, link_hello& h, const caf::strong_actor_ptr&,
+               const worker_actor& inbound_worker) -> caf::result<link_hello, worker_actor> {
           auto target = other();  // before the promise takes the sender
           auto promise = self_->make_response_promise<link_hello, worker_actor>();
           if (wire_->cut) return promise;
-          self_->request(target, caf::infinite, a, std::move(h), caf::actor_cast<caf::strong_actor_ptr>(self_), wrap(door))
+          self_
+              ->request(target, caf::infinite, a, std::move(h), caf::actor_cast<caf::strong_actor_ptr>(self_),
+                        wrap(inbound_worker))
               .then(
                   [this, promise](link_hello& reply, const worker_actor& theirs) mutable {
                     if (!wire_->cut) promise.deliver(std::move(reply), wrap(theirs));
@@ -100,13 +107,13 @@ class wire_actor_state {
                   });
           return promise;
         },
-        [this](link_beat& b) { return relay<link_beat>(std::move(b)); },
-        [this](cache_question& q) { return relay<cache_facts>(std::move(q)); },
+        [this](link_heartbeat& b) { return relay<link_heartbeat>(std::move(b)); },
+        [this](cache_query& q) { return relay<cache_records>(std::move(q)); },
         [this](drain_atom a) { return relay<bool>(a); },
         [this](leave_atom a, std::uint64_t id, const std::string& reason) {
           if (!wire_->cut) self_->send(other(), a, id, reason);
         },
-        [](ask_peers_atom, cache_question&) -> caf::result<cache_facts> { return not_for_others(); },
+        [](ask_peers_atom, cache_query&) -> caf::result<cache_records> { return not_for_others(); },
         [](join_atom, const members_listener&) {},
         [](list_atom) -> caf::result<cluster_view> { return not_for_others(); },
         [](drain_atom, const std::string&) -> caf::result<bool> { return not_for_others(); },
@@ -116,14 +123,16 @@ class wire_actor_state {
   }
 
  private:
-  static caf::error not_for_others() { return to_caf(make_error(errc::permission_denied, "not for other nodes")); }
+  static caf::error not_for_others() {
+    return to_caf(make_error(errc::permission_denied, "not for other nodes"));
+  }
 
   cluster_actor other() {
     return caf::actor_cast<caf::actor_addr>(self_->current_sender()) == from_.address() ? to_ : from_;
   }
 
-  worker_actor wrap(const worker_actor& door) {
-    return self_->spawn(wire_door, wire_, door, actors::handle_of<cluster_actor>(self_));
+  worker_actor wrap(const worker_actor& inbound_worker) {
+    return self_->spawn(wire_worker, wire_, inbound_worker, actors::handle_of<cluster_actor>(self_));
   }
 
   template <class Reply, class... Parts>
@@ -148,8 +157,10 @@ class wire_actor_state {
 };
 
 inline cluster_actor::behavior_type wire(cluster_actor::stateful_pointer<actors::actor_state> self,
-                                         std::shared_ptr<wire_state> state, cluster_actor from, cluster_actor to) {
-  return self->state.hold<wire_actor_state>("wire", self, std::move(state), std::move(from), std::move(to)).behavior();
+                                         std::shared_ptr<wire_state> state, cluster_actor from,
+                                         cluster_actor to) {
+  return self->state.hold<wire_actor_state>("wire", self, std::move(state), std::move(from), std::move(to))
+      .behavior();
 }
 
 }  // namespace kiln::test

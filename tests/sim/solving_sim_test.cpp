@@ -23,7 +23,9 @@ class meaning {
  public:
   explicit meaning(std::map<std::string, std::string> sources) : sources_(std::move(sources)) {}
 
-  std::string of_source(const std::string& identifier) const { return "source(" + sources_.at(identifier) + ")"; }
+  std::string of_source(const std::string& identifier) const {
+    return "source(" + sources_.at(identifier) + ")";
+  }
   static std::string of(const std::string& what, const std::vector<std::string>& inputs) {
     std::string text = what;
     for (const auto& input : inputs) text += "|" + input;
@@ -34,7 +36,8 @@ class meaning {
     for (const auto& v : g.vertices) {
       std::vector<std::string> inputs;
       for (const auto& e : v.inputs) inputs.push_back(values.at(e.vertex.str()));
-      values[v.digest.str()] = v.op.has_source() ? of_source(v.op.source().identifier()) : of(what_of(v.op), inputs);
+      values[v.digest.str()] =
+          v.op.has_source() ? of_source(v.op.source().identifier()) : of(what_of(v.op), inputs);
     }
     return values.at(g.root.vertex.str());
   }
@@ -45,7 +48,7 @@ class meaning {
 
 struct world : graph_fixture {
   std::mt19937 random;
-  std::map<std::string, std::string> sources;  // identifier → content
+  std::map<std::string, std::string> sources;   // identifier → content
   std::map<std::string, std::string> value_of;  // ref → content
   std::map<std::string, int> running;           // work → how often at this moment
   int overlapping = 0;

@@ -146,7 +146,8 @@ TEST_CASE("reasons name what changed") {
   step_record before = now;
   CHECK_FALSE(explain(miss_cause::no_match, now, std::nullopt));
   before.inputs[1].key = "c1";
-  CHECK(explain(miss_cause::no_match, now, before) == "rebuilt: the content of \"load build context\" changed");
+  CHECK(explain(miss_cause::no_match, now, before) ==
+        "rebuilt: the content of \"load build context\" changed");
   before.inputs[0].key = "k0";
   CHECK(explain(miss_cause::no_match, now, before) ==
         "rebuilt: the result of \"[1/3] FROM x\" and the content of \"load build context\" changed");
@@ -169,6 +170,7 @@ TEST_CASE("step records survive being stored") {
   CHECK(back->inputs[1] == r.inputs[1]);
   CHECK_FALSE(decode_step_record("nonsense").ok());
   CHECK_FALSE(decode_step_record("{\"op\":1}").ok());
-  CHECK(step_position("[build 2/5] RUN make", "linux/amd64") == step_position("[build 2/5] RUN ls", "linux/amd64"));
+  CHECK(step_position("[build 2/5] RUN make", "linux/amd64") ==
+        step_position("[build 2/5] RUN ls", "linux/amd64"));
   CHECK(step_position("mkdir /a", "x") != step_position("mkdir /b", "x"));
 }

@@ -77,12 +77,12 @@ TEST_CASE("host addresses, proxies, selectors and foreign cache ids do not chang
   cache.mutable_cacheopt()->set_id("mine");
 
   auto map = must(cache_map_of(op, amd64));
-  CHECK(map.op_digest ==
-        sha256(exec_text(
-            R"({"meta":{"args":["/bin/sh","-c","echo \u003ca\u003e \u0026\u0026 true"],"cwd":"/",)"
-            R"("extraHosts":[{"Host":"a"}]},"mounts":[{"dest":"/"},)"
-            R"({"input":1,"dest":"/mnt","output":-1,"readonly":true},)"
-            R"({"input":-1,"dest":"/cache","output":-1,"mountType":3,"cacheOpt":{}}]})")));
+  CHECK(
+      map.op_digest ==
+      sha256(exec_text(R"({"meta":{"args":["/bin/sh","-c","echo \u003ca\u003e \u0026\u0026 true"],"cwd":"/",)"
+                       R"("extraHosts":[{"Host":"a"}]},"mounts":[{"dest":"/"},)"
+                       R"({"input":1,"dest":"/mnt","output":-1,"readonly":true},)"
+                       R"({"input":-1,"dest":"/cache","output":-1,"mountType":3,"cacheOpt":{}}]})")));
   CHECK(map.dependencies[1].selector == sha256("/src/dir").str());
   REQUIRE(map.dependencies[1].content.size() == 1);
   CHECK(map.dependencies[1].content[0].path == "/src/dir");
@@ -95,8 +95,9 @@ TEST_CASE("host addresses, proxies, selectors and foreign cache ids do not chang
 }
 
 TEST_CASE("a platform's variant and features are part of an exec's key") {
-  auto text = "{\"Type\":\"buildkit.exec.v0\",\"Exec\":{" + run_meta +
-              "},\"OS\":\"windows\",\"Arch\":\"arm\",\"Variant\":\"v7\",\"OSVersion\":\"10\",\"OSFeatures\":[\"x\"]}";
+  auto text =
+      "{\"Type\":\"buildkit.exec.v0\",\"Exec\":{" + run_meta +
+      "},\"OS\":\"windows\",\"Arch\":\"arm\",\"Variant\":\"v7\",\"OSVersion\":\"10\",\"OSFeatures\":[\"x\"]}";
   CHECK(must(cache_map_of(run_op(), {"windows", "arm", "v7", "10", {"x"}})).op_digest == sha256(text));
 }
 
@@ -150,7 +151,8 @@ pb::Op copy_op() {
 TEST_CASE("a copy counts by the base name and the content of its source") {
   auto map = must(cache_map_of(copy_op(), amd64));
   std::string action = R"({"src":"app","dest":"/app","mode":-1,"followSymlink":true,"timestamp":-1})";
-  CHECK(map.op_digest == sha256(R"({"Type":"buildkit.file.v0","Actions":[")" + base64_encode(action) + R"("]})"));
+  CHECK(map.op_digest ==
+        sha256(R"({"Type":"buildkit.file.v0","Actions":[")" + base64_encode(action) + R"("]})"));
   CHECK(map.dependencies[0].selector.empty());
   CHECK_FALSE(map.dependencies[0].content_based);
   CHECK(map.dependencies[1].selector == sha256("/src/app/").str());
@@ -186,7 +188,8 @@ TEST_CASE("owners by name select the password files of their input") {
   std::string action =
       R"({"src":"app","dest":"/app","owner":{"user":{"User":{"byName":{"name":"app","input":1}}},)"
       R"("group":{"User":{}}},"mode":-1,"followSymlink":true,"timestamp":-1})";
-  CHECK(map.op_digest == sha256(R"({"Type":"buildkit.file.v0","Actions":[")" + base64_encode(action) + R"("]})"));
+  CHECK(map.op_digest ==
+        sha256(R"({"Type":"buildkit.file.v0","Actions":[")" + base64_encode(action) + R"("]})"));
   std::string joined = "/src/app/";
   joined += '\0';
   joined += "/etc/passwd";
@@ -338,12 +341,14 @@ TEST_CASE("selectors below others are dropped, whatever stands beside them in or
     std::vector<std::string> all;
     for (int i = 0; i < 12; ++i) {
       std::string path;
-      for (auto parts = 1 + random() % 3; parts > 0; --parts) path += std::string("/") + "ab-."[random() % 2] + "ab-"[random() % 3];
+      for (auto parts = 1 + random() % 3; parts > 0; --parts)
+        path += std::string("/") + "ab-."[random() % 2] + "ab-"[random() % 3];
       all.push_back(path);
     }
     std::set<std::string> wanted;
     for (const auto& p : all)
-      if (std::none_of(all.begin(), all.end(), [&](const auto& other) { return other != p && p.starts_with(other + "/"); }))
+      if (std::none_of(all.begin(), all.end(),
+                       [&](const auto& other) { return other != p && p.starts_with(other + "/"); }))
         wanted.insert(p);
     CHECK(kept_of(all) == std::vector<std::string>(wanted.begin(), wanted.end()));
   }
@@ -351,6 +356,7 @@ TEST_CASE("selectors below others are dropped, whatever stands beside them in or
 
 TEST_CASE("keying an exec with far more mounts than may be ends") {  // all compared with all, it would not
   std::vector<std::string> selectors;
-  for (int i = 0; i < 200'000; ++i) selectors.push_back("/some/rather/long/directory/name/" + std::to_string(i));
+  for (int i = 0; i < 200'000; ++i)
+    selectors.push_back("/some/rather/long/directory/name/" + std::to_string(i));
   CHECK(kept_of(selectors).size() == selectors.size());
 }

@@ -115,8 +115,7 @@ TEST_CASE("names describe ops as upstream does") {
   merge.mutable_merge()->add_inputs()->set_input(1);
   auto g = load(b.finish(b.add(merge)), {});
   REQUIRE(g.ok());
-  CHECK(g->vertices.back().name ==
-        "merge (mkdir /x, diff scratch -> (copy /s /d, symlink new -> old))");
+  CHECK(g->vertices.back().name == "merge (mkdir /x, diff scratch -> (copy /s /d, symlink new -> old))");
 }
 
 TEST_CASE("nested merges cannot blow names up") {
@@ -296,8 +295,9 @@ TEST_CASE("ops are checked before anything runs") {
         "invalid op: exec.network: invalid net mode 3: unknown type");
   CHECK(enums([](auto& e) { e.mutable_mounts(0)->set_mounttype(static_cast<pb::MountType>(-1)); }) ==
         "invalid op: exec.mounts[0].mountType: invalid mount type -1: unknown type");
-  CHECK(enums([](auto& e) { e.mutable_mounts(0)->set_contentcache(static_cast<pb::MountContentCache>(7)); }) ==
-        "invalid op: exec.mounts[0].contentCache: invalid mount content cache 7: unknown type");
+  CHECK(enums([](auto& e) {
+          e.mutable_mounts(0)->set_contentcache(static_cast<pb::MountContentCache>(7));
+        }) == "invalid op: exec.mounts[0].contentCache: invalid mount content cache 7: unknown type");
   CHECK(enums([](auto& e) {
           e.mutable_mounts(0)->mutable_cacheopt()->set_sharing(static_cast<pb::CacheSharingOpt>(5));
         }) == "invalid op: exec.mounts[0].cacheOpt.sharing: invalid cache sharing opt 5: unknown type");
@@ -378,7 +378,8 @@ TEST_CASE("a changed source gives every user a new digest and keeps the original
   auto m = b.add(merge);
   load_options options;
   options.mutate = [](pb::Op& op) {
-    if (op.source().identifier() == "docker-image://old") op.mutable_source()->set_identifier("docker-image://new");
+    if (op.source().identifier() == "docker-image://old")
+      op.mutable_source()->set_identifier("docker-image://new");
     return status{};
   };
   auto g = load(b.finish(m), options);
@@ -389,7 +390,9 @@ TEST_CASE("a changed source gives every user a new digest and keeps the original
   }
   CHECK(g->vertices.back().inputs[0].vertex == g->vertices[1].digest);
 
-  options.mutate = [](pb::Op&) { return status(make_error(errc::permission_denied, "source denied by policy")); };
+  options.mutate = [](pb::Op&) {
+    return status(make_error(errc::permission_denied, "source denied by policy"));
+  };
   CHECK(failure(b.def, options) == "source denied by policy");
 }
 
@@ -429,8 +432,9 @@ TEST_CASE("source locations become details with Go's field names") {
   auto details = source_details(g->source->locations().at(x), infos);
   REQUIRE(details.size() == 1);
   CHECK(details[0].type_url == "github.com/moby/buildkit/errdefs.Source+json");
-  CHECK(details[0].value ==
-        R"({"info":{"filename":"Dockerfile","data":"RlJPTSB4Cg=="},"ranges":[{"start":{"line":3},"end":{"line":4}}]})");
+  CHECK(
+      details[0].value ==
+      R"({"info":{"filename":"Dockerfile","data":"RlJPTSB4Cg=="},"ranges":[{"start":{"line":3},"end":{"line":4}}]})");
   CHECK(source_details({}, infos).empty());
 }
 

@@ -12,7 +12,8 @@ TEST_CASE("a step runs where the node's own configuration allows what it does be
   device.mutable_exec()->add_cdidevices()->set_name("vendor.com/device=one");
   std::vector<solver::device> there{{"vendor.com/device=one", {}, false}};
   std::vector<solver::device> for_all{{"vendor.com/device=one", {}, true}};
-  auto admit = [&](const pb::Op& op, std::vector<std::string> allowed, const std::vector<solver::device>& devices) {
+  auto admit = [&](const pb::Op& op, std::vector<std::string> allowed,
+                   const std::vector<solver::device>& devices) {
     return solver::admit_step(op, allowed, devices);
   };
   CHECK(admit(plain, {}, {}).ok());

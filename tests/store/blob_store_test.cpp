@@ -202,7 +202,8 @@ TEST_CASE("Whoever wants a blob that another brings waits for it, and takes over
       }
       // Goes on where the one that failed had got.
       auto at = static_cast<std::size_t>((*w)->offset());
-      if (at == 50'000 && (*w)->write(std::string_view(text).substr(at)).ok() && (*w)->commit().ok()) ++brought;
+      if (at == 50'000 && (*w)->write(std::string_view(text).substr(at)).ok() && (*w)->commit().ok())
+        ++brought;
     });
   std::stop_source stop;
   std::jthread stopper([&] { stop.request_stop(); });

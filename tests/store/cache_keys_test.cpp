@@ -1,5 +1,5 @@
-#include "store/cache_keys_db.hpp"
-#include "store/metadata_db.hpp"
+#include "store/database/cache_keys_db.hpp"
+#include "store/database/metadata_db.hpp"
 #include "store_fixture.hpp"
 
 #include <set>

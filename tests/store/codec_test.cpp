@@ -8,7 +8,7 @@
 #include <unistd.h>
 
 #include "configs/codec.hpp"
-#include "store/codec.hpp"
+#include "store/archive/codec.hpp"
 
 using namespace kiln;
 using namespace kiln::store;
@@ -201,8 +201,9 @@ TEST_CASE("a decompression bomb is stopped, whatever it is packed with") {
   options.free_output = 1 << 20;
   options.ratio_max = 500;
   std::string plain(20 << 20, 'A');
-  for (const auto& bomb : {compressed(compression::gzip, plain, {}, 1), compressed(compression::zstd, plain, {}, 1),
-                           packed_by("xz", plain), packed_by("bzip2", plain)}) {
+  for (const auto& bomb :
+       {compressed(compression::gzip, plain, {}, 1), compressed(compression::zstd, plain, {}, 1),
+        packed_by("xz", plain), packed_by("bzip2", plain)}) {
     auto r = expanded(bomb, 1 << 16, options);
     REQUIRE_FALSE(r.ok());
     CHECK(r.error().code == errc::resource_exhausted);
@@ -260,7 +261,8 @@ TEST_CASE("a zstd window larger than accepted is refused") {
   auto r = expanded(packed_by("zstd -q --long=30", sample(1'000'000, 23)), 1 << 16);
   // Of a small file the window is as small; a stream without a size has it as it was asked for.
   CHECK(r.ok());
-  std::string frame("\x28\xb5\x2f\xfd\x00\xa0\x01\x00\x00", 9);  // window descriptor: 2^30 bytes, one empty last block
+  std::string frame("\x28\xb5\x2f\xfd\x00\xa0\x01\x00\x00",
+                    9);  // window descriptor: 2^30 bytes, one empty last block
   auto large = expanded(frame);
   REQUIRE_FALSE(large.ok());
   CHECK(large.error().code == errc::data_loss);

@@ -8,7 +8,7 @@
 #include <exception>
 #include <thread>
 
-#include "store/confinement.hpp"
+#include "store/files/confinement.hpp"
 
 using namespace kiln;
 using namespace kiln::store;
@@ -79,7 +79,8 @@ TEST_CASE("Mounts are confined when they are for us, and not when they are for a
     auto both = must(store->mounts(snapshot));
     if (kind == snapshotter_kind::automatic && store->snapshotter() == snapshotter_kind::overlayfs) {
       CHECK(is_confined(must(mounted::make(*store, both)).path()));
-      CHECK(is_open_to_all(must(mounted::make(*store, must(store->mounts(snapshot)), mount_use::container)).path()));
+      CHECK(is_open_to_all(
+          must(mounted::make(*store, must(store->mounts(snapshot)), mount_use::container)).path()));
     }
   }
 }
@@ -113,7 +114,8 @@ TEST_CASE("In a mount namespace of our own the whole state is confined, but for 
     CHECK(fs::hard_link_count(fs::path(must(store->mounts(copy, {}))[0].source) / "shared") == 2);
   });
   std::ifstream table("/proc/self/mountinfo");
-  for (std::string line; std::getline(table, line);) CHECK(line.find(root.path().string()) == std::string::npos);
+  for (std::string line; std::getline(table, line);)
+    CHECK(line.find(root.path().string()) == std::string::npos);
 }
 
 TEST_CASE("A state directory that others can write to is refused with its owner and mode") {
@@ -122,7 +124,8 @@ TEST_CASE("A state directory that others can write to is refused with its owner 
   REQUIRE(::chmod(root.path().c_str(), 0777) == 0);
   auto opened = ref_store::open({root.path()});
   REQUIRE_FALSE(opened.ok());
-  CHECK(opened.error().message.find("state directory: " + root.path().string() + " (owner 0:0, mode 0777)") == 0);
+  CHECK(opened.error().message.find("state directory: " + root.path().string() + " (owner 0:0, mode 0777)") ==
+        0);
   REQUIRE(::chmod(root.path().c_str(), 0711) == 0);
   auto store = open_store(root);
   for (auto name : {"", "blobs", "snapshots", "transient"}) {

@@ -2,9 +2,9 @@
 
 #include <sys/xattr.h>
 
-#include "store/content_hash.hpp"
-#include "store/file_digest.hpp"
-#include "store/tree_digests.hpp"
+#include "store/hashing/content_hash.hpp"
+#include "store/hashing/file_digest.hpp"
+#include "store/hashing/tree_digests.hpp"
 
 using namespace kiln;
 using namespace kiln::store;
@@ -124,7 +124,8 @@ TEST_CASE("A path with a NUL is no other path") {
   write(top / "d/e/file", "x");
   for (bool wildcard : {false, true}) {
     tree_digests tree(must(open_file(top, O_RDONLY | O_DIRECTORY)), job_context{});
-    auto sum = tree.select({.path = std::string("/d\0x", 4), .wildcard = wildcard, .include_patterns = {"**"}});
+    auto sum =
+        tree.select({.path = std::string("/d\0x", 4), .wildcard = wildcard, .include_patterns = {"**"}});
     REQUIRE_FALSE(sum.ok());
     CHECK(sum.error().code == errc::invalid_argument);
   }

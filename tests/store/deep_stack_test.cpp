@@ -157,7 +157,8 @@ TEST_CASE("As many records on each other as may be come and go without one call 
   pthread_t thread;
   auto made = pthread_create(
       &thread, &attributes,
-      [](void* work) -> void* { return (*static_cast<decltype(come_and_go)*>(work))(), nullptr; }, &come_and_go);
+      [](void* work) -> void* { return (*static_cast<decltype(come_and_go)*>(work))(), nullptr; },
+      &come_and_go);
   if (made == 0) pthread_join(thread, nullptr);  // Catch's checks are one thread's at a time
   pthread_attr_destroy(&attributes);
   REQUIRE(made == 0);

@@ -1,5 +1,6 @@
-// Random trees through everything in the store that writes or reads files, compared with what the kernel says of them.
-// A failure prints its seed: KILN_FILE_SEED=<seed> KILN_FILE_SEEDS=1 runs that one, KILN_FILE_SEEDS=1000 more of them.
+// Random trees through everything in the store that writes or reads files, compared with what the kernel says
+// of them. A failure prints its seed: KILN_FILE_SEED=<seed> KILN_FILE_SEEDS=1 runs that one,
+// KILN_FILE_SEEDS=1000 more of them.
 #include "store_fixture.hpp"
 
 #include <algorithm>
@@ -8,15 +9,15 @@
 
 #include <thread>
 
-#include "store/content_hash.hpp"
-#include "store/copy_tree.hpp"
-#include "store/difference.hpp"
-#include "store/filesync/receiver.hpp"
-#include "store/filesync/sender.hpp"
-#include "store/layer_tar.hpp"
-#include "store/same_tree.hpp"
-#include "store/tree_digests.hpp"
-#include "store/unpack.hpp"
+#include "store/hashing/content_hash.hpp"
+#include "store/files/copy_tree.hpp"
+#include "store/files/difference.hpp"
+#include "filesync/receiver.hpp"
+#include "filesync/sender.hpp"
+#include "store/archive/layer_tar.hpp"
+#include "store/files/same_tree.hpp"
+#include "store/hashing/tree_digests.hpp"
+#include "store/archive/unpack.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/stream_pair.hpp"
 
@@ -127,7 +128,8 @@ TEST_CASE("copies of random trees are those trees, and told apart once anything 
     auto now = scan_tree(to);
     // Which names one file has is no content.
     auto content = [](tree t) {
-      return changed(without_times(std::move(t)), [](const std::string&, tree_entry& e) { e.same_as.clear(); });
+      return changed(without_times(std::move(t)),
+                     [](const std::string&, tree_entry& e) { e.same_as.clear(); });
     };
     INFO(tree_difference(now, expected));
     CHECK((sum(from) == sum(to)) == (content(now) == content(expected)));
@@ -180,12 +182,14 @@ TEST_CASE("random trees arrive by transfer over whatever was there") {
       // What the sender has wins; below what it has as no directory nothing stays.
       for (const auto& [path, e] : before) {
         bool gone = expected.contains(path);
-        for (auto slash = path.find('/'); slash != std::string::npos && !gone; slash = path.find('/', slash + 1))
+        for (auto slash = path.find('/'); slash != std::string::npos && !gone;
+             slash = path.find('/', slash + 1))
           if (auto above = expected.find(path.substr(0, slash)); above != expected.end())
             gone = above->second.type != S_IFDIR;
         if (!gone) expected[path] = e;
       }
-      // Attributes of directories that stay are added to, and links among old files may have lost their first name.
+      // Attributes of directories that stay are added to, and links among old files may have lost their first
+      // name.
       auto relax = [](tree t) {
         return changed(std::move(t), [](const std::string&, tree_entry& e) {
           if (e.type == S_IFDIR) e.xattrs.clear(), e.mtime_ns.reset();
@@ -198,9 +202,13 @@ TEST_CASE("random trees arrive by transfer over whatever was there") {
       auto relax = [](tree t) {
         return changed(std::move(t), [](const std::string&, tree_entry& e) { e.xattrs.clear(); });
       };
-      check_same(related ? relax(got) : changed(got, [&](const std::string& p, tree_entry& e) {
-        if (e.type == S_IFDIR && before.contains(p)) e.xattrs = expected.at(p).xattrs;
-      }), related ? relax(expected) : expected);
+      check_same(related ? relax(got)
+                         : changed(got,
+                                   [&](const std::string& p, tree_entry& e) {
+                                     if (e.type == S_IFDIR && before.contains(p))
+                                       e.xattrs = expected.at(p).xattrs;
+                                   }),
+                 related ? relax(expected) : expected);
       // Once more: nothing is left to change.
       send_over(false);
       check_same(scan_tree(to), got);
@@ -218,14 +226,15 @@ TEST_CASE("differences between random trees lead from one to the other, in tars 
     must(copy_tree(lower, upper, {}, {}));
     maker.mutate(upper, 1 + maker.below(12));
     auto expected = scan_tree(upper);
-    // As another node applies it, onto the lower tree; second names that a change touches only once are lost in any
-    // archive of changes.
+    // As another node applies it, onto the lower tree; second names that a change touches only once are lost
+    // in any archive of changes.
     auto no_links = [](tree t) {
       return changed(std::move(t), [](const std::string&, tree_entry& e) { e.same_as.clear(); });
     };
     auto told = [](tree t) {
       return changed(std::move(t), [](const std::string&, tree_entry& e) {
-        if (e.type == S_IFDIR) e.mtime_ns.reset();  // a directory in which things changed is not itself a change
+        if (e.type == S_IFDIR)
+          e.mtime_ns.reset();  // a directory in which things changed is not itself a change
       });
     };
     must(copy_tree(lower, to, {}, {}));
@@ -244,11 +253,11 @@ TEST_CASE("differences between random trees lead from one to the other, in tars 
     // GNU tar reads what we write, and we read what it writes.
     auto ours = d.root.path() / "ours.tar", theirs = d.root.path() / "theirs.tar";
     write(ours, difference_tar(empty, upper, tar_detail::exact));
-    run_tar({"--extract", "--file", ours, "--directory", gnu, "--xattrs", "--xattrs-include=*", "--numeric-owner",
-             "--same-permissions", "--same-owner", "--delay-directory-restore"});
+    run_tar({"--extract", "--file", ours, "--directory", gnu, "--xattrs", "--xattrs-include=*",
+             "--numeric-owner", "--same-permissions", "--same-owner", "--delay-directory-restore"});
     check_same(scan_tree(gnu), expected);
-    run_tar({"--create", "--file", theirs, "--directory", upper, "--xattrs", "--xattrs-include=*", "--numeric-owner",
-             "--format=posix", "--sparse", "."});
+    run_tar({"--create", "--file", theirs, "--directory", upper, "--xattrs", "--xattrs-include=*",
+             "--numeric-owner", "--format=posix", "--sparse", "."});
     auto read_back = d.make("read-back");
     string_source source(read(theirs));
     must(unpack_tar(source, read_back, {.exact = true}, {}));
@@ -273,8 +282,8 @@ TEST_CASE("layers, merges, differences and their tars keep random trees") {
     check_same(scan_ref(*store, l.base), l.base_tree);
     check_same(scan_ref(*store, l.top), l.top_tree);
 
-    // The tars of the layers, pulled elsewhere, in an overlay and without one. A directory nothing happened to but its
-    // time is no change.
+    // The tars of the layers, pulled elsewhere, in an overlay and without one. A directory nothing happened
+    // to but its time is no change.
     auto tars = must(store->layers(l.top, {}));
     for (auto kind : {snapshotter_kind::automatic, snapshotter_kind::native}) {
       INFO("snapshotter " << to_string(kind));
@@ -301,8 +310,9 @@ TEST_CASE("layers, merges, differences and their tars keep random trees") {
     auto no_links = [](tree t) {
       return changed(std::move(t), [](const std::string&, tree_entry& e) { e.same_as.clear(); });
     };
-    for (const auto& [lower, upper, expected] :
-         {std::tuple{l.base, l.top, l.top_tree}, {l.top, l.base, l.base_tree}, {l.base, stranger, stranger_tree}}) {
+    for (const auto& [lower, upper, expected] : {std::tuple{l.base, l.top, l.top_tree},
+                                                 {l.top, l.base, l.base_tree},
+                                                 {l.base, stranger, stranger_tree}}) {
       auto difference = must(store->diff(lower, upper, {}));
       ref parts[] = {lower, difference};
       auto merged = must(store->merge(parts, {}));

@@ -1,8 +1,9 @@
-// What the store does on a file system that has no room left: it says so, keeps what it has, and can be cleaned.
+// What the store does on a file system that has no room left: it says so, keeps what it has, and can be
+// cleaned.
 #include <set>
 
 #include "small_disk.hpp"
-#include "store/metadata_db.hpp"
+#include "store/database/metadata_db.hpp"
 
 using namespace kiln;
 using namespace kiln::store;
@@ -79,7 +80,8 @@ TEST_CASE("What nobody waits for is written as soon as there is room, in its ord
   for (int i = 0; db->write(put("full" + std::to_string(i), filled(1000))).ok(); ++i) {
   }
   db->post(put("owed", "first"));
-  for (int i = 0; i < 600; ++i) db->post(put("owed" + std::to_string(i), filled(1000)));  // more than one commit
+  for (int i = 0; i < 600; ++i)
+    db->post(put("owed" + std::to_string(i), filled(1000)));  // more than one commit
   db->post(put("owed", "last"));
   CHECK(!db->write(put("waited for", "x")).ok());
   CHECK(!db->write(put("waited for", "x")).ok());
@@ -169,7 +171,8 @@ TEST_CASE("A fresh store on a disk without room says so instead of taking anothe
   CHECK(opened.error().message.find("no space left on device") != std::string::npos);
 }
 
-TEST_CASE("Content that no record names is told, counts and is pruned, but not documents and not what is in use") {
+TEST_CASE(
+    "Content that no record names is told, counts and is pruned, but not documents and not what is in use") {
   temporary_root root;
   auto store = open_store(root);
   auto text = filled(100'000);
@@ -217,7 +220,8 @@ TEST_CASE("Content that no record names is told, counts and is pruned, but not d
   CHECK(store->blobs().list().empty());
 }
 
-TEST_CASE("A retained record that is discarded leaves neither its name nor its snapshot, and the name is free") {
+TEST_CASE(
+    "A retained record that is discarded leaves neither its name nor its snapshot, and the name is free") {
   temporary_root root;
   auto store = open_store(root);
   {

@@ -1,4 +1,5 @@
-// Files with holes: wherever content is copied, packed, unpacked or sent, it stays the same and holes stay holes.
+// Files with holes: wherever content is copied, packed, unpacked or sent, it stays the same and holes stay
+// holes.
 #include "store_fixture.hpp"
 
 #include <cstdlib>
@@ -6,12 +7,12 @@
 #include <thread>
 
 #include "configs/store.hpp"
-#include "store/copy_tree.hpp"
-#include "store/file_data.hpp"
-#include "store/filesync/receiver.hpp"
-#include "store/filesync/sender.hpp"
-#include "store/layer_tar.hpp"
-#include "store/unpack.hpp"
+#include "store/files/copy_tree.hpp"
+#include "store/files/file_data.hpp"
+#include "filesync/receiver.hpp"
+#include "filesync/sender.hpp"
+#include "store/archive/layer_tar.hpp"
+#include "store/archive/unpack.hpp"
 #include "tests/support/stream_pair.hpp"
 
 using namespace kiln;
@@ -160,12 +161,12 @@ TEST_CASE("sparse entries of every kind of tar are read right and stay sparse") 
   temporary_root root;
   make_sparse(root.path() / "from/disk", 100 * mib, GENERATE(true, false));
   write(root.path() / "from/text", "behind it");
-  for (auto format : {"--format=gnu", "--format=posix --sparse-version=0.0", "--format=posix --sparse-version=0.1",
-                      "--format=posix --sparse-version=1.0"}) {
+  for (auto format : {"--format=gnu", "--format=posix --sparse-version=0.0",
+                      "--format=posix --sparse-version=0.1", "--format=posix --sparse-version=1.0"}) {
     INFO(format);
     auto tar = root.path() / "a.tar";
-    auto command = "tar -S " + std::string(format) + " -C " + (root.path() / "from").string() + " -cf " + tar.string() +
-                   " disk text";
+    auto command = "tar -S " + std::string(format) + " -C " + (root.path() / "from").string() + " -cf " +
+                   tar.string() + " disk text";
     REQUIRE(std::system(command.c_str()) == 0);
     CHECK(look(tar).st_size < mib);
     auto to = root.path() / "to";
@@ -193,18 +194,22 @@ TEST_CASE("an archive of more than the bound is refused with the bound, holes co
   auto done = unpack_tar(*source, root.path() / "to", {}, {});
   REQUIRE_FALSE(done.ok());
   CHECK(done.error().code == errc::resource_exhausted);
-  CHECK(done.error().message ==
-        "archive entry \"disk\": archive holds more than " + std::to_string(limits::archive_bytes) + " bytes of files");
+  CHECK(done.error().message == "archive entry \"disk\": archive holds more than " +
+                                    std::to_string(limits::archive_bytes) + " bytes of files");
   CHECK_FALSE(fs::exists(root.path() / "to/disk"));
 }
 
 TEST_CASE("an archive packed twice is no archive: one level of compression is undone") {
   temporary_root root;
   auto inside = root.path() / "a.tar";
-  REQUIRE(std::system(("cd " + root.path().string() + " && echo hi > hello && tar -cf a.tar hello && " +
-                       "gzip -k a.tar && gzip -c a.tar.gz > twice.gz && xz -c a.tar.gz > gz.xz && bzip2 -k a.tar")
-                          .c_str()) == 0);
-  for (auto [name, is] : {std::pair{"a.tar", true}, {"a.tar.gz", true}, {"a.tar.bz2", true}, {"twice.gz", false},
+  REQUIRE(
+      std::system(("cd " + root.path().string() + " && echo hi > hello && tar -cf a.tar hello && " +
+                   "gzip -k a.tar && gzip -c a.tar.gz > twice.gz && xz -c a.tar.gz > gz.xz && bzip2 -k a.tar")
+                      .c_str()) == 0);
+  for (auto [name, is] : {std::pair{"a.tar", true},
+                          {"a.tar.gz", true},
+                          {"a.tar.bz2", true},
+                          {"twice.gz", false},
                           {"gz.xz", false}}) {
     INFO(name);
     CHECK(is_archive(must(open_file(root.path() / name, O_RDONLY)).get()) == is);
@@ -222,7 +227,8 @@ TEST_CASE("holes and long runs of zeros stay holes when a tree is sent") {
   fs::create_directory(root.path() / "to");
   // More files at once than stay open, so that descriptors change in the middle of files.
   std::mt19937 random(7);
-  for (int i = 0; i < 300; ++i) write(root.path() / "from" / ("f" + std::to_string(i)), runs(random, random() % 300'000));
+  for (int i = 0; i < 300; ++i)
+    write(root.path() / "from" / ("f" + std::to_string(i)), runs(random, random() % 300'000));
   auto [a, b] = test::make_stream_pair();
   std::thread sender([&, end = a.get()] {
     auto tree = filesync::open_directory((root.path() / "from").string(), {});
@@ -232,6 +238,8 @@ TEST_CASE("holes and long runs of zeros stay holes when a tree is sent") {
   must(filesync::receive(*b, (root.path() / "to").string(), {}));
   b.reset();
   sender.join();
-  CHECK(std::system(("diff -r " + (root.path() / "from").string() + " " + (root.path() / "to").string()).c_str()) == 0);
+  CHECK(std::system(
+            ("diff -r " + (root.path() / "from").string() + " " + (root.path() / "to").string()).c_str()) ==
+        0);
   CHECK(allocated(root.path() / "to/disk") < mib);
 }

@@ -73,7 +73,9 @@ TEST_CASE("a state consists of its layers, whatever merges and differences made 
         if (!m.record) continue;
         bool built_on = lower.layers.size() <= upper.layers.size() &&
                         std::equal(lower.layers.begin(), lower.layers.end(), upper.layers.begin());
-        if (built_on) m.layers.assign(upper.layers.begin() + static_cast<std::ptrdiff_t>(lower.layers.size()), upper.layers.end());
+        if (built_on)
+          m.layers.assign(upper.layers.begin() + static_cast<std::ptrdiff_t>(lower.layers.size()),
+                          upper.layers.end());
         else m.layers = {m.record.id()};
       }
       CHECK(layers_of(*store, m.record) == m.layers);
@@ -122,7 +124,8 @@ TEST_CASE("differences that each take the one before twice cost nothing to look 
     auto next = merged.ok() ? store->diff(top, *merged, {}) : std::move(merged);
     if (!next.ok()) {
       CHECK(next.error().code == errc::resource_exhausted);
-      CHECK(next.error().message.find("merges and differences within each other: at most 200") != std::string::npos);
+      CHECK(next.error().message.find("merges and differences within each other: at most 200") !=
+            std::string::npos);
       break;
     }
     top = *next;

@@ -1,5 +1,5 @@
 // What layers changed, as opposed to what their upper directories hold.
-#include "store/difference.hpp"
+#include "store/files/difference.hpp"
 #include "store_fixture.hpp"
 
 #include <sys/xattr.h>
@@ -145,8 +145,7 @@ TEST_CASE("An upper directory is plain when it holds changes and nothing else") 
   CHECK(plain());
   REQUIRE(::lsetxattr((upper / "new").c_str(), "trusted.overlay.opaque", "y", 1, 0) == 0);
   CHECK_FALSE(plain());
-  CHECK(changes() ==
-        told{{"d/a", change::removed}, {"new", change::added}, {"new/x", change::added}});
+  CHECK(changes() == told{{"d/a", change::removed}, {"new", change::added}, {"new/x", change::added}});
   fs::remove_all(upper / "new");
   fs::copy_file(lower / "d/b", upper / "d/b");
   fs::last_write_time(upper / "d/b", fs::last_write_time(lower / "d/b"));

@@ -4,7 +4,7 @@
 
 #include <thread>
 
-#include "store/metadata_db.hpp"
+#include "store/database/metadata_db.hpp"
 
 using namespace kiln;
 using namespace kiln::store;

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "store/private_directory.hpp"
+#include "store/files/private_directory.hpp"
 #include "tests/support/temp_dir.hpp"
 
 using namespace kiln;
@@ -44,7 +44,9 @@ void refused(const result<private_directory>& r, const fs::path& path, const std
 
 }  // namespace
 
-TEST_CASE("A private directory is made for its owner alone, its parents for everybody to pass, whatever the umask") {
+TEST_CASE(
+    "A private directory is made for its owner alone, its parents for everybody to pass, whatever the "
+    "umask") {
   for (mode_t mask : {0, 022, 077}) {
     umask_of_test with(mask);
     test::temp_dir dir;
@@ -93,7 +95,8 @@ TEST_CASE("Another user's directory is refused, and so is one below a directory 
   directory(dir / "sticky", 01777);
   CHECK(private_directory::open(dir / "sticky/state").ok());
   directory(dir / "sticky/theirs", 0700, nobody);
-  refused(private_directory::open(dir / "sticky/theirs"), dir / "sticky/theirs", "owner 65534:65534, mode 0700");
+  refused(private_directory::open(dir / "sticky/theirs"), dir / "sticky/theirs",
+          "owner 65534:65534, mode 0700");
 }
 
 TEST_CASE("Symlinks on the way are followed where nobody else can change them") {
@@ -107,8 +110,8 @@ TEST_CASE("Symlinks on the way are followed where nobody else can change them") 
   CHECK(ours->path() == fs::canonical(dir / "target/state"));
   auto theirs = private_directory::open(dir / "sticky/theirs/state");
   REQUIRE_FALSE(theirs.ok());
-  CHECK(theirs.error().message.find((dir / "sticky/theirs").string() + " (owner 65534:65534, mode 0777) is a symlink") ==
-        0);
+  CHECK(theirs.error().message.find((dir / "sticky/theirs").string() +
+                                    " (owner 65534:65534, mode 0777) is a symlink") == 0);
   fs::create_directory_symlink("loop", dir / "loop");
   CHECK_FALSE(private_directory::open(dir / "loop/state").ok());
 }

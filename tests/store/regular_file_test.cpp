@@ -12,7 +12,7 @@
 #include <cstring>
 
 #include "base/files.hpp"
-#include "store/regular_file.hpp"
+#include "store/files/regular_file.hpp"
 #include "tests/support/temp_dir.hpp"
 
 using namespace kiln;
@@ -32,7 +32,8 @@ class open_watch {
     int count = 0;
     for (ssize_t size; (size = ::read(fd_.get(), buffer, sizeof buffer)) > 0;)
       for (ssize_t at = 0; at < size; ++count)
-        at += static_cast<ssize_t>(sizeof(inotify_event) + reinterpret_cast<inotify_event*>(buffer + at)->len);
+        at +=
+            static_cast<ssize_t>(sizeof(inotify_event) + reinterpret_cast<inotify_event*>(buffer + at)->len);
     return count;
   }
 

@@ -2,8 +2,8 @@
 
 #include <sys/xattr.h>
 
-#include "store/codec.hpp"
-#include "store/content_hash.hpp"
+#include "store/archive/codec.hpp"
+#include "store/hashing/content_hash.hpp"
 
 using namespace kiln;
 using namespace kiln::store;
@@ -38,7 +38,7 @@ struct two_stores {
 
   ref move(ref_store& from, const ref& r, ref_store& to, std::shared_ptr<blob_provider> by) {
     ref at;
-    for (const auto& l : must(from.ship(r, {})))
+    for (const auto& l : must(from.export_to_peer(r, {})))
       at = must(to.receive(at, l, by, {.description = l.description, .created_at_ns = l.created_at_ns}));
     return at;
   }
@@ -154,10 +154,10 @@ TEST_CASE("chains with empty layers, merges, differences and scratch arrive as t
   auto again = must(s.a->merge(twice, {}));
   s.check_same(again, s.move(again));
 
-  CHECK(must(s.a->ship({}, {})).empty());
+  CHECK(must(s.a->export_to_peer({}, {})).empty());
 }
 
-TEST_CASE("opaque directories hide on foreign ground what they hide on the node that merged them") {
+TEST_CASE("opaque directories hide on another parent what they hide on the node that merged them") {
   two_stores s;
   auto base = layer_of(*s.a, {}, {{"d/old", "1"}});
   auto work = begin(*s.a, base);
@@ -179,8 +179,8 @@ TEST_CASE("opaque directories hide on foreign ground what they hide on the node 
 TEST_CASE("a layer's transport form is made once, never exported, and goes with its record") {
   two_stores s;
   auto r = layer_of(*s.a, {}, {{"f", "text"}});
-  auto first = must(s.a->ship(r, {}));
-  auto second = must(s.a->ship(r, {}));
+  auto first = must(s.a->export_to_peer(r, {}));
+  auto second = must(s.a->export_to_peer(r, {}));
   REQUIRE(first.size() == 1);
   REQUIRE(first[0].transport);
   CHECK(first[0].transport->blob == second[0].transport->blob);
@@ -192,7 +192,7 @@ TEST_CASE("a layer's transport form is made once, never exported, and goes with 
   s.a.reset();
   s.a = open_store(s.root_a);
   r = must(s.a->get(id));
-  CHECK(must(s.a->ship(r, {}))[0].transport->blob == first[0].transport->blob);
+  CHECK(must(s.a->export_to_peer(r, {}))[0].transport->blob == first[0].transport->blob);
   CHECK(must(s.a->layers(r, {}))[0].blobs.empty());
   r = {};
   must(s.a->prune({.all = true}, [](const usage_record&) {}));
@@ -233,7 +233,7 @@ TEST_CASE("layers of registries stay lazy and keep their blobs on the way") {
   auto registry = std::make_shared<memory_provider>();
   auto blob = registry->add(tar_builder().file("f", "text").text());
   auto r = must(s.a->layer({}, blob, registry, {}));
-  auto shipped = must(s.a->ship(r, {}));
+  auto shipped = must(s.a->export_to_peer(r, {}));
   REQUIRE(shipped.size() == 1);
   CHECK_FALSE(shipped[0].transport);
   CHECK(shipped[0].blobs[0].blob == blob.blob);

@@ -12,7 +12,8 @@ namespace kiln::store::testing {
 /// A tmpfs of that size; what is mounted in it goes with it.
 class small_disk {
  public:
-  explicit small_disk(const std::string& options) : few_names_(options.find("nr_inodes") != std::string::npos) {
+  explicit small_disk(const std::string& options)
+      : few_names_(options.find("nr_inodes") != std::string::npos) {
     fs::create_directories(path());
     mounted_ = ::mount("tmpfs", path().c_str(), "tmpfs", 0, options.c_str()) == 0;
   }
@@ -28,7 +29,8 @@ class small_disk {
 
   std::int64_t free_bytes() const {
     struct statvfs info {};
-    return ::statvfs(path().c_str(), &info) == 0 ? static_cast<std::int64_t>(info.f_bavail * info.f_frsize) : -1;
+    return ::statvfs(path().c_str(), &info) == 0 ? static_cast<std::int64_t>(info.f_bavail * info.f_frsize)
+                                                 : -1;
   }
   /// Takes all that is left: blocks, and names where there are few.
   void fill() {
@@ -36,7 +38,8 @@ class small_disk {
     for (std::size_t size : {1 << 20, 4096, 1})
       for (std::string text(size, 'x'); ::write(file.get(), text.data(), text.size()) > 0;) {
       }
-    for (int i = 0; few_names_ && ::close(::open(filler(i).c_str(), O_CREAT | O_EXCL | O_CLOEXEC, 0600)) == 0; ++i) {
+    for (int i = 0; few_names_ && ::close(::open(filler(i).c_str(), O_CREAT | O_EXCL | O_CLOEXEC, 0600)) == 0;
+         ++i) {
     }
   }
   void release() {

@@ -51,7 +51,7 @@ TEST_CASE("The size of a layer that was measured while it was nowhere grows with
   auto lazy = must(store->layer({}, first, provider, {}));
   auto size = [&] { return must(store->disk_usage({})).at(0).size; };
   CHECK(size() == 0);
-  must(store->bring_blob(lazy, first.blob.digest, {}));
+  must(store->fetch_blob(lazy, first.blob.digest, {}));
   auto with_one = size();
   CHECK(with_one >= 100'000);
   must(store->blobs().put(filled(50'000)));
@@ -67,7 +67,8 @@ TEST_CASE("The size of a layer follows its blobs, whoever brings or drops them")
   auto lazy = must(store->layer({}, blob, provider, {}));
   auto size = [&] { return must(store->disk_usage({})).at(0).size; };
   CHECK(size() == 0);
-  must(store->blobs().put(tar_builder().file("f", filled(100'000)).text()));  // somebody else's, of the same bytes
+  must(store->blobs().put(
+      tar_builder().file("f", filled(100'000)).text()));  // somebody else's, of the same bytes
   CHECK(size() >= 100'000);
   must(store->blobs().remove(blob.blob.digest));
   CHECK(size() == 0);
@@ -348,7 +349,8 @@ TEST_CASE(
   CHECK(store->get(kept).ok());
 }
 
-TEST_CASE("Start-up sweeps what only a kill leaves: probes, work directories, keys that lead nowhere, labels") {
+TEST_CASE(
+    "Start-up sweeps what only a kill leaves: probes, work directories, keys that lead nowhere, labels") {
   temporary_root root;
   std::string kept;
   {

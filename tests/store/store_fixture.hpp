@@ -16,10 +16,10 @@
 
 #include "base/digest.hpp"
 #include "base/files.hpp"
-#include "store/cache_keys.hpp"
-#include "store/mount.hpp"
+#include "store/database/cache_keys.hpp"
+#include "store/files/mount.hpp"
 #include "store/ref_store.hpp"
-#include "store/tar_writer.hpp"
+#include "store/archive/tar_writer.hpp"
 
 namespace kiln::store::testing {
 

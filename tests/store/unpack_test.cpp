@@ -4,8 +4,8 @@
 
 #include <thread>
 
-#include "store/unpack.hpp"
-#include "store/xattr.hpp"
+#include "store/archive/unpack.hpp"
+#include "store/files/xattr.hpp"
 
 using namespace kiln;
 using namespace kiln::store;
@@ -95,7 +95,9 @@ TEST_CASE("Archives cannot reach out of the root") {
   must(unpack(tar_builder().file("../evil", "x").file("a/../../victim/file", "inside").text(), to));
   CHECK(read(to / "evil") == "x");
   CHECK(read(to / "victim/file") == "inside");
-  must(unpack(tar_builder().file("own", "mine").link("hard", "../../own").link("hard2", "/../victim/file").text(), to));
+  must(unpack(
+      tar_builder().file("own", "mine").link("hard", "../../own").link("hard2", "/../victim/file").text(),
+      to));
   CHECK(look(to / "hard").st_ino == look(to / "own").st_ino);
   CHECK(look(to / "hard2").st_ino == look(to / "victim/file").st_ino);
   CHECK_FALSE(fs::exists(root.path() / "evil"));
@@ -125,14 +127,17 @@ TEST_CASE("Archives cannot reach out of the root") {
   CHECK(fs::exists(root.path() / "victim/file"));
 }
 
-TEST_CASE("Symlinks are text: they are kept wherever they lead, and nothing is written through them to the outside") {
+TEST_CASE(
+    "Symlinks are text: they are kept wherever they lead, and nothing is written through them to the "
+    "outside") {
   temporary_root root;
   auto to = root.path() / "to";
   fs::create_directory(to);
   write(root.path() / "canary/file", "alive");
   write(to / "etc/app/c", "c");
-  for (const auto& link : std::vector<std::string>{"../canary", "../../../../../../../../../../..",
-                                                   (root.path() / "canary").string(), "../etc/app", "up/../canary", "canary/"}) {
+  for (const auto& link :
+       std::vector<std::string>{"../canary", "../../../../../../../../../../..",
+                                (root.path() / "canary").string(), "../etc/app", "up/../canary", "canary/"}) {
     INFO(link);
     auto name = "l" + std::to_string(link.size());
     tar_builder tar;
@@ -143,7 +148,9 @@ TEST_CASE("Symlinks are text: they are kept wherever they lead, and nothing is w
     // Files, directories, hard links and attributes below such a link, whether it leads somewhere or not.
     for (auto at : {name, "deep/er/" + name}) {
       tar_builder through;
-      through.file(at + "/file", "dead").directory(at + "/directory").add({.name = at + "/", .type = '5', .mode = 0123});
+      through.file(at + "/file", "dead")
+          .directory(at + "/directory")
+          .add({.name = at + "/", .type = '5', .mode = 0123});
       through.symlink("again", at).file("again/file", "dead").link("hard", at + "/file");
       (void)unpack(through.text(), to);
       (void)unpack(tar_builder().add({.name = at, .type = '0', .mode = 0777}, "dead").text(), to);
@@ -166,7 +173,12 @@ TEST_CASE("What an archive says of its root is not said of the directory it is u
     REQUIRE(::chmod(to.c_str(), 0705) == 0);
     REQUIRE(::chown(to.c_str(), 3, 4) == 0);
     tar_builder tar;
-    tar.add({.name = std::string(name) + "/", .type = '5', .mode = 01777, .uid = 5, .gid = 6, .mtime = 1234,
+    tar.add({.name = std::string(name) + "/",
+             .type = '5',
+             .mode = 01777,
+             .uid = 5,
+             .gid = 6,
+             .mtime = 1234,
              .xattrs = {{"user.x", "y"}}});
     tar.file("a", "x");
     auto done = must(unpack(tar.text(), to, {.owner = std::pair<uid_t, gid_t>{9, 9}}));
@@ -188,7 +200,8 @@ TEST_CASE("What an archive says of its root is not said of the directory it is u
   }
 }
 
-TEST_CASE("The root entry of a layer from a registry changes no root directory, neither of a base nor above it") {
+TEST_CASE(
+    "The root entry of a layer from a registry changes no root directory, neither of a base nor above it") {
   temporary_root root;
   memory_provider provider;
   auto store = open_store(root);
@@ -243,7 +256,8 @@ TEST_CASE("Compressed archives are recognised for ADD, layers of the store are n
     CHECK(read(to / "hello") == "hi");
     CHECK(look(to / "hello").st_uid == 3);
   }
-  // What stands behind the compressed bytes is nobody's; a name that the locale cannot show is one nevertheless.
+  // What stands behind the compressed bytes is nobody's; a name that the locale cannot show is one
+  // nevertheless.
   auto trailing = root.path() / "a.tgz";
   REQUIRE(std::system(("echo junk >> " + trailing.string()).c_str()) == 0);
   auto fd = must(open_file(trailing, O_RDONLY));
@@ -254,8 +268,9 @@ TEST_CASE("Compressed archives are recognised for ADD, layers of the store are n
   write(root.path() / "src/caf\xc3\xa9", "hi");
   for (auto format : {"posix", "gnu"}) {
     auto named = root.path() / "named.tar";
-    REQUIRE(std::system(("tar -C " + (root.path() / "src").string() + " --format=" + format + " -cf " + named.string() +
-                         " caf\xc3\xa9").c_str()) == 0);
+    REQUIRE(std::system(("tar -C " + (root.path() / "src").string() + " --format=" + format + " -cf " +
+                         named.string() + " caf\xc3\xa9")
+                            .c_str()) == 0);
     INFO(format);
     CHECK(is_archive(must(open_file(named, O_RDONLY)).get()));
   }
@@ -325,20 +340,27 @@ TEST_CASE("Equal chains are one record, and one without its bytes is not found a
   CHECK(listing(*store, must(store->get(id))).at("f") == "x");
 }
 
-TEST_CASE("A directory that a layer only implies looks as the topmost layer below has it, and hides a link there") {
+TEST_CASE(
+    "A directory that a layer only implies looks as the topmost layer below has it, and hides a link there") {
   temporary_root root;
   memory_provider provider;
   auto store = open_store(root);
   fs::create_directory(root.path() / "canary");
   tar_builder base_tar;
   base_tar.add({.name = "tmp/", .type = '5', .mode = 01777, .uid = 7, .gid = 8}).directory("usr");
-  base_tar.add({.name = "usr/lib/", .type = '5', .mode = 0711, .xattrs = {{"user.x", "y"}}}).file("usr/lib/orig", "o");
-  base_tar.symlink("lib", "usr/lib").symlink("out", root.path() / "canary").symlink("dangling", "no/where").file("file", "f");
+  base_tar.add({.name = "usr/lib/", .type = '5', .mode = 0711, .xattrs = {{"user.x", "y"}}})
+      .file("usr/lib/orig", "o");
+  base_tar.symlink("lib", "usr/lib")
+      .symlink("out", root.path() / "canary")
+      .symlink("dangling", "no/where")
+      .file("file", "f");
   base_tar.directory("gone").file("tmp/old", "1");
   auto base = layer_from(*store, provider, {}, base_tar.text());
-  auto middle = layer_from(*store, provider, base, tar_builder().file(".wh.gone", "").symlink("late", "usr/lib").text());
+  auto middle = layer_from(*store, provider, base,
+                           tar_builder().file(".wh.gone", "").symlink("late", "usr/lib").text());
   tar_builder tar;
-  for (auto name : {"tmp/x", "lib/y", "lib/deep/er/z", "out/y", "dangling/y", "late/y", "gone/y", "file/y", "new/a/b"})
+  for (auto name :
+       {"tmp/x", "lib/y", "lib/deep/er/z", "out/y", "dangling/y", "late/y", "gone/y", "file/y", "new/a/b"})
     tar.file(name, "2");
   tar.file("lib/.wh.orig", "").file("tmp/.wh.old", "").symlink("own", "usr").file("own/lib/in", "3");
   auto top = layer_from(*store, provider, middle, tar.text());
@@ -359,7 +381,8 @@ TEST_CASE("A directory that a layer only implies looks as the topmost layer belo
     CHECK(directory(name) == std::tuple(0755u, 0u, 0u));
   }
   auto all = listing(m.path());
-  for (auto name : {"tmp/x", "lib/y", "lib/deep/er/z", "out/y", "dangling/y", "late/y", "gone/y", "file/y", "new/a/b"})
+  for (auto name :
+       {"tmp/x", "lib/y", "lib/deep/er/z", "out/y", "dangling/y", "late/y", "gone/y", "file/y", "new/a/b"})
     CHECK(all[name] == "2");
   CHECK(all["usr/lib/orig"] == "o");  // the whiteout is of lib/, which is not usr/lib/
   CHECK(all["usr/lib/in"] == "3");    // a link of the layer itself is followed
@@ -375,8 +398,9 @@ TEST_CASE("Where a layer is unpacked onto a copy of those below, its links lead 
   memory_provider provider;
   auto store = open_store(root, snapshotter_kind::native);
   fs::create_directory(root.path() / "canary");
-  auto base = layer_from(*store, provider, {},
-                         tar_builder().directory("usr").symlink("lib", "usr").symlink("out", root.path() / "canary").text());
+  auto base = layer_from(
+      *store, provider, {},
+      tar_builder().directory("usr").symlink("lib", "usr").symlink("out", root.path() / "canary").text());
   auto top = layer_from(*store, provider, base, tar_builder().file("lib/y", "2").file("out/y", "3").text());
   auto m = mount_of(*store, top);
   auto all = listing(m.path());
@@ -405,14 +429,18 @@ TEST_CASE("A file whose name ends with a slash is a file, but in archives older 
   auto to = root.path() / "to";
   fs::create_directory(to);
   tar_builder tar;
-  tar.add({.name = "d/", .type = '0'}, "text").add({.name = "old/", .type = '\0'}).add({.name = "old2", .type = '\0'}, "x");
+  tar.add({.name = "d/", .type = '0'}, "text")
+      .add({.name = "old/", .type = '\0'})
+      .add({.name = "old2", .type = '\0'}, "x");
   must(unpack(tar.text(), to));
   CHECK(read(to / "d") == "text");
   CHECK(fs::is_directory(to / "old"));
   CHECK(read(to / "old2") == "x");
 }
 
-TEST_CASE("Hard links to what is not there, to directories and to themselves are errors that name entry and target") {
+TEST_CASE(
+    "Hard links to what is not there, to directories and to themselves are errors that name entry and "
+    "target") {
   temporary_root root;
   auto to = root.path() / "to";
   fs::create_directory(to);
@@ -428,17 +456,25 @@ TEST_CASE("Hard links to what is not there, to directories and to themselves are
            "\", which is not there: it has to come earlier in the same archive";
   };
   CHECK(refused(tar_builder().link("h", "h")) == "archive entry \"h\": hard link to \"h\", itself");
-  CHECK(refused(tar_builder().file("h", "x").link("h", "./h")) == "archive entry \"h\": hard link to \"./h\", itself");
-  CHECK(refused(tar_builder().directory("d").link("h", "d")) == "archive entry \"h\": hard link to \"d\", a directory");
-  CHECK(refused(tar_builder().link("h", "/")) == "archive entry \"h\": hard link to \"/\", the root directory");
+  CHECK(refused(tar_builder().file("h", "x").link("h", "./h")) ==
+        "archive entry \"h\": hard link to \"./h\", itself");
+  CHECK(refused(tar_builder().directory("d").link("h", "d")) ==
+        "archive entry \"h\": hard link to \"d\", a directory");
+  CHECK(refused(tar_builder().link("h", "/")) ==
+        "archive entry \"h\": hard link to \"/\", the root directory");
   CHECK(refused(tar_builder().link("h", "later").file("later", "x")) == absent("later"));
   CHECK(refused(tar_builder().link("h", "../victim")) == absent("../victim"));
   CHECK(refused(tar_builder().link("h", "no/where")) == absent("no/where"));
   CHECK(look(root.path() / "victim").st_nlink == 1);
   // What a link tells of its file holds, as anywhere; capabilities stay when it tells the same.
   tar_builder tar;
-  tar.add({.name = "a", .mode = 0755, .uid = 3, .mtime = 5, .xattrs = {{"security.capability",
-           std::string("\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}}}, "x");
+  tar.add({.name = "a",
+           .mode = 0755,
+           .uid = 3,
+           .mtime = 5,
+           .xattrs = {{"security.capability",
+                       std::string("\x01\0\0\x02\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0\0", 20)}}},
+          "x");
   tar.add({.name = "b", .type = '1', .mode = 0750, .uid = 3, .mtime = 6, .link = "a"});
   must(unpack(tar.text(), to));
   CHECK((look(to / "a").st_mode & 07777) == 0750);
@@ -453,8 +489,12 @@ TEST_CASE("Entries of unknown types are refused by name, and what describes all 
   temporary_root root;
   auto to = root.path() / "to";
   fs::create_directory(to);
-  for (auto [type, shown] : {std::pair{'V', "86 ('V')"}, {'M', "77 ('M')"}, {'Z', "90 ('Z')"}, {'7', "55 ('7')"},
-                             {'D', "68 ('D')"}, {'\x01', "1"}}) {
+  for (auto [type, shown] : {std::pair{'V', "86 ('V')"},
+                             {'M', "77 ('M')"},
+                             {'Z', "90 ('Z')"},
+                             {'7', "55 ('7')"},
+                             {'D', "68 ('D')"},
+                             {'\x01', "1"}}) {
     tar_builder tar;
     tar.add({.name = "odd", .type = type});
     auto done = unpack(tar.text(), to);
@@ -480,13 +520,19 @@ TEST_CASE("Times that Go cannot set become 1970, but in what our own nodes send"
     std::int64_t becomes;
   };
   // The file system has its own bounds; tmpfs and ext4 know those below.
-  std::vector<one> all{{"before", -5, 0, 0},      {"fraction", -5, 250'000'000, 0}, {"zero", 0, 0, 0},
-                       {"ninth", 1, 999'999'999, 1}, {"far", std::int64_t{1} << 33, 5, std::int64_t{1} << 33},
+  std::vector<one> all{{"before", -5, 0, 0},
+                       {"fraction", -5, 250'000'000, 0},
+                       {"zero", 0, 0, 0},
+                       {"ninth", 1, 999'999'999, 1},
+                       {"far", std::int64_t{1} << 33, 5, std::int64_t{1} << 33},
                        {"beyond", 9'223'372'037, 0, 0}};
   tar_builder tar;
   for (const auto& e : all)
-    tar.add({.name = e.name, .mtime = e.seconds, .mtime_ns = e.nanoseconds}).add(
-        {.name = std::string(e.name) + "-d/", .type = '5', .mtime = e.seconds, .mtime_ns = e.nanoseconds});
+    tar.add({.name = e.name, .mtime = e.seconds, .mtime_ns = e.nanoseconds})
+        .add({.name = std::string(e.name) + "-d/",
+              .type = '5',
+              .mtime = e.seconds,
+              .mtime_ns = e.nanoseconds});
   must(unpack(tar.text(), to));
   for (const auto& e : all)
     for (auto name : {std::string(e.name), std::string(e.name) + "-d"}) {
@@ -505,7 +551,8 @@ TEST_CASE("An archive ends at its mark or where it ends, but not within an entry
   auto tar = tar_builder().file("a", "1").file("b", "22").text();
   auto without_mark = tar.substr(0, tar.size() - 1024);
   CHECK(must(unpack(without_mark, to)).entries == 2);
-  CHECK(must(unpack(without_mark.substr(0, without_mark.size() - 500), to)).entries == 2);  // the last block not filled
+  CHECK(must(unpack(without_mark.substr(0, without_mark.size() - 500), to)).entries ==
+        2);  // the last block not filled
   CHECK(must(unpack(without_mark + std::string(512, '\0'), to)).entries == 2);
   CHECK(must(unpack(tar + "anything", to)).entries == 2);
   CHECK_FALSE(unpack(without_mark.substr(0, without_mark.size() - 511), to).ok());

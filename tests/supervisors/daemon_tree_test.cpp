@@ -1,4 +1,5 @@
-// The tree that the daemon runs: each child dies once while a build is at work, and what its client hears is checked.
+// The tree that the daemon runs: each child dies once while a build is at work, and what its client hears is
+// checked.
 #include "supervisors/daemon_tree.hpp"
 
 #include <catch2/catch.hpp>
@@ -56,8 +57,8 @@ class gate {
   bool open_ = false;
 };
 
-/// "slow://…" waits at the gate when it runs, "stuck://…" when its key is asked for, as a server that does not answer
-/// lets one wait; all give scratch.
+/// "slow://…" waits at the gate when it runs, "stuck://…" when its key is asked for, as a server that does
+/// not answer lets one wait; all give scratch.
 class test_source : public workers::source_handler {
  public:
   explicit test_source(gate& g) : gate_(g) {}
@@ -75,7 +76,8 @@ class test_source : public workers::source_handler {
     return std::vector<store::ref>(1);
   }
   result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest&,
-                                                         const std::shared_ptr<workers::resolutions>&, const job_context&) override {
+                                                     const std::shared_ptr<workers::resolutions>&,
+                                                     const job_context&) override {
     return make_error(errc::unimplemented, "nothing to tell");
   }
 
@@ -88,7 +90,8 @@ struct daemon_fixture {
   gate at;
   std::unique_ptr<store::ref_store> refs;
   std::shared_ptr<test_source> source = std::make_shared<test_source>(at);
-  std::shared_ptr<actors::job_pool> ops = std::make_shared<actors::job_pool>(4), calls = std::make_shared<actors::job_pool>(4),
+  std::shared_ptr<actors::job_pool> ops = std::make_shared<actors::job_pool>(4),
+                                    calls = std::make_shared<actors::job_pool>(4),
                                     io = std::make_shared<actors::job_pool>(1);
   std::shared_ptr<actors::layered_pool> frontends = std::make_shared<actors::layered_pool>(1);
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
@@ -112,8 +115,13 @@ struct daemon_fixture {
     tree.history.store = refs.get();
     tree.history.io = io;
     tree.worker.store = refs.get();
-    tree.worker.handler = [this](const pb::Op&) { return result<std::shared_ptr<workers::op_handler>>(std::shared_ptr<workers::op_handler>(source)); };
-    tree.worker.source = [this](std::string_view) { return result<std::shared_ptr<workers::source_handler>>(std::shared_ptr<workers::source_handler>(source)); };
+    tree.worker.handler = [this](const pb::Op&) {
+      return result<std::shared_ptr<workers::op_handler>>(std::shared_ptr<workers::op_handler>(source));
+    };
+    tree.worker.source = [this](std::string_view) {
+      return result<std::shared_ptr<workers::source_handler>>(
+          std::shared_ptr<workers::source_handler>(source));
+    };
     to_proto(host_platform(), *tree.worker.record.add_platforms());
     tree.worker.ops = ops;
     tree.worker.calls = calls;
@@ -123,7 +131,7 @@ struct daemon_fixture {
     tree.containers.processes = calls;
     tree.build_graph.peers = peers;
     tree.build_graph.keys = &refs->keys();
-    tree.build_graph.memory = refs.get();
+    tree.build_graph.step_history = refs.get();
     tree.build_graph.io = io;
     tree.build.peers = peers;
     tree.build.store = refs.get();
@@ -210,14 +218,15 @@ struct daemon_fixture {
 TEST_CASE_METHOD(daemon_fixture, "once the tree has started everybody is there to be asked") {
   using actors::peers;
   for (const auto* name : {peers::cache_manager_name, peers::garbage_collector_name, peers::history_name,
-                           peers::worker_name, peers::workers_name, actors::containers_name, peers::build_graph_name,
-                           peers::builds_name, supervision::sessions_name}) {
+                           peers::worker_name, peers::workers_name, actors::containers_name,
+                           peers::build_graph_name, peers::builds_name, supervision::sessions_name}) {
     INFO(name);
     CHECK(registry->get(name));
   }
 }
 
-TEST_CASE_METHOD(daemon_fixture, "a child of the tree that dies comes back, and builds hear of it what it means for them") {
+TEST_CASE_METHOD(daemon_fixture,
+                 "a child of the tree that dies comes back, and builds hear of it what it means for them") {
   struct expectation {
     const char* child;
     const char* message;  // of the running build; null: it goes on
@@ -228,7 +237,8 @@ TEST_CASE_METHOD(daemon_fixture, "a child of the tree that dies comes back, and 
                     expectation{peers::builds_name, "the actor of all builds died: "},
                     expectation{peers::workers_name, nullptr}, expectation{actors::containers_name, nullptr},
                     expectation{peers::cache_manager_name, nullptr},
-                    expectation{peers::garbage_collector_name, nullptr}, expectation{peers::history_name, nullptr});
+                    expectation{peers::garbage_collector_name, nullptr},
+                    expectation{peers::history_name, nullptr});
   INFO(e.child);
   auto b = begin("slow://one");
   REQUIRE(at.wait_for(1));
@@ -258,7 +268,8 @@ TEST_CASE_METHOD(daemon_fixture, "a child of the tree that dies comes back, and 
   CHECK(answer.ok());
 }
 
-TEST_CASE_METHOD(daemon_fixture, "a running build outlives what it does not need, and asks the worker that there is now") {
+TEST_CASE_METHOD(daemon_fixture,
+                 "a running build outlives what it does not need, and asks the worker that there is now") {
   auto b = begin("stuck://one");
   REQUIRE(at.wait_for(1));
   auto old = registry->get(actors::peers::worker_name);

@@ -35,7 +35,8 @@ struct child_state {
   }
 };
 
-caf::behavior child(caf::stateful_actor<child_state>* self, std::shared_ptr<journal> log, std::string id, bool stubborn) {
+caf::behavior child(caf::stateful_actor<child_state>* self, std::shared_ptr<journal> log, std::string id,
+                    bool stubborn) {
   log->push_back("+" + id);
   self->state.log = std::move(log);
   self->state.id = std::move(id);
@@ -54,7 +55,8 @@ struct fixture {
     child_spec s;
     s.id = id;
     s.policy = policy;
-    s.start = [this, id, stubborn](caf::event_based_actor* parent, const caf::message&) -> caf::expected<caf::actor> {
+    s.start = [this, id, stubborn](caf::event_based_actor* parent,
+                                   const caf::message&) -> caf::expected<caf::actor> {
       if (failing_starts > 0) {
         --failing_starts;
         return to_caf(make_error(errc::unavailable, "no luck"));
@@ -230,7 +232,8 @@ TEST_CASE("a child that ignores shutdown is killed after its time-out, and the r
 
 TEST_CASE("a stop asked for in the middle of a restart stops everything") {
   fixture f;
-  auto root = f.start(strategy::one_for_all, {f.spec("a"), f.spec("b", restart::permanent, true), f.spec("c")});
+  auto root =
+      f.start(strategy::one_for_all, {f.spec("a"), f.spec("b", restart::permanent, true), f.spec("c")});
   f.take();
   f.crash("c");  // b now refuses to stop for the restart
   CHECK(f.take() == journal{"-c"});
@@ -250,7 +253,8 @@ TEST_CASE("simple_one_for_one starts children on demand and stops them together"
   for (int i = 0; i < 3; ++i) {
     auto request = self->request(root, caf::infinite, start_child_atom::value, caf::make_message(i));
     f.scheduler().run();
-    request.receive([&](caf::actor& a) { started.push_back(a); }, [&](caf::error& e) { FAIL(from_caf(e).message); });
+    request.receive([&](caf::actor& a) { started.push_back(a); },
+                    [&](caf::error& e) { FAIL(from_caf(e).message); });
   }
   CHECK(f.take() == journal{"+s", "+s", "+s"});
   caf::anon_send(started[1], crash_atom::value);

@@ -5,7 +5,7 @@
 #include <cstring>
 #include <string>
 
-#include "store/stream.hpp"
+#include "store/files/stream.hpp"
 
 namespace kiln::test {
 

@@ -1,5 +1,5 @@
-// Seeded random trees of every kind of file, and what a tree is, read back with nothing but system calls: what the
-// property tests of files compare. Knows none of the code under test.
+// Seeded random trees of every kind of file, and what a tree is, read back with nothing but system calls:
+// what the property tests of files compare. Knows none of the code under test.
 #pragma once
 
 #include <dirent.h>
@@ -20,7 +20,8 @@
 
 namespace kiln::test {
 
-/// What one entry of a tree is. Times and links that do not matter in a comparison are taken out of both sides.
+/// What one entry of a tree is. Times and links that do not matter in a comparison are taken out of both
+/// sides.
 struct tree_entry {
   mode_t type = 0;
   mode_t mode = 0;
@@ -165,7 +166,7 @@ tree changed(tree t, Change change) {
 class tree_maker {
  public:
   struct options {
-    bool specials = true;     // fifos and devices
+    bool specials = true;         // fifos and devices
     bool linked_specials = true;  // second names of anything but regular files
     bool plain_times = false;     // whole seconds since 1970
     bool xattrs = true;
@@ -213,11 +214,13 @@ class tree_maker {
           if (!victim.empty()) dress(top / victim);
           break;
         case 6:
-          if (!victim.empty() && std::filesystem::is_regular_file(std::filesystem::symlink_status(top / victim)))
+          if (!victim.empty() &&
+              std::filesystem::is_regular_file(std::filesystem::symlink_status(top / victim)))
             write(top / victim);
           break;
         case 7:  // away and made again with one thing in it: opaque in a layer
-          if (!victim.empty() && std::filesystem::is_directory(std::filesystem::symlink_status(top / victim))) {
+          if (!victim.empty() &&
+              std::filesystem::is_directory(std::filesystem::symlink_status(top / victim))) {
             std::filesystem::remove_all(top / victim);
             std::filesystem::create_directory(top / victim);
             dress(top / victim);
@@ -234,10 +237,11 @@ class tree_maker {
 
   std::string name() {
     static const std::vector<std::string> pool{
-        "a",       "b",          "c",           "dir",         "file.txt", "x.c",      "y.c",  "sp ace", "\xff\xfe",
-        "lat\xe9", "sp\xc3\xa4", "new\nline",   "back\\slash", "*",        "[x]",      "?",    "-dash",  "..x",
-        ".hidden", "tab\t",      "\xed\xa0\x80", "quote\"'",   "#",        "!",        "a=b",  "%41",    "\x01",
-        "wh.x",    "....",       "~",           ".tmp.1",      "Z",        "\xc3",     "$(x)"};
+        "a",        "b",        "c",       "dir",        "file.txt",  "x.c",         "y.c",
+        "sp ace",   "\xff\xfe", "lat\xe9", "sp\xc3\xa4", "new\nline", "back\\slash", "*",
+        "[x]",      "?",        "-dash",   "..x",        ".hidden",   "tab\t",       "\xed\xa0\x80",
+        "quote\"'", "#",        "!",       "a=b",        "%41",       "\x01",        "wh.x",
+        "....",     "~",        ".tmp.1",  "Z",          "\xc3",      "$(x)"};
     if (one_in(40)) return std::string(200 + below(56), static_cast<char>('a' + below(26)));
     auto n = pool[below(pool.size())];
     if (one_in(2)) n += std::to_string(below(30));
@@ -281,8 +285,9 @@ class tree_maker {
         if (::mkdir(full.c_str(), 0755) == 0) directories_.push_back(at);
         break;
       case 3: {
-        static const std::vector<std::string> targets{"a", "../a", "/etc/passwd", "../../../../../../x", ".", "/",
-                                                      "lat\xe9/\xff", "nowhere/at all", "..", "dir/../b"};
+        static const std::vector<std::string> targets{"a",  "../a",    "/etc/passwd",  "../../../../../../x",
+                                                      ".",  "/",       "lat\xe9/\xff", "nowhere/at all",
+                                                      "..", "dir/../b"};
         auto target = one_in(15) ? std::string(3000, 'l') : targets[below(targets.size())];
         if (::symlink(target.c_str(), full.c_str()) != 0) throw std::runtime_error("symlink");
         break;
@@ -314,7 +319,8 @@ class tree_maker {
     if (one_in(6)) {
       struct stat st {};
       ::fstat(fd, &st);
-      if (::ftruncate(fd, st.st_size + static_cast<off_t>(below(100'000))) != 0) throw std::runtime_error("truncate");
+      if (::ftruncate(fd, st.st_size + static_cast<off_t>(below(100'000))) != 0)
+        throw std::runtime_error("truncate");
     }
     ::close(fd);
   }
@@ -334,13 +340,15 @@ class tree_maker {
     struct stat st {};
     if (::lstat(full.c_str(), &st) != 0) return;
     if (::lchown(full.c_str(), owner(), owner()) != 0) throw std::runtime_error("lchown");
-    if (!S_ISLNK(st.st_mode) && ::chmod(full.c_str(), one_in(3) ? below(010000) : 0644 | below(0100) << 3) != 0)
+    if (!S_ISLNK(st.st_mode) &&
+        ::chmod(full.c_str(), one_in(3) ? below(010000) : 0644 | below(0100) << 3) != 0)
       throw std::runtime_error("chmod");
     if (options_.xattrs && one_in(4)) {
       std::string value(below(300), 'v');
       for (auto& c : value) c = static_cast<char>(random_());
       bool any = S_ISREG(st.st_mode) || S_ISDIR(st.st_mode);
-      ::lsetxattr(full.c_str(), any && one_in(2) ? "user.some\xe9" : "trusted.some", value.data(), value.size(), 0);
+      ::lsetxattr(full.c_str(), any && one_in(2) ? "user.some\xe9" : "trusted.some", value.data(),
+                  value.size(), 0);
     }
     touch(full);
   }

@@ -1,5 +1,5 @@
-// CAF's scheduler for tests, which runs one message at a time on the test's own thread, for tests whose other threads
-// send messages too.
+// CAF's scheduler for tests, which runs one message at a time on the test's own thread, for tests whose other
+// threads send messages too.
 #pragma once
 
 #include <caf/actor_system.hpp>
@@ -13,8 +13,8 @@
 
 namespace kiln::test {
 
-/// CAF's own keeps its queue without a lock, and an enqueue by another thread breaks it. Here those wait under a lock
-/// for the next run(), which the thread that made the system calls.
+/// CAF's own keeps its queue without a lock, and an enqueue by another thread breaks it. Here those wait
+/// under a lock for the next run(), which the thread that made the system calls.
 class stepped_scheduler final : public caf::scheduler::test_coordinator {
  public:
   using base = caf::scheduler::test_coordinator;
@@ -22,7 +22,8 @@ class stepped_scheduler final : public caf::scheduler::test_coordinator {
 
   /// Systems of `config` are scheduled so.
   static void install(caf::actor_system_config& config) {
-    config.module_factories.push_back([](caf::actor_system& system) { return new stepped_scheduler(system); });
+    config.module_factories.push_back(
+        [](caf::actor_system& system) { return new stepped_scheduler(system); });
   }
   /// That of a system with such a config.
   static stepped_scheduler& of(caf::actor_system& system) {

@@ -216,7 +216,8 @@ TEST_CASE("edits change a container's configuration") {
         json{{"path", "/bin/hook"}, {"args", {"hook", "a"}}, {"env", {"H=1"}}, {"timeout", 5}});
   std::vector<std::string> order;
   for (const auto& m : spec["mounts"])
-    if (auto d = text_value(m["destination"]); d.starts_with("/usr") || d.starts_with("/a/")) order.push_back(d);
+    if (auto d = text_value(m["destination"]); d.starts_with("/usr") || d.starts_with("/a/"))
+      order.push_back(d);
   CHECK(order == std::vector<std::string>{"/usr/lib/y", "/usr/lib/y/deeper", "/a/b/c/d"});
 
   SECTION("a node without an owner is the user's, all of it allowed; one at the same path goes") {

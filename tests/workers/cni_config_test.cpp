@@ -9,7 +9,8 @@ TEST_CASE("a CNI configuration is one plugin or a list of them") {
   auto one = parse_cni_network(R"({"cniVersion":"1.0.0","name":"n","type":"bridge"})");
   REQUIRE(one.ok());
   CHECK(one->plugins.size() == 1);
-  auto list = parse_cni_network(R"({"cniVersion":"0.4.0","name":"n","plugins":[{"type":"bridge"},{"type":"firewall"}]})");
+  auto list = parse_cni_network(
+      R"({"cniVersion":"0.4.0","name":"n","plugins":[{"type":"bridge"},{"type":"firewall"}]})");
   REQUIRE(list.ok());
   CHECK(list->plugins.size() == 2);
   CHECK(list->version == "0.4.0");
@@ -31,6 +32,7 @@ TEST_CASE("a plugin reads its configuration, the network's name and the former r
 }
 
 TEST_CASE("a plugin's error is told in its words") {
-  CHECK(cni_error_text(R"({"code":7,"msg":"no address","details":"range full"})") == "no address; range full");
+  CHECK(cni_error_text(R"({"code":7,"msg":"no address","details":"range full"})") ==
+        "no address; range full");
   CHECK(cni_error_text("panic") == "panic");
 }

@@ -92,7 +92,7 @@ TEST_CASE_METHOD(worker_fixture, "a failing step leaves one ref a mount, with wh
   fixed->set_readonly(true);
   add_mount(r, pb::TMPFS, "/tmpfs");
   {
-    workers::left_behind left;
+    workers::failure_snapshot left;
     r.left = &left;
     REQUIRE(!run(r, {root, given}).ok());
     CHECK(mounts_left() == 0);
@@ -116,7 +116,7 @@ TEST_CASE_METHOD(worker_fixture, "a failing step leaves one ref a mount, with wh
   REQUIRE(usage.ok());
   CHECK(usage->size() == 2);
   SECTION("a step that succeeds leaves nothing of the kind") {
-    workers::left_behind left;
+    workers::failure_snapshot left;
     auto good = shell("true");
     good.left = &left;
     CHECK(run(good, {root}).ok());
@@ -141,7 +141,7 @@ TEST_CASE_METHOD(worker_fixture, "a failing file op leaves what its actions made
     a->mutable_mkfile()->set_mode(0644);
     a->mutable_mkfile()->set_timestamp(-1);
   };
-  workers::left_behind left;
+  workers::failure_snapshot left;
   r.left = &left;
   SECTION("in the snapshot they share") {
     made(add(0, -1, -1), "/found");
@@ -467,7 +467,9 @@ TEST_CASE_METHOD(worker_fixture, "an SSH mount reaches the client's agent") {
   CHECK(mounts_left() == 0);
 }
 
-TEST_CASE_METHOD(worker_fixture, "an agent's socket serves so many connections at a time, the others after them, with so many threads") {
+TEST_CASE_METHOD(
+    worker_fixture,
+    "an agent's socket serves so many connections at a time, the others after them, with so many threads") {
   using message = moby::sshforward::v1::BytesMessage;
   client.calls["/moby.sshforward.v1.SSH/CheckAgent"] = [](const std::string&) -> result<std::string> {
     return std::string();
@@ -659,7 +661,8 @@ TEST_CASE_METHOD(worker_fixture, "who has input for a process is let go when it 
     moby::buildkit::v1::frontend::InitMessage init;
     auto& mount = *request.add_mounts();
     mount.set_dest("/");
-    auto container = workers::make_client_container(*resources, request, std::vector<store::ref>{root}, {}, job());
+    auto container =
+        workers::make_client_container(*resources, request, std::vector<store::ref>{root}, {}, job());
     REQUIRE(container.ok());
     CHECK((*container)->run(init, io, {}).error().message == "process has no arguments");
   }

@@ -61,7 +61,8 @@ struct tree {
   std::string list() const {
     std::vector<std::string> all;
     for (const auto& e : fs::recursive_directory_iterator(path))
-      all.push_back(e.path().lexically_relative(path).string() + (e.is_directory() && !e.is_symlink() ? "/" : ""));
+      all.push_back(e.path().lexically_relative(path).string() +
+                    (e.is_directory() && !e.is_symlink() ? "/" : ""));
     std::sort(all.begin(), all.end());
     std::string out;
     for (const auto& p : all) out += (out.empty() ? "" : " ") + p;
@@ -82,7 +83,8 @@ pb::FileActionCopy copy_of(const std::string& src, const std::string& dest) {
   return c;
 }
 
-status copy(const tree& from, const tree& to, const pb::FileActionCopy& action, std::optional<file_owner> owner = {}) {
+status copy(const tree& from, const tree& to, const pb::FileActionCopy& action,
+            std::optional<file_owner> owner = {}) {
   return copy_path(from.fd.get(), to.fd.get(), to.path.string(), action, owner, {});
 }
 
@@ -163,7 +165,10 @@ TEST_CASE("a file lands under its name in a directory, and under the new name ot
   struct row {
     const char* dest;
     const char* result;
-  } rows[] = {{"/dir/", "dir/ dir/src.txt"}, {"/dir/new.txt", "dir/ dir/new.txt"}, {"/there", "there"}, {"/", "src.txt"}};
+  } rows[] = {{"/dir/", "dir/ dir/src.txt"},
+              {"/dir/new.txt", "dir/ dir/new.txt"},
+              {"/there", "there"},
+              {"/", "src.txt"}};
   for (const auto& r : rows) {
     INFO(r.dest);
     tree to;
@@ -218,7 +223,8 @@ TEST_CASE("owner, mode and time of the action win over the source's") {
   for (auto name : {"new", "new/f"}) {
     auto s = to.info(name);
     INFO(name);
-    CHECK((s.st_mode & 07777) == (std::string_view(name) == "new" ? 0750 : 04750));  // set-id bits: of what is copied
+    CHECK((s.st_mode & 07777) ==
+          (std::string_view(name) == "new" ? 0750 : 04750));  // set-id bits: of what is copied
     CHECK((s.st_uid == 7 && s.st_gid == 8));
     CHECK(s.st_mtim.tv_sec == 1);
   }
@@ -229,9 +235,14 @@ TEST_CASE("owner, mode and time of the action win over the source's") {
   CHECK((other.info("f").st_mode & 07777) == 0700);
 }
 
-TEST_CASE("a mode told as text changes what is copied, and new directories on the way are made as without one") {
+TEST_CASE(
+    "a mode told as text changes what is copied, and new directories on the way are made as without one") {
   tree from;
-  from.file("t/plain", "x", 0640).file("t/exe", "x", 0751).file("t/d/in", "x", 0600).dir("t/d", 0700).dir("t", 0750);
+  from.file("t/plain", "x", 0640)
+      .file("t/exe", "x", 0751)
+      .file("t/d/in", "x", 0600)
+      .dir("t/d", 0700)
+      .dir("t", 0750);
   tree to;
   to.dir("there", 0700);
   auto a = copy_of("/t", "/a/b/c");
@@ -242,16 +253,17 @@ TEST_CASE("a mode told as text changes what is copied, and new directories on th
   a.set_src("/t/d");
   a.set_dest("/there");
   REQUIRE(copy(from, to, a).ok());
-  std::map<std::string, mode_t> expected{{"a", 0755},          {"a/b", 0755},        {"a/b/c", 0755},
-                                         {"a/b/c/plain", 0644}, {"a/b/c/exe", 0755},  {"a/b/c/d", 0755},
-                                         {"a/b/c/d/in", 0644},  {"there", 0700},      {"there/in", 0644}};
+  std::map<std::string, mode_t> expected{{"a", 0755},           {"a/b", 0755},       {"a/b/c", 0755},
+                                         {"a/b/c/plain", 0644}, {"a/b/c/exe", 0755}, {"a/b/c/d", 0755},
+                                         {"a/b/c/d/in", 0644},  {"there", 0700},     {"there/in", 0644}};
   for (const auto& [name, mode] : expected) {
     INFO(name);
     CHECK((to.info(name).st_mode & 07777) == mode);
   }
 }
 
-TEST_CASE("hard links hold within one source of a copy: what an earlier one made may be another file by now") {
+TEST_CASE(
+    "hard links hold within one source of a copy: what an earlier one made may be another file by now") {
   tree from;
   from.file("x/n", "one").file("y/n", "two");
   fs::create_hard_link(from.path / "x/n", from.path / "y/z");
@@ -393,7 +405,8 @@ TEST_CASE("a tree as deep as the store takes it is copied, a deeper one refused 
       CHECK(copied.error().code == errc::out_of_range);
       CHECK(copied.error().message.find("nested too deeply") != std::string::npos);
     }
-    for (const auto& t : {from.path, to.path}) CHECK(kiln::empty_directory(t).ok());  // deeper than a path reaches
+    for (const auto& t : {from.path, to.path})
+      CHECK(kiln::empty_directory(t).ok());  // deeper than a path reaches
   }
 }
 
@@ -410,7 +423,8 @@ TEST_CASE("hard links stay links, fifos and devices stay what they are") {
   CHECK(S_ISFIFO(to.info("pipe").st_mode));
 }
 
-TEST_CASE("a destination that is a symlink is resolved inside the root, a nested one is never written through") {
+TEST_CASE(
+    "a destination that is a symlink is resolved inside the root, a nested one is never written through") {
   tree from;
   from.file("d/sub/f", "data");
   tree to;

@@ -1,5 +1,6 @@
-// The copy action on random trees, compared with a naive model of `cp -a` with Docker's rules of where things land.
-// A failure prints its seed: KILN_FILE_SEED=<seed> KILN_FILE_SEEDS=1 runs that one, KILN_FILE_SEEDS=1000 more of them.
+// The copy action on random trees, compared with a naive model of `cp -a` with Docker's rules of where things
+// land. A failure prints its seed: KILN_FILE_SEED=<seed> KILN_FILE_SEEDS=1 runs that one,
+// KILN_FILE_SEEDS=1000 more of them.
 #include "workers/ops/file_actions.hpp"
 
 #include <catch2/catch.hpp>
@@ -9,7 +10,7 @@
 #include "base/mode_text.hpp"
 #include "base/pattern.hpp"
 #include "base/unique_fd.hpp"
-#include "store/copy_tree.hpp"
+#include "store/files/copy_tree.hpp"
 #include "tests/support/random_tree.hpp"
 #include "tests/support/temp_dir.hpp"
 
@@ -24,9 +25,12 @@ std::string parent_of(const std::string& path) {
   auto slash = path.rfind('/');
   return slash == std::string::npos ? "" : path.substr(0, slash);
 }
-std::string join(const std::string& a, const std::string& b) { return a.empty() ? b : b.empty() ? a : a + "/" + b; }
+std::string join(const std::string& a, const std::string& b) {
+  return a.empty() ? b : b.empty() ? a : a + "/" + b;
+}
 
-/// What copying should make of two trees. Paths are as in a tree, without leading slash; here the root, "", is in it.
+/// What copying should make of two trees. Paths are as in a tree, without leading slash; here the root, "",
+/// is in it.
 struct model {
   const tree& source;
   tree target;
@@ -54,7 +58,8 @@ struct model {
     }
     tree_entry made;
     made.type = S_IFDIR;
-    made.mode = !action.modestr().empty() || action.mode() == -1 ? 0755 : static_cast<mode_t>(action.mode()) & 0777;
+    made.mode =
+        !action.modestr().empty() || action.mode() == -1 ? 0755 : static_cast<mode_t>(action.mode()) & 0777;
     if (owner) made.uid = owner->uid, made.gid = owner->gid;
     touched(parent_of(path));
     target[path] = made;
@@ -111,8 +116,9 @@ struct model {
       if (included) ensure(above);
       for (const auto& [path, child] : source)
         if (parent_of(path) == from && path != from)
-          copy(path, join(to, path.substr(from.empty() ? 0 : from.size() + 1)), join(relative, path.substr(from.empty() ? 0 : from.size() + 1)),
-               true, above, include, exclude);
+          copy(path, join(to, path.substr(from.empty() ? 0 : from.size() + 1)),
+               join(relative, path.substr(from.empty() ? 0 : from.size() + 1)), true, above, include,
+               exclude);
       auto d = above.back();
       above.pop_back();
       if (fails || !d.there) return;
@@ -159,13 +165,16 @@ struct model {
     if ((!contents && directory && exists) || (!directory && exists && is_directory(target, to)))
       to = join(to, from.substr(from.rfind('/') == std::string::npos ? 0 : from.rfind('/') + 1));
     make_directories(contents && directory && !exists ? to : parent_of(to));
-    auto compile = [](const auto& patterns) { return *pattern_list::compile({patterns.begin(), patterns.end()}); };
+    auto compile = [](const auto& patterns) {
+      return *pattern_list::compile({patterns.begin(), patterns.end()});
+    };
     std::vector<model::directory> above;
     copy(from, to, "", false, above, compile(action.include_patterns()), compile(action.exclude_patterns()));
   }
 };
 
-/// Links are compared by what they are among the copied files of one source; the model does not follow old ones.
+/// Links are compared by what they are among the copied files of one source; the model does not follow old
+/// ones.
 tree comparable(tree t) {
   return changed(std::move(t), [](const std::string&, tree_entry& e) { e.same_as.clear(); });
 }
@@ -214,7 +223,8 @@ TEST_CASE("copies of random trees into random trees are what the model says") {
     if (maker.one_in(2)) dst = join(dst, maker.name());
     if (maker.one_in(4)) dst = join(dst, maker.name());
     for (auto part = dst; !part.empty(); part = parent_of(part))
-      if (auto e = m.target.find(part); e != m.target.end() && e->second.type == S_IFLNK) dst = parent_of(part);
+      if (auto e = m.target.find(part); e != m.target.end() && e->second.type == S_IFLNK)
+        dst = parent_of(part);
     auto destination = dst + (maker.one_in(3) ? "/" : "");
     a.set_src("/" + src);
     a.set_dest("/" + destination);
@@ -222,7 +232,8 @@ TEST_CASE("copies of random trees into random trees are what the model says") {
     a.set_dircopycontents(maker.one_in(2));
     a.set_timestamp(maker.one_in(4) ? maker.time() : -1);
     a.set_mode(-1);
-    static const char* texts[] = {"u=rwX,go=rX", "go-rwx", "+X", "a=r,u+w,+X", "g=u", "o=", "u+s,g+s", "0640"};
+    static const char* texts[] = {"u=rwX,go=rX", "go-rwx", "+X",      "a=r,u+w,+X",
+                                  "g=u",         "o=",     "u+s,g+s", "0640"};
     switch (maker.below(4)) {
       case 0: a.set_mode(static_cast<int>(maker.below(010000))); break;
       case 1:
@@ -270,7 +281,8 @@ TEST_CASE("copies of random trees into random trees are what the model says") {
     auto difference = tree_difference(comparable(got), comparable(m.target));
     if (!difference.empty()) FAIL_CHECK(difference);
     // Names of one file stay names of one file, where all of them are copied.
-    if (!src.empty() || !a.dircopycontents() || a.include_patterns_size() + a.exclude_patterns_size() > 0) continue;
+    if (!src.empty() || !a.dircopycontents() || a.include_patterns_size() + a.exclude_patterns_size() > 0)
+      continue;
     auto inode = [&](const std::string& path) {
       struct stat st {};
       REQUIRE(::lstat((to.path() / dst / path).c_str(), &st) == 0);

@@ -7,7 +7,8 @@ using namespace kiln::workers;
 
 namespace {
 
-result<git_reference> parse(const std::string& identifier, std::map<std::string, std::string> attributes = {}) {
+result<git_reference> parse(const std::string& identifier,
+                            std::map<std::string, std::string> attributes = {}) {
   pb::SourceOp op;
   op.set_identifier(identifier);
   for (auto& [k, v] : attributes) (*op.mutable_attrs())[k] = v;
@@ -27,7 +28,8 @@ TEST_CASE("a git identifier names remote, ref and a clean subdirectory") {
 }
 
 TEST_CASE("refs and remotes that git could take for options are refused") {
-  for (auto bad : {"git://h/r#--upload-pack=x", "git://h/r#b^c", "git://", "git://h/r#a..b", "git://h/r#a b"}) {
+  for (auto bad :
+       {"git://h/r#--upload-pack=x", "git://h/r#b^c", "git://", "git://h/r#a..b", "git://h/r#a b"}) {
     INFO(bad);
     CHECK_FALSE(parse(bad).ok());
   }
@@ -36,9 +38,9 @@ TEST_CASE("refs and remotes that git could take for options are refused") {
 }
 
 TEST_CASE("git fetches from http, https, ssh and git servers, and from nothing else it would know how to") {
-  for (auto bad : {"file:///srv/repo", "FILE:///srv/repo", "file://localhost/srv/repo", "ext::sh -c id", "ext::sh",
-                   "fd::3", "ftp://h/r", "rsync://h/r", "foo://h/r", "https://-oProxyCommand=x/r", "-u@h:r",
-                   "u@-oProxyCommand=x:r", "u@h:../r", "--upload-pack=x", "http://h/a b"}) {
+  for (auto bad : {"file:///srv/repo", "FILE:///srv/repo", "file://localhost/srv/repo", "ext::sh -c id",
+                   "ext::sh", "fd::3", "ftp://h/r", "rsync://h/r", "foo://h/r", "https://-oProxyCommand=x/r",
+                   "-u@h:r", "u@-oProxyCommand=x:r", "u@h:../r", "--upload-pack=x", "http://h/a b"}) {
     INFO(bad);
     CHECK_FALSE(parse("git://h/r", {{"git.fullurl", bad}}).ok());
     CHECK_FALSE(parse(std::string("git://") + bad).ok());
@@ -54,7 +56,8 @@ TEST_CASE("git fetches from http, https, ssh and git servers, and from nothing e
 TEST_CASE("the cache key says how the commit is checked out") {
   std::string sha(40, 'a');
   CHECK(parse("git://h/r")->cache_key(sha, "refs/heads/x") == sha);
-  CHECK(parse("git://h/r#x:sub", {{"git.keepgitdir", "true"}, {"git.skipsubmodules", "true"}, {"git.mtime", "commit"}})
+  CHECK(parse("git://h/r#x:sub",
+              {{"git.keepgitdir", "true"}, {"git.skipsubmodules", "true"}, {"git.mtime", "commit"}})
             ->cache_key(sha, "refs/heads/x") == sha + ".git#refs/heads/x:sub(skip-submodules)(mtime=commit)");
 }
 

@@ -1,4 +1,5 @@
-// The git source against git's own program and servers on loopback. The servers give out files: git's "dumb" protocol.
+// The git source against git's own program and servers on loopback. The servers give out files: git's "dumb"
+// protocol.
 #include <catch2/catch.hpp>
 
 #include <cstdlib>
@@ -8,7 +9,7 @@
 #include <set>
 
 #include "base/base64.hpp"
-#include "registry/transport.hpp"
+#include "distribution/transport.hpp"
 #include "tests/support/secrets.hpp"
 #include "tests/support/http_server.hpp"
 #include "tests/support/temp_dir.hpp"
@@ -25,10 +26,12 @@ namespace {
 
 void shell(const std::string& script) {
   INFO(script);
-  REQUIRE(std::system(("set -e; export HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b "
-                       "GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; { " +
-                       script + "; } >/dev/null 2>&1")
-                          .c_str()) == 0);
+  REQUIRE(
+      std::system(
+          ("set -e; export HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b "
+           "GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; { " +
+           script + "; } >/dev/null 2>&1")
+              .c_str()) == 0);
 }
 
 struct setup {
@@ -57,8 +60,8 @@ struct setup {
   void repository(const std::string& name, const std::string& script) {
     auto tree = (dir / ("tree-" + name)).string(), bare = (served / (name + ".git")).string();
     shell("git -c init.defaultBranch=main init " + tree + " && cd " + tree + " && " + script +
-          " && git add -A && git commit -m m && git clone --bare " + tree + " " + bare +
-          " && git -C " + bare + " update-server-info");
+          " && git add -A && git commit -m m && git clone --bare " + tree + " " + bare + " && git -C " +
+          bare + " update-server-info");
   }
   http_answer serve(const http_request& r) const {
     auto file = served / r.path.substr(1);
@@ -66,7 +69,8 @@ struct setup {
     return {200, {}, test::read_file(file)};
   }
 
-  static workers::op_request op(const std::string& url, const std::map<std::string, std::string>& attrs = {}) {
+  static workers::op_request op(const std::string& url,
+                                const std::map<std::string, std::string>& attrs = {}) {
     workers::op_request r;
     r.vertex = sha256(url).str();
     r.platform = host_platform();
@@ -124,8 +128,10 @@ TEST_CASE("within a build a branch stays where it was seen first") {
   *question.mutable_source() = op.op.source();
   s.build = std::make_shared<workers::resolutions>();
   auto seen = s.source->resolve_meta(question, s.build, s.job)->git().checksum();
-  shell("cd " + (s.dir / "tree-app").string() + " && echo two > two && git add -A && git commit -m two && git push " +
-        (s.served / "app.git").string() + " main && git -C " + (s.served / "app.git").string() + " update-server-info");
+  shell("cd " + (s.dir / "tree-app").string() +
+        " && echo two > two && git add -A && git commit -m two && git push " +
+        (s.served / "app.git").string() + " main && git -C " + (s.served / "app.git").string() +
+        " update-server-info");
   CHECK(s.source->resolve_meta(question, s.build, s.job)->git().checksum() == seen);
   CHECK(s.checked_out(op) == "one");
   s.build = std::make_shared<workers::resolutions>();
@@ -143,13 +149,16 @@ TEST_CASE("a repository leads git to no file of this machine") {
   }
   http_server server([&](const http_request& r) { return s.serve(r); });
   auto with_submodule = [&](const std::string& name, const std::string& url) {
-    s.repository(name, "git -c protocol.file.allow=always submodule add " + path + " sub && git config -f .gitmodules "
-                       "submodule.sub.url '" + url + "' && echo x > file");
+    s.repository(name, "git -c protocol.file.allow=always submodule add " + path +
+                           " sub && git config -f .gitmodules "
+                           "submodule.sub.url '" +
+                           url + "' && echo x > file");
     return s.checked_out(s.op(server.url() + "/" + name + ".git"));
   };
   CHECK(with_submodule("by-url", "file://" + path).find("transport 'file' not allowed") != std::string::npos);
   CHECK(with_submodule("by-path", path).find("transport 'file' not allowed") != std::string::npos);
-  CHECK(with_submodule("by-command", "ext::sh -c 'touch /tmp/kiln-pwned%'").find("not allowed") != std::string::npos);
+  CHECK(with_submodule("by-command", "ext::sh -c 'touch /tmp/kiln-pwned%'").find("not allowed") !=
+        std::string::npos);
   CHECK_FALSE(fs::exists("/tmp/kiln-pwned"));
   CHECK(with_submodule("by-http", server.url() + "/victim.git") == ".gitmodules file sub");
 }
@@ -194,8 +203,9 @@ TEST_CASE("a token goes to its host only: not to submodules elsewhere, not to wh
   }
   SECTION("a submodule elsewhere does not get it") {
     http_server server([&](const http_request& r) { return s.serve(r); });
-    s.repository("main", "git -c protocol.file.allow=always submodule add " + (s.served / "app.git").string() +
-                             " sub && git config -f .gitmodules submodule.sub.url " + stranger.url() + "/app.git");
+    s.repository("main",
+                 "git -c protocol.file.allow=always submodule add " + (s.served / "app.git").string() +
+                     " sub && git config -f .gitmodules submodule.sub.url " + stranger.url() + "/app.git");
     CHECK(s.checked_out(s.op(server.url() + "/main.git")) == ".gitmodules sub");
     CHECK(theirs.without > 1);
   }
@@ -212,7 +222,8 @@ TEST_CASE("a password in a repository's URL signs in, and is in no program's arg
   http_server server([&](const http_request& r) {
     for (const auto& process : fs::directory_iterator("/proc"))
       if (std::isdigit(static_cast<unsigned char>(process.path().filename().string()[0])) != 0)
-        seen_in_arguments += test::read_file(process.path() / "cmdline").find("ss%2Fword") != std::string::npos;
+        seen_in_arguments +=
+            test::read_file(process.path() / "cmdline").find("ss%2Fword") != std::string::npos;
     if (r.header("authorization") != expected) return http_answer{401, {{"Www-Authenticate", "Basic"}}, ""};
     return s.serve(r);
   });
@@ -226,7 +237,8 @@ TEST_CASE("a password in a repository's URL signs in, and is in no program's arg
       CHECK(test::read_file(entry.path()).find("ss%2Fword") == std::string::npos);
     }
   // Others have no part in what was fetched with it.
-  CHECK(s.checked_out(s.op("http://" + server.host() + "/app.git")).find("failed to fetch remote") != std::string::npos);
+  CHECK(s.checked_out(s.op("http://" + server.host() + "/app.git")).find("failed to fetch remote") !=
+        std::string::npos);
 }
 
 TEST_CASE("a token is not sent in clear text, and none that would end the header") {
@@ -238,7 +250,8 @@ TEST_CASE("a token is not sent in clear text, and none that would end the header
   REQUIRE(s.progress.warnings.size() == 1);
   CHECK(s.progress.warnings[0] == "git credentials are not sent to http://git.invalid: it is not https");
   s.secrets = {{"GIT_AUTH_HEADER", "x\r\nHost: y"}};
-  r = s.source->cache_map(s.op("https://git.invalid/app.git", {{"git.authheadersecret", "GIT_AUTH_HEADER"}}), 0, s.job);
+  r = s.source->cache_map(s.op("https://git.invalid/app.git", {{"git.authheadersecret", "GIT_AUTH_HEADER"}}),
+                          0, s.job);
   CHECK(r.error().message.find("line break") != std::string::npos);
 }
 
@@ -246,7 +259,8 @@ TEST_CASE("ssh gets neither the daemon's keys nor its known hosts, and a host ca
   setup s;
   auto bin = s.dir / "bin";
   fs::create_directories(bin);
-  test::write_file(bin / "ssh", "#!/bin/sh\nprintf '%s\\n' \"$*\" >> " + (s.dir / "calls").string() + "\nexit 1\n");
+  test::write_file(bin / "ssh",
+                   "#!/bin/sh\nprintf '%s\\n' \"$*\" >> " + (s.dir / "calls").string() + "\nexit 1\n");
   fs::permissions(bin / "ssh", fs::perms(0755));
   std::string before = std::getenv("PATH");
   ::setenv("PATH", (bin.string() + ":" + before).c_str(), 1);
@@ -266,10 +280,12 @@ TEST_CASE("what an earlier commit said of a submodule's place does not count for
   http_server gone([](const http_request&) { return http_answer{404, {}, ""}; });
   s.repository("app", "git -c protocol.file.allow=always submodule add " + (s.served / "sub.git").string() +
                           " sub && git config -f .gitmodules submodule.sub.url " + gone.url() + "/sub.git");
-  CHECK(s.checked_out(s.op(server.url() + "/app.git")).find("failed to update submodules") != std::string::npos);
+  CHECK(s.checked_out(s.op(server.url() + "/app.git")).find("failed to update submodules") !=
+        std::string::npos);
   auto tree = (s.dir / "tree-app").string(), bare = (s.served / "app.git").string();
   shell("cd " + tree + " && git config -f .gitmodules submodule.sub.url " + server.url() +
-        "/sub.git && git commit -am later && git push " + bare + " main && git -C " + bare + " update-server-info");
+        "/sub.git && git commit -am later && git push " + bare + " main && git -C " + bare +
+        " update-server-info");
   auto later = s.op(server.url() + "/app.git");
   later.vertex = "sha256:later";
   CHECK(s.checked_out(later) == ".gitmodules sub");

@@ -10,9 +10,9 @@
 
 #include "base/json_text.hpp"
 #include "content.pb.h"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
-#include "store/tar_writer.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
+#include "store/archive/tar_writer.hpp"
 #include "tests/support/byte_streams.hpp"
 #include "tests/support/secrets.hpp"
 #include "tests/support/http_server.hpp"
@@ -38,7 +38,7 @@ struct setup {
   test::temp_dir dir;
   std::unique_ptr<store::ref_store> store =
       store::ref_store::open({dir / "state", store::snapshotter_kind::automatic}).value();
-  registry::hosts hosts;
+  distribution::hosts hosts;
   std::unique_ptr<workers::source_handler> source = workers::make_http_source(*store, hosts);
   job_context job;
   std::shared_ptr<workers::resolutions> build = std::make_shared<workers::resolutions>();
@@ -175,10 +175,12 @@ TEST_CASE("what a server still calls the same is not fetched again") {
   CHECK(server.seen().back().header("if-none-match") == "\"one\"");
 }
 
-TEST_CASE("within a build a URL leads to what it led to first, whatever is asked about it, however it is written") {
+TEST_CASE(
+    "within a build a URL leads to what it led to first, whatever is asked about it, however it is written") {
   std::string body = "seen", etag = "\"one\"";
   http_server server([&](const http_request&) {
-    return http_answer{200, {{"ETag", etag}, {"Content-Disposition", "attachment; filename=named.txt"}}, body};
+    return http_answer{
+        200, {{"ETag", etag}, {"Content-Disposition", "attachment; filename=named.txt"}}, body};
   });
   setup s;
   gw::ResolveSourceMetaRequest question;
@@ -195,7 +197,8 @@ TEST_CASE("within a build a URL leads to what it led to first, whatever is asked
   CHECK(plain.text == "seen");
   CHECK(plain.name == "named.txt");
   auto other_spelling = "http://127.0.0.1:" + std::to_string(server.port()) + "/a/../%66#part";
-  auto other_look = s.get(s.op(other_spelling, {{"http.filename", "mine"}, {"http.perm", "0755"}, {"http.uid", "7"}}));
+  auto other_look =
+      s.get(s.op(other_spelling, {{"http.filename", "mine"}, {"http.perm", "0755"}, {"http.uid", "7"}}));
   CHECK(other_look.text == "seen");
   CHECK(other_look.name == "mine");
   CHECK((other_look.st.st_mode & 07777) == 0755);
@@ -298,7 +301,9 @@ TEST_CASE("secrets become the Authorization header, chosen headers go along, oth
 }
 
 TEST_CASE("secrets for a host are not sent in clear text, and the client is told") {
-  http_server server([](const http_request& r) { return http_answer{200, {}, "<" + r.header("authorization") + ">"}; });
+  http_server server([](const http_request& r) {
+    return http_answer{200, {}, "<" + r.header("authorization") + ">"};
+  });
   setup s;
   auto session = std::make_shared<test::fake_session>("client");
   test::serve_secrets(*session, [](const std::string& id) { return id == "mine" ? "Basic abc" : "tok"; });
@@ -307,7 +312,8 @@ TEST_CASE("secrets for a host are not sent in clear text, and the client is told
   test::recording_progress progress;
   s.job = clients.job();
   s.job.progress = &progress;
-  auto host = "0.0.0.0:" + std::to_string(server.port());  // leads here, and is not what this machine gets unasked
+  auto host =
+      "0.0.0.0:" + std::to_string(server.port());  // leads here, and is not what this machine gets unasked
   CHECK(s.get(s.op("http://" + host + "/a")).text == "<>");
   REQUIRE(progress.warnings.size() == 1);
   CHECK(progress.warnings[0] ==
@@ -315,12 +321,14 @@ TEST_CASE("secrets for a host are not sent in clear text, and the client is told
   // One that the source names is for this URL.
   CHECK(s.get(s.op("http://" + host + "/a", {{"http.authheadersecret", "mine"}})).text == "<Basic abc>");
   // Nor does it follow a redirect from where it may be sent to where it may not.
-  http_server first([&](const http_request&) { return http_answer{302, {{"Location", "http://" + host + "/b"}}, ""}; });
+  http_server first([&](const http_request&) {
+    return http_answer{302, {{"Location", "http://" + host + "/b"}}, ""};
+  });
   CHECK(s.get(s.op(first.url() + "/a")).text == "<>");
   CHECK(first.seen().back().header("authorization") == "Bearer tok");
   configs::registry_config plain;
   plain.http = true;
-  registry::hosts configured({{host, plain}});
+  distribution::hosts configured({{host, plain}});
   s.source = workers::make_http_source(*s.store, configured);
   s.next_build();
   CHECK(s.get(s.op("http://" + host + "/a")).text == "<Bearer tok>");
@@ -368,7 +376,8 @@ TEST_CASE("metadata of a download can be asked for, with a checksum of its own")
   CHECK(m->http().checksumresponse().digest().starts_with("sha512:ddaf35a193617abacc417349ae204131"));
   r.mutable_http()->mutable_checksumrequest()->set_algo(gw::ChecksumRequest::CHECKSUM_ALGO_SHA256);
   r.mutable_http()->mutable_checksumrequest()->set_suffix("def");
-  CHECK(s.source->resolve_meta(r, s.build, s.job)->http().checksumresponse().digest() == sha256("abcdef").str());
+  CHECK(s.source->resolve_meta(r, s.build, s.job)->http().checksumresponse().digest() ==
+        sha256("abcdef").str());
 }
 
 TEST_CASE("names of downloads are single components") {
@@ -400,15 +409,15 @@ TEST_CASE("an image of a client's layout is read through its session") {
     d.digest = sha256(bytes);
     d.size = static_cast<std::int64_t>(bytes.size());
     blobs[d.digest.str()] = bytes;
-    return registry::descriptor_json(d);
+    return distribution::descriptor_json(d);
   };
   nlohmann::ordered_json config{{"os", "linux"},
                                 {"architecture", "amd64"},
                                 {"rootfs", {{"type", "layers"}, {"diff_ids", {sha256(sink.bytes).str()}}}}};
-  nlohmann::ordered_json m{{"schemaVersion", 2}, {"mediaType", registry::media::oci_manifest}};
-  m["config"] = put(config.dump(), registry::media::oci_config);
-  m["layers"] = nlohmann::ordered_json::array({put(sink.bytes, registry::media::oci_layer)});
-  auto root = text_value(put(m.dump(), registry::media::oci_manifest)["digest"]);
+  nlohmann::ordered_json m{{"schemaVersion", 2}, {"mediaType", distribution::media::oci_manifest}};
+  m["config"] = put(config.dump(), distribution::media::oci_config);
+  m["layers"] = nlohmann::ordered_json::array({put(sink.bytes, distribution::media::oci_layer)});
+  auto root = text_value(put(m.dump(), distribution::media::oci_manifest)["digest"]);
   auto session = std::make_shared<test::fake_session>("client");
   offer_content(*session, blobs, threads, "oci:base");
   test::fake_directory clients;

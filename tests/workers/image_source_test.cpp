@@ -5,12 +5,12 @@
 #include <thread>
 
 #include "base/json_text.hpp"
-#include "registry/image_json.hpp"
-#include "registry/image_names.hpp"
-#include "registry/media_types.hpp"
-#include "registry/push.hpp"
-#include "store/codec.hpp"
-#include "store/tar_writer.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/image_names.hpp"
+#include "distribution/media_types.hpp"
+#include "distribution/push.hpp"
+#include "store/archive/codec.hpp"
+#include "store/archive/tar_writer.hpp"
 #include "tests/support/byte_streams.hpp"
 #include "tests/support/fake_client.hpp"
 #include "tests/support/http_server.hpp"
@@ -20,7 +20,7 @@
 #include "workers/sources/resolutions.hpp"
 
 using namespace kiln;
-namespace media = registry::media;
+namespace media = distribution::media;
 namespace gw = moby::buildkit::v1::frontend;
 
 namespace {
@@ -69,11 +69,11 @@ struct image_maker {
     auto layers = nlohmann::ordered_json::array();
     for (const auto& t : tars) {
       config["rootfs"]["diff_ids"].push_back(sha256(t).str());
-      layers.push_back(registry::descriptor_json(
+      layers.push_back(distribution::descriptor_json(
           put(gzipped(t), docker ? media::docker_layer_gzip : media::oci_layer_gzip)));
     }
     m["config"] =
-        registry::descriptor_json(put(config.dump(), docker ? media::docker_config : media::oci_config));
+        distribution::descriptor_json(put(config.dump(), docker ? media::docker_config : media::oci_config));
     m["layers"] = layers;
     auto d = put(m.dump(), docker ? media::docker_manifest : media::oci_manifest);
     d.platform = parse_platform("linux/" + arch).value();
@@ -82,7 +82,7 @@ struct image_maker {
   descriptor index(std::vector<descriptor> entries) {
     nlohmann::ordered_json j{
         {"schemaVersion", 2}, {"mediaType", media::oci_index}, {"manifests", nlohmann::json::array()}};
-    for (const auto& e : entries) j["manifests"].push_back(registry::descriptor_json(e));
+    for (const auto& e : entries) j["manifests"].push_back(distribution::descriptor_json(e));
     return put(j.dump(), media::oci_index);
   }
 };
@@ -92,7 +92,7 @@ struct setup {
   std::unique_ptr<store::ref_store> store =
       store::ref_store::open({dir / "state", store::snapshotter_kind::automatic}).value();
   std::unique_ptr<store::blob_store> far = store::blob_store::open(dir / "far").value();
-  registry::hosts hosts;
+  distribution::hosts hosts;
   image_maker maker{*far};
   std::unique_ptr<workers::source_handler> source = workers::make_image_source(*store, hosts);
   test::recording_progress progress;
@@ -101,10 +101,10 @@ struct setup {
   setup() { job.progress = &progress; }
 
   void push(const std::string& name, const descriptor& root) {
-    registry::push_options o;
+    distribution::push_options o;
     o.name = name;
     o.root = root;
-    auto s = registry::push_image(hosts, *far, o, {});
+    auto s = distribution::push_image(hosts, *far, o, {});
     INFO((s.ok() ? "" : s.error().message));
     REQUIRE(s.ok());
   }
@@ -123,8 +123,9 @@ struct setup {
     return test::read_file(m.path() / path);
   }
   int layers_here(const descriptor& manifest) {
-    auto m = registry::parse_manifest(far->read_all(manifest.digest, 1 << 20).value(), manifest.media_type)
-                 .value();
+    auto m =
+        distribution::parse_manifest(far->read_all(manifest.digest, 1 << 20).value(), manifest.media_type)
+            .value();
     return static_cast<int>(std::count_if(m.layers.begin(), m.layers.end(),
                                           [&](const auto& l) { return store->blobs().has(l.digest); }));
   }
@@ -154,7 +155,7 @@ TEST_CASE("an image is keyed by its manifest and by its chain of layers, without
   auto second = s.source->cache_map(request, 1, s.job);
   REQUIRE(second.ok());
   CHECK_FALSE(second->more);
-  auto chain = registry::chain_id({sha256(a), sha256(b)});
+  auto chain = distribution::chain_id({sha256(a), sha256(b)});
   CHECK(second->op_digest == sha256("buildkit.source.v0:" + chain.str()));
   CHECK(s.layers_here(image) == 0);
   auto refs = s.source->run(request, {}, s.job);
@@ -267,7 +268,8 @@ TEST_CASE("a moved tag counts for the next build but not within one") {
 
 TEST_CASE("one build asks for a tag once, whoever asks and however often, and for each blob once") {
   setup s;
-  auto one = s.maker.image("amd64", {layer_tar({{"f", "one"}})}), two = s.maker.image("amd64", {layer_tar({{"f", "two"}})});
+  auto one = s.maker.image("amd64", {layer_tar({{"f", "one"}})}),
+       two = s.maker.image("amd64", {layer_tar({{"f", "two"}})});
   std::atomic<bool> moved{false};
   test::http_server server([&](const test::http_request& r) -> test::http_answer {
     auto name = r.path.substr(r.path.rfind('/') + 1);
@@ -276,16 +278,18 @@ TEST_CASE("one build asks for a tag once, whoever asks and however often, and fo
     auto bytes = s.far->read_all(*d, 1 << 20);
     if (!bytes.ok()) return {.status = 404, .headers = {}, .body = ""};
     bool manifest = r.path.find("/manifests/") != std::string::npos;
-    return {.headers = {{"Content-Type", manifest ? std::string(media::oci_manifest) : "application/octet-stream"},
+    return {.headers = {{"Content-Type",
+                         manifest ? std::string(media::oci_manifest) : "application/octet-stream"},
                         {"Docker-Content-Digest", d->str()}},
             .body = *bytes};
   });
   auto name = server.host() + "/x:1";
-  auto asked = [&](const std::string& what) { return server.count("GET", what) + server.count("HEAD", what); };
+  auto asked = [&](const std::string& what) {
+    return server.count("GET", what) + server.count("HEAD", what);
+  };
   auto build = [&](const char* content) {
     std::vector<std::thread> many;
-    for (int i = 0; i < 4; ++i)
-      many.emplace_back([&] { (void)s.source->cache_map(s.op(name), 0, {}); });
+    for (int i = 0; i < 4; ++i) many.emplace_back([&] { (void)s.source->cache_map(s.op(name), 0, {}); });
     for (auto& t : many) t.join();
     auto before = asked("");
     moved = !moved;  // from now on the tag leads elsewhere
@@ -342,7 +346,8 @@ TEST_CASE("images of this daemon's own store are found by name") {
   auto image = here.image("amd64", {layer_tar({{"f", "built here"}})});
   std::string name = server.host() + "/local/app:latest";
   REQUIRE(
-      s.store->set_value(registry::image_store_bucket, name, registry::descriptor_json(image).dump()).ok());
+      s.store->set_value(distribution::image_store_bucket, name, distribution::descriptor_json(image).dump())
+          .ok());
   auto refs = s.source->run(s.op(name), {}, s.job);
   REQUIRE(refs.ok());
   CHECK(s.read(refs->at(0), "f") == "built here");
@@ -351,7 +356,7 @@ TEST_CASE("images of this daemon's own store are found by name") {
 TEST_CASE("a layer that is not what it should be fails the build clearly and is not kept") {
   setup s;
   auto image = s.maker.image("amd64", {layer_tar({{"f", std::string(10'000, 'x')}})});
-  auto m = registry::parse_manifest(s.far->read_all(image.digest, 1 << 20).value(), "").value();
+  auto m = distribution::parse_manifest(s.far->read_all(image.digest, 1 << 20).value(), "").value();
   bool lie = true;
   test::http_server server([&](const test::http_request& r) -> test::http_answer {
     if (r.path.find("/manifests/") != std::string::npos)

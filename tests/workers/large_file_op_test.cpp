@@ -11,7 +11,8 @@ using namespace kiln::test;
 
 namespace {
 
-pb::FileAction* add_file(workers::op_request& r, std::int64_t input, std::int64_t output, const std::string& path) {
+pb::FileAction* add_file(workers::op_request& r, std::int64_t input, std::int64_t output,
+                         const std::string& path) {
   auto* a = r.op.mutable_file()->add_actions();
   a->set_input(input);
   a->set_secondaryinput(-1);
@@ -62,12 +63,14 @@ TEST_CASE("a file op of tens of thousands of actions, each on the one before, ru
   pthread_attr_setstacksize(&attributes, 512 * 1024);
   auto work = [&] { out = f.run(r, {}); };
   pthread_t thread;
-  REQUIRE(pthread_create(&thread, &attributes, [](void* w) -> void* { return (*static_cast<decltype(work)*>(w))(), nullptr; },
-                         &work) == 0);
+  REQUIRE(pthread_create(
+              &thread, &attributes,
+              [](void* w) -> void* { return (*static_cast<decltype(work)*>(w))(), nullptr; }, &work) == 0);
   pthread_join(thread, nullptr);
   pthread_attr_destroy(&attributes);
   REQUIRE(out.ok());
-  f.in_ref((*out)[0], [&](const fs::path& root) { CHECK(files_in(root) == static_cast<std::size_t>(count)); });
+  f.in_ref((*out)[0],
+           [&](const fs::path& root) { CHECK(files_in(root) == static_cast<std::size_t>(count)); });
 }
 
 TEST_CASE("states that an action only reads are let go once it has read them") {
@@ -85,7 +88,9 @@ TEST_CASE("states that an action only reads are let go once it has read them") {
     // What is written on is new each time, what is read the end of a chain.
     for (int i = 0; i < count; ++i) {
       add_file(r, -1, -1, "/f" + std::to_string(i));
-      add_copy(r, 2 * i, i == 0 ? -1 : 2 * i - 1, i + 1 == count ? 0 : -1, "/", "/")->mutable_copy()->set_dircopycontents(true);
+      add_copy(r, 2 * i, i == 0 ? -1 : 2 * i - 1, i + 1 == count ? 0 : -1, "/", "/")
+          ->mutable_copy()
+          ->set_dircopycontents(true);
     }
   }
   std::size_t most = 0;
@@ -102,7 +107,8 @@ TEST_CASE("states that an action only reads are let go once it has read them") {
   REQUIRE(out.ok());
   // A descriptor for each state that is open to be written on or read, and some for the op itself.
   CHECK(most < before + configs::file_op_open_max + configs::file_op_readers_max + 40);
-  f.in_ref((*out)[0], [&](const fs::path& root) { CHECK(files_in(root) == static_cast<std::size_t>(count)); });
+  f.in_ref((*out)[0],
+           [&](const fs::path& root) { CHECK(files_in(root) == static_cast<std::size_t>(count)); });
   CHECK(f.mounts_left() == 0);
 }
 
@@ -117,7 +123,8 @@ TEST_CASE("committed states that are read again stay mounted in bounded number")
   auto out = f.run(r, {});
   REQUIRE(out.ok());
   REQUIRE(out->size() == static_cast<std::size_t>(count) + 1);
-  f.in_ref(out->back(), [&](const fs::path& root) { CHECK(files_in(root) == static_cast<std::size_t>(count)); });
+  f.in_ref(out->back(),
+           [&](const fs::path& root) { CHECK(files_in(root) == static_cast<std::size_t>(count)); });
   f.in_ref((*out)[5], [](const fs::path& root) { CHECK(fs::exists(root / "f5")); });
   CHECK(f.mounts_left() == 0);
 }

@@ -1,5 +1,5 @@
 // The local source against a client that sends a directory, over in-memory streams.
-#include "store/filesync/sender.hpp"
+#include "filesync/sender.hpp"
 #include "tests/workers/worker_fixture.hpp"
 #include "wire.pb.h"
 #include "workers/sources/header_values.hpp"
@@ -150,7 +150,8 @@ TEST_CASE_METHOD(local_fixture, "an unchanged directory gives the ref an earlier
   }
 }
 
-TEST_CASE_METHOD(local_fixture, "a transfer that fails leaves nothing; one that was cut off is gone on with") {
+TEST_CASE_METHOD(local_fixture,
+                 "a transfer that fails leaves nothing; one that was cut off is gone on with") {
   using packet = fsutil::types::Packet;
   write_file(context / "first", std::string(100'000, 'x'));
   write_file(context / "second", "y");

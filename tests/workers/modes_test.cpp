@@ -1,8 +1,8 @@
 // Modes in builds are what was asked for, whatever the umask of the daemon is.
 #include <sys/stat.h>
 
-#include "store/filesync/sender.hpp"
-#include "store/tar_writer.hpp"
+#include "filesync/sender.hpp"
+#include "store/archive/tar_writer.hpp"
 #include "tests/workers/worker_fixture.hpp"
 
 using namespace kiln;
@@ -26,7 +26,8 @@ struct modes_fixture : worker_fixture {
         if (!S_ISLNK(st.st_mode)) all[name] = text;
       };
       add(top, "/");
-      for (const auto& e : fs::recursive_directory_iterator(top)) add(e.path(), e.path().lexically_relative(top));
+      for (const auto& e : fs::recursive_directory_iterator(top))
+        add(e.path(), e.path().lexically_relative(top));
     });
     return all;
   }
@@ -117,22 +118,38 @@ TEST_CASE_METHOD(modes_fixture, "file actions give exactly their modes under any
     auto out = run(r, {source});
     ::umask(022);
     if (!out.ok()) FAIL(out.error().message);
-    CHECK(text_of(modes_of(out->front())) ==
-          text_of({{"/", "0755"}, {"made", "0777"}, {"made/deep", "0777"}, {"plain", "0766"}, {"file", "0666"},
-                {"copied", "0755"}, {"copied/there", "0755"}, {"copied/there/tree", "0777"},
-                {"copied/there/tree/open", "4666"}, {"copied/there/tree/fifo", "0666"},
-                {"copied/there/tree/only", "1777"}, {"copied/there/tree/only/this", "0770"}, {"asked", "0626"},
-                {"asked/open", "0626"}, {"some", "0755"}, {"some/tree", "0777"}, {"some/tree/only", "1777"},
-                {"some/tree/only/this", "0770"}, {"unpacked", "0755"}, {"unpacked/here", "0755"},
-                {"unpacked/here/implied", "0755"}, {"unpacked/here/implied/deeper", "0755"},
-                {"unpacked/here/implied/deeper/file", "0666"}}));
+    CHECK(text_of(modes_of(out->front())) == text_of({{"/", "0755"},
+                                                      {"made", "0777"},
+                                                      {"made/deep", "0777"},
+                                                      {"plain", "0766"},
+                                                      {"file", "0666"},
+                                                      {"copied", "0755"},
+                                                      {"copied/there", "0755"},
+                                                      {"copied/there/tree", "0777"},
+                                                      {"copied/there/tree/open", "4666"},
+                                                      {"copied/there/tree/fifo", "0666"},
+                                                      {"copied/there/tree/only", "1777"},
+                                                      {"copied/there/tree/only/this", "0770"},
+                                                      {"asked", "0626"},
+                                                      {"asked/open", "0626"},
+                                                      {"some", "0755"},
+                                                      {"some/tree", "0777"},
+                                                      {"some/tree/only", "1777"},
+                                                      {"some/tree/only/this", "0770"},
+                                                      {"unpacked", "0755"},
+                                                      {"unpacked/here", "0755"},
+                                                      {"unpacked/here/implied", "0755"},
+                                                      {"unpacked/here/implied/deeper", "0755"},
+                                                      {"unpacked/here/implied/deeper/file", "0666"}}));
   }
 }
 
 TEST_CASE_METHOD(modes_fixture, "a step sees the same modes and umask under any umask of the daemon") {
   auto base = busybox();
-  auto r = shell("umask; for p in /etc/hosts /etc/resolv.conf /work /cache /scratch /shown /tmpfs /secret /ssh /dev/shm; "
-                 "do stat -c '%n %a' $p; done; mkdir /own; touch /own/file; mkdir /cache/own; echo > /scratch/own");
+  auto r = shell(
+      "umask; for p in /etc/hosts /etc/resolv.conf /work /cache /scratch /shown /tmpfs /secret /ssh "
+      "/dev/shm; "
+      "do stat -c '%n %a' $p; done; mkdir /own; touch /own/file; mkdir /cache/own; echo > /scratch/own");
   auto* meta = r.op.mutable_exec()->mutable_meta();
   meta->set_cwd("/work");
   add_mount(r, pb::CACHE, "/cache")->mutable_cacheopt()->set_id("modes");
@@ -146,10 +163,15 @@ TEST_CASE_METHOD(modes_fixture, "a step sees the same modes and umask under any 
   secret->set_mode(0644);
   auto* ssh = add_mount(r, pb::SSH, "/ssh")->mutable_sshopt();
   ssh->set_mode(0666);
-  client.calls["/moby.buildkit.secrets.v1.Secrets/GetSecret"] = [](const std::string&) -> result<std::string> {
-    return std::string("\x0a\x03" "abc");
+  client.calls["/moby.buildkit.secrets.v1.Secrets/GetSecret"] =
+      [](const std::string&) -> result<std::string> {
+    return std::string(
+        "\x0a\x03"
+        "abc");
   };
-  client.calls["/moby.sshforward.v1.SSH/CheckAgent"] = [](const std::string&) -> result<std::string> { return {""}; };
+  client.calls["/moby.sshforward.v1.SSH/CheckAgent"] = [](const std::string&) -> result<std::string> {
+    return {""};
+  };
   for (mode_t mask : {0, 022, 077}) {
     INFO("umask " << mask);
     ::umask(mask);
@@ -158,8 +180,9 @@ TEST_CASE_METHOD(modes_fixture, "a step sees the same modes and umask under any 
     ::umask(022);
     INFO(sink.err());
     if (!out.ok()) FAIL(out.error().message);
-    CHECK(sink.out() == "0022\n/etc/hosts 644\n/etc/resolv.conf 644\n/work 755\n/cache 755\n/scratch 755\n/shown 755\n"
-                        "/tmpfs 1777\n/secret 644\n/ssh 666\n/dev/shm 1777\n");
+    CHECK(sink.out() ==
+          "0022\n/etc/hosts 644\n/etc/resolv.conf 644\n/work 755\n/cache 755\n/scratch 755\n/shown 755\n"
+          "/tmpfs 1777\n/secret 644\n/ssh 666\n/dev/shm 1777\n");
     auto left = modes_of(out->front());
     CHECK(left["own"] == "0755");
     CHECK(left["own/file"] == "0644");

@@ -3,8 +3,8 @@
 
 #include <chrono>
 
-#include "store/confinement.hpp"
-#include "store/filesync/sender.hpp"
+#include "store/files/confinement.hpp"
+#include "filesync/sender.hpp"
 #include "tests/workers/worker_fixture.hpp"
 #include "workers/executor/users.hpp"
 
@@ -37,7 +37,8 @@ struct odd_fixture : worker_fixture {
 
 }  // namespace
 
-TEST_CASE_METHOD(odd_fixture, "a file is not made where a device or a FIFO is: it is neither opened nor written to") {
+TEST_CASE_METHOD(odd_fixture,
+                 "a file is not made where a device or a FIFO is: it is neither opened nor written to") {
   auto base = make_ref([](const fs::path& p) {
     make_device(p / "zero", 5);
     make_device(p / "null", 3);
@@ -58,7 +59,8 @@ TEST_CASE_METHOD(odd_fixture, "a file is not made where a device or a FIFO is: i
   }
 }
 
-TEST_CASE_METHOD(odd_fixture, "devices and FIFOs are copied as what they are, also by what unpacks archives") {
+TEST_CASE_METHOD(odd_fixture,
+                 "devices and FIFOs are copied as what they are, also by what unpacks archives") {
   auto source = make_ref([](const fs::path& p) {
     make_device(p / "dir/zero", 5);
     make_fifo(p / "dir/fifo");
@@ -91,7 +93,8 @@ TEST_CASE_METHOD(odd_fixture, "devices and FIFOs are copied as what they are, al
   });
 }
 
-TEST_CASE_METHOD(odd_fixture, "users are not looked up in a device or a FIFO, and steps by number run all the same") {
+TEST_CASE_METHOD(odd_fixture,
+                 "users are not looked up in a device or a FIFO, and steps by number run all the same") {
   auto with_passwd = [&](const std::function<void(const fs::path&)>& make) {
     return make_ref(
         [&](const fs::path& p) {
@@ -100,7 +103,8 @@ TEST_CASE_METHOD(odd_fixture, "users are not looked up in a device or a FIFO, an
         },
         busybox());
   };
-  for (const auto& base : {with_passwd([](const fs::path& p) { make_device(p, 5); }), with_passwd(make_fifo)}) {
+  for (const auto& base :
+       {with_passwd([](const fs::path& p) { make_device(p, 5); }), with_passwd(make_fifo)}) {
     // No shell: it would look into the file itself.
     auto r = shell("");
     auto* meta = r.op.mutable_exec()->mutable_meta();
@@ -127,7 +131,8 @@ TEST_CASE_METHOD(odd_fixture, "users are not looked up in a device or a FIFO, an
   }
 }
 
-TEST_CASE_METHOD(worker_fixture, "names of owners that a tree does not know are root's, and the client is told") {
+TEST_CASE_METHOD(worker_fixture,
+                 "names of owners that a tree does not know are root's, and the client is told") {
   struct told final : progress_sink {
     std::string warnings;
     void log(int, std::string_view) override {}
@@ -181,7 +186,8 @@ TEST_CASE_METHOD(worker_fixture, "names of owners that a tree does not know are 
   CHECK(owner_of(make_ref([](const fs::path&) {}), "build", "wheel") == "0:0");
 }
 
-TEST_CASE_METHOD(worker_fixture, "a step still opens the devices it may, on its root and on what is mounted there") {
+TEST_CASE_METHOD(worker_fixture,
+                 "a step still opens the devices it may, on its root and on what is mounted there") {
   store::ref root = busybox();
   auto r = shell(
       "for d in / /cache /scratch /shown; do [ -c $d/zero ] || mknod $d/zero c 1 5; "
@@ -202,11 +208,16 @@ TEST_CASE_METHOD(worker_fixture, "a step still opens the devices it may, on its 
   CHECK(sink.out() == "3\nran\n3\nran\n3\nran\n3\nran\n");
 }
 
-TEST_CASE_METHOD(worker_fixture, "what is put into a container beside its files cannot be a device, run or set ids") {
-  auto r = shell("grep -E ' /etc/hosts | /etc/resolv.conf | /plain | /program ' /proc/self/mounts | "
-                 "while read d p t o rest; do echo $p $o; done");
-  client.calls["/moby.buildkit.secrets.v1.Secrets/GetSecret"] = [](const std::string&) -> result<std::string> {
-    return std::string("\x0a\x03" "abc");
+TEST_CASE_METHOD(worker_fixture,
+                 "what is put into a container beside its files cannot be a device, run or set ids") {
+  auto r = shell(
+      "grep -E ' /etc/hosts | /etc/resolv.conf | /plain | /program ' /proc/self/mounts | "
+      "while read d p t o rest; do echo $p $o; done");
+  client.calls["/moby.buildkit.secrets.v1.Secrets/GetSecret"] =
+      [](const std::string&) -> result<std::string> {
+    return std::string(
+        "\x0a\x03"
+        "abc");
   };
   for (auto [dest, mode] : {std::pair{"/plain", 0400}, std::pair{"/program", 0500}}) {
     auto* secret = add_mount(r, pb::SECRET, dest)->mutable_secretopt();
@@ -220,7 +231,8 @@ TEST_CASE_METHOD(worker_fixture, "what is put into a container beside its files 
   for (std::string place, options; lines >> place >> options; ++seen) {
     INFO(place << " " << options);
     options = "," + options + ",";
-    for (const auto* wanted : {",ro,", ",nosuid,", ",nodev,"}) CHECK(options.find(wanted) != std::string::npos);
+    for (const auto* wanted : {",ro,", ",nosuid,", ",nodev,"})
+      CHECK(options.find(wanted) != std::string::npos);
     CHECK((options.find(",noexec,") != std::string::npos) == (place != "/program"));
   }
   CHECK(seen == 4);

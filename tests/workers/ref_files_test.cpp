@@ -13,7 +13,7 @@
 #include <chrono>
 #include <thread>
 
-#include "store/filesync/file_stat.hpp"
+#include "filesync/file_stat.hpp"
 #include "tests/support/temp_dir.hpp"
 
 using namespace kiln;
@@ -79,8 +79,8 @@ TEST_CASE("devices, FIFOs and directories are told of and not read, at once") {
   CHECK(text_of(root, "/").error().message == "read /: is a directory");
 }
 
-// Regression: the parent of what had been found was opened again by its path, which a container that runs can make
-// lead elsewhere meanwhile.
+// Regression: the parent of what had been found was opened again by its path, which a container that runs can
+// make lead elsewhere meanwhile.
 TEST_CASE("what a running container swaps is one thing or the other, never something outside") {
   temp_dir root, outside;
   write_file(root / "a/name", "inside");

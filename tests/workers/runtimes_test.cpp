@@ -73,13 +73,17 @@ TEST_CASE("the home of a user is that of the first entry with its id") {
   CHECK(workers::home_of(0, std::nullopt) == "/");
 }
 
-TEST_CASE_METHOD(runtime_fixture, "user, groups, home, path, terminal and umask do not depend on the runtime") {
+TEST_CASE_METHOD(runtime_fixture,
+                 "user, groups, home, path, terminal and umask do not depend on the runtime") {
   store::ref root = busybox();
-  root = make_ref([](const fs::path& p) {
-    write_file(p / "etc/passwd",
-               "root:x:0:0:root:/root:/bin/sh\nbuild:x:1000:1001:b:/home/build:/bin/sh\n4242:x:78:79::/home/digits:\n"
-               "homeless:x:5:5:::\n");
-  }, root);
+  root = make_ref(
+      [](const fs::path& p) {
+        write_file(p / "etc/passwd",
+                   "root:x:0:0:root:/root:/bin/sh\nbuild:x:1000:1001:b:/home/build:/bin/sh\n4242:x:78:79::/"
+                   "home/digits:\n"
+                   "homeless:x:5:5:::\n");
+      },
+      root);
   struct row {
     const char* user;
     const char* home;  // in the environment; null: none
@@ -101,7 +105,8 @@ TEST_CASE_METHOD(runtime_fixture, "user, groups, home, path, terminal and umask 
     open_with(runtime);
     for (const auto& r : rows) {
       INFO(runtime << " \"" << r.user << "\"");
-      auto step = shell("echo $(id -u):$(id -g):$(id -G) $HOME; echo $PATH; umask; echo ${TERM-none}; echo $A");
+      auto step =
+          shell("echo $(id -u):$(id -g):$(id -G) $HOME; echo $PATH; umask; echo ${TERM-none}; echo $A");
       auto* meta = step.op.mutable_exec()->mutable_meta();
       meta->set_user(r.user);
       meta->add_env("A=first");
@@ -111,13 +116,15 @@ TEST_CASE_METHOD(runtime_fixture, "user, groups, home, path, terminal and umask 
       auto out = run(step, {root});
       INFO(sink.err());
       REQUIRE(out.ok());
-      CHECK(sink.out() == std::string(r.seen) +
-                              "\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n0022\nnone\nlast\n");
+      CHECK(sink.out() ==
+            std::string(r.seen) +
+                "\n/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin\n0022\nnone\nlast\n");
     }
   }
 }
 
-TEST_CASE_METHOD(runtime_fixture, "mount points that a run leaves have one mode, in the root and in what is mounted") {
+TEST_CASE_METHOD(runtime_fixture,
+                 "mount points that a run leaves have one mode, in the root and in what is mounted") {
   store::ref root = make_ref([](const fs::path& p) {
     fs::create_directories(p / "bin");
     fs::copy_file("/bin/busybox", p / "bin/sh");
@@ -155,7 +162,8 @@ TEST_CASE_METHOD(runtime_fixture, "mount points that a run leaves have one mode,
   }
 }
 
-TEST_CASE_METHOD(worker_fixture, "what a runtime's configuration cannot say is an error or told, never something else") {
+TEST_CASE_METHOD(worker_fixture,
+                 "what a runtime's configuration cannot say is an error or told, never something else") {
   store::ref root = busybox();
   SECTION("a working directory") {
     auto r = shell("pwd");
@@ -208,7 +216,8 @@ TEST_CASE_METHOD(worker_fixture, "rm removes directories of lower layers however
   });
 }
 
-TEST_CASE_METHOD(runtime_fixture, "groups that a named parent made necessary go with the last container in it") {
+TEST_CASE_METHOD(runtime_fixture,
+                 "groups that a named parent made necessary go with the last container in it") {
   auto own = "kiln-parent-" + std::to_string(::getpid());
   auto root = busybox();
   auto run_below = [&](const std::string& parent, const std::string& script = "true") {
@@ -229,8 +238,9 @@ TEST_CASE_METHOD(runtime_fixture, "groups that a named parent made necessary go 
   for (const auto& runtime : runtimes) {
     INFO(runtime);
     open_with(runtime);
-    for (auto parent : {own + "-a", own + "-b/deep/er", "../../../" + own + "-c", "/x/../" + own + "-d//./y/../z/",
-                        own + "-with:colon", own + "-e/..", own + "-f/../../.."}) {
+    for (auto parent :
+         {own + "-a", own + "-b/deep/er", "../../../" + own + "-c", "/x/../" + own + "-d//./y/../z/",
+          own + "-with:colon", own + "-e/..", own + "-f/../../.."}) {
       INFO(parent);
       auto end = run_below(parent);
       REQUIRE(end.ok());
@@ -264,7 +274,8 @@ TEST_CASE_METHOD(runtime_fixture, "groups that a named parent made necessary go 
     CHECK(groups_named(own).empty());
   }
   CHECK(run_below("a\nb").error().message == "invalid cgroup parent \"a\\nb\": control characters");
-  CHECK(run_below("a/" + std::string(256, 'x')).error().message.find("a name of more than 255 bytes") != std::string::npos);
+  CHECK(run_below("a/" + std::string(256, 'x')).error().message.find("a name of more than 255 bytes") !=
+        std::string::npos);
   CHECK(run_below("a\xff").error().code == errc::invalid_argument);
   CHECK(run_below(std::string(3000, '/')).error().code == errc::invalid_argument);
 }

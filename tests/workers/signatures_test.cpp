@@ -71,7 +71,8 @@ vwVTZgEAvL+0feyA4/doO4yqqZ6gB+V/XQPlV3U2yKSEK3dxbgs=
 =WYmt
 -----END PGP SIGNATURE-----
 )";
-constexpr const char* ssh_key = R"(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMMkj3IwxV5Q6LUspOyzp0G84Nza2XZapmJb/CPabnFe kiln
+constexpr const char* ssh_key =
+    R"(ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIMMkj3IwxV5Q6LUspOyzp0G84Nza2XZapmJb/CPabnFe kiln
 )";
 constexpr const char* pgp_commit = R"(tree f115c6d5cfb15ca1a72429900dcaca0fd1057951
 author a <a@kiln.test> 1700000000 +0000
@@ -192,7 +193,8 @@ TEST_CASE("git commits and tags are checked against PGP and SSH keys") {
 }
 
 TEST_CASE("a signed object is taken apart into what was signed and the signature") {
-  auto commit = split_signed_object("tree t\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END\nafter x\n\nm\n");
+  auto commit =
+      split_signed_object("tree t\ngpgsig -----BEGIN PGP SIGNATURE-----\n \n abc\n -----END\nafter x\n\nm\n");
   CHECK(commit.payload == "tree t\nafter x\n\nm\n");
   CHECK(commit.signature == "-----BEGIN PGP SIGNATURE-----\n\nabc\n-----END\n");
   auto tag = split_signed_object("object o\n\nm\n-----BEGIN SSH SIGNATURE-----\nabc\n");

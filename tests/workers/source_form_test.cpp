@@ -62,11 +62,12 @@ struct policies {
 TEST_CASE("a denied image is denied however it is written") {
   policies p;
   p.rule(sp::DENY, "docker-image://docker.io/library/busybox:latest", sp::EXACT);
-  for (auto spelling : {"docker.io/library/busybox:latest", "busybox:latest", "library/busybox:latest",
-                        "docker.io/busybox:latest", "index.docker.io/library/busybox:latest",
-                        "index.docker.io/busybox:latest", "Docker.IO/library/busybox:latest",
-                        "docker.io:443/library/busybox:latest", "registry-1.docker.io/library/busybox:latest",
-                        "REGISTRY-1.docker.io:443/busybox:latest", "INDEX.docker.io/library/busybox:latest"}) {
+  for (auto spelling :
+       {"docker.io/library/busybox:latest", "busybox:latest", "library/busybox:latest",
+        "docker.io/busybox:latest", "index.docker.io/library/busybox:latest",
+        "index.docker.io/busybox:latest", "Docker.IO/library/busybox:latest",
+        "docker.io:443/library/busybox:latest", "registry-1.docker.io/library/busybox:latest",
+        "REGISTRY-1.docker.io:443/busybox:latest", "INDEX.docker.io/library/busybox:latest"}) {
     INFO(spelling);
     CHECK(p.denies(source(std::string("docker-image://") + spelling)));
   }
@@ -87,7 +88,8 @@ TEST_CASE("hosts of images are written in lower case and without the port that i
   CHECK(id_of("docker-image+blob://A.example/b" + d) == "docker-image+blob://a.example/b" + d);
   for (std::string scheme : {"oci-layout://", "oci-layout+blob://"}) {
     // Of a client's store: the reference is a name and leads nowhere.
-    for (auto name : {"not/real", "docker.io/library/b", "a/b/c:t", "Up.case:443/x"}) CHECK(id_of(scheme + name + d) == scheme + name + d);
+    for (auto name : {"not/real", "docker.io/library/b", "a/b/c:t", "Up.case:443/x"})
+      CHECK(id_of(scheme + name + d) == scheme + name + d);
     CHECK(id_of(scheme + "b" + d) == scheme + "docker.io/library/b" + d);
   }
 }
@@ -95,10 +97,11 @@ TEST_CASE("hosts of images are written in lower case and without the port that i
 TEST_CASE("a denied download is denied however its URL is written") {
   policies p;
   p.rule(sp::DENY, "https://example.com/private/*");
-  for (auto url : {"https://example.com/private/x", "https://EXAMPLE.com/private/x", "https://example.com:443/private/x",
-                   "https://u:p@example.com/private/x", "https://example.com/a/../private/x",
-                   "https://example.com/%70rivate/x", "https://example.com./private/x",
-                   "https:///example.com/private/x", "https://example.com/a/%2e%2e/private/x"}) {
+  for (auto url :
+       {"https://example.com/private/x", "https://EXAMPLE.com/private/x", "https://example.com:443/private/x",
+        "https://u:p@example.com/private/x", "https://example.com/a/../private/x",
+        "https://example.com/%70rivate/x", "https://example.com./private/x", "https:///example.com/private/x",
+        "https://example.com/a/%2e%2e/private/x"}) {
     INFO(url);
     CHECK(p.denies(source(url)));
   }
@@ -111,13 +114,13 @@ TEST_CASE("a denied download is denied however its URL is written") {
 TEST_CASE("a denied repository is denied by every protocol and however it is written") {
   policies p;
   p.rule(sp::DENY, "git://example.com/a/b.git*");
-  for (auto remote :
-       {"example.com/a/b.git", "https://example.com/a/b.git", "http://example.com/a/b.git",
-        "HTTPS://Example.com:443/a//b.git", "git://example.com:9418/a/b.git", "ssh://git@example.com/a/b.git",
-        "git@example.com:a/b.git", "git@example.com:/a/b.git", "git@example.com:~/a/b.git",
-        "ssh://git@example.com/~/a/b.git", "ssh://git@example.com:22/a/./b.git",
-        "https://u:p@example.com/a/b.git/", "https://example.com/x/../a/b.git", "https://example.com/%61/b.git",
-        "https://example.com/a/b.git?x=y", "https://example.com/a/b.git#main"}) {
+  for (auto remote : {"example.com/a/b.git", "https://example.com/a/b.git", "http://example.com/a/b.git",
+                      "HTTPS://Example.com:443/a//b.git", "git://example.com:9418/a/b.git",
+                      "ssh://git@example.com/a/b.git", "git@example.com:a/b.git", "git@example.com:/a/b.git",
+                      "git@example.com:~/a/b.git", "ssh://git@example.com/~/a/b.git",
+                      "ssh://git@example.com:22/a/./b.git", "https://u:p@example.com/a/b.git/",
+                      "https://example.com/x/../a/b.git", "https://example.com/%61/b.git",
+                      "https://example.com/a/b.git?x=y", "https://example.com/a/b.git#main"}) {
     INFO(remote);
     CHECK(p.denies(source(std::string("git://") + remote)));
     CHECK(p.denies(source("git://innocent.example/x#main", {{"git.fullurl", remote}})));
@@ -125,7 +128,8 @@ TEST_CASE("a denied repository is denied by every protocol and however it is wri
   CHECK_FALSE(p.denies(source("git://example.com/a/b.git", {{"git.fullurl", "https://example.com/c"}})));
 }
 
-TEST_CASE("a denied repository whose name is not ASCII is denied by every protocol and however it is written") {
+TEST_CASE(
+    "a denied repository whose name is not ASCII is denied by every protocol and however it is written") {
   policies p;
   p.rule(sp::DENY, "git://example.com/m%C3%BC/b.git*");
   for (auto remote : {"https://example.com/m\u00fc/b.git", "https://example.com/m%c3%bc/b.git",
@@ -184,7 +188,9 @@ TEST_CASE("what was left out for the policies comes back, but only for the place
   CHECK(op.attrs().at("git.fullurl") == "https://u:p@h.example/x");
 
   policies moved;
-  moved.rule(sp::CONVERT, "https://h.example/*").mutable_updates()->set_identifier("https://mirror.example/${1}");
+  moved.rule(sp::CONVERT, "https://h.example/*")
+      .mutable_updates()
+      ->set_identifier("https://mirror.example/${1}");
   moved.rule(sp::CONVERT, "git://h.example/*").mutable_updates()->set_identifier("git://mirror.example/${1}");
   CHECK(moved.outcome(source("https://u:p@h.example/x")) == "https://mirror.example/x");
   moved.outcome(source("git://h.example/x", {{"git.fullurl", "https://u:p@h.example/x"}}), &op);
@@ -193,7 +199,9 @@ TEST_CASE("what was left out for the policies comes back, but only for the place
 
 TEST_CASE("a converted source is what is fetched, in the form that later rules see") {
   policies p;
-  p.rule(sp::CONVERT, "docker-image://docker.io/library/a:1").mutable_updates()->set_identifier("docker-image://b:2");
+  p.rule(sp::CONVERT, "docker-image://docker.io/library/a:1")
+      .mutable_updates()
+      ->set_identifier("docker-image://b:2");
   p.rule(sp::DENY, "docker-image://docker.io/library/b:2");
   CHECK(p.denies(source("docker-image://a:1")));
 
@@ -220,8 +228,9 @@ TEST_CASE("a converted source is what is fetched, in the form that later rules s
 TEST_CASE("a source that cannot be read is refused: nobody can tell what it would fetch") {
   policies p;
   p.rule(sp::ALLOW, "*");
-  for (const auto& op : {source("docker-image://UPPER"), source("https://h ost/"), source("git://file:///etc"),
-                         source("git://h/p", {{"git.fullurl", "file:///srv/repo"}}), source("git://h/p#a^b")}) {
+  for (const auto& op :
+       {source("docker-image://UPPER"), source("https://h ost/"), source("git://file:///etc"),
+        source("git://h/p", {{"git.fullurl", "file:///srv/repo"}}), source("git://h/p#a^b")}) {
     INFO(op.identifier());
     CHECK(p.outcome(op).find("cannot be read") != std::string::npos);
   }
@@ -241,14 +250,15 @@ TEST_CASE("what a conversion cannot do is said with the rule, the source and wha
       "\"docker-image://docker.io/library/a:1\": ";
   CHECK(refused("odd://x") == by + "source scheme \"odd\", which is unknown");
   CHECK(refused("nothing") == by + "a source without a scheme");
-  CHECK(refused("docker-image://bad ref") ==
-        by + "source \"docker-image://…\" cannot be read: failed to parse reference \"bad ref\": invalid reference format");
+  CHECK(refused("docker-image://bad ref") == by + "source \"docker-image://…\" cannot be read: failed to "
+                                                  "parse reference \"bad ref\": invalid reference format");
   CHECK(refused("oci-layout://bad ref").starts_with(by));
   for (auto to : {"local://context", "https://e/x", "git://e/x"}) CHECK(refused(to) == to);
   policies p;
   p.rule(sp::CONVERT, "docker-image://docker.io/*");
   CHECK(p.outcome(source("docker-image://a:1")) ==
-        "error mutating source policy: rule 1 (CONVERT docker-image://docker.io/*): missing destination for convert rule");
+        "error mutating source policy: rule 1 (CONVERT docker-image://docker.io/*): missing destination for "
+        "convert rule");
   p.all[0].clear_rules();
   p.rule(sp::DENY, "(", sp::REGEX);
   CHECK(p.outcome(source("docker-image://a:1"))
@@ -258,15 +268,18 @@ TEST_CASE("what a conversion cannot do is said with the rule, the source and wha
 
 TEST_CASE("conversions are told of, in order") {
   policies p;
-  p.rule(sp::CONVERT, "docker-image://docker.io/library/a:1", sp::EXACT).mutable_updates()->set_identifier("docker-image://b:1");
+  p.rule(sp::CONVERT, "docker-image://docker.io/library/a:1", sp::EXACT)
+      .mutable_updates()
+      ->set_identifier("docker-image://b:1");
   p.rule(sp::CONVERT, "docker-image://docker.io/library/b:*").mutable_updates()->set_identifier("local://c");
   source_form form;
   auto op = source("docker-image://a:1");
   std::vector<std::string> conversions;
   REQUIRE(solver::apply(p.all, op, form, nullptr, &conversions).ok());
   CHECK(conversions ==
-        std::vector<std::string>{"rule 1 (CONVERT docker-image://docker.io/library/a:1) makes "
-                                 "\"docker-image://docker.io/library/b:1\" of \"docker-image://docker.io/library/a:1\"",
-                                 "rule 2 (CONVERT docker-image://docker.io/library/b:*) makes \"local://c\" of "
-                                 "\"docker-image://docker.io/library/b:1\""});
+        std::vector<std::string>{
+            "rule 1 (CONVERT docker-image://docker.io/library/a:1) makes "
+            "\"docker-image://docker.io/library/b:1\" of \"docker-image://docker.io/library/a:1\"",
+            "rule 2 (CONVERT docker-image://docker.io/library/b:*) makes \"local://c\" of "
+            "\"docker-image://docker.io/library/b:1\""});
 }

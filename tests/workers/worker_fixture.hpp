@@ -14,7 +14,7 @@
 #include <mutex>
 #include <thread>
 
-#include "store/cache_keys.hpp"
+#include "store/database/cache_keys.hpp"
 #include "tests/support/stream_pair.hpp"
 #include "tests/support/temp_dir.hpp"
 #include "workers/executor/cgroups.hpp"

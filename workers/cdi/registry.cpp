@@ -115,7 +115,8 @@ struct registry::contents {
       solver::device out{name, e.device->annotations, named(name) || named(solver::kind_of(name))};
       out.annotations.insert(e.from->annotations.begin(), e.from->annotations.end());
       auto annotation = out.annotations.find(solver::device_auto_allow_annotation);
-      if (annotation != out.annotations.end() && parse_bool(annotation->second).value_or(false)) out.auto_allowed = true;
+      if (annotation != out.annotations.end() && parse_bool(annotation->second).value_or(false))
+        out.auto_allowed = true;
       list.push_back(std::move(out));
     }
   }

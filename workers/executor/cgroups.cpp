@@ -75,7 +75,8 @@ std::vector<fs::path> directories_above(const std::string& group) {
 
 status check_cgroup_parent(const std::string& parent) {
   auto refuse = [&](const std::string& why) {
-    return make_error(errc::invalid_argument, "invalid cgroup parent " + quote(valid_utf8(parent)) + ": " + why);
+    return make_error(errc::invalid_argument,
+                      "invalid cgroup parent " + quote(valid_utf8(parent)) + ": " + why);
   };
   if (!is_valid_utf8(parent)) return refuse("it is not UTF-8");
   if (std::any_of(parent.begin(), parent.end(), [](unsigned char c) { return c < ' ' || c == 0x7f; }))

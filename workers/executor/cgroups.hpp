@@ -23,7 +23,8 @@ bool hybrid_cgroups();
 /// them. Fine when there is nothing. Waits at most five seconds for the killed to go.
 status remove_cgroup(const std::string& path);
 
-/// A parent of containers' groups, as somebody asked for it: "" (the default), a path below the hierarchies' roots, which
+/// A parent of containers' groups, as somebody asked for it: "" (the default), a path below the hierarchies'
+/// roots, which
 /// `..` does not leave, or systemd's "NAME.slice:". invalid_argument for what no group can be called.
 /// Source: BuildKit, executor/oci/spec.go; the kernel's cgroup_mkdir for names.
 status check_cgroup_parent(const std::string& parent);
@@ -31,11 +32,13 @@ status check_cgroup_parent(const std::string& parent);
 /// Whether systemd makes and removes the group: its name is then no path.
 inline bool is_of_systemd(const std::string& group) { return !group.starts_with('/'); }
 
-/// The groups above those of containers, which the runtime makes where they are missing and nobody removes. What was
-/// missing when the first container came goes with the last one; what was there before stays. Thread-safe.
+/// The groups above those of containers, which the runtime makes where they are missing and nobody removes.
+/// What was missing when the first container came goes with the last one; what was there before stays.
+/// Thread-safe.
 class parent_groups {
  public:
-  /// Before `group` ("/a/b/buildkit/x") is made. The directories that will have to be made above it, topmost first.
+  /// Before `group` ("/a/b/buildkit/x") is made. The directories that will have to be made above it, topmost
+  /// first.
   std::vector<std::filesystem::path> enter(const std::string& group);
   /// After the group itself has gone.
   void leave(const std::string& group);
@@ -49,7 +52,8 @@ class parent_groups {
   std::map<std::filesystem::path, use> used_;
 };
 
-/// Removes directories that enter() told a former daemon of, but for those that are in use or are not above `group`.
+/// Removes directories that enter() told a former daemon of, but for those that are in use or are not above
+/// `group`.
 void remove_parents(const std::vector<std::filesystem::path>& made, const std::string& group);
 
 /// Out-of-memory kills this kernel has made so far; 0 when it does not say.

@@ -25,7 +25,8 @@ result<cni_network> parse_cni_network(const std::string& text) {
     out.plugins.push_back(std::move(document));
   }
   for (const auto& plugin : out.plugins)
-    if (!plugin.is_object() || word(plugin, "type").empty() || word(plugin, "type").find('/') != std::string::npos)
+    if (!plugin.is_object() || word(plugin, "type").empty() ||
+        word(plugin, "type").find('/') != std::string::npos)
       return make_error(errc::invalid_argument, "CNI config has a plugin without a type");
   return out;
 }

@@ -25,7 +25,7 @@
 #include "base/json_text.hpp"
 #include "base/thread.hpp"
 #include "configs/executor.hpp"
-#include "store/private_directory.hpp"
+#include "store/files/private_directory.hpp"
 
 namespace kiln::workers {
 
@@ -51,16 +51,16 @@ status make_namespace(const fs::path& file) {
   if (!made) return errno_error(errno, "create " + file.string());
   status outcome;
   KILN_TRY(auto elsewhere, thread::start("netns", [&] {
-    if (::unshare(CLONE_NEWNET) != 0) {
-      outcome = errno_error(errno, "unshare network namespace");
-      return;
-    }
-    if (::mount("/proc/thread-self/ns/net", file.c_str(), nullptr, MS_BIND, nullptr) != 0) {
-      outcome = errno_error(errno, "bind network namespace to " + file.string());
-      return;
-    }
-    outcome = bring_loopback_up();
-  }));
+             if (::unshare(CLONE_NEWNET) != 0) {
+               outcome = errno_error(errno, "unshare network namespace");
+               return;
+             }
+             if (::mount("/proc/thread-self/ns/net", file.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+               outcome = errno_error(errno, "bind network namespace to " + file.string());
+               return;
+             }
+             outcome = bring_loopback_up();
+           }));
   elsewhere.join();
   return outcome;
 }
@@ -143,7 +143,8 @@ struct prepared {
 
 class provider final : public network_provider, public std::enable_shared_from_this<provider> {
  public:
-  provider(cni_network network, cni_options options) : network_(std::move(network)), o_(std::move(options)) {}
+  provider(cni_network network, cni_options options)
+      : network_(std::move(network)), options_(std::move(options)) {}
 
   ~provider() override {
     for (auto& p : pool_) take_down(p);
@@ -151,11 +152,11 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   status start() {
     for (const auto& plugin : network_.plugins) {
-      auto program = o_.plugins / text_member(plugin, "type");
+      auto program = options_.plugins / text_member(plugin, "type");
       if (::access(program.c_str(), X_OK) != 0)
         return make_error(errc::not_found, "failed to find CNI plugin " + program.string());
     }
-    KILN_TRY(directory_, store::private_directory::open(o_.root));
+    KILN_TRY(directory_, store::private_directory::open(options_.root));
     KILN_CHECK(sweep());
     // Daemons on one machine would make the same bridge at the same time. Source: cniprovider initLock.
     unique_fd lock;
@@ -174,7 +175,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
   void give_back(prepared p) {
     {
       std::lock_guard lock{mutex_};
-      if (p.hostname.empty() && pool_.size() < static_cast<std::size_t>(std::max(o_.pool_size, 0))) {
+      if (p.hostname.empty() && pool_.size() < static_cast<std::size_t>(std::max(options_.pool_size, 0))) {
         pool_.push_back(std::move(p));
         return;
       }
@@ -186,7 +187,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
   result<prepared> set_up(const std::string& hostname) {
     prepared p;
     p.id = new_id();
-    p.file = o_.root / p.id;
+    p.file = options_.root / p.id;
     p.hostname = hostname;
     if (auto s = make_namespace(p.file); !s.ok()) {
       drop_namespace(p.file);
@@ -232,17 +233,20 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   void forget(const prepared& p) {
     drop_namespace(p.file);
-    if (auto gone = directory_.remove(p.id + ".json"); !gone) spdlog::warn("network: {}", gone.error().message);
+    if (auto gone = directory_.remove(p.id + ".json"); !gone)
+      spdlog::warn("network: {}", gone.error().message);
   }
 
   result<plugin_outcome> call(const prepared& p, std::size_t n, const char* command, const json& former) {
     plugin_call c;
-    c.program = o_.plugins / text_member(network_.plugins[n], "type");
-    std::string arguments = o_.arguments;
+    c.program = options_.plugins / text_member(network_.plugins[n], "type");
+    std::string arguments = options_.arguments;
     if (!p.hostname.empty())
-      arguments += std::string(arguments.empty() ? "" : ";") + "K8S_POD_NAME=" + p.hostname + ";IgnoreUnknown=1";
-    c.environment = {std::string("CNI_COMMAND=") + command, "CNI_CONTAINERID=" + p.id, "CNI_NETNS=" + p.file.string(),
-                     "CNI_IFNAME=eth0", "CNI_PATH=" + o_.plugins.string(), "CNI_ARGS=" + arguments};
+      arguments +=
+          std::string(arguments.empty() ? "" : ";") + "K8S_POD_NAME=" + p.hostname + ";IgnoreUnknown=1";
+    c.environment = {std::string("CNI_COMMAND=") + command,   "CNI_CONTAINERID=" + p.id,
+                     "CNI_NETNS=" + p.file.string(),          "CNI_IFNAME=eth0",
+                     "CNI_PATH=" + options_.plugins.string(), "CNI_ARGS=" + arguments};
     c.input = cni_plugin_input(network_, n, former);
     return run_plugin(c);
   }
@@ -253,8 +257,8 @@ class provider final : public network_provider, public std::enable_shared_from_t
     return directory_.write(p.id + ".json", json_text(j), 0600);
   }
 
-  /// What a former daemon left: its mounts are gone with it, addresses and rules are not. Plugins are asked to undo
-  /// whatever has a namespace or a note; one that was cut off in the middle knows no result.
+  /// What a former daemon left: its mounts are gone with it, addresses and rules are not. Plugins are asked
+  /// to undo whatever has a namespace or a note; one that was cut off in the middle knows no result.
   status sweep() {
     KILN_CHECK(directory_.sweep_unfinished());
     KILN_TRY(auto names, directory_.names());
@@ -266,7 +270,7 @@ class provider final : public network_provider, public std::enable_shared_from_t
     for (const auto& id : ids) {
       prepared p;
       p.id = id;
-      p.file = o_.root / id;
+      p.file = options_.root / id;
       auto text = directory_.read(id + ".json", configs::cni_note_bytes_max);
       auto j = text.ok() ? json_or_null(*text) : json();
       if (j.is_object()) {
@@ -279,11 +283,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
   }
 
   cni_network network_;
-  cni_options o_;
-  store::private_directory directory_;  // o_.root
+  cni_options options_;
+  store::private_directory directory_;  // options_.root
   std::mutex mutex_;
   std::vector<prepared> pool_;
-
 };
 
 class lent_namespace final : public network_namespace {
@@ -311,7 +314,8 @@ result<std::unique_ptr<network_namespace>> provider::make(const std::string& hos
   if (!ready) {
     KILN_TRY(ready, set_up(hostname));
   }
-  return std::unique_ptr<network_namespace>(std::make_unique<lent_namespace>(shared_from_this(), *std::move(ready)));
+  return std::unique_ptr<network_namespace>(
+      std::make_unique<lent_namespace>(shared_from_this(), *std::move(ready)));
 }
 
 /// The provider as its owner holds it: containers that still run keep it alive.
@@ -319,7 +323,9 @@ class provider_handle final : public network_provider {
  public:
   explicit provider_handle(std::shared_ptr<provider> p) : p_(std::move(p)) {}
   std::string name() const override { return p_->name(); }
-  result<std::unique_ptr<network_namespace>> make(const std::string& hostname) override { return p_->make(hostname); }
+  result<std::unique_ptr<network_namespace>> make(const std::string& hostname) override {
+    return p_->make(hostname);
+  }
 
  private:
   std::shared_ptr<provider> p_;

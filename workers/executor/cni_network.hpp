@@ -1,7 +1,6 @@
-// Networks made by CNI plugins: each container gets a namespace of its own, joined to the host by whatever the
-// configuration says. Namespaces and what plugins said of them are kept below a directory, so that the next
-// daemon can take down what a killed one left. Thread-safe.
-// Source: BuildKit util/network/cniprovider.
+// Networks made by CNI plugins: each container gets a namespace of its own, joined to the host by whatever
+// the configuration says. Namespaces and what plugins said of them are kept below a directory, so that the
+// next daemon can take down what a killed one left. Thread-safe. Source: BuildKit util/network/cniprovider.
 #pragma once
 
 #include <filesystem>
@@ -14,10 +13,10 @@
 namespace kiln::workers {
 
 struct cni_options {
-  std::filesystem::path root;        // of namespaces; emptied at the start
-  std::filesystem::path plugins;     // directory of the plugins' programs
-  std::string arguments;             // CNI_ARGS for every container; may be empty
-  int pool_size = 0;                 // namespaces kept ready
+  std::filesystem::path root;     // of namespaces; emptied at the start
+  std::filesystem::path plugins;  // directory of the plugins' programs
+  std::string arguments;          // CNI_ARGS for every container; may be empty
+  int pool_size = 0;              // namespaces kept ready
 };
 
 /// Takes down what is left in root, then tries the network once. not_found without the plugins;

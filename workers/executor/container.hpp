@@ -37,7 +37,7 @@ struct process_spec {
 };
 
 struct container_spec {
-  std::string id;  // empty = a fresh one
+  std::string id;                // empty = a fresh one
   std::filesystem::path rootfs;  // for containers: we open it confined only
   bool readonly_rootfs = false;
   std::vector<container_mount> mounts;

@@ -151,11 +151,12 @@ void make_all(int root_fd, const std::vector<std::string>& missing, bool is_dire
     if (is_directory || part + 1 != missing.rend()) {
       if (::mkdirat(parent.get(), name.c_str(), stub_mode) != 0) return;
     } else {
-      unique_fd file(
-          ::openat(parent.get(), name.c_str(), O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, stub_mode));
+      unique_fd file(::openat(parent.get(), name.c_str(),
+                              O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC | O_NOFOLLOW, stub_mode));
       if (!file) return;
     }
-    // Whatever the umask took. Of what has the name now: a step that shares a cache mount may have swapped it.
+    // Whatever the umask took. Of what has the name now: a step that shares a cache mount may have swapped
+    // it.
     if (::fchmodat(parent.get(), name.c_str(), stub_mode, AT_SYMLINK_NOFOLLOW) != 0) return;
   }
 }
@@ -170,13 +171,16 @@ const mount_point* mount_above(std::span<const mount_point> mounts, const std::s
   return found;
 }
 
-bool same_time(const timespec& a, const timespec& b) { return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec; }
+bool same_time(const timespec& a, const timespec& b) {
+  return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
 
 }  // namespace
 
 mount_stubs::mount_stubs(int root_fd, const std::vector<mount_point>& points, bool recursive) {
   // Mounted in this order.
-  std::vector<mount_point> all{{"/proc"}, {"/dev"}, {"/sys"}, {"/etc/resolv.conf", false}, {"/etc/hosts", false}};
+  std::vector<mount_point> all{
+      {"/proc"}, {"/dev"}, {"/sys"}, {"/etc/resolv.conf", false}, {"/etc/hosts", false}};
   constexpr std::size_t stay = 3;
   all.insert(all.end(), points.begin(), points.end());
   for (std::size_t i = 0; i < all.size(); ++i) {
@@ -189,8 +193,8 @@ mount_stubs::mount_stubs(int root_fd, const std::vector<mount_point>& points, bo
     point.destination = *path;
     if (const auto* above = mount_above(std::span(all).first(i), *path)) {
       // In memory the runtime makes it, and it goes with the container.
-      unique_fd source(above->source.empty() ? -1
-                                             : ::open(above->source.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+      unique_fd source(
+          above->source.empty() ? -1 : ::open(above->source.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
       auto inside = path->substr(above->destination.size());
       if (source) make_all(source.get(), missing_parts(source.get(), inside), point.is_directory);
       continue;
@@ -205,7 +209,8 @@ mount_stubs::mount_stubs(int root_fd, const std::vector<mount_point>& points, bo
   }
 }
 
-void mount_stubs::make_missing(int root_fd, const mount_point& point, const std::string& path, bool recursive) {
+void mount_stubs::make_missing(int root_fd, const mount_point& point, const std::string& path,
+                               bool recursive) {
   auto missing = missing_parts(root_fd, path);
   if (missing.empty()) return;
   paths_.insert(paths_.end(), missing.begin(), recursive ? missing.end() : missing.begin() + 1);
@@ -221,7 +226,8 @@ void mount_stubs::make_missing(int root_fd, const mount_point& point, const std:
 }
 
 void mount_stubs::clean(int root_fd) const {
-  // The run may have put symlinks where there were none: look directories up again, and only act where they are.
+  // The run may have put symlinks where there were none: look directories up again, and only act where they
+  // are.
   auto open_real = [&](const std::string& path) -> unique_fd {
     auto real = resolve_in_root(root_fd, path);
     if (!real || *real != path) return {};

@@ -31,12 +31,13 @@ std::string resolv_conf_path(std::string_view etc_text, bool host_network);
 struct mount_point {
   std::string destination;
   bool is_directory = true;
-  std::string source = {};  // of a bind mount that can be written: where what is mounted below it has its place
+  std::string source =
+      {};  // of a bind mount that can be written: where what is mounted below it has its place
 };
 
 /// Makes the mount points that do not exist in a root before a run, with one mode whatever the runtime, and
-/// removes after it those that are still empty, leaving their parents' times as they were unless the run itself
-/// changed these. /proc, /dev and /sys stay.
+/// removes after it those that are still empty, leaving their parents' times as they were unless the run
+/// itself changed these. /proc, /dev and /sys stay.
 class mount_stubs {
  public:
   mount_stubs(int root_fd, const std::vector<mount_point>& points, bool recursive);

@@ -6,7 +6,8 @@
 
 namespace kiln::workers {
 
-result<std::vector<std::string>> process_environment(const std::vector<std::string>& env, const std::string& home) {
+result<std::vector<std::string>> process_environment(const std::vector<std::string>& env,
+                                                     const std::string& home) {
   std::vector<std::string> out;
   std::unordered_set<std::string_view> names;
   for (auto entry = env.rbegin(); entry != env.rend(); ++entry) {

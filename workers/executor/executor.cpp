@@ -19,7 +19,7 @@
 #include "base/slash_path.hpp"
 #include "base/utf8.hpp"
 #include "configs/executor.hpp"
-#include "store/confinement.hpp"
+#include "store/files/confinement.hpp"
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container_files.hpp"
 #include "workers/executor/environment.hpp"
@@ -70,7 +70,8 @@ bool is_group_of(const std::string& group, const std::string& id) {
   return group.ends_with("/buildkit/" + id) && clean_absolute(group) == group;
 }
 
-/// What earlier versions let everybody write into: nothing there is to be believed, least what containers there are.
+/// What earlier versions let everybody write into: nothing there is to be believed, least what containers
+/// there are.
 status drop_open_directory(const fs::path& path) {
   struct stat info {};
   if (::lstat(path.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return {};
@@ -79,8 +80,8 @@ status drop_open_directory(const fs::path& path) {
   return remove_tree(path);
 }
 
-/// What runtimes would each decide in their own way: the environment. And what their configuration cannot say: the
-/// process would be somewhere else than it was told to be.
+/// What runtimes would each decide in their own way: the environment. And what their configuration cannot
+/// say: the process would be somewhere else than it was told to be.
 status finish_process(json& process, int root_fd, const process_io& io) {
   auto cwd = process.at("cwd").get<std::string>();
   if (!is_valid_utf8(cwd))
@@ -90,9 +91,11 @@ status finish_process(json& process, int root_fd, const process_io& io) {
   KILN_TRY(auto env, process_environment(process.at("env").get<std::vector<std::string>>(), home));
   auto is_stray = [](const std::string& text) { return !is_valid_utf8(text); };
   auto args = process.at("args").get<std::vector<std::string>>();
-  if ((std::any_of(args.begin(), args.end(), is_stray) || std::any_of(env.begin(), env.end(), is_stray)) && io.output)
-    io.output(2, "note: bytes of the command or its environment that are not UTF-8 reach the process as U+FFFD; "
-                 "container runtimes take nothing else\n");
+  if ((std::any_of(args.begin(), args.end(), is_stray) || std::any_of(env.begin(), env.end(), is_stray)) &&
+      io.output)
+    io.output(2,
+              "note: bytes of the command or its environment that are not UTF-8 reach the process as U+FFFD; "
+              "container runtimes take nothing else\n");
   process["env"] = std::move(env);
   return {};
 }
@@ -125,7 +128,9 @@ executor::~executor() {
   groups_.leave(group);
 }
 
-bool executor::is_crun() const { return fs::path(binary_).filename().string().find("crun") != std::string::npos; }
+bool executor::is_crun() const {
+  return fs::path(binary_).filename().string().find("crun") != std::string::npos;
+}
 
 std::string executor::default_network() const { return default_network_->name(); }
 
@@ -153,7 +158,8 @@ result<std::unique_ptr<executor>> executor::open(executor_options options) {
   e->hide_unified_ = e->is_crun() && hybrid_cgroups();
   KILN_CHECK(check_cgroup_parent(e->options_.default_cgroup_parent));
   KILN_CHECK(e->sweep());
-  (void)e->groups_.enter(cgroup_path(e->options_.default_cgroup_parent, "x"));  // as long as this executor lives
+  (void)e->groups_.enter(
+      cgroup_path(e->options_.default_cgroup_parent, "x"));  // as long as this executor lives
   return e;
 }
 
@@ -305,7 +311,8 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
       if (self.runtime_.has(spec.id)) {
         auto argv = self.runtime_arguments(group);
         argv.insert(argv.end(), {"delete", "--force", spec.id});
-        if (auto code = run_command(argv, self.hide_unified_); !code) warn(std::move(code).error(), "deletion");
+        if (auto code = run_command(argv, self.hide_unified_); !code)
+          warn(std::move(code).error(), "deletion");
         warn(self.runtime_.remove(spec.id), "state");
       }
       if (!is_of_systemd(group)) warn(remove_cgroup(group), "cgroup");

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "base/result.hpp"
-#include "store/private_directory.hpp"
+#include "store/files/private_directory.hpp"
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container.hpp"
 #include "workers/executor/network.hpp"
@@ -33,8 +33,8 @@ struct executor_options {
   std::string default_cgroup_parent;  // empty: containers go to /buildkit/<id>
   dns_settings dns;
   network_settings network;
-  std::string apparmor_profile;       // empty: none
-  bool process_sandbox = true;        // false: the host's PID namespace (rootless in a container)
+  std::string apparmor_profile;  // empty: none
+  bool process_sandbox = true;   // false: the host's PID namespace (rootless in a container)
   bool rootless = false;
 };
 

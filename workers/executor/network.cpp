@@ -41,10 +41,12 @@ std::unique_ptr<network_provider> no_network() { return std::make_unique<simple_
 
 namespace {
 
-result<std::unique_ptr<network_provider>> configured_network(const network_settings& settings, cni_options options) {
+result<std::unique_ptr<network_provider>> configured_network(const network_settings& settings,
+                                                             cni_options options) {
   auto text = kiln::read_file(settings.cni_config_path, configs::cni_config_bytes_max);
   if (!text.ok())
-    return std::move(text).error().with_context("failed to read cni config \"" + settings.cni_config_path + "\"");
+    return std::move(text).error().with_context("failed to read cni config \"" + settings.cni_config_path +
+                                                "\"");
   KILN_TRY(auto network, parse_cni_network(*text));
   return cni_provider(std::move(network), std::move(options));
 }
@@ -61,7 +63,8 @@ result<std::unique_ptr<network_provider>> network_for_mode(const network_setting
   if (settings.mode != "auto" && !settings.mode.empty())
     return make_error(errc::invalid_argument, "invalid network mode: \"" + settings.mode + "\"");
   if (settings.cni_config_path.empty()) return host_network();
-  if (::access(settings.cni_config_path.c_str(), F_OK) == 0) return configured_network(settings, std::move(options));
+  if (::access(settings.cni_config_path.c_str(), F_OK) == 0)
+    return configured_network(settings, std::move(options));
   // Only where there is none: builds must not get the host's network because a disk failed.
   if (errno == ENOENT || errno == ENOTDIR) return host_network();
   return errno_error(errno, "look for cni config \"" + settings.cni_config_path + "\"");

@@ -18,7 +18,7 @@
 #include "configs/executor.hpp"
 #include "messages/platform.hpp"
 #include "solver/go_json.hpp"
-#include "store/mount.hpp"
+#include "store/files/mount.hpp"
 #include "workers/cdi/apply.hpp"
 #include "workers/executor/seccomp.hpp"
 
@@ -168,7 +168,8 @@ json user_object(const user_ids& user) {
   auto groups = user.additional_gids;
   std::set<std::uint32_t> seen;
   std::erase_if(groups, [&](std::uint32_t gid) { return !seen.insert(gid).second; });
-  return {{"uid", user.uid}, {"gid", user.gid}, {"additionalGids", groups}, {"umask", configs::process_umask}};
+  return {
+      {"uid", user.uid}, {"gid", user.gid}, {"additionalGids", groups}, {"umask", configs::process_umask}};
 }
 
 json resources_object(const std::optional<pb::LinuxResources>& limits, bool insecure) {

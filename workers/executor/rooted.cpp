@@ -10,7 +10,7 @@
 #include <sys/syscall.h>
 
 #include "base/pattern.hpp"
-#include "store/regular_file.hpp"
+#include "store/files/regular_file.hpp"
 
 namespace kiln::workers {
 

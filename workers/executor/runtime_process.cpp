@@ -147,7 +147,7 @@ void kill_container(const std::string& pid_file, pid_t runtime) {
 // The socket a runtime sends its terminal over.
 struct console_socket {
   unique_fd directory, listener;
-  std::string path;   // as the runtime finds it: socket addresses are short, bundle paths may not be
+  std::string path;  // as the runtime finds it: socket addresses are short, bundle paths may not be
   std::string name;
 
   static result<console_socket> make(const std::string& directory) {
@@ -161,7 +161,8 @@ struct console_socket {
     address.sun_family = AF_UNIX;
     std::snprintf(address.sun_path, sizeof address.sun_path, "%s", out.path.c_str());
     out.listener.reset(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!out.listener || ::bind(out.listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
+    if (!out.listener ||
+        ::bind(out.listener.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
         ::listen(out.listener.get(), 1) != 0)
       return errno_error(errno, "make console socket");
     return out;

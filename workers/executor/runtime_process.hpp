@@ -19,8 +19,8 @@ class runtime_process {
   struct options {
     std::vector<std::string> argv;
     bool tty = false;
-    /// With tty: a directory for the socket over which the runtime hands us its terminal. Empty: the runtime is
-    /// given ours and follows its size, as runc does in the foreground.
+    /// With tty: a directory for the socket over which the runtime hands us its terminal. Empty: the runtime
+    /// is given ours and follows its size, as runc does in the foreground.
     std::string console_directory;
     bool hide_unified_cgroup = false;
     std::string pid_file;  // where the runtime writes the container process' pid

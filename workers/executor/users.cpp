@@ -135,12 +135,15 @@ std::optional<std::string> user_file(int root_fd, const char* path) {
 
 }  // namespace
 
-std::string home_in_root(int root_fd, std::uint32_t uid) { return home_of(uid, user_file(root_fd, "/etc/passwd")); }
+std::string home_in_root(int root_fd, std::uint32_t uid) {
+  return home_of(uid, user_file(root_fd, "/etc/passwd"));
+}
 
 namespace {
 
 /// The fields of the first entry of that name.
-result<std::optional<std::vector<std::string>>> entry_named(int root_fd, const char* path, std::string_view name) {
+result<std::optional<std::vector<std::string>>> entry_named(int root_fd, const char* path,
+                                                            std::string_view name) {
   std::optional<std::vector<std::string>> out;
   auto text = read_file_in_root(root_fd, path, configs::max_user_file_size);
   if (!text.ok() && text.error().code == errc::not_found) return out;
@@ -152,7 +155,9 @@ result<std::optional<std::vector<std::string>>> entry_named(int root_fd, const c
   return out;
 }
 
-std::uint32_t id_in(const std::string& field) { return static_cast<std::uint32_t>(number(field).value_or(0)); }
+std::uint32_t id_in(const std::string& field) {
+  return static_cast<std::uint32_t>(number(field).value_or(0));
+}
 
 }  // namespace
 

@@ -32,8 +32,9 @@ std::string home_of(std::uint32_t uid, const std::optional<std::string>& passwd)
 result<user_ids> find_user_in_root(int root_fd, std::string_view spec);
 std::string home_in_root(int root_fd, std::uint32_t uid);
 
-/// The user, with its group, and the group of exactly that name among those of a root; nothing when there is none of
-/// it, or no file of them. A file that is there and cannot be read as one is an error: it may be meant to name them.
+/// The user, with its group, and the group of exactly that name among those of a root; nothing when there is
+/// none of it, or no file of them. A file that is there and cannot be read as one is an error: it may be
+/// meant to name them.
 result<std::optional<user_ids>> user_named_in_root(int root_fd, std::string_view name);
 result<std::optional<std::uint32_t>> group_named_in_root(int root_fd, std::string_view name);
 

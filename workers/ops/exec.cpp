@@ -173,8 +173,8 @@ class exec_handler final : public op_handler {
     if (valid.empty() ? end.code == 0 : std::find(valid.begin(), valid.end(), end.code) != valid.end())
       return {};
     std::string why = end.out_of_memory ? "cannot allocate memory" : "exit code: " + std::to_string(end.code);
-    error e =
-        make_error(errc::unknown, "process " + quote(command_text(op.meta())) + " did not complete successfully: " + why);
+    error e = make_error(errc::unknown, "process " + quote(command_text(op.meta())) +
+                                            " did not complete successfully: " + why);
     e.details.push_back(
         {exit_detail_type, end.code == 0 ? "{}" : "{\"Code\":" + std::to_string(end.code) + "}"});
     return e;

@@ -10,7 +10,7 @@
 
 #include "base/unique_fd.hpp"
 #include "configs/executor.hpp"
-#include "store/confinement.hpp"
+#include "store/files/confinement.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/executor/users.hpp"
 #include "workers/ops/file_actions.hpp"
@@ -114,8 +114,8 @@ class file_solver {
     return inputs;
   }
 
-  /// Brings the state of an index about, committed or open in a snapshot of its own, after all it is made from.
-  /// An op may chain any number of actions, so without recursion.
+  /// Brings the state of an index about, committed or open in a snapshot of its own, after all it is made
+  /// from. An op may chain any number of actions, so without recursion.
   status make(std::int64_t wanted) {
     std::vector<std::int64_t> path{wanted};
     while (!path.empty()) {
@@ -132,8 +132,8 @@ class file_solver {
     return {};
   }
 
-  /// Something an index is made from that is not there yet. What it builds on comes first: what it only reads is
-  /// made right before that, and need not stay open while a long chain is made.
+  /// Something an index is made from that is not there yet. What it builds on comes first: what it only reads
+  /// is made right before that, and need not stay open while a long chain is made.
   std::optional<std::int64_t> missing_for(std::int64_t index) {
     if (index < count() || state_of(index).done) return std::nullopt;
     const auto& action = op_.actions(static_cast<int>(index - count()));

@@ -10,7 +10,7 @@
 #include "base/files.hpp"
 #include "base/pattern.hpp"
 #include "base/slash_path.hpp"
-#include "store/regular_file.hpp"
+#include "store/files/regular_file.hpp"
 #include "workers/executor/rooted.hpp"
 
 namespace kiln::workers {

@@ -28,9 +28,10 @@ status remove_path(int root, const pb::FileActionRm& action);
 status copy_path(int source_root, int root, const std::string& root_path, const pb::FileActionCopy& action,
                  const std::optional<file_owner>& owner, const job_context& job);
 
-/// Entries matching a path with wildcards, sorted, as absolute paths below the root; there may be none. A pattern
-/// without wildcards is itself, whether it exists or not. Links in the fixed part before the first wildcard are
-/// followed, its last component only with `follow_last`; not_found "lstat /path: …" when that part does not exist.
+/// Entries matching a path with wildcards, sorted, as absolute paths below the root; there may be none. A
+/// pattern without wildcards is itself, whether it exists or not. Links in the fixed part before the first
+/// wildcard are followed, its last component only with `follow_last`; not_found "lstat /path: …" when that
+/// part does not exist.
 result<std::vector<std::string>> resolve_wildcards(int root, const std::string& pattern, bool follow_last);
 
 /// Sets access and modification time of an entry, not following it; a nothing for timestamp -1.

@@ -14,10 +14,10 @@
 #include "base/pattern.hpp"
 #include "base/slash_path.hpp"
 #include "configs/store.hpp"
-#include "store/file_data.hpp"
-#include "store/regular_file.hpp"
-#include "store/unpack.hpp"
-#include "store/xattr.hpp"
+#include "store/files/file_data.hpp"
+#include "store/files/regular_file.hpp"
+#include "store/archive/unpack.hpp"
+#include "store/files/xattr.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/ops/file_actions.hpp"
 
@@ -215,7 +215,8 @@ class copier {
           return make_error(errc::failed_precondition, "cannot copy to non-directory: " + f.path);
         if (unlinkat(to, f.name.c_str(), 0) != 0) return errno_error(errno, "remove " + f.path);
         f.made = true;
-      } else if (overwrite && fchmodat(to, f.name.c_str(), f.info.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0) {
+      } else if (overwrite &&
+                 fchmodat(to, f.name.c_str(), f.info.st_mode & 07777, AT_SYMLINK_NOFOLLOW) != 0) {
         return errno_error(errno, "failed to chmod on " + f.path);
       }
     } else {

@@ -16,8 +16,8 @@
 #include "base/files.hpp"
 #include "base/text.hpp"
 #include "base/url.hpp"
-#include "registry/hosts.hpp"
-#include "registry/transport.hpp"
+#include "distribution/hosts.hpp"
+#include "distribution/transport.hpp"
 #include "secrets.pb.h"
 #include "workers/sources/git_command.hpp"
 #include "workers/sources/git_leftovers.hpp"
@@ -64,7 +64,8 @@ status check_directories_only(const fs::path& root, const std::string& subdir) {
     at /= part;
     struct stat info;
     if (lstat(at.c_str(), &info) != 0) return errno_error(errno, "subdir " + subdir);
-    if (!S_ISDIR(info.st_mode)) return make_error(errc::invalid_argument, "subdir not a directory: " + subdir);
+    if (!S_ISDIR(info.st_mode))
+      return make_error(errc::invalid_argument, "subdir not a directory: " + subdir);
   }
   return {};
 }
@@ -140,7 +141,8 @@ class git_source final : public source_handler {
   result<commit_info> resolve(const git_reference& r, resolutions* build, const job_context& job) {
     KILN_CHECK(job.check());
     auto mismatch = [&](const std::string& got) {
-      return make_error(errc::failed_precondition, "expected checksum to match " + r.checksum + ", got " + got);
+      return make_error(errc::failed_precondition,
+                        "expected checksum to match " + r.checksum + ", got " + got);
     };
     if (is_commit_sha(r.ref)) {
       if (!r.checksum.empty() && !r.ref.starts_with(r.checksum)) return mismatch(r.ref);
@@ -167,7 +169,8 @@ class git_source final : public source_handler {
       KILN_TRY(ref, default_branch(git, r, job));
     }
     auto listed = git.run({"ls-remote", "--", git.remote, ref, ref + "^{}"}, job.stop);
-    if (!listed.ok()) return std::move(listed).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
+    if (!listed.ok())
+      return std::move(listed).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
     return pick(*listed, ref);
   }
 
@@ -182,7 +185,8 @@ class git_source final : public source_handler {
     while (start < listing.size()) {
       auto end = listing.find('\n', start);
       auto line = listing.substr(start, end == std::string::npos ? end : end - start);
-      if (auto tab = line.find('\t'); tab != std::string::npos) found[line.substr(tab + 1)] = line.substr(0, tab);
+      if (auto tab = line.find('\t'); tab != std::string::npos)
+        found[line.substr(tab + 1)] = line.substr(0, tab);
       if (end == std::string::npos) break;
       start = end + 1;
     }
@@ -194,8 +198,10 @@ class git_source final : public source_handler {
       break;
     }
     if (info.sha.empty())
-      return make_error(errc::not_found, "repository does not contain ref " + ref + ", output: \"" + listing + "\"");
-    if (!is_commit_sha(info.sha)) return make_error(errc::data_loss, "invalid commit sha \"" + info.sha + "\"");
+      return make_error(errc::not_found,
+                        "repository does not contain ref " + ref + ", output: \"" + listing + "\"");
+    if (!is_commit_sha(info.sha))
+      return make_error(errc::data_loss, "invalid commit sha \"" + info.sha + "\"");
     if (info.ref == tag)
       if (auto peeled = found.find(tag + "^{}"); peeled != found.end()) info.commit = peeled->second;
     return info;
@@ -213,12 +219,14 @@ class git_source final : public source_handler {
       KILN_CHECK(check_git_ref(name));
       return name;
     }
-    return make_error(errc::not_found, "could not find default branch for repository: " + redact_credentials(r.remote));
+    return make_error(errc::not_found,
+                      "could not find default branch for repository: " + redact_credentials(r.remote));
   }
 
   // -- credentials ---------------------------------------------------------------------------------
 
-  status authorize(git_command& git, const git_reference& r, temporary_directory& known_hosts, const job_context& job) {
+  status authorize(git_command& git, const git_reference& r, temporary_directory& known_hosts,
+                   const job_context& job) {
     git.remote = r.where.str(false);
     if (!r.known_ssh_hosts.empty()) {
       KILN_TRY(auto directory, refs_.temporary_directory("known-hosts"));
@@ -234,7 +242,7 @@ class git_source final : public source_handler {
     bool written = authorization.empty() && !url.user_info.empty();
     if (written) authorization = sign_in(url.user_info);
     if (authorization.empty()) return {};
-    if (url.scheme == "http" && !written && !registry::is_localhost(url.host)) {
+    if (url.scheme == "http" && !written && !distribution::is_localhost(url.host)) {
       job.progress->warn("git credentials are not sent to " + url.origin() + ": it is not https");
       return {};
     }
@@ -255,8 +263,7 @@ class git_source final : public source_handler {
   static std::string sign_in(const std::string& user_info) {
     auto colon = user_info.find(':');
     auto password = colon == std::string::npos ? "" : user_info.substr(colon + 1);
-    return "basic " + base64_encode(url_unescape(user_info.substr(0, colon)) + ":" +
-                                       url_unescape(password));
+    return "basic " + base64_encode(url_unescape(user_info.substr(0, colon)) + ":" + url_unescape(password));
   }
 
   /// What the client's secrets say for the host; empty when they say nothing: most repositories are public.
@@ -273,23 +280,25 @@ class git_source final : public source_handler {
       if (!r.auth_token_secret.empty()) candidates.push_back({r.auth_token_secret + suffix, true});
     }
     std::string value;
-    auto asked = with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& session) -> status {
-      for (const auto& c : candidates) {
-        moby::buildkit::secrets::v1::GetSecretRequest request;
-        request.set_id(c.name);
-        auto answer = session.call("/moby.buildkit.secrets.v1.Secrets/GetSecret", request.SerializeAsString(), {},
-                                   secret_timeout, job.stop);
-        if (!answer.ok()) {
-          if (answer.error().code == errc::not_found || answer.error().code == errc::unimplemented) continue;
-          return std::move(answer).error();
-        }
-        moby::buildkit::secrets::v1::GetSecretResponse secret;
-        if (!secret.ParseFromString(*answer)) return make_error(errc::data_loss, "malformed secret");
-        value = c.token ? "basic " + base64_encode("x-access-token:" + secret.data()) : secret.data();
-        return {};
-      }
-      return {};
-    });
+    auto asked =
+        with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& session) -> status {
+          for (const auto& c : candidates) {
+            moby::buildkit::secrets::v1::GetSecretRequest request;
+            request.set_id(c.name);
+            auto answer = session.call("/moby.buildkit.secrets.v1.Secrets/GetSecret",
+                                       request.SerializeAsString(), {}, secret_timeout, job.stop);
+            if (!answer.ok()) {
+              if (answer.error().code == errc::not_found || answer.error().code == errc::unimplemented)
+                continue;
+              return std::move(answer).error();
+            }
+            moby::buildkit::secrets::v1::GetSecretResponse secret;
+            if (!secret.ParseFromString(*answer)) return make_error(errc::data_loss, "malformed secret");
+            value = c.token ? "basic " + base64_encode("x-access-token:" + secret.data()) : secret.data();
+            return {};
+          }
+          return {};
+        });
     if (!asked.ok() && asked.error().code == errc::cancelled) return std::move(asked).error();
     if (value.find_first_of("\r\n") != std::string::npos)
       return make_error(errc::invalid_argument, "the secret " + r.auth_header_secret + " has a line break");
@@ -300,16 +309,17 @@ class git_source final : public source_handler {
   result<std::string> followed(std::string remote, const std::string& authorization, const job_context& job) {
     constexpr std::string_view listing = "/info/refs?service=git-upload-pack";
     for (int i = 0; i < redirects_max; ++i) {
-      registry::request get;
+      distribution::request get;
       get.url = remote + std::string(listing);
       get.headers = {"Authorization: " + authorization};
       get.follow_redirects = false;
       get.stop = job.stop;
-      get.on_body = [](const registry::response&, std::string_view) -> status { return {}; };
+      get.on_body = [](const distribution::response&, std::string_view) -> status { return {}; };
       auto answer = transport_.perform(get);
       if (!answer.ok() && answer.error().code == errc::cancelled) return std::move(answer).error();
-      if (!answer.ok() || answer->status < 300 || answer->status >= 400) return remote;  // git will say what is wrong
-      auto next = resolve_url(get.url, registry::header_of(answer->headers, "location"));
+      if (!answer.ok() || answer->status < 300 || answer->status >= 400)
+        return remote;  // git will say what is wrong
+      auto next = resolve_url(get.url, distribution::header_of(answer->headers, "location"));
       if (!next.ends_with(listing)) return remote;
       if (!same_origin(next, remote)) return std::string();
       remote = next.substr(0, next.size() - listing.size());
@@ -385,7 +395,8 @@ class git_source final : public source_handler {
 
   /// The name under which the shared repository keeps what `info` names.
   static std::string local_ref(const commit_info& info) {
-    return is_commit_sha(info.ref) ? info.ref : "refs/kiln/" + info.ref.substr(info.ref.starts_with("refs/") ? 5 : 0);
+    return is_commit_sha(info.ref) ? info.ref
+                                   : "refs/kiln/" + info.ref.substr(info.ref.starts_with("refs/") ? 5 : 0);
   }
 
   status fetch(git_command& git, const git_reference& r, const commit_info& info, const job_context& job) {
@@ -400,19 +411,22 @@ class git_source final : public source_handler {
       if (fs::exists(shallow)) arguments.push_back("--unshallow");
       arguments.insert(arguments.end(), {"origin", info.ref});
     } else {
-      arguments.insert(arguments.end(),
-                       {"--depth=1", "--no-tags", "origin", "--force", "--", info.ref + ":" + local_ref(info)});
+      arguments.insert(arguments.end(), {"--depth=1", "--no-tags", "origin", "--force", "--",
+                                         info.ref + ":" + local_ref(info)});
     }
     auto fetched = git.run(arguments, job.stop);
-    if (!fetched.ok()) return std::move(fetched).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
+    if (!fetched.ok())
+      return std::move(fetched).error().with_context("failed to fetch remote " +
+                                                     redact_credentials(r.remote));
     if (!git.run({"cat-file", "-e", info.sha}, job.stop).ok()) {
       // The ref moved between resolving and fetching: ask for the very commit.
       std::vector<std::string> again = {"fetch", "--tags"};
       if (fs::exists(shallow)) again.push_back("--unshallow");
       again.insert(again.end(), {"origin", info.sha});
       if (!git.run(again, job.stop).ok() || !git.run({"cat-file", "-e", info.sha}, job.stop).ok())
-        return make_error(errc::failed_precondition, "fetched ref " + info.ref + " does not match expected commit " +
-                                                         info.sha + " and commit can not be found in the repository");
+        return make_error(errc::failed_precondition, "fetched ref " + info.ref +
+                                                         " does not match expected commit " + info.sha +
+                                                         " and commit can not be found in the repository");
     }
     return is_commit_sha(info.ref) ? status{} : point(git, info, job);
   }
@@ -460,7 +474,8 @@ class git_source final : public source_handler {
       commit = std::string(trim(commit));
       info.commit = commit;
     } else if (trim(type) != "commit") {
-      return make_error(errc::invalid_argument, "expected commit or tag object, got " + std::string(trim(type)));
+      return make_error(errc::invalid_argument,
+                        "expected commit or tag object, got " + std::string(trim(type)));
     }
     KILN_TRY(auto object, git.run({"cat-file", "commit", commit}, job.stop));
     out.set_commitobject(object);
@@ -469,10 +484,12 @@ class git_source final : public source_handler {
 
   // -- checking out ----------------------------------------------------------------------------------
 
-  result<store::ref> checkout(git_command& git, const git_reference& r, const commit_info& info, const job_context& job) {
+  result<store::ref> checkout(git_command& git, const git_reference& r, const commit_info& info,
+                              const job_context& job) {
     KILN_TRY(auto actual, git.run({"rev-parse", info.sha + "^{}"}, job.stop));
     if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !trim(actual).starts_with(r.checksum))
-      return make_error(errc::failed_precondition, "expected checksum to match " + r.checksum + ", got " + info.sha);
+      return make_error(errc::failed_precondition,
+                        "expected checksum to match " + r.checksum + ", got " + info.sha);
     store::record_options options;
     options.description = "git snapshot for " + redact_credentials(r.remote) + "#" + r.ref;
     options.type = store::record_type::source_git_checkout;
@@ -494,8 +511,8 @@ class git_source final : public source_handler {
     return refs_.commit(std::move(w.ref));
   }
 
-  status checkout_files(const git_command& shared, const git_reference& r, const commit_info& info, const fs::path& root,
-                        const job_context& job) {
+  status checkout_files(const git_command& shared, const git_reference& r, const commit_info& info,
+                        const fs::path& root, const job_context& job) {
     auto target = root;
     if (!r.subdir.empty()) {
       target = root / (".kiln-checkout-" + new_id());
@@ -504,7 +521,9 @@ class git_source final : public source_handler {
     auto git = shared;
     git.work_tree = target;
     auto done = git.run({"checkout", "--no-overlay", info.sha, "--", "."}, job.stop);
-    if (!done.ok()) return std::move(done).error().with_context("failed to checkout remote " + redact_credentials(r.remote));
+    if (!done.ok())
+      return std::move(done).error().with_context("failed to checkout remote " +
+                                                  redact_credentials(r.remote));
     KILN_CHECK(update_submodules(git, r, job));
     fs::remove(target / ".git");
     if (r.subdir.empty()) return {};
@@ -536,9 +555,12 @@ class git_source final : public source_handler {
     auto refspec = target.empty() ? source : source + ":" + target;
     auto copying = git;
     copying.from = git_command::reach::daemon;
-    KILN_CHECK(copying.run({"fetch", "-u", "--depth=1", "--no-recurse-submodules", "--", "origin", refspec}, job.stop));
+    KILN_CHECK(copying.run({"fetch", "-u", "--depth=1", "--no-recurse-submodules", "--", "origin", refspec},
+                           job.stop));
     auto done = git.run({"checkout", "FETCH_HEAD"}, job.stop);
-    if (!done.ok()) return std::move(done).error().with_context("failed to checkout remote " + redact_credentials(r.remote));
+    if (!done.ok())
+      return std::move(done).error().with_context("failed to checkout remote " +
+                                                  redact_credentials(r.remote));
     KILN_CHECK(git.run({"remote", "set-url", "origin", redact_credentials(r.remote)}, job.stop));
     KILN_CHECK(git.run({"reflog", "expire", "--all", "--expire=now"}, job.stop));
     fs::remove(root / ".git" / "FETCH_HEAD");
@@ -551,17 +573,20 @@ class git_source final : public source_handler {
     KILN_CHECK(git.run({"submodule", "sync", "--recursive", "--quiet"}, job.stop));
     auto done = git.run({"submodule", "update", "--init", "--recursive", "--depth=1"}, job.stop);
     if (done.ok()) return {};
-    return std::move(done).error().with_context("failed to update submodules for " + redact_credentials(r.remote));
+    return std::move(done).error().with_context("failed to update submodules for " +
+                                                redact_credentials(r.remote));
   }
 
   store::ref_store& refs_;
-  registry::transport transport_{1};
+  distribution::transport transport_{1};
   std::mutex mutex_;
   std::map<std::string, std::shared_ptr<std::mutex>> remotes_;
 };
 
 }  // namespace
 
-std::shared_ptr<source_handler> make_git_source(store::ref_store& refs) { return std::make_shared<git_source>(refs); }
+std::shared_ptr<source_handler> make_git_source(store::ref_store& refs) {
+  return std::make_shared<git_source>(refs);
+}
 
 }  // namespace kiln::workers

@@ -9,18 +9,19 @@ namespace kiln::workers {
 
 namespace {
 
-/// ssh finds its user's home by uid, whatever HOME says: the daemon's own keys are for no build, and no build's host
-/// gets into its known hosts.
+/// ssh finds its user's home by uid, whatever HOME says: the daemon's own keys are for no build, and no
+/// build's host gets into its known hosts.
 std::string ssh_command(const std::string& known_hosts_file) {
-  std::string ssh = "ssh -F /dev/null -o IdentityFile=none -o BatchMode=yes -o GlobalKnownHostsFile=/dev/null ";
+  std::string ssh =
+      "ssh -F /dev/null -o IdentityFile=none -o BatchMode=yes -o GlobalKnownHostsFile=/dev/null ";
   if (known_hosts_file.empty()) return ssh + "-o UserKnownHostsFile=/dev/null -o StrictHostKeyChecking=no";
   return ssh + "-o UserKnownHostsFile=" + known_hosts_file;
 }
 
 std::vector<std::string> environment_of(const git_command& g) {
   std::vector<std::string> env;
-  for (auto name : {"PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "no_proxy",
-                    "all_proxy", "TMPDIR"})
+  for (auto name : {"PATH", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY", "http_proxy", "https_proxy",
+                    "no_proxy", "all_proxy", "TMPDIR"})
     if (auto* value = std::getenv(name)) env.push_back(std::string(name) + "=" + value);
   env.push_back("GIT_SSH_COMMAND=" + ssh_command(g.known_hosts_file));
   // Wins over every configuration, and reaches the submodules' own gits.
@@ -42,8 +43,8 @@ bool simplify(std::vector<std::string>& arguments, const std::string& complaint)
   auto mentions = [&](std::string_view text) { return complaint.find(text) != std::string::npos; };
   if (mentions("--depth") || mentions("shallow"))
     if (std::erase(arguments, "--depth=1") > 0) return true;
-  if ((mentions("not our ref") || mentions("unadvertised object")) && arguments.size() > 2 && arguments[0] == "fetch" &&
-      is_commit_sha(arguments.back())) {
+  if ((mentions("not our ref") || mentions("unadvertised object")) && arguments.size() > 2 &&
+      arguments[0] == "fetch" && is_commit_sha(arguments.back())) {
     arguments.pop_back();
     return true;
   }
@@ -58,19 +59,26 @@ result<std::string> git_command::run(std::vector<std::string> arguments, std::st
     if (done.exit_code == 0) return std::move(done.out);
     if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
     if (simplify(arguments, done.err)) continue;
-    return make_error(errc::unknown, "git stderr:\n" + done.err + ": exit status " + std::to_string(done.exit_code));
+    return make_error(errc::unknown,
+                      "git stderr:\n" + done.err + ": exit status " + std::to_string(done.exit_code));
   }
 }
 
 result<program_outcome> git_command::run_once(const std::vector<std::string>& arguments,
                                               std::stop_token stop) const {
   // Nothing that lies in a repository runs, and servers name no further places to fetch from.
-  std::vector<std::string> argv = {"git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false",
-                                   "-c",  "transfer.bundleURI=false"};
+  std::vector<std::string> argv = {"git",
+                                   "-c",
+                                   "core.hooksPath=/dev/null",
+                                   "-c",
+                                   "core.fsmonitor=false",
+                                   "-c",
+                                   "transfer.bundleURI=false"};
   if (!work_tree.empty()) argv.insert(argv.end(), {"--work-tree", work_tree});
   if (!git_dir.empty()) argv.insert(argv.end(), {"--git-dir", git_dir});
   argv.insert(argv.end(), arguments.begin(), arguments.end());
-  return run_program({std::move(argv), environment_of(*this), work_tree.empty() ? "/" : work_tree}, std::move(stop));
+  return run_program({std::move(argv), environment_of(*this), work_tree.empty() ? "/" : work_tree},
+                     std::move(stop));
 }
 
 }  // namespace kiln::workers

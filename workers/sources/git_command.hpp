@@ -1,5 +1,6 @@
-// Runs git's own program, cut off from the host: its configuration, keys, known hosts, hooks and files. What a URL or
-// a repository says can only lead to http, https, ssh and git servers. Blocking; one object a repository and job.
+// Runs git's own program, cut off from the host: its configuration, keys, known hosts, hooks and files. What
+// a URL or a repository says can only lead to http, https, ssh and git servers. Blocking; one object a
+// repository and job.
 #pragma once
 
 #include <stop_token>
@@ -13,7 +14,8 @@ namespace kiln::workers {
 
 class git_command {
  public:
-  /// From where git may fetch. `daemon` is for copies between repositories of our own: files, and nothing else.
+  /// From where git may fetch. `daemon` is for copies between repositories of our own: files, and nothing
+  /// else.
   enum class reach { network, daemon };
   reach from = reach::network;
   std::string git_dir;
@@ -21,8 +23,8 @@ class git_command {
   std::string remote;            // URL to ask; with credentials: where it answers (git.cpp)
   std::string known_hosts_file;  // empty: host keys are not checked
   std::string ssh_auth_sock;
-  /// Settings of this run and its submodules', e.g. an authorization header. They go by the environment: arguments are
-  /// for all users of the machine to see.
+  /// Settings of this run and its submodules', e.g. an authorization header. They go by the environment:
+  /// arguments are for all users of the machine to see.
   std::vector<std::pair<std::string, std::string>> config;
 
   /// Standard output; an error carries git's standard error. Retries without --depth where the server

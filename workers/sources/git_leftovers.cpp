@@ -12,7 +12,8 @@ namespace fs = std::filesystem;
 
 namespace {
 
-/// Names that git gives to files only until they are complete. A branch may be called tmp_x, but never x.lock.
+/// Names that git gives to files only until they are complete. A branch may be called tmp_x, but never
+/// x.lock.
 bool is_leftover(const fs::path& inside) {
   auto name = inside.filename().string();
   if (name.ends_with(".lock")) return true;

@@ -14,7 +14,8 @@ namespace {
 error invalid(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
 bool is_hex(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isxdigit(c); });
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](unsigned char c) { return std::isxdigit(c); });
 }
 
 /// What a path means that is no URL's, as a URL's.
@@ -59,8 +60,7 @@ git_remote in_shortest_form(parsed_url url) {
   if (url.scheme == "ssh" && url.path.starts_with("/~/")) {
     shorter.url.path.erase(0, 3);
     auto same = parse_short_form(shorter.str());
-    if (same && same->home && same->url.user_info == url.user_info &&
-        same->url.str() == shorter.url.str())
+    if (same && same->home && same->url.user_info == url.user_info && same->url.str() == shorter.url.str())
       return shorter;
   }
   return {std::move(url), false};
@@ -133,7 +133,8 @@ status check_git_ref(const std::string& ref) {
   if (ref.empty()) return {};
   if (ref[0] == '-') return invalid("invalid git ref \"" + ref + "\": starts with a dash");
   for (unsigned char c : ref)
-    if (c <= ' ' || c == 0x7f || c == ':' || c == '^' || c == '~' || c == '?' || c == '*' || c == '[' || c == '\\')
+    if (c <= ' ' || c == 0x7f || c == ':' || c == '^' || c == '~' || c == '?' || c == '*' || c == '[' ||
+        c == '\\')
       return invalid("invalid git ref \"" + ref + "\"");
   if (ref.find("..") != std::string::npos) return invalid("invalid git ref \"" + ref + "\"");
   return {};

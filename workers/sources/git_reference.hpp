@@ -17,8 +17,8 @@ struct git_remote {
   parsed_url url;     // of ssh without a password: it takes none that way
   bool home = false;  // ssh's short form "user@host:path", below the user's home; the path is then relative
 
-  /// As clients write it; `with_user`: with what signs in over http. git's own program gets it without: programs'
-  /// arguments are for every user of the machine to see.
+  /// As clients write it; `with_user`: with what signs in over http. git's own program gets it without:
+  /// programs' arguments are for every user of the machine to see.
   std::string str(bool with_user = true) const;
   /// "host[:port]/path", whatever the protocol.
   std::string place() const;
@@ -26,8 +26,8 @@ struct git_remote {
   bool user_is_credential() const { return url.scheme != "ssh"; }
 };
 
-/// From "https://host/path", "user@host:path" or "host/path" (https); a fragment is dropped. invalid_argument for
-/// other protocols and for what cannot be read.
+/// From "https://host/path", "user@host:path" or "host/path" (https); a fragment is dropped. invalid_argument
+/// for other protocols and for what cannot be read.
 result<git_remote> parse_git_remote(std::string_view text);
 
 /// That the annotated tag, or else the commit, be signed with one of the keys.

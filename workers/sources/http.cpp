@@ -14,11 +14,11 @@
 #include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "configs/sources.hpp"
-#include "registry/image_json.hpp"
-#include "registry/transport.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/transport.hpp"
 #include "secrets.pb.h"
-#include "store/confinement.hpp"
-#include "store/regular_file.hpp"
+#include "store/files/confinement.hpp"
+#include "store/files/regular_file.hpp"
 #include "upload.pb.h"
 #include "workers/sources/download_name.hpp"
 #include "workers/sources/resolutions.hpp"
@@ -131,7 +131,7 @@ std::string cache_key(const wanted_file& w, const download& d) {
 
 class http_source : public source_handler {
  public:
-  http_source(store::ref_store& store, registry::hosts& hosts) : store_(store), hosts_(hosts) {}
+  http_source(store::ref_store& store, distribution::hosts& hosts) : store_(store), hosts_(hosts) {}
 
   std::vector<std::string> schemes() const override { return {"http", "https"}; }
 
@@ -185,14 +185,16 @@ class http_source : public source_handler {
 
   /// What the URL leads to in this build. A pinned checksum needs no request.
   result<seen_download> resolve(const wanted_file& w, resolutions* build, const job_context& job) {
-    if (w.checksum) return seen_download{{"", w.checksum, "", {}, download_name(w.url, w.look.filename, ""), ""}, {}, {}};
-    KILN_TRY(seen_download seen,
-             resolve_once<seen_download>(build, "http " + w.question(), job.stop, [&]() -> result<seen_download> {
-               KILN_TRY(download d, fetch(w, job));
-               KILN_TRY(store::ref content, store_.get(d.ref));
-               auto look = look_of(w, d);
-               return seen_download{std::move(d), std::move(look), std::move(content)};
-             }));
+    if (w.checksum)
+      return seen_download{{"", w.checksum, "", {}, download_name(w.url, w.look.filename, ""), ""}, {}, {}};
+    KILN_TRY(
+        seen_download seen,
+        resolve_once<seen_download>(build, "http " + w.question(), job.stop, [&]() -> result<seen_download> {
+          KILN_TRY(download d, fetch(w, job));
+          KILN_TRY(store::ref content, store_.get(d.ref));
+          auto look = look_of(w, d);
+          return seen_download{std::move(d), std::move(look), std::move(content)};
+        }));
     // The question may have come with another name in mind.
     seen.what.filename = download_name(w.url, w.look.filename, seen.what.disposition);
     return seen;
@@ -232,7 +234,8 @@ class http_source : public source_handler {
     return single_file::begin(store_, {"http url " + w.url, store::record_type::regular, 0}, job);
   }
 
-  static status for_each_block(int file, const std::string& doing, const std::function<status(std::string_view)>& use) {
+  static status for_each_block(int file, const std::string& doing,
+                               const std::function<status(std::string_view)>& use) {
     std::vector<char> buffer(256 << 10);
     while (true) {
       auto count = ::read(file, buffer.data(), buffer.size());
@@ -254,7 +257,8 @@ class http_source : public source_handler {
     KILN_TRY(store::ref r, content(w, seen, job));
     KILN_TRY(auto mounted, mount(r, job));
     KILN_TRY(auto scratch, store_.temporary_directory("signature"));
-    auto checked = verify_pgp(mounted.path() / seen.what.filename, w.signature, {w.signer_keys}, scratch, job.stop);
+    auto checked =
+        verify_pgp(mounted.path() / seen.what.filename, w.signature, {w.signer_keys}, scratch, job.stop);
     if (!checked) return std::move(checked).error().with_context("failed to verify pgp signature");
     return {};
   }
@@ -291,8 +295,7 @@ class http_source : public source_handler {
     add(d);
     for (const auto& old : remembered(w))
       if (old.ref != d.ref && list.size() < max_remembered && store_.get(old.ref).ok()) add(old);
-    (void)store_.set_value(bucket, w.hash(),
-                           json_text(list));
+    (void)store_.set_value(bucket, w.hash(), json_text(list));
   }
 
   result<std::vector<std::string>> request_headers(const wanted_file& w, const job_context& job) {
@@ -319,7 +322,8 @@ class http_source : public source_handler {
     // The one named by the source was meant for this very URL; the others for the host.
     bool clear = url.scheme == "http" && !hosts_.plain_allowed(url.authority());
     if (!authorization.empty() && clear && w.auth_secret.empty()) {
-      job.progress->warn("the HTTP auth secret for " + host + " is not sent to " + url.origin() + ": it is not https");
+      job.progress->warn("the HTTP auth secret for " + host + " is not sent to " + url.origin() +
+                         ": it is not https");
     } else if (!authorization.empty()) {
       out.push_back("Authorization: " + authorization);
     }
@@ -342,9 +346,9 @@ class http_source : public source_handler {
     return answer.data();
   }
 
-  registry::request make_request(const wanted_file& w, const std::vector<std::string>& headers,
-                                 const job_context& job) const {
-    registry::request r;
+  distribution::request make_request(const wanted_file& w, const std::vector<std::string>& headers,
+                                     const job_context& job) const {
+    distribution::request r;
     r.url = w.url;
     r.headers = headers;
     r.stop = job.stop;
@@ -365,7 +369,7 @@ class http_source : public source_handler {
       for (const auto& [etag, d] : by_etag) all += (all.empty() ? "" : ", ") + etag;
       conditional.push_back("If-None-Match: " + all);
       // Some servers send tags but do not honour If-None-Match: a HEAD lets us compare for ourselves.
-      registry::request head = make_request(w, conditional, job);
+      distribution::request head = make_request(w, conditional, job);
       head.method = "HEAD";
       if (auto r = hosts_.transport().perform(head); r.ok()) {
         if (const download* same = unchanged(*r, by_etag)) return renamed(*same, w, *r);
@@ -377,39 +381,39 @@ class http_source : public source_handler {
   }
 
   /// The remembered download that a 200 to HEAD or a 304 speaks of.
-  static const download* unchanged(const registry::response& r,
+  static const download* unchanged(const distribution::response& r,
                                    const std::map<std::string, download>& by_etag) {
     if (r.status != 200 && r.status != 304) return nullptr;
-    std::string etag = etag_value(registry::header_of(r.headers, "etag"));
+    std::string etag = etag_value(distribution::header_of(r.headers, "etag"));
     // A server asked about a single tag need not repeat it.
     if (etag.empty() && r.status == 304 && by_etag.size() == 1) return &by_etag.begin()->second;
     auto it = by_etag.find(etag);
     return it == by_etag.end() ? nullptr : &it->second;
   }
 
-  static download renamed(download d, const wanted_file& w, const registry::response& r) {
-    d.disposition = registry::header_of(r.headers, "content-disposition");
+  static download renamed(download d, const wanted_file& w, const distribution::response& r) {
+    d.disposition = distribution::header_of(r.headers, "content-disposition");
     d.filename = download_name(w.url, w.look.filename, d.disposition);
     return d;
   }
 
-  result<download> get(const wanted_file& w, registry::request r,
+  result<download> get(const wanted_file& w, distribution::request r,
                        const std::map<std::string, download>& by_etag, const job_context& job) {
     KILN_TRY(single_file file, begin_file(w, job));
     std::string id = w.url;
     job.progress->progress(id, 0, 0, false);
-    r.on_body = [&](const registry::response& answer, std::string_view bytes) -> status {
+    r.on_body = [&](const distribution::response& answer, std::string_view bytes) -> status {
       if (file.size() + static_cast<std::int64_t>(bytes.size()) > configs::max_download_size)
         return make_error(errc::resource_exhausted,
                           w.url + " is larger than " + std::to_string(configs::max_download_size) + " bytes");
       KILN_CHECK(file.write(bytes));
-      std::string length = registry::header_of(answer.headers, "content-length");
+      std::string length = distribution::header_of(answer.headers, "content-length");
       bool known =
           !length.empty() && length.size() < 16 && length.find_first_not_of("0123456789") == length.npos;
       job.progress->progress(id, file.size(), known ? std::stoll(length) : 0, false);
       return {};
     };
-    result<registry::response> answer = make_error(errc::unavailable, "");
+    result<distribution::response> answer = make_error(errc::unavailable, "");
     for (int n = 1;; ++n) {
       answer = hosts_.transport().perform(r);
       bool again = answer.ok() ? answer->status >= 500 || answer->status == 429
@@ -427,12 +431,12 @@ class http_source : public source_handler {
       const download* same = unchanged(*answer, by_etag);
       if (same == nullptr)
         return make_error(errc::unknown,
-                          "invalid not-modified ETag: " + registry::header_of(answer->headers, "etag"));
+                          "invalid not-modified ETag: " + distribution::header_of(answer->headers, "etag"));
       return renamed(*same, w, *answer);
     }
     download d;
-    d.etag = etag_value(registry::header_of(answer->headers, "etag"));
-    d.modified = parse_http_date(registry::header_of(answer->headers, "last-modified"));
+    d.etag = etag_value(distribution::header_of(answer->headers, "etag"));
+    d.modified = parse_http_date(distribution::header_of(answer->headers, "last-modified"));
     return keep(w, std::move(file), renamed(std::move(d), w, *answer));
   }
 
@@ -510,13 +514,13 @@ class http_source : public source_handler {
   }
 
   store::ref_store& store_;
-  registry::hosts& hosts_;
+  distribution::hosts& hosts_;
   std::mutex mutex_;  // of remember()
 };
 
 }  // namespace
 
-std::unique_ptr<source_handler> make_http_source(store::ref_store& store, registry::hosts& hosts) {
+std::unique_ptr<source_handler> make_http_source(store::ref_store& store, distribution::hosts& hosts) {
   return std::make_unique<http_source>(store, hosts);
 }
 

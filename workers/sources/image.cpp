@@ -3,10 +3,10 @@
 #include <algorithm>
 
 #include "base/json_text.hpp"
-#include "registry/client.hpp"
-#include "registry/image_json.hpp"
-#include "registry/image_names.hpp"
-#include "registry/media_types.hpp"
+#include "distribution/client.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/image_names.hpp"
+#include "distribution/media_types.hpp"
 #include "workers/sources/image_reader.hpp"
 #include "workers/sources/resolutions.hpp"
 #include "workers/sources/source_form.hpp"
@@ -64,10 +64,11 @@ result<wanted_image> parse_source(const pb::SourceOp& source) {
 /// Pulls layers with the credentials of whichever job needs them.
 class registry_provider : public store::blob_provider {
  public:
-  registry_provider(registry::hosts& hosts, image_reference ref) : hosts_(hosts), ref_(std::move(ref)) {}
+  registry_provider(distribution::hosts& hosts, image_reference ref) : hosts_(hosts), ref_(std::move(ref)) {}
 
   status fetch(const descriptor& blob, store::blob_store& into, const job_context& job) override {
-    KILN_TRY(auto repo, registry::repository::open(hosts_, ref_, registry::repository::access::pull, job));
+    KILN_TRY(auto repo,
+             distribution::repository::open(hosts_, ref_, distribution::repository::access::pull, job));
     std::string id = blob.digest.str();
     job.progress->progress(id, 0, blob.size, false);
     auto s = repo->fetch_blob(blob, into, [&](std::int64_t current, std::int64_t total) {
@@ -79,13 +80,13 @@ class registry_provider : public store::blob_provider {
   }
 
  private:
-  registry::hosts& hosts_;
+  distribution::hosts& hosts_;
   image_reference ref_;
 };
 
 class registry_origin : public image_origin {
  public:
-  registry_origin(store::ref_store& store, registry::hosts& hosts, wanted_image wanted,
+  registry_origin(store::ref_store& store, distribution::hosts& hosts, wanted_image wanted,
                   const job_context& job)
       : store_(store), hosts_(hosts), wanted_(std::move(wanted)), job_(job) {}
 
@@ -115,14 +116,14 @@ class registry_origin : public image_origin {
         return bytes;
     KILN_CHECK(connect());
     std::string bytes;
-    if (registry::media::is_index(d.media_type) || registry::media::is_manifest(d.media_type)) {
-      KILN_TRY(registry::fetched_manifest m, repo_->manifest(d.digest));
+    if (distribution::media::is_index(d.media_type) || distribution::media::is_manifest(d.media_type)) {
+      KILN_TRY(distribution::fetched_manifest m, repo_->manifest(d.digest));
       bytes = std::move(m.bytes);
     } else {
       KILN_TRY(bytes, repo_->small_blob(d, limit));
     }
     KILN_TRY(kiln::digest stored, blobs.put(bytes));
-    registry::remember_source(blobs, stored, wanted_.ref);
+    distribution::remember_source(blobs, stored, wanted_.ref);
     return bytes;
   }
 
@@ -133,8 +134,8 @@ class registry_origin : public image_origin {
  private:
   status connect() {
     if (!repo_) {
-      KILN_TRY(repo_,
-               registry::repository::open(hosts_, wanted_.ref, registry::repository::access::pull, job_));
+      KILN_TRY(repo_, distribution::repository::open(hosts_, wanted_.ref,
+                                                     distribution::repository::access::pull, job_));
     }
     return {};
   }
@@ -144,7 +145,7 @@ class registry_origin : public image_origin {
     if (!wanted_.ref.digest || wanted_.mode == resolve_mode::pull) return std::nullopt;
     auto info = store_.blobs().info(wanted_.ref.digest);
     if (!info.ok() || info->size > configs::max_manifest_size) return std::nullopt;
-    auto source = info->labels.find(registry::source_label(wanted_.ref.domain));
+    auto source = info->labels.find(distribution::source_label(wanted_.ref.domain));
     if (source == info->labels.end() ||
         ("," + source->second + ",").find("," + wanted_.ref.path + ",") == std::string::npos)
       return std::nullopt;
@@ -154,7 +155,7 @@ class registry_origin : public image_origin {
   std::optional<descriptor> described(const kiln::digest& d) {
     auto bytes = store_.blobs().read_all(d, configs::max_manifest_size);
     if (!bytes.ok() || sha256(*bytes) != d) return std::nullopt;
-    auto m = registry::parse_manifest(*bytes, "");
+    auto m = distribution::parse_manifest(*bytes, "");
     if (!m.ok()) return std::nullopt;
     descriptor out;
     out.media_type = m->media_type;
@@ -168,11 +169,11 @@ class registry_origin : public image_origin {
     image_reference named = wanted_.ref;
     if (named.tag.empty()) named.tag = "latest";
     named.digest = {};
-    for (auto bucket : {registry::image_store_bucket, registry::resolved_bucket}) {
-      if (bucket == registry::resolved_bucket && !pulled) continue;
+    for (auto bucket : {distribution::image_store_bucket, distribution::resolved_bucket}) {
+      if (bucket == distribution::resolved_bucket && !pulled) continue;
       auto text = store_.value(bucket, named.str());
       if (!text) continue;
-      auto d = registry::parse_descriptor(json_or_null(*text));
+      auto d = distribution::parse_descriptor(json_or_null(*text));
       if (!d.ok() || (wanted_.ref.digest && d->digest != wanted_.ref.digest)) continue;
       if (auto found = described(d->digest)) return found;
     }
@@ -183,9 +184,9 @@ class registry_origin : public image_origin {
     if (wanted_.ref.tag.empty()) return;
     image_reference named = wanted_.ref;
     named.digest = {};
-    std::string text = json_text(registry::descriptor_json(d));
-    if (store_.value(registry::resolved_bucket, named.str()) != text)
-      (void)store_.set_value(registry::resolved_bucket, named.str(), text);
+    std::string text = json_text(distribution::descriptor_json(d));
+    if (store_.value(distribution::resolved_bucket, named.str()) != text)
+      (void)store_.set_value(distribution::resolved_bucket, named.str(), text);
   }
 
   result<descriptor> resolve_remote() {
@@ -194,15 +195,15 @@ class registry_origin : public image_origin {
   }
 
   store::ref_store& store_;
-  registry::hosts& hosts_;
+  distribution::hosts& hosts_;
   wanted_image wanted_;
   const job_context& job_;
-  std::unique_ptr<registry::repository> repo_;
+  std::unique_ptr<distribution::repository> repo_;
 };
 
 class image_source : public source_handler {
  public:
-  image_source(store::ref_store& store, registry::hosts& hosts) : store_(store), hosts_(hosts) {}
+  image_source(store::ref_store& store, distribution::hosts& hosts) : store_(store), hosts_(hosts) {}
 
   std::vector<std::string> schemes() const override { return {"docker-image"}; }
 
@@ -261,9 +262,10 @@ class image_source : public source_handler {
     return {};
   }
 
-  /// Where the name leads in this build, whoever asks first: for which platform or in which mode does not matter.
-  static result<descriptor> root_of(const pb::SourceOp& source, const wanted_image& wanted, registry_origin& origin,
-                                    resolutions* build, const job_context& job) {
+  /// Where the name leads in this build, whoever asks first: for which platform or in which mode does not
+  /// matter.
+  static result<descriptor> root_of(const pb::SourceOp& source, const wanted_image& wanted,
+                                    registry_origin& origin, resolutions* build, const job_context& job) {
     pb::SourceOp name = source;
     KILN_CHECK(source_form().rewrite(name, nullptr));
     KILN_TRY(descriptor root, resolve_once<descriptor>(build, name.identifier(), job.stop, [&] {
@@ -279,10 +281,11 @@ class image_source : public source_handler {
 
   using known_image = std::shared_ptr<const resolved_image>;
 
-  /// What a build has once read of an image, it does not read again. Its config, which may be large, is not kept here:
-  /// it lies in the blob store.
+  /// What a build has once read of an image, it does not read again. Its config, which may be large, is not
+  /// kept here: it lies in the blob store.
   static result<known_image> read_once(registry_origin& origin, const descriptor& root, const platform& p,
-                                       std::optional<int> layer_limit, resolutions* build, const job_context& job) {
+                                       std::optional<int> layer_limit, resolutions* build,
+                                       const job_context& job) {
     auto name = "image " + manifest_key(root.digest, p, layer_limit);
     return resolve_once<known_image>(build, name, job.stop, [&]() -> result<known_image> {
       KILN_TRY(resolved_image image, read_image(origin, root, p, layer_limit));
@@ -291,7 +294,8 @@ class image_source : public source_handler {
     });
   }
 
-  result<known_image> image_of(const op_request& request, const wanted_image& wanted, const job_context& job) {
+  result<known_image> image_of(const op_request& request, const wanted_image& wanted,
+                               const job_context& job) {
     registry_origin origin(store_, hosts_, wanted, job);
     KILN_TRY(descriptor root, root_of(request.op.source(), wanted, origin, request.build.get(), job));
     return read_once(origin, root, request.platform, wanted.layer_limit, request.build.get(), job);
@@ -300,9 +304,9 @@ class image_source : public source_handler {
   /// Root, manifests and the attestation blobs asked for. Source: source/containerimage/source.go.
   status add_attestations(image_origin& origin, const descriptor& root, const platform& wanted,
                           const gw::ResolveSourceImageRequest& request, gw::ResolveSourceImageResponse& out) {
-    if (!registry::media::is_index(root.media_type)) return {};
+    if (!distribution::media::is_index(root.media_type)) return {};
     KILN_TRY(std::string bytes, origin.read(root, configs::max_manifest_size));
-    KILN_TRY(registry::manifest index, registry::parse_manifest(bytes, root.media_type));
+    KILN_TRY(distribution::manifest index, distribution::parse_manifest(bytes, root.media_type));
     auto* chain = out.mutable_attestationchain();
     chain->set_root(root.digest.str());
     auto add_blob = [&](const descriptor& d, std::string data) {
@@ -314,16 +318,16 @@ class image_source : public source_handler {
       blob.set_data(std::move(data));
     };
     add_blob(root, bytes);
-    const descriptor* image = registry::choose_platform(index, wanted);
+    const descriptor* image = distribution::choose_platform(index, wanted);
     if (image == nullptr) return {};
     chain->set_imagemanifest(image->digest.str());
     for (const auto& entry : index.entries) {
       auto subject = entry.annotations.find("vnd.docker.reference.digest");
-      if (!registry::is_attestation(entry) || subject == entry.annotations.end() ||
+      if (!distribution::is_attestation(entry) || subject == entry.annotations.end() ||
           subject->second != image->digest.str())
         continue;
       KILN_TRY(std::string text, origin.read(entry, configs::max_manifest_size));
-      KILN_TRY(registry::manifest statement, registry::parse_manifest(text, entry.media_type));
+      KILN_TRY(distribution::manifest statement, distribution::parse_manifest(text, entry.media_type));
       chain->set_attestationmanifest(entry.digest.str());
       add_blob(entry, std::move(text));
       for (const auto& layer : statement.layers) {
@@ -341,12 +345,12 @@ class image_source : public source_handler {
   }
 
   store::ref_store& store_;
-  registry::hosts& hosts_;
+  distribution::hosts& hosts_;
 };
 
 }  // namespace
 
-std::unique_ptr<source_handler> make_image_source(store::ref_store& store, registry::hosts& hosts) {
+std::unique_ptr<source_handler> make_image_source(store::ref_store& store, distribution::hosts& hosts) {
   return std::make_unique<image_source>(store, hosts);
 }
 

@@ -4,12 +4,12 @@
 
 #include <memory>
 
-#include "registry/hosts.hpp"
+#include "distribution/hosts.hpp"
 #include "workers/op_handler.hpp"
 
 namespace kiln::workers {
 
 /// Both outlive the handler.
-std::unique_ptr<source_handler> make_image_source(store::ref_store& store, registry::hosts& hosts);
+std::unique_ptr<source_handler> make_image_source(store::ref_store& store, distribution::hosts& hosts);
 
 }  // namespace kiln::workers

@@ -1,9 +1,9 @@
 #include "workers/sources/image_blob.hpp"
 
 #include "base/json_text.hpp"
-#include "registry/client.hpp"
-#include "registry/image_json.hpp"
-#include "store/session_content.hpp"
+#include "distribution/client.hpp"
+#include "distribution/image_json.hpp"
+#include "store/blobs/session_content.hpp"
 #include "workers/sources/download_name.hpp"
 #include "workers/sources/http.hpp"
 #include "workers/sources/image.hpp"
@@ -54,7 +54,7 @@ result<wanted_blob> parse_source(const pb::SourceOp& source) {
 
 class image_blob_source : public source_handler {
  public:
-  image_blob_source(store::ref_store& store, registry::hosts& hosts) : store_(store), hosts_(hosts) {}
+  image_blob_source(store::ref_store& store, distribution::hosts& hosts) : store_(store), hosts_(hosts) {}
 
   std::vector<std::string> schemes() const override { return {"docker-image+blob", "oci-layout+blob"}; }
 
@@ -96,7 +96,8 @@ class image_blob_source : public source_handler {
   }
 
   result<gw::ResolveSourceMetaResponse> resolve_meta(const gw::ResolveSourceMetaRequest& request,
-                                                     const std::shared_ptr<resolutions>&, const job_context&) override {
+                                                     const std::shared_ptr<resolutions>&,
+                                                     const job_context&) override {
     KILN_TRY(wanted_blob w, parse_source(request.source()));
     gw::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();
@@ -121,7 +122,8 @@ class image_blob_source : public source_handler {
         return content.fetch(d, blobs, own);
       });
     }
-    KILN_TRY(auto repo, registry::repository::open(hosts_, w.ref, registry::repository::access::pull, job));
+    KILN_TRY(auto repo,
+             distribution::repository::open(hosts_, w.ref, distribution::repository::access::pull, job));
     KILN_TRY(d.size, repo->blob_size(d.digest));
     std::string id = d.digest.str();
     job.progress->progress(id, 0, d.size, false);
@@ -133,17 +135,17 @@ class image_blob_source : public source_handler {
   }
 
   store::ref_store& store_;
-  registry::hosts& hosts_;
+  distribution::hosts& hosts_;
 };
 
 }  // namespace
 
-std::unique_ptr<source_handler> make_image_blob_source(store::ref_store& store, registry::hosts& hosts) {
+std::unique_ptr<source_handler> make_image_blob_source(store::ref_store& store, distribution::hosts& hosts) {
   return std::make_unique<image_blob_source>(store, hosts);
 }
 
 std::vector<std::unique_ptr<source_handler>> make_remote_sources(store::ref_store& store,
-                                                                 registry::hosts& hosts) {
+                                                                 distribution::hosts& hosts) {
   std::vector<std::unique_ptr<source_handler>> out;
   out.push_back(make_image_source(store, hosts));
   out.push_back(make_image_blob_source(store, hosts));

@@ -5,17 +5,17 @@
 #include <memory>
 #include <vector>
 
-#include "registry/hosts.hpp"
+#include "distribution/hosts.hpp"
 #include "workers/op_handler.hpp"
 
 namespace kiln::workers {
 
 /// Both outlive the handler.
-std::unique_ptr<source_handler> make_image_blob_source(store::ref_store& store, registry::hosts& hosts);
+std::unique_ptr<source_handler> make_image_blob_source(store::ref_store& store, distribution::hosts& hosts);
 
 /// Every source of this folder that needs registries, servers or client content: docker-image,
 /// docker-image+blob, oci-layout, oci-layout+blob, http and https.
 std::vector<std::unique_ptr<source_handler>> make_remote_sources(store::ref_store& store,
-                                                                 registry::hosts& hosts);
+                                                                 distribution::hosts& hosts);
 
 }  // namespace kiln::workers

@@ -4,28 +4,28 @@
 
 #include "base/json_text.hpp"
 #include "configs/registry.hpp"
-#include "registry/image_json.hpp"
-#include "registry/media_types.hpp"
-#include "store/codec.hpp"
+#include "distribution/image_json.hpp"
+#include "distribution/media_types.hpp"
+#include "store/archive/codec.hpp"
 
 namespace kiln::workers {
 namespace {
 
-namespace media = registry::media;
+namespace media = distribution::media;
 constexpr int max_index_depth = 4;
 
 /// Descends from an index to the manifest of the platform.
-result<registry::manifest> find_manifest(image_origin& origin, descriptor at, const platform& wanted,
-                                         descriptor& found) {
+result<distribution::manifest> find_manifest(image_origin& origin, descriptor at, const platform& wanted,
+                                             descriptor& found) {
   for (int depth = 0; depth <= max_index_depth; ++depth) {
     KILN_TRY(std::string bytes, origin.read(at, configs::max_manifest_size));
-    KILN_TRY(registry::manifest m, registry::parse_manifest(bytes, at.media_type));
+    KILN_TRY(distribution::manifest m, distribution::parse_manifest(bytes, at.media_type));
     if (!m.is_index) {
       at.media_type = m.media_type;
       found = std::move(at);
       return m;
     }
-    const descriptor* best = registry::choose_platform(m, wanted);
+    const descriptor* best = distribution::choose_platform(m, wanted);
     if (best == nullptr)
       return make_error(errc::not_found,
                         "no match for platform in manifest " + at.digest.str() + ": not found");
@@ -40,7 +40,7 @@ result<resolved_image> read_image(image_origin& origin, const descriptor& root, 
                                   std::optional<int> layer_limit) {
   resolved_image out;
   out.root = root;
-  KILN_TRY(registry::manifest m, find_manifest(origin, root, wanted, out.manifest));
+  KILN_TRY(distribution::manifest m, find_manifest(origin, root, wanted, out.manifest));
   out.config_blob = m.config;
   KILN_TRY(out.config, origin.read(m.config, configs::max_image_config_size));
   auto parsed = parse_json(out.config);
@@ -49,7 +49,7 @@ result<resolved_image> read_image(image_origin& origin, const descriptor& root, 
   if (!config.is_object())
     return make_error(errc::invalid_argument,
                       "image config " + m.config.digest.str() + " is not a JSON object");
-  KILN_TRY(auto diff_ids, registry::diff_ids_of(config));
+  KILN_TRY(auto diff_ids, distribution::diff_ids_of(config));
   if (diff_ids.size() != m.layers.size())
     return make_error(errc::invalid_argument,
                       "mismatched image rootfs and manifest layers: " + std::to_string(diff_ids.size()) +
@@ -69,7 +69,7 @@ result<resolved_image> read_image(image_origin& origin, const descriptor& root, 
                                                     ", which is no file system layer");
     out.layers.push_back({std::move(m.layers[i]), diff_ids[i]});
   }
-  out.chain = registry::chain_id(diff_ids);
+  out.chain = distribution::chain_id(diff_ids);
   return out;
 }
 

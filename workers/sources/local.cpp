@@ -15,9 +15,9 @@
 #include "configs/executor.hpp"
 #include "configs/filesync.hpp"
 #include "messages/text_list.hpp"
-#include "store/confinement.hpp"
-#include "store/filesync/receiver.hpp"
-#include "store/same_tree.hpp"
+#include "store/files/confinement.hpp"
+#include "filesync/receiver.hpp"
+#include "store/files/same_tree.hpp"
 #include "workers/sources/header_values.hpp"
 
 namespace kiln::workers {
@@ -94,7 +94,8 @@ result<local_identifier> parse_identifier(const pb::SourceOp& op) {
     } else if (key == "local.differ") {
       if (value == "none") id.differ = filesync::differ::none;
       else if (value != "metadata" && !value.empty())
-        return make_error(errc::invalid_argument, "invalid local.differ \"" + value + "\": expected none or metadata");
+        return make_error(errc::invalid_argument,
+                          "invalid local.differ \"" + value + "\": expected none or metadata");
     } else if (key == "local.metadatatransfer") {
       KILN_TRY(id.metadata_only, go_bool(key, value));
     } else if (key == "local.metadatatransferexclude") {
@@ -108,8 +109,7 @@ result<local_identifier> parse_identifier(const pb::SourceOp& op) {
 std::string json_list(const std::vector<std::string>& list, bool present) {
   if (!present) return "null";
   std::string out = "[";
-  for (const auto& item : list)
-    out += (out.size() > 1 ? "," : "") + exact_json_string(item);
+  for (const auto& item : list) out += (out.size() > 1 ? "," : "") + exact_json_string(item);
   return out + "]";
 }
 
@@ -142,8 +142,8 @@ class local_source final : public source_handler {
   std::vector<std::string> schemes() const override { return {"local"}; }
 
   result<moby::buildkit::v1::frontend::ResolveSourceMetaResponse> resolve_meta(
-      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request, const std::shared_ptr<resolutions>&,
-      const job_context&) override {
+      const moby::buildkit::v1::frontend::ResolveSourceMetaRequest& request,
+      const std::shared_ptr<resolutions>&, const job_context&) override {
     // There is nothing to tell of it but which one it is, once policies have seen it.
     moby::buildkit::v1::frontend::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();
@@ -256,7 +256,8 @@ class local_source final : public source_handler {
     KILN_CHECK(mounted.unmount());
     if (!received) {
       if (!can_be_gone_on_with(received.error()))
-        if (auto gone = refs_.discard(std::move(snapshot)); !gone) spdlog::warn("local source: {}", gone.error().message);
+        if (auto gone = refs_.discard(std::move(snapshot)); !gone)
+          spdlog::warn("local source: {}", gone.error().message);
       KILN_CHECK(job.check());
       return std::move(received).error();
     }
@@ -265,7 +266,8 @@ class local_source final : public source_handler {
     copy.type = store::record_type::source_local;
     if (before) return before;
     KILN_TRY(auto made, refs_.commit_copy(snapshot, copy, job));
-    if (auto s = refs_.set_value(copies, name, made.id()); !s) spdlog::warn("local source: {}", s.error().message);
+    if (auto s = refs_.set_value(copies, name, made.id()); !s)
+      spdlog::warn("local source: {}", s.error().message);
     return made;
   }
 

@@ -3,8 +3,8 @@
 #include "base/json_text.hpp"
 #include "configs/registry.hpp"
 #include "messages/image_reference.hpp"
-#include "registry/image_json.hpp"
-#include "store/session_content.hpp"
+#include "distribution/image_json.hpp"
+#include "store/blobs/session_content.hpp"
 #include "workers/sources/image_reader.hpp"
 
 namespace kiln::workers {
@@ -75,7 +75,7 @@ class layout_origin : public image_origin {
     root.digest = d;
     auto bytes = read(root, configs::max_manifest_size);
     if (!bytes.ok()) return std::move(bytes).error().with_context("unable to get info about digest");
-    auto m = registry::parse_manifest(*bytes, "");
+    auto m = distribution::parse_manifest(*bytes, "");
     if (!m.ok())
       return std::move(m).error().with_context("reference \"" + wanted_.ref.str() +
                                                "\" contains neither an index nor a manifest");

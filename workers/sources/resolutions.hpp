@@ -1,6 +1,7 @@
-// What the sources of one build have resolved to. A tag, a branch or a URL may lead elsewhere at any time; within a
-// build it leads to where it led first: policies, frontends, keys and steps all see the same. Its build and its build's
-// steps hold it; with them goes the content that it keeps from being pruned. Thread-safe.
+// What the sources of one build have resolved to. A tag, a branch or a URL may lead elsewhere at any time;
+// within a build it leads to where it led first: policies, frontends, keys and steps all see the same. Its
+// build and its build's steps hold it; with them goes the content that it keeps from being pruned.
+// Thread-safe.
 #pragma once
 
 #include <any>
@@ -22,7 +23,8 @@ class resolutions {
   explicit resolutions(std::size_t sources_max = configs::resolved_sources_max) : sources_max_(sources_max) {}
 
   /// What `source` resolved to in this build, or what `resolve` makes of it. One resolves, whoever else asks
-  /// meanwhile waits; failures are not remembered. resource_exhausted when the build has asked for too many sources.
+  /// meanwhile waits; failures are not remembered. resource_exhausted when the build has asked for too many
+  /// sources.
   template <class T, class Resolve>
   result<T> once(const std::string& source, std::stop_token stop, Resolve resolve) {
     std::unique_lock lock(mutex_);
@@ -94,7 +96,8 @@ class resolution_table {
 
 /// Without a build, every question resolves anew.
 template <class T, class Resolve>
-result<T> resolve_once(resolutions* build, const std::string& source, const std::stop_token& stop, Resolve resolve) {
+result<T> resolve_once(resolutions* build, const std::string& source, const std::stop_token& stop,
+                       Resolve resolve) {
   if (build == nullptr) return resolve();
   return build->once<T>(source, stop, std::move(resolve));
 }

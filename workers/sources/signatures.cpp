@@ -45,7 +45,8 @@ class scratch_directory {
     if (!out) return make_error(errc::resource_exhausted, "failed to write " + path(name));
     return {};
   }
-  result<program_outcome> run(std::vector<std::string> argv, std::stop_token stop, std::string input = "") const {
+  result<program_outcome> run(std::vector<std::string> argv, std::stop_token stop,
+                              std::string input = "") const {
     program_call call{std::move(argv), {"LC_ALL=C", "HOME=" + path()}, path()};
     if (const char* value = std::getenv("PATH")) call.environment.push_back(std::string("PATH=") + value);
     if (!input.empty()) call.input = std::move(input);
@@ -67,7 +68,8 @@ std::string last_line(std::string_view text) {
 std::vector<std::string_view> fields_of(std::string_view report, std::string_view name) {
   for (auto line : split_views(report, '\n')) {
     auto fields = split_views(line, ' ');
-    if (fields.size() >= 2 && fields[0] == "[GNUPG:]" && fields[1] == name) return {fields.begin() + 2, fields.end()};
+    if (fields.size() >= 2 && fields[0] == "[GNUPG:]" && fields[1] == name)
+      return {fields.begin() + 2, fields.end()};
   }
   return {};
 }
@@ -100,8 +102,8 @@ status verify_ssh(const scratch_directory& scratch, const signed_object& object,
   KILN_CHECK(scratch.write("signers", signers));
   KILN_CHECK(scratch.write("signature", object.signature));
   KILN_CHECK(scratch.write("payload", object.payload));
-  KILN_TRY(auto done, scratch.run({"ssh-keygen", "-Y", "verify", "-f", scratch.path("signers"), "-I", "signer", "-n",
-                                   "git", "-s", scratch.path("signature")},
+  KILN_TRY(auto done, scratch.run({"ssh-keygen", "-Y", "verify", "-f", scratch.path("signers"), "-I",
+                                   "signer", "-n", "git", "-s", scratch.path("signature")},
                                   stop, scratch.path("payload")));
   if (done.exit_code == 0) return {};
   return refused("failed to verify ssh signature: " + last_line(done.err.empty() ? done.out : done.err));
@@ -111,8 +113,9 @@ status verify_pgp_in(const scratch_directory& scratch, const fs::path& file, std
                      const signature_rules& rules, std::stop_token stop) {
   KILN_CHECK(scratch.write("keys", rules.keys));
   KILN_CHECK(scratch.write("signature", signature));
-  std::vector<std::string> gpg{"gpg",   "--homedir",       scratch.path(), "--batch",
-                               "--quiet", "--no-autostart", "--trust-model", "always", "--status-fd", "1"};
+  std::vector<std::string> gpg{
+      "gpg",           "--homedir", scratch.path(), "--batch", "--quiet", "--no-autostart",
+      "--trust-model", "always",    "--status-fd",  "1"};
   auto with = [&](std::vector<std::string> more) {
     auto argv = gpg;
     argv.insert(argv.end(), more.begin(), more.end());
@@ -148,7 +151,8 @@ signed_object split_signed_object(std::string_view raw) {
       }
       in_signature = false;
     }
-    if (tag && !in_headers && (line.starts_with(pgp_begin) || line.starts_with(ssh_begin))) in_signature = true;
+    if (tag && !in_headers && (line.starts_with(pgp_begin) || line.starts_with(ssh_begin)))
+      in_signature = true;
     (in_signature ? out.signature : out.payload) += line;
   }
   return out;
@@ -162,7 +166,8 @@ status judge_pgp_report(std::string_view report, bool reject_expired_keys) {
   auto valid = fields_of(report, "VALIDSIG");
   if (valid.size() < 8) {
     if (auto unknown = fields_of(report, "NO_PUBKEY"); !unknown.empty())
-      return refused("signature by " + std::string(unknown[0]) + ": made by unknown entity, none of the keys given");
+      return refused("signature by " + std::string(unknown[0]) +
+                     ": made by unknown entity, none of the keys given");
     if (auto unchecked = fields_of(report, "ERRSIG"); !unchecked.empty())
       return refused("signature by " + std::string(unchecked[0]) + " cannot be checked");
     return refused("no signature packet found");

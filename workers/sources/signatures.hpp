@@ -24,8 +24,8 @@ struct signed_object {
 /// Pure. Source: git's gpg-interface; "gpgsig" headers of commits, the end of a tag's message.
 signed_object split_signed_object(std::string_view raw);
 
-/// What gpg reported of a signature ("--status-fd"), judged. Weak digests, unknown key types, revoked keys and
-/// bad signatures are refused; expired keys only where the rules say so. Pure.
+/// What gpg reported of a signature ("--status-fd"), judged. Weak digests, unknown key types, revoked keys
+/// and bad signatures are refused; expired keys only where the rules say so. Pure.
 status judge_pgp_report(std::string_view report, bool reject_expired_keys);
 
 /// Whether one of the keys made the armored detached signature of the file. `scratch` is a directory of its
@@ -35,7 +35,7 @@ status verify_pgp(const std::filesystem::path& file, std::string_view signature,
                   const std::filesystem::path& scratch, std::stop_token stop);
 
 /// The same of a raw git object, signed with PGP or SSH.
-status verify_git_object(std::string_view raw, const signature_rules& rules, const std::filesystem::path& scratch,
-                         std::stop_token stop);
+status verify_git_object(std::string_view raw, const signature_rules& rules,
+                         const std::filesystem::path& scratch, std::stop_token stop);
 
 }  // namespace kiln::workers

@@ -5,7 +5,7 @@
 
 #include "base/url.hpp"
 #include "messages/image_reference.hpp"
-#include "registry/hosts.hpp"
+#include "distribution/hosts.hpp"
 #include "workers/sources/git_reference.hpp"
 
 namespace kiln::workers {
@@ -27,7 +27,8 @@ parts split(const std::string& identifier) {
 /// Of a registry: the name says where it is.
 bool is_image(const std::string& scheme) { return scheme == "docker-image" || scheme == "docker-image+blob"; }
 
-/// Of a client's store, which an attribute names: nothing is asked of the host that the reference begins with.
+/// Of a client's store, which an attribute names: nothing is asked of the host that the reference begins
+/// with.
 bool is_layout(const std::string& scheme) { return scheme == "oci-layout" || scheme == "oci-layout+blob"; }
 
 bool is_web(const std::string& scheme) { return scheme == "http" || scheme == "https"; }
@@ -35,7 +36,7 @@ bool is_web(const std::string& scheme) { return scheme == "http" || scheme == "h
 /// Where a name's host leads: in lower case, without the port that is used anyway.
 result<std::string> registry_place(const std::string& domain) {
   KILN_TRY(auto u, parse_url("https://" + domain));
-  if (registry::is_localhost(u.host)) {
+  if (distribution::is_localhost(u.host)) {
     KILN_TRY(u, parse_url("http://" + domain));
   }
   auto place = u.authority();
@@ -83,8 +84,9 @@ status source_form::rewrite(pb::SourceOp& source, const pb::SourceOp* former) {
   auto scheme = split(id).scheme;
   if (former != nullptr && !is_image(scheme) && !is_layout(scheme) && !is_web(scheme) && scheme != "git" &&
       scheme != "local")
-    return make_error(errc::invalid_argument,
-                      scheme.empty() ? "a source without a scheme" : "source scheme \"" + scheme + "\", which is unknown");
+    return make_error(errc::invalid_argument, scheme.empty()
+                                                  ? "a source without a scheme"
+                                                  : "source scheme \"" + scheme + "\", which is unknown");
   auto s = is_image(scheme)    ? rewrite_image(source)
            : is_layout(scheme) ? rewrite_layout(source)
            : is_web(scheme)    ? rewrite_web(source)

@@ -1,5 +1,5 @@
-// The one way to write a source, made by the parsers that fetch it: what policies see is what is fetched, however a
-// client spelled it. Pure.
+// The one way to write a source, made by the parsers that fetch it: what policies see is what is fetched,
+// however a client spelled it. Pure.
 #pragma once
 
 #include <string>
@@ -8,17 +8,20 @@
 
 namespace kiln::workers {
 
-/// Whether a source may lead to something else the next time: an image without a digest, a URL without a checksum, a
-/// repository without a commit. What cannot be read may.
+/// Whether a source may lead to something else the next time: an image without a digest, a URL without a
+/// checksum, a repository without a commit. What cannot be read may.
 bool may_lead_elsewhere(const pb::SourceOp& source);
 
 /// The form of
-///   docker-image://…  a full reference ("docker.io/library/busybox:latest"), its host in lower case and without
+///   docker-image://…  a full reference ("docker.io/library/busybox:latest"), its host in lower case and
+///   without
 ///                     the port it has anyway; docker-image+blob://… likewise
-///   oci-layout://…    what was written, which names nothing outside the client's store, and oci-layout+blob://…; one
+///   oci-layout://…    what was written, which names nothing outside the client's store, and
+///   oci-layout+blob://…; one
 ///                     name alone becomes "docker.io/library/name"
 ///   http(s)://…       the URL in normal form, without fragment, user and password
-///   git://…           "git://host/path#ref:subdir", whatever the protocol, which git.fullurl tells, in normal form
+///   git://…           "git://host/path#ref:subdir", whatever the protocol, which git.fullurl tells, in
+///   normal form
 ///                     and without what signs in
 /// Other sources are written in one way only. What is left out and does not change what is fetched (user and
 /// password, the spelling of a registry's host, by which its credentials are found) comes back by `restore`.

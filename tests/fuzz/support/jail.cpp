@@ -34,10 +34,7 @@ bool same(const struct stat& a, const struct stat& b) {
 
 }  // namespace
 
-jail::jail()
-    : base_(base_directory()),
-      outside_(base_ + "/outside"),
-      canary_(outside_ + "/canary") {
+jail::jail() : base_(base_directory()), outside_(base_ + "/outside"), canary_(outside_ + "/canary") {
   mounted_ = ::unshare(CLONE_NEWNS) == 0 &&
              ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0 &&
              ::mount("fuzz", base_.c_str(), "tmpfs", MS_NODEV | MS_NOSUID | MS_NOEXEC, "size=256m") == 0;

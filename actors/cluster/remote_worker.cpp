@@ -1,0 +1,111 @@
+#include "actors/cluster/remote_worker.hpp"
+
+#include <functional>
+#include <map>
+#include <type_traits>
+
+#include "actors/worker/forward_worker_messages.hpp"
+
+namespace kiln::actors {
+
+namespace {
+
+/// The vertex whose progress a request tells of.
+template <class T>
+std::string vertex_of(const T& request) {
+  if constexpr (requires { request.op.vertex; }) {
+    return request.op.vertex;
+  } else if constexpr (requires { request.vertex; }) {
+    return request.vertex;
+  } else {
+    return {};
+  }
+}
+
+struct remote_worker_state {
+  remote_worker_impl::pointer self = nullptr;
+  remote_worker_options o;
+  std::map<std::string, progress_actor> listeners;  // by the vertex they listen to
+  std::map<std::uint64_t, std::function<void(const error&)>> open;
+  std::uint64_t last = 0;
+
+  ~remote_worker_state() { refuse(make_error(errc::cancelled, "context canceled")); }
+
+  void refuse(const error& e) {
+    for (auto& [id, answer] : std::exchange(open, {})) answer(e);
+  }
+
+  /// The listener of a request is this remote worker: the worker over there talks to nobody else here.
+  template <class First, class... Rest>
+  void listen(First& first, Rest&... rest) {
+    [[maybe_unused]] auto stand_in = [&](auto& part) {
+      if constexpr (std::is_same_v<std::decay_t<decltype(part)>, progress_actor>) {
+        listeners[vertex_of(first)] = part;
+        part = handle_of<progress_actor>(self);
+      }
+    };
+    (stand_in(rest), ...);
+  }
+
+  void hear(ctl::StatusResponse& all) {
+    auto take = [&](auto& from, auto add) {
+      for (auto& one : from)
+        if (auto to = listeners.find(one.vertex()); to != listeners.end()) {
+          ctl::StatusResponse out;
+          *add(out) = std::move(one);
+          self->send(to->second, std::move(out));
+        }
+    };
+    take(*all.mutable_statuses(), [](auto& out) { return out.add_statuses(); });
+    take(*all.mutable_logs(), [](auto& out) { return out.add_logs(); });
+    take(*all.mutable_warnings(), [](auto& out) { return out.add_warnings(); });
+  }
+
+  template <class Reply, class... Parts>
+  caf::result<Reply> relay(Parts... parts) {
+    listen(parts...);
+    auto promise = self->make_response_promise<Reply>();
+    auto id = ++last;
+    open[id] = [promise](const error& e) mutable { promise.deliver(to_caf(e)); };
+    self->request(o.inbound_worker, caf::infinite, std::move(parts)...)
+        .then(
+            [this, id, promise](Reply& reply) mutable {
+              if (open.erase(id) > 0) promise.deliver(std::move(reply));
+            },
+            [this, id, promise](caf::error& e) mutable {
+              if (open.erase(id) > 0) promise.deliver(std::move(e));
+            });
+    return promise;
+  }
+
+  void node_left() {
+    refuse(make_error(errc::unavailable, "node " + o.node + " is gone"));
+    self->quit(caf::exit_reason::user_shutdown);
+  }
+};
+
+}  // namespace
+
+remote_worker_impl::behavior_type remote_worker(remote_worker_impl::stateful_pointer<actor_state> self,
+                                                remote_worker_options options) {
+  auto& state = self->state.hold<remote_worker_state>("remote_worker");
+  state.self = self;
+  state.o = std::move(options);
+  self->set_down_handler([self](caf::down_msg&) { self->quit(caf::exit_reason::user_shutdown); });
+  self->monitor(caf::actor_cast<caf::actor>(state.o.principal));
+  state.o.principal = nullptr;  // nobody is kept alive by what is done for them
+  return forward_worker_messages<remote_worker_impl>(
+      [&state]<class Reply, class... Parts>(Parts&&... parts) {
+        return state.relay<Reply, std::decay_t<Parts>...>(std::forward<Parts>(parts)...);
+      },
+      [&state]<class Atom, class Part>(Atom atom, const Part& part) {
+        if constexpr (std::is_same_v<Atom, leave_atom>) {
+          state.node_left();
+        } else {
+          state.self->send(state.o.inbound_worker, atom, part);
+        }
+      },
+      [&state](ctl::StatusResponse& told) { state.hear(told); });
+}
+
+}  // namespace kiln::actors

@@ -1,0 +1,458 @@
+#include "actors/cluster/step_dispatcher.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+
+#include <spdlog/spdlog.h>
+
+#include "actors/ending.hpp"
+#include "actors/cluster/remote_worker.hpp"
+#include "actors/solve/key_store.hpp"
+#include "actors/cluster/step_scheduler.hpp"
+#include "actors/progress.hpp"
+#include "configs/cluster.hpp"
+#include "configs/placing.hpp"
+#include "solver/error_details.hpp"
+
+namespace kiln::actors {
+
+namespace limits = configs::placing;
+
+namespace {
+
+/// A step that waits or runs.
+struct step {
+  work_item item;
+  run_request request;
+  progress_actor progress;
+  caf::strong_actor_ptr requester;
+  caf::typed_response_promise<run_reply> promise;
+  std::string node;             // where it runs; empty while it waits
+  std::shared_ptr<void> grant;  // what it may ask of sessions while it runs elsewhere
+  int attempts = 0;
+};
+
+class step_dispatcher_state {
+ public:
+  step_dispatcher_state(step_dispatcher_impl::pointer self, step_dispatcher_options options)
+      : self_(self), options_(std::move(options)), places_(options_.self.name) {
+    places_.put_node(options_.self);
+    seek_cluster();
+  }
+
+  ~step_dispatcher_state() {
+    auto gone =
+        to_caf(ending_.for_waiters(make_error(errc::unavailable, "step_dispatcher is shutting down")));
+    for (auto& [id, s] : std::exchange(steps_, {})) s.promise.deliver(gone);
+  }
+
+  step_dispatcher_impl::behavior_type behavior() {
+    ending_.watch(self_, "the step_dispatcher");
+    self_->set_down_handler([this](caf::down_msg& m) { forget(m.source); });
+    return {
+        // Steps, and refs that may be anywhere.
+        [this](run_request& r, const progress_actor& p) { return run(r, p); },
+        [this](checksum_request& r, const progress_actor& p) -> caf::result<digest> {
+          if (!is_remote(r.ref)) return here<digest>(std::move(r), p);
+          auto l = locate(r.ref);
+          auto named = std::exchange(r.ref, l.id);
+          auto grant = lend(l.node, r.sessions);
+          return there<digest>(std::move(grant), l.node, named, std::move(r), p);
+        },
+        [this](pin_atom a, const std::string& id) -> caf::result<bool> {
+          auto l = locate(id);
+          return there<bool>(nullptr, l.node.empty() ? options_.self.name : l.node, id, a, l.id);
+        },
+        [this](release_atom a, const std::string& id) {
+          auto l = locate(id);
+          auto sender = self_->current_sender();
+          auto remote_worker = remote_workers_.find(
+              {caf::actor_cast<caf::actor_addr>(sender), l.node.empty() ? options_.self.name : l.node});
+          if (remote_worker != remote_workers_.end()) self_->send(remote_worker->second, a, l.id);
+        },
+        [this](ref_scope& s, gw::ReadFileRequest& r) { return look<gw::ReadFileResponse>(s, r); },
+        [this](ref_scope& s, gw::ReadDirRequest& r) { return look<gw::ReadDirResponse>(s, r); },
+        [this](ref_scope& s, gw::StatFileRequest& r) { return look<gw::StatFileResponse>(s, r); },
+        [this](prune_caches& r) -> caf::result<bool> {
+          for (auto& [name, inbound_worker] : nodes_)
+            self_->request(inbound_worker, caf::infinite, r).then([](bool) {}, [](caf::error&) {});
+          return here<bool>(std::move(r));
+        },
+        [this](remember_atom, const cache_records& facts) { remember(facts); },
+
+        // The local worker's own.
+        [this](describe_atom a) -> caf::result<types::WorkerRecord> { return here<types::WorkerRecord>(a); },
+        [this](key_request& r, const progress_actor& p) { return here<key_reply>(std::move(r), p); },
+        [this](session_group& s, gw::ResolveSourceMetaRequest& r, const progress_actor& p) {
+          return here<gw::ResolveSourceMetaResponse>(std::move(s), std::move(r), p);
+        },
+        [this](check_atom a, export_spec& s) { return here<std::string>(a, std::move(s)); },
+        [this](export_request& r, const progress_actor& p) { return here<export_reply>(std::move(r), p); },
+        [this](finalize_atom a, std::uint64_t id, export_request& r, const progress_actor& p) {
+          return here<export_reply>(a, id, std::move(r), p);
+        },
+        [this](check_atom a, cache_entry& e) { return here<cache_export_kind>(a, std::move(e)); },
+        [this](cache_import& r, const progress_actor& p) { return here<bool>(std::move(r), p); },
+        [this](import_load& r, const progress_actor& p) { return here<run_reply>(std::move(r), p); },
+        [this](cache_export& r, const progress_actor& p) { return here<export_reply>(std::move(r), p); },
+        [this](load_count_atom a) { return here<worker_load>(a); },
+        [this](leave_atom a, const caf::strong_actor_ptr& who) {
+          if (auto worker = options_.worker()) self_->send(worker, a, who);
+        },
+
+        // Nodes.
+        [this](join_atom, const node_info& info, const worker_actor& inbound_worker) {
+          node_joined(info, inbound_worker);
+        },
+        [this](const node_load& load, const std::string& name) {
+          places_.set_load(name, load);
+          assign();
+        },
+        [this](leave_atom, const std::string& name) { node_left(name); },
+        [this](tick_atom, std::uint64_t what) {
+          if (what == seek_tick) return seek_cluster();
+          alarm_.reset();
+          assign();
+        },
+    };
+  }
+
+ private:
+  template <class Reply, class... Parts>
+  caf::result<Reply> here(Parts&&... parts) {
+    auto worker = options_.worker();
+    if (!worker) return to_caf(make_error(errc::unavailable, "worker is restarting, try again"));
+    return self_->delegate(worker, std::forward<Parts>(parts)...);
+  }
+
+  /// Asks the node that has `ref` on behalf of the present sender. Only that node can answer, so its end is
+  /// the ref's.
+  template <class Reply, class... Parts>
+  caf::result<Reply> there(std::shared_ptr<void> grant, const std::string& node, const std::string& ref,
+                           Parts&&... parts) {
+    auto sender = self_->current_sender();
+    if (!sender) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
+    if (!places_.has_node(node)) return to_caf(lost_with(node, ref));
+    auto remote_worker = remote_worker_of(sender, node);
+    if (!remote_worker) return to_caf(make_error(errc::unavailable, "worker is restarting, try again"));
+    auto promise = self_->make_response_promise<Reply>();
+    self_->request(remote_worker, caf::infinite, std::forward<Parts>(parts)...)
+        .then([promise, grant](Reply& reply) mutable { promise.deliver(std::move(reply)); },
+              [this, promise, node, ref, grant](caf::error& e) mutable {
+                auto failure = from_caf(e);
+                // Also when the cluster has not told of its end yet.
+                if (failure.code == errc::unavailable && node != options_.self.name)
+                  failure = lost_with(node, ref);
+                promise.deliver(to_caf(std::move(failure)));
+              });
+    return promise;
+  }
+
+  static error lost_with(const std::string& node, const std::string& ref) {
+    return solver::lost_ref(ref, "node " + node + " is gone");
+  }
+
+  template <class Reply, class Request>
+  caf::result<Reply> look(ref_scope& scope, Request& request) {
+    if (!is_remote(scope.ref)) return here<Reply>(std::move(scope), std::move(request));
+    auto l = locate(scope.ref);
+    auto named = std::exchange(scope.ref, l.id);
+    auto grant = lend(l.node, scope.sessions);
+    return there<Reply>(std::move(grant), l.node, named, std::move(scope), std::move(request));
+  }
+
+  /// Names our clients' sessions as other nodes do, and grants that node what `op` needs of them for as long
+  /// as the result lives; without an op, what it takes to read refs.
+  std::shared_ptr<void> lend(const std::string& node, session_group& sessions, const pb::Op& op = {}) {
+    auto grant = grant_of(op, sessions);
+    for (auto& id : sessions.ids) id = at_node(options_.self.name, id);
+    return options_.grants ? options_.grants->add(node, std::move(grant)) : nullptr;
+  }
+
+  // Remote workers.
+
+  using remote_worker_key = std::pair<caf::actor_addr, std::string>;
+
+  worker_actor worker_of(const std::string& node) const {
+    if (node == options_.self.name) return options_.worker();
+    auto found = nodes_.find(node);
+    return found == nodes_.end() ? worker_actor{} : found->second;
+  }
+
+  worker_actor remote_worker_of(const caf::strong_actor_ptr& who, const std::string& node) {
+    auto address = caf::actor_cast<caf::actor_addr>(who);
+    auto found = remote_workers_.find({address, node});
+    if (found != remote_workers_.end()) return found->second;
+    auto inbound_worker = worker_of(node);
+    if (!inbound_worker) return {};
+    watch(who);
+    auto made = self_->spawn(remote_worker, remote_worker_options{inbound_worker, who, node});
+    self_->monitor(made);
+    remote_workers_.emplace(remote_worker_key{address, node}, made);
+    owners_.emplace(made.address(), remote_worker_key{address, node});
+    return made;
+  }
+
+  void watch(const caf::strong_actor_ptr& who) {
+    if (watched_.insert(caf::actor_cast<caf::actor_addr>(who)).second)
+      self_->monitor(caf::actor_cast<caf::actor>(who));
+  }
+
+  /// A remote worker, a requester or the cluster actor has gone.
+  void forget(const caf::actor_addr& who) {
+    if (who == cluster_) {
+      // Its links have ended with it.
+      while (!nodes_.empty()) node_left(std::string(nodes_.begin()->first));
+      return seek_cluster();
+    }
+    if (auto owner = owners_.find(who); owner != owners_.end()) {
+      remote_workers_.erase(owner->second);
+      owners_.erase(owner);
+      return;
+    }
+    if (watched_.erase(who) == 0) return;
+    std::vector<std::uint64_t> theirs;
+    for (const auto& [id, s] : steps_)
+      if (caf::actor_cast<caf::actor_addr>(s.requester) == who) theirs.push_back(id);
+    for (auto id : theirs) {
+      steps_.erase(id);
+      places_.finish(id, self_->clock().now());
+    }
+    if (!theirs.empty()) assign();
+  }
+
+  // Steps.
+
+  caf::result<run_reply> run(run_request& r, const progress_actor& progress) {
+    auto sender = self_->current_sender();
+    if (!sender) return to_caf(make_error(errc::invalid_argument, "anonymous request"));
+    step s;
+    s.item.id = ++last_step_;
+    s.item.build = r.sessions.ids.empty() ? "" : r.sessions.ids.front();
+    s.item.inputs = r.inputs;
+    s.item.takes_credit = r.op.op.has_exec();
+    s.item.platform = r.op.platform;
+    for (const auto& filter : r.op.op.constraints().filter()) s.item.constraints.push_back(filter);
+    require_entitlements(s.item, r.op.op);
+    // Devices are named as this node has them; another one's may be others, or not there.
+    if (r.op.op.exec().cdidevices_size() > 0) keep_on(s.item, options_.self.record.id());
+    for (const auto& mount : r.op.op.exec().mounts())
+      if (mount.mounttype() == pb::CACHE)
+        s.item.inputs.push_back("cache:" + r.op.cache_mount_namespace + "/" + mount.cacheopt().id());
+    s.request = std::move(r);
+    s.progress = progress;
+    s.requester = sender;
+    watch(sender);
+    s.promise = self_->make_response_promise<run_reply>();
+    auto promise = s.promise;
+    auto id = s.item.id;
+    bool is_source = s.request.op.op.has_source();
+    steps_.emplace(id, std::move(s));
+    // Sources are fetched where the client's files and credentials are.
+    if (is_source) {
+      start(id, options_.self.name);
+    } else {
+      submit(id);
+    }
+    return promise;
+  }
+
+  void submit(std::uint64_t id) {
+    auto& s = steps_.at(id);
+    s.node.clear();
+    s.grant = nullptr;
+    if (auto ok = places_.submit(s.item, self_->clock().now()); !ok.ok())
+      return fail(id, std::move(ok).error());
+    assign();
+  }
+
+  void assign() {
+    // Steps that fail as they start free places: further ones are then started here, not from within.
+    assign_again_ = true;
+    if (std::exchange(assigning_, true)) return;
+    while (std::exchange(assign_again_, false))
+      for (const auto& a : places_.assign(self_->clock().now())) start(a.id, a.node);
+    assigning_ = false;
+    auto wake = places_.wake_at();
+    if (!wake || (alarm_ && *alarm_ <= *wake)) return;
+    alarm_ = wake;
+    auto wait = std::max(*wake - self_->clock().now(), work_time::duration{0});
+    self_->delayed_send(handle_of<step_dispatcher_impl>(self_), wait, tick_atom::value, std::uint64_t{0});
+  }
+
+  void start(std::uint64_t id, const std::string& node) {
+    auto& s = steps_.at(id);
+    s.node = node;
+    auto remote_worker = remote_worker_of(s.requester, node);
+    if (!remote_worker) return again(id, make_error(errc::unavailable, "worker is restarting, try again"));
+    auto request = s.request;
+    bool elsewhere = node != options_.self.name;
+    for (auto& input : request.inputs)
+      input = elsewhere ? as_seen_by(node, at_node(options_.self.name, input)) : as_seen_by(node, input);
+    s.grant = elsewhere ? lend(node, request.sessions, request.op.op) : nullptr;
+    // A step that comes back from another node is told of, too.
+    if (elsewhere || s.attempts > 0) self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
+    self_->request(remote_worker, caf::infinite, std::move(request), s.progress)
+        .then([this, id, node](run_reply& reply) { ran(id, node, reply); },
+              [this, id, node](caf::error& e) { run_failed(id, node, from_caf(e)); });
+  }
+
+  /// One line beside the step, as every client shows it.
+  static ctl::StatusResponse note_of(const std::string& vertex, const std::string& text) {
+    ctl::StatusResponse out;
+    auto& status = *out.add_statuses();
+    status.set_vertex(vertex);
+    status.set_id(text);
+    status.set_name(text);
+    auto now = unix_now_ns();
+    for (auto* time : {status.mutable_timestamp(), status.mutable_started(), status.mutable_completed()})
+      set_time(*time, now);
+    return out;
+  }
+
+  bool is_current(std::uint64_t id, const std::string& node) const {
+    auto found = steps_.find(id);
+    return found != steps_.end() && found->second.node == node;
+  }
+
+  /// What a worker elsewhere says it made, as far as it can be true.
+  static bool is_sound(const step& s, const run_reply& reply) {
+    auto most = static_cast<std::size_t>(1 + s.request.op.op.exec().mounts_size() +
+                                         s.request.op.op.file().actions_size());
+    return reply.outputs.size() <= most &&
+           std::all_of(reply.outputs.begin(), reply.outputs.end(),
+                       [](const auto& id) { return id.size() <= configs::cluster::id_bytes_max; });
+  }
+
+  void ran(std::uint64_t id, const std::string& node, run_reply& reply) {
+    if (!is_current(id, node)) return;
+    if (!is_sound(steps_.at(id), reply))
+      return fail(id, make_error(errc::internal, "node " + node + " answers what no step makes"));
+    auto s = std::move(steps_.extract(id).mapped());
+    places_.finish(id, self_->clock().now());
+    for (const auto& input : s.request.inputs) places_.learn(input, -1, node);
+    for (std::size_t n = 0; n < reply.outputs.size(); ++n) {
+      auto& output = reply.outputs[n];
+      if (node != options_.self.name) output = at_node(node, output);
+      places_.learn(output, n < reply.bytes.size() ? reply.bytes[n] : -1, node);
+    }
+    s.promise.deliver(std::move(reply));
+    assign();
+  }
+
+  void run_failed(std::uint64_t id, const std::string& node, error e) {
+    if (!is_current(id, node)) return;
+    if (e.code == errc::unavailable) return again(id, std::move(e));
+    if (node == options_.self.name) return fail(id, std::move(e));
+    if (auto lost = solver::lost_ref_of(e); !lost.empty()) {
+      auto ref = is_remote(lost) ? as_seen_by(options_.self.name, lost) : at_node(node, lost);
+      // What we have ourselves is not lost, that node only could not get it.
+      if (is_remote(ref)) return fail(id, solver::lost_ref(ref, e.message));
+      return again(id, std::move(e));
+    }
+    solver::rename_refs(e, [this, &node](const std::string& ref) {
+      return is_remote(ref) ? as_seen_by(options_.self.name, ref) : at_node(node, ref);
+    });
+    fail(id, std::move(e));
+  }
+
+  /// Its node failed the step, not the step itself: somewhere else, as long as that makes sense.
+  void again(std::uint64_t id, error why) {
+    auto& s = steps_.at(id);
+    // A source stays where its build has resolved it and its client is.
+    if (s.request.op.op.has_source()) return fail(id, std::move(why));
+    places_.finish(id, self_->clock().now());
+    if (++s.attempts >= limits::attempts_max) return fail(id, std::move(why));
+    spdlog::info("step {} is placed again: {}", s.request.op.vertex, why.message);
+    s.item.avoid.insert(s.node);
+    submit(id);
+  }
+
+  void fail(std::uint64_t id, error e) {
+    auto s = std::move(steps_.extract(id).mapped());
+    places_.finish(id, self_->clock().now());
+    s.promise.deliver(to_caf(std::move(e)));
+    assign();
+  }
+
+  // Nodes.
+
+  /// The cluster actor starts after this one, and anew after a fault.
+  void seek_cluster() {
+    if (auto cluster = options_.cluster(); cluster && cluster.address() != cluster_) {
+      cluster_ = cluster.address();
+      self_->monitor(cluster);
+      self_->send(cluster, join_atom::value, handle_of<members_listener>(self_));
+    } else {
+      self_->delayed_send(handle_of<step_dispatcher_impl>(self_), limits::seek_interval, tick_atom::value,
+                          seek_tick);
+    }
+  }
+
+  void node_joined(const node_info& info, const worker_actor& inbound_worker) {
+    if (info.name == options_.self.name) return;
+    if (places_.has_node(info.name)) node_left(info.name);
+    if (options_.node_up) options_.node_up(info);
+    nodes_[info.name] = inbound_worker;
+    places_.put_node(info);
+    assign();
+  }
+
+  void node_left(const std::string& name) {
+    if (name == options_.self.name || nodes_.erase(name) == 0) return;
+    // Their running steps come back as failures of their remote workers.
+    places_.drop_node(name);
+    if (options_.node_down) options_.node_down(name);
+    for (auto& [key, remote_worker] : remote_workers_)
+      if (key.second == name) self_->send(remote_worker, leave_atom::value, caf::strong_actor_ptr{});
+    for (auto at = remote_workers_.begin(); at != remote_workers_.end();) {
+      if (at->first.second != name) {
+        ++at;
+        continue;
+      }
+      owners_.erase(at->second.address());
+      at = remote_workers_.erase(at);
+    }
+    assign();
+  }
+
+  /// Results of other nodes are known there too, so that they outlive this one.
+  void remember(const cache_records& facts) {
+    std::set<std::string> nodes;
+    for (const auto& r : facts.results)
+      if (is_remote(r.id)) nodes.insert(locate(r.id).node);
+    for (const auto& node : nodes) {
+      auto inbound_worker = nodes_.find(node);
+      if (inbound_worker == nodes_.end()) continue;
+      auto theirs = facts;
+      for (auto& r : theirs.results)
+        if (r.id != scratch_result) r.id = as_seen_by(node, at_node(options_.self.name, r.id));
+      self_->send(inbound_worker->second, remember_atom::value, std::move(theirs));
+    }
+  }
+
+  step_dispatcher_impl::pointer self_;
+  ending ending_;
+  step_dispatcher_options options_;
+  step_scheduler places_;
+  std::map<std::string, worker_actor> nodes_;
+  std::map<remote_worker_key, worker_actor> remote_workers_;
+  std::map<caf::actor_addr, remote_worker_key> owners_;  // of remote workers
+  std::set<caf::actor_addr> watched_;                    // requesters
+  std::map<std::uint64_t, step> steps_;
+  std::uint64_t last_step_ = 0;
+  std::optional<work_time> alarm_;
+  bool assigning_ = false, assign_again_ = false;
+  static constexpr std::uint64_t seek_tick = 1;
+  caf::actor_addr cluster_;  // that told of the nodes
+};
+
+}  // namespace
+
+step_dispatcher_impl::behavior_type step_dispatcher(step_dispatcher_impl::stateful_pointer<actor_state> self,
+                                                    step_dispatcher_options options) {
+  return self->state.hold<step_dispatcher_state>("step_dispatcher", self, std::move(options)).behavior();
+}
+
+}  // namespace kiln::actors

@@ -1,0 +1,37 @@
+// The directory of running vertices: by definition and by cache key. Owns who holds which vertex.
+// May be asked to place a definition for a holder, to release one, and to claim keys. A holder that
+// dies is released; a vertex that dies is forgotten, and its holders learn it from their requests;
+// a vertex that nobody holds is ended.
+#pragma once
+
+#include <memory>
+
+#include "actors/handles.hpp"
+#include "actors/job_pool.hpp"
+#include "actors/peers.hpp"
+#include "exporters/cache/import_table.hpp"
+#include "messages/actor_interfaces.hpp"
+#include "store/database/cache_keys.hpp"
+
+namespace kiln::store {
+class ref_store;
+}
+namespace kiln::workers {
+class resolution_table;
+}
+
+namespace kiln::actors {
+
+struct build_graph_options {
+  actors::peers peers;  // worker
+  store::cache_keys* keys = nullptr;
+  store::ref_store* step_history = nullptr;  // may be null
+  std::shared_ptr<job_pool> io;
+  std::shared_ptr<const exporters::import_table> imports;             // null: no imports
+  std::shared_ptr<const workers::resolution_table> builds = nullptr;  // what sources lead to; null: forgotten
+};
+
+build_graph_actor::behavior_type build_graph(build_graph_actor::stateful_pointer<actor_state> self,
+                                             build_graph_options options);
+
+}  // namespace kiln::actors

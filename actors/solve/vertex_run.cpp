@@ -1,0 +1,180 @@
+// A miss: the work itself, why it is done, and what is kept of its results.
+#include <algorithm>
+
+#include <spdlog/spdlog.h>
+
+#include "actors/solve/graph_spec.hpp"
+#include "actors/solve/step_history.hpp"
+#include "actors/solve/vertex_state.hpp"
+#include "actors/worker/worker_devices.hpp"
+#include "solver/graph.hpp"
+
+namespace kiln::actors {
+
+void vertex_state::run() {
+  phase_.move_to(phase::running);
+  progress_->started();
+  explain();
+  if (options_.spec.op.op.has_build()) return run_build();
+  run_request request{options_.spec.op, {}, progress_->sessions()};
+  for (const auto& input : inputs_) request.inputs.push_back(input.value.ref);
+  self_->request(worker(), caf::infinite, std::move(request), progress_handle())
+      .then([this](run_reply& reply) { ran(std::move(reply.outputs)); },
+            [this](caf::error& e) { run_failed(from_caf(e)); });
+}
+
+void vertex_state::run_failed(error e) {
+  if (phase_ != phase::running) return;
+  if (remake_input(e)) return;
+  fail(wrap(std::move(e)));
+}
+
+void vertex_state::run_build() {
+  const auto& build = options_.spec.op.op.build();
+  auto input = build.inputs().find("buildkit.llb.definition");
+  if (build.builder() != -1 || input == build.inputs().end() || input->second.input() < 0 ||
+      static_cast<std::size_t>(input->second.input()) >= inputs_.size())
+    return fail(wrap(make_error(errc::invalid_argument, "invalid build op: no LLB definition input")));
+  auto file = build.attrs().find("llbbuild.filename");
+  gw::ReadFileRequest read;
+  read.set_filepath(file == build.attrs().end() ? "buildkit.llb.definition" : file->second);
+  ref_scope scope{inputs_[static_cast<std::size_t>(input->second.input())].value.ref, progress_->sessions()};
+  self_->request(worker(), caf::infinite, scope, read)
+      .then([this](gw::ReadFileResponse& reply) { solve_nested(std::move(*reply.mutable_data())); },
+            [this](caf::error& e) { run_failed(from_caf(e)); });
+}
+
+void vertex_state::solve_nested(std::string bytes) {
+  // Devices that every build may have need no entitlement.
+  self_->request(worker(), caf::infinite, describe_atom::value)
+      .then(
+          [this, bytes = std::move(bytes)](const types::WorkerRecord& record) mutable {
+            load_nested(std::move(bytes), devices_of(record));
+          },
+          [this](caf::error& e) { fail(wrap(from_caf(e))); });
+}
+
+void vertex_state::load_nested(std::string bytes, std::vector<solver::device> devices) {
+  jobs_.run<graph_spec>(
+      self_, *options_.io,
+      [bytes = std::move(bytes), devices = std::move(devices), platform = options_.spec.op.platform,
+       cache_mounts = options_.spec.op.cache_mount_namespace, stop = stop_.get_token(),
+       build = build_of(options_.spec.op)]() -> result<graph_spec> {
+        pb::Definition definition;
+        if (!definition.ParseFromString(bytes))
+          return make_error(errc::invalid_argument, "failed to parse the LLB definition of a build op");
+        auto none = solver::entitlements::grant({}, {});
+        solver::load_options options;
+        options.default_platform = platform;
+        options.granted = &*none;
+        options.devices = devices;
+        options.stop = stop;
+        auto g = solver::load(definition, options);
+        if (!g.ok()) return std::move(g).error().with_context("failed to load LLB");
+        auto spec = to_spec(*std::move(g), cache_mounts);
+        keep_to_build(spec, build);
+        return spec;
+      },
+      [this](result<graph_spec> spec) {
+        if (!spec.ok()) return fail(wrap(std::move(spec).error()));
+        place_nested(*std::move(spec));
+      });
+}
+
+void vertex_state::place_nested(graph_spec spec) {
+  auto group = progress_->sessions();
+  auto index = spec.root.index;
+  self_
+      ->request(options_.graph, caf::infinite, load_atom::value, std::move(spec), progress_handle(),
+                group.ids.empty() ? std::string() : group.ids.front())
+      .then(
+          [this, index](const vertex_actor& root) {
+            self_->request(root, caf::infinite, result_atom::value, static_cast<std::int32_t>(index))
+                .then(
+                    [this](vertex_result& reply) {
+                      if (reply.ref.empty()) return ran({""});
+                      self_->request(worker(), caf::infinite, pin_atom::value, reply.ref)
+                          .then([this, ref = reply.ref](bool) { ran({ref}); },
+                                [this](caf::error& e) { fail(wrap(from_caf(e))); });
+                    },
+                    [this](caf::error& e) { input_failed(e); });
+          },
+          [this](caf::error& e) { fail(wrap(from_caf(e))); });
+}
+
+solver::step_record vertex_state::step_now() {
+  auto search = make_search(0);
+  solver::step_record now;
+  now.op_digest = map_.op_digest.str();
+  for (int i = 0; i < search.inputs(); ++i)
+    now.inputs.push_back(
+        {options_.spec.input_names[static_cast<std::size_t>(i)], search.primary(i), search.has_content(i)});
+  return now;
+}
+
+void vertex_state::explain() {
+  if (!options_.step_history || is_root()) return;
+  auto cause = ignores_cache() ? solver::miss_cause::ignored
+               : saw_evicted_  ? solver::miss_cause::evicted
+                               : solver::miss_cause::no_match;
+  auto line = solver::explain(cause, step_now(), recall_step(*options_.step_history, options_.spec));
+  if (line) progress_->note(*line);
+}
+
+void vertex_state::ran(std::vector<std::string> refs) {
+  if (phase_ != phase::running) return;
+  phase_.move_to(phase::saving);
+  store::cache_keys::batch batch;
+  std::vector<vertex_result> values;
+  auto now = unix_now_ns();
+  for (std::size_t n = 0; n < refs.size(); ++n) {
+    auto search = make_search(static_cast<int>(n));
+    auto keys = search.matches();
+    auto key = search.final_key();
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
+      append_links(batch, search.links_to(key));
+      // A key that cannot be reached again is not worth keeping.
+      if (is_root() || !search.links_to(key).empty()) keys.push_back(key);
+    }
+    for (const auto& k : keys)
+      if (!solver::is_random(k))
+        batch.results.push_back({k, {refs[n].empty() ? scratch_result : refs[n], now}});
+    if (keys.empty()) keys.push_back(key);
+    values.push_back({refs[n], std::move(keys)});
+  }
+  tell_holders(batch);
+  std::optional<std::pair<std::string, std::string>> step;
+  if (options_.step_history && !is_root()) step = encode_step(options_.spec, step_now());
+  jobs_.run<bool>(
+      self_, *options_.io,
+      [keys = options_.keys, step_history = options_.step_history, batch = std::move(batch),
+       step = std::move(step)]() -> result<bool> {
+        if (step) remember_step(*step_history, *step);
+        KILN_CHECK(keys->add(batch));
+        return true;
+      },
+      [this, values = std::move(values)](result<bool> saved) mutable {
+        if (!saved.ok())
+          spdlog::warn("cache keys of {} not saved: {}", options_.spec.name, saved.error().message);
+        progress_->completed("", false);
+        phase_.move_to(phase::done);
+        for (std::size_t n = 0; n < values.size(); ++n)
+          if (auto& out = outputs_[static_cast<int>(n)]; !out.result)
+            finish(static_cast<int>(n), std::move(values[n]));
+        refuse_waiters(
+            to_caf(make_error(errc::invalid_argument, options_.spec.name + " has no such output")));
+      });
+}
+
+void vertex_state::tell_holders(const store::cache_keys::batch& batch) {
+  if (std::none_of(batch.results.begin(), batch.results.end(),
+                   [](const auto& r) { return is_remote(r.result.id); }))
+    return;
+  cache_records facts;
+  for (const auto& l : batch.links)
+    facts.links.push_back({{l.parent, l.link.input, l.link.output, l.link.digest, l.link.selector}, l.child});
+  for (const auto& r : batch.results) facts.results.push_back({r.key, r.result.id, r.result.created_at_ns});
+  self_->send(worker(), remember_atom::value, std::move(facts));
+}
+
+}  // namespace kiln::actors

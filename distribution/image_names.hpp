@@ -1,0 +1,14 @@
+// Where the daemon keeps names of images: buckets of ref_store::value. Keys are full references
+// ("docker.io/library/app:latest"), values descriptor JSON.
+#pragma once
+
+#include <string_view>
+
+namespace kiln::distribution {
+
+/// Built here and exported with `type=image`.
+inline constexpr std::string_view image_store_bucket = "images";
+/// Tags as registries last resolved them.
+inline constexpr std::string_view resolved_bucket = "resolved-images";
+
+}  // namespace kiln::distribution

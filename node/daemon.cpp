@@ -1,0 +1,525 @@
+#include "node/daemon.hpp"
+
+#include <sys/eventfd.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <grp.h>
+
+#include <algorithm>
+#include <future>
+#include <mutex>
+
+#include <caf/all.hpp>
+#include <spdlog/spdlog.h>
+
+#include "actors/history/history_orphans.hpp"
+#include "actors/cluster/step_scheduler.hpp"
+#include "actors/spawn_outside.hpp"
+#include "actors/worker/worker_devices.hpp"
+#include "node/cluster_setup.hpp"
+#include "node/data_plane.hpp"
+#include "base/unique_fd.hpp"
+#include "configs/daemon.hpp"
+#include "configs/provenance_environment.hpp"
+#include "configs/version.hpp"
+#include "configs/containers.hpp"
+#include "frontends/gateway/gateway_frontend.hpp"
+#include "gateway/bridge/frontend_runner.hpp"
+#include "gateway/server.hpp"
+#include "gateway/services.hpp"
+#include "messages/actor_error.hpp"
+#include "distribution/hosts.hpp"
+#include "solver/step_entitlements.hpp"
+#include "store/hashing/content_hash.hpp"
+#include "supervisors/daemon_tree.hpp"
+#include "workers/op_registry.hpp"
+#include "workers/sources/image_blob.hpp"
+#include "workers/client_container.hpp"
+#include "workers/sources/resolutions.hpp"
+#include "workers/worker_resources.hpp"
+
+namespace kiln::node {
+
+namespace {
+
+namespace types = moby::buildkit::v1::types;
+using job_pool = actors::job_pool;
+
+struct actor_config : caf::actor_system_config {
+  actor_config() {
+    set("scheduler.policy", caf::atom("sharing"));
+    set("scheduler.max-threads", configs::scheduler_threads);
+    set("scheduler.max-throughput", configs::scheduler_throughput);
+    set("logger.console", caf::atom("none"));
+    add_message_types<caf::id_block::kiln>();
+    add_message_types<caf::id_block::kiln_containers>();
+  }
+};
+
+std::int64_t disk_free(const std::string& path) {
+  struct statvfs info;
+  if (statvfs(path.c_str(), &info) != 0) return 0;
+  return static_cast<std::int64_t>(info.f_bavail) * static_cast<std::int64_t>(info.f_frsize);
+}
+
+std::int64_t disk_size(const std::string& path) {
+  struct statvfs info;
+  if (statvfs(path.c_str(), &info) != 0) return 0;
+  return static_cast<std::int64_t>(info.f_blocks) * static_cast<std::int64_t>(info.f_frsize);
+}
+
+std::string host_name() {
+  char name[256] = {};
+  gethostname(name, sizeof name - 1);
+  return name;
+}
+
+result<gateway::server_options> gateway_options(const configs::daemon_config& c) {
+  gateway::server_options o;
+  o.addresses = c.addresses;
+  o.tls = {c.tls.cert, c.tls.key, c.tls.ca};
+  if (c.socket_uid) o.owner.uid = static_cast<uid_t>(*c.socket_uid);
+  if (c.socket_gid) o.owner.gid = static_cast<gid_t>(*c.socket_gid);
+  if (c.group.empty()) return o;
+  if (c.group.find_first_not_of("0123456789") == std::string::npos) {
+    o.owner.gid = static_cast<gid_t>(std::strtoul(c.group.c_str(), nullptr, 10));
+    return o;
+  }
+  auto* group = getgrnam(c.group.c_str());
+  if (!group) return make_error(errc::not_found, "--group: no group named \"" + c.group + "\"");
+  o.owner.gid = group->gr_gid;
+  return o;
+}
+
+workers::executor_options executor_options(const configs::daemon_config& c) {
+  workers::executor_options o;
+  o.root = std::filesystem::path(c.root) / "executor";
+  o.binary = c.oci.binary;
+  o.default_cgroup_parent = c.oci.default_cgroup_parent;
+  o.dns = {c.dns.nameservers, c.dns.options, c.dns.search_domains};
+  o.network = {c.oci.network_mode,  c.oci.cni_config_path, c.oci.cni_binary_dir,
+               c.oci.cni_pool_size, c.oci.bridge_name,     c.oci.bridge_subnet};
+  o.apparmor_profile = c.oci.apparmor_profile;
+  o.process_sandbox = !c.oci.no_process_sandbox;
+  o.rootless = c.oci.rootless;
+  return o;
+}
+
+}  // namespace
+
+/// The actor system for somebody who asks at a bad time.
+class live_system {
+ public:
+  void set(caf::actor_system* system) {
+    std::lock_guard lock(mutex_);
+    system_ = system;
+  }
+  std::string what_runs() const {
+    std::unique_lock lock(mutex_, std::try_to_lock);
+    if (!lock) return "the actor system is being taken down";
+    if (!system_) return "no actor, but threads or what they use";
+    return std::to_string(system_->registry().running()) + " actors";
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  caf::actor_system* system_ = nullptr;
+};
+
+/// Members are destroyed from the bottom up: whoever uses something stands below it.
+struct daemon::parts {
+  configs::daemon_config config;
+  bool own_mounts = false;
+  unique_fd failure{eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)};
+  std::unique_ptr<store::ref_store> refs;
+  std::unique_ptr<distribution::hosts> hosts;
+  std::shared_ptr<gateway::session_registry> sessions = std::make_shared<gateway::session_registry>();
+  std::unique_ptr<workers::worker_resources> resources;
+  std::unique_ptr<workers::op_registry> ops;
+  std::shared_ptr<job_pool> op_pool = std::make_shared<job_pool>(configs::op_threads_max);
+  std::shared_ptr<job_pool> io_pool = std::make_shared<job_pool>(configs::io_threads_max);
+  std::shared_ptr<job_pool> call_pool = std::make_shared<job_pool>(configs::call_threads_max);
+  std::shared_ptr<job_pool> process_pool = std::make_shared<job_pool>(
+      static_cast<unsigned>(configs::containers::processes_max) * configs::containers::threads_per_process);
+  std::shared_ptr<actors::layered_pool> frontend_pool =
+      std::make_shared<actors::layered_pool>(configs::frontend_threads_max);
+  std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
+  std::unique_ptr<cluster_setup> cluster;  // null: this node is alone
+  std::unique_ptr<data_plane> data;        // with it
+  std::shared_ptr<std::atomic<int>> running_builds = std::make_shared<std::atomic<int>>(0);
+  std::shared_ptr<live_system> live = std::make_shared<live_system>();
+  actor_config caf_config;
+  std::unique_ptr<caf::actor_system> system;
+  caf::actor root;
+  std::unique_ptr<gateway::server> server;
+  bool stopping = false;
+
+  status open_state() {
+    KILN_TRY(auto snapshotter, store::parse_snapshotter(config.oci.snapshotter));
+    KILN_TRY(refs, store::ref_store::open({config.root, snapshotter, own_mounts}));
+    actors::sweep_history_documents(*refs);
+    hosts = std::make_unique<distribution::hosts>(config.registries,
+                                                  static_cast<unsigned>(config.max_registry_concurrency));
+    workers::worker_options worker;
+    worker.refs = refs.get();
+    worker.executor = executor_options(config);
+    if (!config.cdi_disabled)
+      worker.devices = workers::cdi::registry_options{config.cdi_spec_dirs, config.cdi_auto_allowed};
+    KILN_TRY(resources, workers::open_worker(std::move(worker)));
+    ops = std::make_unique<workers::op_registry>(*resources);
+    for (auto& source : workers::make_remote_sources(*refs, *hosts)) ops->add(std::move(source));
+    return {};
+  }
+
+  result<types::WorkerRecord> describe() {
+    types::WorkerRecord record;
+    KILN_TRY(auto id, actors::worker_id(*refs));
+    record.set_id(id);
+    auto& labels = *record.mutable_labels();
+    const std::string prefix = "org.mobyproject.buildkit.worker.";
+    labels[prefix + "executor"] = "oci";
+    labels[prefix + "hostname"] = host_name();
+    labels[prefix + "network"] = resources->executor->default_network();
+    labels[prefix + "oci.process-mode"] = config.oci.no_process_sandbox ? "no-sandbox" : "sandbox";
+    labels[prefix + "selinux.enabled"] = config.oci.selinux ? "true" : "false";
+    labels[prefix + "snapshotter"] = std::string(store::to_string(refs->snapshotter()));
+    if (!config.oci.apparmor_profile.empty())
+      labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;
+    if (cluster) labels[actors::node_label] = cluster->node_name();
+    if (cluster)
+      for (const auto& name : config.insecure_entitlements) {
+        auto& all = labels[actors::entitlements_label];
+        all += (all.empty() ? "" : ",") + name;
+      }
+    for (const auto& [key, value] : config.oci.labels) labels[key] = value;
+    if (config.oci.platforms.empty()) {
+      to_proto(host_platform(), *record.add_platforms());
+    } else {
+      for (const auto& text : config.oci.platforms) {
+        KILN_TRY(auto p, parse_platform(text));
+        to_proto(p, *record.add_platforms());
+      }
+    }
+    KILN_TRY(auto rules, configs::gc_rules(config.oci, disk_size(config.root)));
+    for (const auto& rule : rules) {
+      auto& out = *record.add_gcpolicy();
+      out.set_all(rule.all);
+      out.set_keepduration(rule.keep_duration_ns);
+      out.set_reservedspace(rule.reserved_space);
+      out.set_maxusedspace(rule.max_used_space);
+      out.set_minfreespace(rule.min_free_space);
+      for (const auto& filter : rule.filters) out.add_filters(filter);
+    }
+    auto& version = *record.mutable_buildkitversion();
+    version.set_package(configs::buildkit_package);
+    version.set_version(configs::buildkit_version);
+    version.set_revision(configs::version);
+    version.set_dockerfileversion(configs::dockerfile_version);
+    for (auto& device : devices()) *record.add_cdidevices() = std::move(device);
+    return record;
+  }
+
+  std::vector<types::CDIDevice> devices() const {
+    if (!resources->devices) return {};
+    return actors::to_proto(resources->devices->devices());
+  }
+
+  static std::vector<ctl::PruneRequest> gc_policy(const types::WorkerRecord& record) {
+    std::vector<ctl::PruneRequest> policy;
+    for (const auto& rule : record.gcpolicy()) {
+      auto& out = policy.emplace_back();
+      out.set_all(rule.all());
+      out.set_keepduration(rule.keepduration());
+      out.set_reservedspace(rule.reservedspace());
+      out.set_maxusedspace(rule.maxusedspace());
+      out.set_minfreespace(rule.minfreespace());
+      *out.mutable_filter() = rule.filters();
+    }
+    return policy;
+  }
+
+  status start_actors() {
+    KILN_TRY(auto record, describe());
+    actors::peers peers{registry};
+    supervision::tree_options tree;
+    tree.registry = registry;
+    tree.cache_manager.store = refs.get();
+    tree.cache_manager.peers = peers;
+    tree.cache_manager.io = io_pool;
+    tree.garbage_collector.policy = gc_policy(record);
+    tree.garbage_collector.peers = peers;
+    tree.history.store = refs.get();
+    tree.history.io = io_pool;
+    tree.history.bounds.entries_max = config.history.max_entries;
+    tree.history.bounds.age_max_ns = config.history.max_age_ns;
+
+    tree.worker.store = refs.get();
+    tree.worker.sessions = sessions.get();
+    tree.worker.handler = [this](const pb::Op& op) { return ops->handler(op); };
+    tree.worker.source = [this](std::string_view identifier) { return ops->source(identifier); };
+    tree.worker.exporter = [this](const std::string& type,
+                                  const std::map<std::string, std::string>& attributes, int id) {
+      return exporters::make_exporter(type, attributes, id, {refs.get(), hosts.get()});
+    };
+    tree.worker.checksum = [this](const store::ref& r, const std::vector<content_selector>& selectors,
+                                  const job_context& job) {
+      return store::content_checksum(*refs, r, selectors, job);
+    };
+    tree.worker.record = record;
+    if (resources->devices) tree.worker.devices = [this] { return devices(); };
+    tree.worker.admit = [this](const pb::Op& op) {
+      std::vector<solver::device> there;
+      if (resources->devices && op.exec().cdidevices_size() > 0) there = resources->devices->devices();
+      return solver::admit_step(op, config.insecure_entitlements, there);
+    };
+    tree.worker.parallelism_max = config.oci.max_parallelism;
+    tree.worker.ops = op_pool;
+    tree.worker.calls = call_pool;
+    tree.worker.io = io_pool;
+    auto builds = std::make_shared<workers::resolution_table>();
+    tree.worker.builds = tree.build_graph.builds = builds;
+    tree.build.builds = builds;
+    auto imports = std::make_shared<exporters::import_table>();
+    tree.worker.imports = imports;
+    tree.worker.cache_resources = {refs.get(), hosts.get()};
+
+    tree.containers.make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
+      return make_container(request, inputs);
+    };
+    tree.containers.calls = call_pool;
+    tree.containers.io = io_pool;
+    tree.containers.processes = process_pool;
+
+    tree.build_graph.peers = peers;
+    tree.build_graph.keys = &refs->keys();
+    tree.build_graph.step_history = refs.get();
+    tree.build_graph.io = io_pool;
+    tree.build_graph.imports = imports;
+
+    tree.build.peers = peers;
+    tree.build.sessions = tree.worker.sessions;
+    tree.build.store = refs.get();
+    tree.build.frontend = [this, containers = [registry = registry] {
+      return registry->get<containers_actor>(actors::containers_name);
+    }](const std::string& name) -> std::unique_ptr<frontends::frontend> {
+      const auto& wanted = config.frontends;
+      if (name == "dockerfile.v0" && wanted.dockerfile_enabled) return frontends::make_dockerfile_frontend();
+      if (name != "gateway.v0" || !wanted.gateway_enabled) return nullptr;
+      auto make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
+        return make_container(request, inputs);
+      };
+      return frontends::make_gateway_frontend(gateway::make_frontend_runner({system.get(), make, containers}),
+                                              wanted.gateway_allowed_repositories);
+    };
+    KILN_TRY(tree.build.provenance.environment,
+             configs::read_provenance_environment(config.provenance_env_dir));
+    tree.build.allowed_entitlements = config.insecure_entitlements;
+    tree.build.frontend_threads = frontend_pool;
+    tree.build.io = io_pool;
+    tree.build.calls = call_pool;
+
+    if (cluster) cluster->configure(caf_config);
+    system = std::make_unique<caf::actor_system>(caf_config);
+    live->set(system.get());
+    if (cluster) {
+      auto options = cluster->options(*system, record);
+      options.worker = [peers] { return peers.local_worker(); };
+      options.keys = &refs->keys();
+      options.io = io_pool;
+      options.counters = [this] {
+        node_load load;
+        load.refs = static_cast<std::int64_t>(refs->record_count());
+        load.disk_free = disk_free(config.root);
+        data->count(load);
+        return load;
+      };
+      options.coordinates = [running = running_builds] { return running->load() > 0; };
+      tree.cluster = [this, options](caf::actor_system& s) { return cluster->start(s, options); };
+      tree.step_dispatcher = actors::step_dispatcher_options{
+          options.self, [peers] { return peers.local_worker(); }, [peers] { return peers.cluster(); }};
+      KILN_TRY(data, data_plane::start(*cluster, *refs, *sessions));
+      data->follow(*tree.step_dispatcher);
+      tree.step_dispatcher->grants = data->grants();
+      tree.worker.sessions = &data->sessions();
+      tree.worker.fetch = [this](const std::string& located, const job_context& job) {
+        return data->fetch(located, job);
+      };
+    }
+    KILN_TRY(root, supervision::start_daemon_tree(*system, std::move(tree)));
+    watch_root();
+    return {};
+  }
+
+  result<std::shared_ptr<workers::client_container>> make_container(const gw::NewContainerRequest& request,
+                                                                    const container_inputs& inputs) {
+    job_context job;
+    job.sessions = inputs.sessions;
+    job.directory = sessions.get();
+    std::vector<store::ref> roots;
+    for (const auto& id : inputs.refs) {
+      if (id.empty()) {
+        roots.emplace_back();
+        continue;
+      }
+      KILN_TRY(auto ref, data&& is_remote(id) ? data->fetch(id, job) : refs->get(id));
+      roots.push_back(std::move(ref));
+    }
+    return workers::make_client_container(*resources, request, roots,
+                                          {inputs.network_host, inputs.security_insecure}, std::move(job));
+  }
+
+  /// How long a stop waits for work under way.
+  std::chrono::nanoseconds stop_grace() const {
+    return cluster ? std::chrono::nanoseconds{config.cluster.drain_grace_ns} : configs::stop_grace;
+  }
+
+  /// Other nodes place no new work here from now on.
+  void drain_node() {
+    if (auto handle = registry->get<cluster_actor>(actors::peers::cluster_name))
+      caf::anon_send(handle, drain_atom::value);
+  }
+
+  /// Becomes ready when what other nodes have here is done: true, or false when it could not wait for all of
+  /// it.
+  std::future<bool> node_drained() {
+    auto answer = std::make_shared<std::promise<bool>>();
+    auto drained = answer->get_future();
+    auto handle = registry->get<cluster_actor>(actors::peers::cluster_name);
+    if (!handle) {
+      answer->set_value(true);
+      return drained;
+    }
+    system->spawn<caf::hidden>(
+        [answer, handle](caf::event_based_actor* self, caf::unit_t) {
+          self->request(handle, caf::infinite, drain_atom::value, done_atom::value)
+              .then([answer](bool clean) { answer->set_value(clean); },
+                    [answer](const caf::error&) { answer->set_value(false); });
+        },
+        caf::unit);
+    return drained;
+  }
+
+  /// Root's end while nobody is stopping it is the daemon's failure.
+  void watch_root() {
+    system->spawn<caf::hidden>(
+        [root = root, this](caf::event_based_actor* watcher, caf::unit_t) {
+          watcher->set_down_handler([this](const caf::down_msg& down) {
+            if (stopping) return;
+            spdlog::critical("the root supervisor gave up: {}", from_caf(down.reason).message);
+            std::uint64_t one = 1;
+            [[maybe_unused]] auto n = write(failure.get(), &one, sizeof one);
+          });
+          watcher->monitor(root);
+        },
+        caf::unit);
+  }
+
+  status serve() {
+    gateway::services s;
+    actors::peers peers{registry};
+    s.system = system.get();
+    s.builds = [peers] { return peers.builds(); };
+    s.workers = [peers] { return peers.workers(); };
+    s.cache_manager = [peers] { return peers.cache_manager(); };
+    s.history = [peers] { return peers.history(); };
+    s.containers = [registry = registry] { return registry->get<containers_actor>(actors::containers_name); };
+    s.running_builds = running_builds;
+    if (cluster)
+      s.cluster = [registry = registry] { return registry->get<cluster_actor>(actors::peers::cluster_name); };
+    if (cluster && cluster->role() == node_role::worker)
+      s.no_builds =
+          "node " + cluster->node_name() + " only works for other nodes: send builds to one of those";
+    s.sessions = sessions;
+    s.spawn_session = [this](session_options options) {
+      auto spawned = actors::spawn_outside(*system, session, std::move(options));  // on a thread of gRPC's
+      caf::anon_send(registry->get(supervision::sessions_name), supervision::adopt_atom::value,
+                     caf::actor_cast<caf::actor>(spawned));
+      return spawned;
+    };
+    s.blobs = &refs->blobs();
+    s.package = configs::buildkit_package;
+    s.version = configs::buildkit_version;
+    s.revision = configs::version;
+    s.dockerfile_version = configs::dockerfile_version;
+    KILN_TRY(auto options, gateway_options(config));
+    KILN_TRY(server, gateway::server::start(options, s));
+    return {};
+  }
+};
+
+daemon::daemon(std::unique_ptr<parts> p) : parts_(std::move(p)) {}
+
+daemon::~daemon() {
+  if (parts_ && !parts_->stopping) stop([] { return true; });
+}
+
+result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& config, bool own_mounts) {
+  std::unique_ptr<daemon> d{new daemon(std::make_unique<parts>())};
+  d->parts_->config = config;
+  d->parts_->own_mounts = own_mounts;
+  if (config.cluster.on()) {
+    KILN_TRY(d->parts_->cluster, cluster_setup::make(config, host_name()));
+  }
+  KILN_CHECK(d->parts_->open_state());
+  KILN_CHECK(d->parts_->start_actors());
+  KILN_CHECK(d->parts_->serve());
+  return d;
+}
+
+int daemon::failure_fd() const { return parts_->failure.get(); }
+
+void daemon::stop(const std::function<bool()>& force_stop, const closing_hook& closing) {
+  using clock = std::chrono::steady_clock;
+  auto& p = *parts_;
+  auto until = clock::now() + p.stop_grace();
+  // True when `done`, which waits as long as it is told, is so before our patience ends.
+  auto in_time = [&](auto&& done) {
+    while (!done(configs::stop_poll_interval))
+      if (force_stop() || clock::now() >= until) return false;
+    return true;
+  };
+  if (p.cluster && p.system) p.drain_node();
+  bool patient = true;
+  if (p.server) {
+    if (int running = *p.running_builds; running > 0)
+      spdlog::info("stopping when {} running build{} done; a second signal cancels", running,
+                   running == 1 ? " is" : "s are");
+    patient = in_time([&](auto slice) { return p.server->drain(slice); });
+    if (!patient) spdlog::warn("builds that still run are cancelled");
+  }
+  // Other nodes may have all the time there is; nothing else has.
+  auto left = std::max<std::chrono::nanoseconds>(until - clock::now(), std::chrono::nanoseconds{0});
+  if (closing)
+    closing(configs::stop_deadline + (p.cluster && patient ? left : std::chrono::nanoseconds{0}),
+            [live = p.live] { return live->what_runs(); });
+  if (p.server) {
+    p.server->shutdown();
+    p.server.reset();
+  }
+  if (p.cluster && p.system) {
+    auto drained = p.node_drained();
+    bool over =
+        patient && in_time([&](auto slice) { return drained.wait_for(slice) == std::future_status::ready; });
+    if (!over || !drained.get()) spdlog::warn("other nodes still had work here and place it again");
+  }
+  if (p.data) p.data->stop();
+  p.stopping = true;
+  if (p.root) {
+    caf::anon_send_exit(p.root, caf::exit_reason::user_shutdown);
+    p.root = nullptr;
+  }
+  if (p.system) {
+    p.system->await_all_actors_done();
+    if (p.cluster) p.cluster->stop();
+  }
+  // Jobs that were told to stop end on their threads, some of which still talk to actors (and keep something
+  // of the system's with them); then nothing uses the system, nor the state.
+  p.frontend_pool.reset();
+  for (auto* pool : {&p.process_pool, &p.op_pool, &p.call_pool, &p.io_pool}) pool->reset();
+  p.live->set(nullptr);
+  p.system.reset();
+  p.data.reset();
+}
+
+}  // namespace kiln::node
