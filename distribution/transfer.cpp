@@ -40,16 +40,11 @@ std::string with_query(const std::string& location, const std::string& query) {
 }  // namespace
 
 void remember_source(store::blob_store& blobs, const digest& d, const image_reference& ref) {
-  auto info = blobs.info(d);
-  if (!info.ok()) return;
-  std::string label = source_label(ref.domain), value = info->labels[label];
-  for (std::size_t at = 0; at <= value.size();) {
-    std::size_t end = std::min(value.find(',', at), value.size());
-    if (value.substr(at, end - at) == ref.path) return;
-    at = end + 1;
-  }
-  info->labels[label] = value.empty() ? ref.path : value + "," + ref.path;
-  (void)blobs.set_labels(d, info->labels);
+  (void)blobs.change_labels(d, [&](store::blob_store::label_map& labels) {
+    auto& known = labels[source_label(ref.domain)];
+    if (("," + known + ",").find("," + ref.path + ",") != known.npos) return;
+    known += (known.empty() ? "" : ",") + ref.path;
+  });
 }
 
 status repository::fetch_from(const endpoint& e, const std::string& from, const descriptor& d,

@@ -369,7 +369,7 @@ status keep_document(store::ref_store& store, const std::string& ref, std::strin
                      ctl::Descriptor& out) {
   KILN_TRY(auto blob, store.blobs().put(bytes));
   // Not a record's blob: the label keeps `prune --all` from taking it.
-  KILN_CHECK(store.blobs().set_labels(blob, {{keep_label, ref}}));
+  KILN_CHECK(store.blobs().set_label(blob, keep_label, ref));
   out.set_digest(blob.str());
   out.set_size(static_cast<std::int64_t>(bytes.size()));
   return {};

@@ -315,21 +315,12 @@ class disk_blob_store final : public blob_store {
     }
   }
 
-  status set_labels(const digest& d, const std::map<std::string, std::string>& labels) override {
+  status change_labels(const digest& d, const std::function<void(label_map&)>& change) override {
     std::lock_guard lock(labels_mutex_);
-    KILN_CHECK(find(d));
-    return write_labels(d, labels);
-  }
-
-  status drop_label(const digest& d, const std::string& label, const std::string& value) override {
-    std::lock_guard lock(labels_mutex_);
-    auto found = info(d);
-    if (!found.ok())
-      return found.error().code == errc::not_found ? status() : status(std::move(found).error());
-    auto at = found->labels.find(label);
-    if (at == found->labels.end() || at->second != value) return {};
-    found->labels.erase(at);
-    return write_labels(d, found->labels);
+    KILN_TRY(auto found, info(d));
+    auto labels = found.labels;
+    change(labels);
+    return labels == found.labels ? status() : write_labels(d, labels);
   }
 
   status remove(const digest& d) override {
@@ -444,15 +435,23 @@ result<std::unique_ptr<blob_writer>> blob_store::bring(const kiln::digest&, std:
 }
 result<std::unique_ptr<blob_writer>> blob_store::create() { return read_only(); }
 result<held_digest> blob_store::put(std::string_view) { return read_only(); }
-status blob_store::set_labels(const kiln::digest&, const std::map<std::string, std::string>&) {
-  return read_only();
-}
-status blob_store::drop_label(const kiln::digest&, const std::string&, const std::string&) {
+status blob_store::change_labels(const kiln::digest&, const std::function<void(label_map&)>&) {
   return read_only();
 }
 status blob_store::remove(const kiln::digest&) { return read_only(); }
 result<bool> blob_store::remove_unneeded(const kiln::digest&, const judge&) { return read_only(); }
 status blob_store::remove_partial(const kiln::digest&) { return read_only(); }
+
+status blob_store::set_label(const kiln::digest& d, const std::string& label, const std::string& value) {
+  return change_labels(d, [&](label_map& labels) { labels[label] = value; });
+}
+
+status blob_store::drop_label(const kiln::digest& d, const std::string& label, const std::string& value) {
+  auto done = change_labels(d, [&](label_map& labels) {
+    if (auto at = labels.find(label); at != labels.end() && at->second == value) labels.erase(at);
+  });
+  return !done && done.error().code == errc::not_found ? status() : done;
+}
 
 status blob_writer::finish() {
   auto committed = commit();

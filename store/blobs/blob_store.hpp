@@ -92,9 +92,13 @@ class blob_store {
   virtual result<std::unique_ptr<blob_writer>> create();
   /// Stores bytes at hand; a no-op when they are there already.
   virtual result<held_digest> put(std::string_view bytes);
-  virtual status set_labels(const kiln::digest& d, const std::map<std::string, std::string>& labels);
-  /// Removes that label if its value is this one.
-  virtual status drop_label(const kiln::digest& d, const std::string& label, const std::string& value);
+  using label_map = std::map<std::string, std::string>;
+  /// Changes the labels of a blob; nobody else does between what `change` sees and what it leaves. Labels have
+  /// many owners: each changes its own only.
+  virtual status change_labels(const kiln::digest& d, const std::function<void(label_map&)>& change);
+  status set_label(const kiln::digest& d, const std::string& label, const std::string& value);
+  /// Removes that label if its value is this one; fine when there is no such blob.
+  status drop_label(const kiln::digest& d, const std::string& label, const std::string& value);
   /// Whoever holds it: for bytes that are bad.
   virtual status remove(const kiln::digest& d);
   /// Removes a blob that nobody holds and that `unneeded` says of it, asked while nobody can come to hold it.

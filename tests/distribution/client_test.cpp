@@ -1,5 +1,6 @@
 #include <catch2/catch.hpp>
 
+#include <algorithm>
 #include <future>
 
 #include "auth.pb.h"
@@ -145,6 +146,24 @@ TEST_CASE("an image pushed to a real registry is resolved and pulled back, byte 
   CHECK(target->mount_blob(sha256(layer), "team/app").value());
   CHECK(target->has_blob(sha256(layer)).value());
   CHECK(push_image(b.registries, *b.blobs, again, b.job).ok());
+}
+
+TEST_CASE("labels that many give a blob at once are all there in the end") {
+  setup s;
+  auto d = s.blobs->put("a layer of many repositories").value();
+  constexpr int each = 100;
+  std::vector<std::future<void>> all;
+  for (std::string who : {"a", "b", "c", "d"})
+    all.push_back(std::async(std::launch::async, [&s, &d, who] {
+      for (int i = 0; i < each; ++i)
+        remember_source(*s.blobs, d, parse_image_reference(who + ".example/" + std::to_string(i)).value());
+    }));
+  for (auto& one : all) one.get();
+  auto labels = s.blobs->info(d).value().labels;
+  for (std::string who : {"a", "b", "c", "d"}) {
+    auto& known = labels[source_label(who + ".example")];
+    CHECK(std::count(known.begin(), known.end(), ',') == each - 1);
+  }
 }
 
 TEST_CASE("pushing by digest leaves no tag, and a tagged name is refused") {

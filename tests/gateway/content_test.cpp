@@ -49,7 +49,7 @@ class memory_blobs final : public store::blob_store {
     blobs[d] = bytes;
     return d;
   }
-  status set_labels(const digest&, const std::map<std::string, std::string>&) override { return {}; }
+  status change_labels(const digest&, const std::function<void(label_map&)>&) override { return {}; }
   status remove(const digest&) override { return {}; }
   std::vector<store::blob_info> list() const override {
     std::vector<store::blob_info> out;

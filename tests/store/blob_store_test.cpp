@@ -104,17 +104,36 @@ TEST_CASE("Who comes to hold a blob that is being removed waits, and sees that i
   CHECK(!had);
 }
 
+TEST_CASE("Whoever changes a label leaves those that others change meanwhile") {
+  temporary_root root;
+  auto blobs = must(blob_store::open(root.path()));
+  auto d = must(blobs->put("content"));
+  constexpr int rounds = 200;
+  std::vector<std::thread> all;
+  for (std::string who : {"kiln.keep.history", "source.a", "source.b"})
+    all.emplace_back([&blobs, &d, who] {
+      for (int i = 0; i < rounds; ++i)
+        if (!blobs->set_label(d, who, std::to_string(i)).ok()) std::abort();
+    });
+  for (auto& one : all) one.join();
+  auto last = std::to_string(rounds - 1);
+  CHECK(must(blobs->info(d)).labels ==
+        std::map<std::string, std::string>{
+            {"kiln.keep.history", last}, {"source.a", last}, {"source.b", last}});
+}
+
 TEST_CASE("A label goes only with the value that is named, and none is left of a blob that is gone") {
   temporary_root root;
   auto blobs = must(blob_store::open(root.path()));
   digest d = must(blobs->put("text"));
-  must(blobs->set_labels(d, {{"a", "1"}, {"b", "2"}}));
+  must(blobs->set_label(d, "a", "1"));
+  must(blobs->set_label(d, "b", "2"));
   must(blobs->drop_label(d, "a", "2"));
   CHECK(must(blobs->info(d)).labels == std::map<std::string, std::string>{{"a", "1"}, {"b", "2"}});
   must(blobs->drop_label(d, "a", "1"));
   CHECK(must(blobs->info(d)).labels == std::map<std::string, std::string>{{"b", "2"}});
   must(blobs->remove(d));
-  CHECK(blobs->set_labels(d, {{"a", "1"}}).error().code == errc::not_found);
+  CHECK(blobs->set_label(d, "a", "1").error().code == errc::not_found);
   must(blobs->drop_label(d, "b", "2"));
   CHECK(fs::is_empty(root.path() / "labels"));
 }
@@ -305,7 +324,7 @@ TEST_CASE("Labels are kept beside the blob and go with it") {
   temporary_root root;
   auto blobs = must(blob_store::open(root.path()));
   auto d = must(blobs->put("x"));
-  must(blobs->set_labels(d, {{"containerd.io/distribution.source.docker.io", "library/busybox"}}));
+  must(blobs->set_label(d, "containerd.io/distribution.source.docker.io", "library/busybox"));
   blobs = must(blob_store::open(root.path()));
   CHECK(must(blobs->info(d)).labels.at("containerd.io/distribution.source.docker.io") == "library/busybox");
   must(blobs->remove(d));

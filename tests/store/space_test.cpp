@@ -320,7 +320,7 @@ TEST_CASE("Blobs go with the last record that names them; prune all leaves no bl
   prune(*store, {.filters = {"description==two"}});
   CHECK(!store->blobs().has(d));
   must(store->blobs().put("nobody's"));
-  must(store->blobs().set_labels(must(store->blobs().put("history")), {{"kiln.keep.history", "1"}}));
+  must(store->blobs().set_label(must(store->blobs().put("history")), "kiln.keep.history", "1"));
   prune(*store, {.all = true});
   REQUIRE(store->blobs().list().size() == 1);
   CHECK(store->blobs().has(sha256("history")));
