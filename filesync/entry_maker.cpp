@@ -104,7 +104,8 @@ status entry_maker::make_link(const file_stat& link) {
   unique_fd source_dir(::dup(dir));
   if (parent_path(link.path()) != parent_path(link.linkname())) {
     std::string parent = parent_path(link.linkname());
-    source_dir.reset(parent.empty() ? ::dup(parents_.root()) : open_beneath(parents_.root(), parent, O_PATH | O_DIRECTORY));
+    source_dir.reset(parent.empty() ? ::dup(parents_.root())
+                                    : open_beneath(parents_.root(), parent, O_PATH | O_DIRECTORY));
   }
   if (!source_dir) return errno_error(errno, "failed to link " + link.path());
   std::string made = temporary_name();

@@ -1,5 +1,5 @@
-// Makes the entries of a destination, all but the content of files: directories, links, devices, and what has to
-// wait until everything else is there (hard links, the dates of directories). For one thread.
+// Makes the entries of a destination, all but the content of files: directories, links, devices, and what has
+// to wait until everything else is there (hard links, the dates of directories). For one thread.
 #pragma once
 
 #include <cstdint>

@@ -1,8 +1,8 @@
 // A regular file of the destination whose content is coming, in pieces between those of others.
 //
 // Nothing is written through a file that exists: what replaces one has a temporary name until it is whole.
-// Where others' files are (merge) one that is not whole is not seen, be it that we are killed: it has no name.
-// Elsewhere the whole tree counts for nothing until it is complete. For one thread.
+// Where others' files are (merge) one that is not whole is not seen, be it that we are killed: it has no
+// name. Elsewhere the whole tree counts for nothing until it is complete. For one thread.
 #pragma once
 
 #include <string>

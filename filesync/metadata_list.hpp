@@ -1,5 +1,5 @@
-// What a metadata-only transfer was told of, as the file `.fsutil-metadata` has it: for every entry its length
-// as little-endian uint32, then its Stat.
+// What a metadata-only transfer was told of, as the file `.fsutil-metadata` has it: for every entry its
+// length as little-endian uint32, then its Stat.
 #pragma once
 
 #include <string>

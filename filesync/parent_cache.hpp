@@ -1,5 +1,5 @@
-// Parents of entries, below a root that is never left: the directory last used stays open, so that files of one
-// directory do not resolve its path each. For one thread.
+// Parents of entries, below a root that is never left: the directory last used stays open, so that files of
+// one directory do not resolve its path each. For one thread.
 #pragma once
 
 #include <string>

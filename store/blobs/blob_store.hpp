@@ -93,8 +93,8 @@ class blob_store {
   /// Stores bytes at hand; a no-op when they are there already.
   virtual result<held_digest> put(std::string_view bytes);
   using label_map = std::map<std::string, std::string>;
-  /// Changes the labels of a blob; nobody else does between what `change` sees and what it leaves. Labels have
-  /// many owners: each changes its own only.
+  /// Changes the labels of a blob; nobody else does between what `change` sees and what it leaves. Labels
+  /// have many owners: each changes its own only.
   virtual status change_labels(const kiln::digest& d, const std::function<void(label_map&)>& change);
   status set_label(const kiln::digest& d, const std::string& label, const std::string& value);
   /// Removes that label if its value is this one; fine when there is no such blob.

@@ -117,9 +117,9 @@ TEST_CASE("Whoever changes a label leaves those that others change meanwhile") {
     });
   for (auto& one : all) one.join();
   auto last = std::to_string(rounds - 1);
-  CHECK(must(blobs->info(d)).labels ==
-        std::map<std::string, std::string>{
-            {"kiln.keep.history", last}, {"source.a", last}, {"source.b", last}});
+  CHECK(must(blobs->info(d)).labels == std::map<std::string, std::string>{{"kiln.keep.history", last},
+                                                                          {"source.a", last},
+                                                                          {"source.b", last}});
 }
 
 TEST_CASE("A label goes only with the value that is named, and none is left of a blob that is gone") {
