@@ -61,7 +61,7 @@ TEST_CASE("files that pages name are there") {
   }
   CHECK(named > 50);
   CHECK_FALSE(exists("actors/nothing"));
-  CHECK(exists("store/holds"));
+  CHECK(exists("store/blobs/holds"));
 }
 
 TEST_CASE("a byte's way is at most 25 files, each named once") {
