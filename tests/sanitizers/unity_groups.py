@@ -5,6 +5,7 @@ Most of the time a file takes is spent on the headers it shares with its neighbo
 minutes. Files go into one group unless both have something of the same name at the left margin (private
 functions of two files, say). Names are found by the look of a line: one that is missed ends in a compiler error.
 """
+import functools
 import os
 import re
 import sys
@@ -12,41 +13,52 @@ import sys
 root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
+@functools.cache
 def names(path):
-    """What a file, and the headers of tests, of base/ or beside it that it includes, declare at the left margin, and where; of an alias what it stands for."""
-    found = {}
+    """What a file has at the left margin: names only it sees, with what they stand for; names others see, those of all headers of ours it
+    includes too; namespaces it opens for all that comes after (kiln, which every test opens, and std aside)."""
+    private, seen, opened, hidden = {}, set(), set(), False
     for line in open(path, encoding="utf-8"):
-        if header := re.match(r'#include "((?:tests|base)/.*|[^/]*\.hpp)"', line):
-            beside = root if "/" in header[1] else os.path.dirname(path)
-            if os.path.exists(os.path.join(beside, header[1])):
-                found.update(names(os.path.join(beside, header[1])))
+        if header := re.match(r'#include "(.*)"', line):
+            for folder in (os.path.dirname(path), root):
+                if os.path.exists(other := os.path.join(folder, header[1])):
+                    _, theirs, _ = names(other)
+                    seen |= theirs
+                    break
+        hidden = hidden and not line.startswith("}  // namespace") or line.startswith("namespace {")
         if not line[:1].isalpha() or line.startswith(("template", "return", "public", "private")):
             continue
-        if alias := re.match(r"namespace (\w+) = (.*);", line):
-            found[alias[1]] = alias[2]
+        if directive := re.match(r"using namespace (?!kiln;|std\b)([\w:]+);", line):
+            opened.add(directive[1])
+        elif alias := re.match(r"namespace (\w+) = (.*);", line):
+            private[alias[1]] = alias[2]
         elif kind := re.match(r"(?:struct|class|enum class|enum|union) (\w+)|using (\w+) =", line):
-            found[kind[1] or kind[2]] = path
+            name = kind[1] or kind[2]
+            private.update({name: path}) if hidden else seen.add(name)
         elif not line.startswith(("using", "namespace")):
             head = re.split(r"[({=;]", line)[0].rstrip()
             word = re.search(r"([\w:~]+)(?:\[\w*\])*$", head)
             if word and "::" not in word[1] and not word[1].isupper():
-                found[word[1]] = path
-    return found
+                private.update({word[1]: path}) if hidden or line.startswith("static") else seen.add(word[1])
+    return private, seen, opened
 
 
 def groups(size, paths):
     made = []
     for path in paths:
-        mine = names(path)
-        for files, taken in made:
-            if len(files) < size and all(taken.get(name, what) == what for name, what in mine.items()):
+        private, seen, opened = names(path)
+        for files, privates, all_seen, all_opened in made:
+            if (len(files) < size and opened == all_opened
+                    and all(privates.get(name, what) == what and name not in all_seen for name, what in private.items())
+                    and privates.keys().isdisjoint(seen)):
                 break
         else:
-            files, taken = [], {}
-            made.append((files, taken))
+            files, privates, all_seen = [], {}, set()
+            made.append((files, privates, all_seen, opened))
         files.append(path)
-        taken.update(mine)
-    return [files for files, _ in made]
+        privates.update(private)
+        all_seen |= seen
+    return [files for files, *_ in made]
 
 
 if __name__ == "__main__":
