@@ -1,5 +1,5 @@
 // URLs as libcurl reads them, who speaks http both for us and inside git: their parts, and one way to write
-// each. Two spellings of one address are equal here, IPv4 inside IPv6 and all zeros included. Pure.
+// each. Two spellings of one address are equal here. Pure.
 #pragma once
 
 #include <optional>
