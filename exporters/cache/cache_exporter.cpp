@@ -272,6 +272,10 @@ result<std::unique_ptr<cache_exporter>> make_cache_exporter(
       KILN_TRY(auto settings, azblob_settings(attributes, resources));
       return make_object_exporter(options, std::move(settings), resources);
     }
+    if (type == "gha") {
+      KILN_TRY(auto settings, gha_settings(attributes, resources));
+      return make_object_exporter(options, std::move(settings), resources);
+    }
     return make_error(errc::invalid_argument, "unknown cache exporter: \"" + type + "\"");
   }();
   if (made.ok() || made.error().message.starts_with("unknown cache exporter")) return made;
