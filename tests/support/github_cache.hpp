@@ -2,6 +2,7 @@
 // one.
 #pragma once
 
+#include <fcntl.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/wait.h>
@@ -20,34 +21,12 @@ namespace kiln::test {
 
 class github_cache {
  public:
-  github_cache() {
-    int out[2];
-    if (::pipe(out) != 0) throw std::runtime_error("pipe");
-    const char* argv[] = {"python3", KILN_SOURCE_DIR "/tests/support/github_cache.py", nullptr};
-    posix_spawn_file_actions_t actions;
-    posix_spawn_file_actions_init(&actions);
-    posix_spawn_file_actions_adddup2(&actions, out[1], 1);
-    posix_spawn_file_actions_addclose(&actions, out[0]);
-    if (posix_spawnp(&pid_, argv[0], &actions, nullptr, const_cast<char**>(argv), environ) != 0) pid_ = -1;
-    posix_spawn_file_actions_destroy(&actions);
-    ::close(out[1]);
-    FILE* in = ::fdopen(out[0], "r");
-    char line[256] = "";
-    bool up = std::fgets(line, sizeof line, in) != nullptr;
-    std::fclose(in);
-    if (!up) throw std::runtime_error("github_cache.py does not start");
-    url_ = line;
-    url_.pop_back();
-  }
-  ~github_cache() {
-    if (pid_ <= 0) return;
-    ::kill(pid_, SIGKILL);
-    ::waitpid(pid_, nullptr, 0);
-  }
+  /// Empty, and without faults.
+  github_cache() { ask("POST", "reset"); }
   github_cache(const github_cache&) = delete;
   github_cache& operator=(const github_cache&) = delete;
 
-  const std::string& url() const { return url_; }
+  const std::string& url() const { return running().url; }
   /// For "scope=refs/heads/main:3&scope=…&life=…": 1 may be read, 2 written.
   std::string token(const std::string& query) { return ask("GET", "token?" + query); }
   void set(const nlohmann::json& values) { ask("POST", "set", json_text(values)); }
@@ -79,18 +58,47 @@ class github_cache {
   static constexpr const char* version = "693bb7016429d80366022f036f84856888c9f13e00145f5f6f4dce303a38d6f2";
 
  private:
-  std::string ask(const std::string& method, const std::string& what, const std::string& body = "") {
+  struct process {
+    process() {
+      int out[2];
+      if (::pipe2(out, O_CLOEXEC) != 0) throw std::runtime_error("pipe");
+      const char* argv[] = {"python3", KILN_SOURCE_DIR "/tests/support/github_cache.py", nullptr};
+      posix_spawn_file_actions_t actions;
+      posix_spawn_file_actions_init(&actions);
+      posix_spawn_file_actions_adddup2(&actions, out[1], 1);
+      if (posix_spawnp(&pid, argv[0], &actions, nullptr, const_cast<char**>(argv), environ) != 0) pid = -1;
+      posix_spawn_file_actions_destroy(&actions);
+      ::close(out[1]);
+      FILE* in = ::fdopen(out[0], "r");
+      char line[256] = "";
+      bool up = std::fgets(line, sizeof line, in) != nullptr;
+      std::fclose(in);
+      if (!up) throw std::runtime_error("github_cache.py does not start");
+      url = line;
+      url.pop_back();
+    }
+    ~process() {
+      ::kill(pid, SIGKILL);
+      ::waitpid(pid, nullptr, 0);
+    }
+    pid_t pid = -1;
+    std::string url;
+  };
+  static const process& running() {
+    static const process one;
+    return one;
+  }
+
+  std::string ask(const std::string& method, const std::string& what, const std::string& body = "{}") {
     distribution::request q;
     q.method = method;
-    q.url = url_ + "/control/" + what;
-    q.body = body;
+    q.url = url() + "/control/" + what;
+    if (method == "POST") q.body = body;
     auto r = transport_.perform(q);
     if (!r.ok() || r->status != 200) throw std::runtime_error("github_cache.py: " + what + " failed");
     return r->body;
   }
 
-  pid_t pid_ = -1;
-  std::string url_;
   distribution::transport transport_{2};
 };
 

@@ -9,7 +9,7 @@ scope by scope. Bytes go to reserved entries only, and are there once as many ar
 them in chunks, version 2 as blocks of a blob at a signed URL, which must come without the token. Too many requests, or
 too large an entry, are refused.
 
-/control is for the test: token (GET ?scope=NAME:PERMISSION&life=SECONDS), set, reserve, evict (POST, JSON), state (GET).
+/control is for the test: token (GET ?scope=NAME:PERMISSION&life=SECONDS), reset, set, reserve, evict (POST, JSON), state (GET).
 """
 import base64
 import hashlib
@@ -57,6 +57,9 @@ class Service:
     def __init__(self):
         self.lock = threading.RLock()
         self.url = ""
+        self.reset()
+
+    def reset(self):
         self.entries, self.ids = [], 0
         self.log = []
         self.problems = []
@@ -349,7 +352,9 @@ class Handler(BaseHTTPRequestHandler):
         if what == "state":
             return self.answer(200, s.state())
         asked = json.loads(self.body)
-        if what == "set":
+        if what == "reset":
+            s.reset()
+        elif what == "set":
             s.set(**asked)
         elif what == "reserve":
             e = s.reserve(asked["scope"], asked["key"], asked["version"])
