@@ -35,6 +35,29 @@ inline constexpr std::chrono::milliseconds session_content_pause{1'000};
 /// Blobs written at a time by one cache export.
 inline constexpr unsigned cache_upload_parallelism = 4;
 
+/// GitHub's Actions cache: how long a request is patient with "too many requests", unless the import or
+/// export says otherwise, and the pauses when the service names none: at first, and at most.
+inline constexpr std::chrono::nanoseconds gha_patience = std::chrono::minutes(10);
+inline constexpr std::chrono::milliseconds gha_first_pause{1'000};
+inline constexpr std::chrono::milliseconds gha_longest_pause{90'000};
+/// Bytes of one upload request (at most 32 MiB), and how many of one entry are under way.
+inline constexpr std::int64_t gha_chunk_size = 32LL << 20;
+inline constexpr unsigned gha_chunks_at_a_time = 4;
+/// When somebody else is writing the next index: the pause before it is looked for again, and how long until
+/// he is taken to have died over it. Source: gha.go, SaveMutable.
+inline constexpr std::chrono::milliseconds gha_index_pause{2'000};
+inline constexpr std::chrono::milliseconds gha_index_patience{15'000};
+/// In the name of the host that speaks version 2 of the service, for clients that call its URL `url`.
+inline constexpr const char* gha_version_2_host = "results-receiver.actions.githubusercontent.com";
+/// GitHub's REST API, unless the environment's GITHUB_API_URL says otherwise; how it lists keys.
+inline constexpr const char* github_api_url = "https://api.github.com";
+inline constexpr int gha_keys_per_page = 100;
+inline constexpr int gha_key_pages_max = 1'000;
+/// Bytes of a signature of a cache.
+inline constexpr std::int64_t cache_signature_size = 1 << 20;
+/// Attempts of a request to a blob at a signed URL; the pauses before them make 8 seconds together.
+inline constexpr int signed_blob_attempts = 6;
+
 /// Attempts of one request to an object store (s3, azblob), and the pause before the second; it doubles.
 inline constexpr int object_store_attempts = 3;
 inline constexpr std::chrono::milliseconds object_store_backoff{250};

@@ -78,6 +78,7 @@ constexpr std::string_view llb[] = {
     "meta.ignorecache",
     "meta.description",
     "meta.exportcache",
+    "cache.gha",
     "cache.s3",
     "cache.azblob",
     "mergeop",

@@ -1,6 +1,5 @@
 // The capabilities this daemon offers: for LLB and for gateway clients. Pure. Source: wire.md section 14;
-// what is there and not here does not work yet, and clients should know: git bundles, the proxy network,
-// cache.gha.
+// what is there and not here does not work yet, and clients should know: git bundles and the proxy network.
 #pragma once
 
 #include <span>

@@ -8,6 +8,7 @@
 #include "base/text.hpp"
 #include "configs/solving.hpp"
 #include "exporters/attributes.hpp"
+#include "exporters/cache/cache_exporter.hpp"
 #include "solver/source_policy.hpp"
 
 namespace kiln::actors {
@@ -42,13 +43,12 @@ void translate_legacy(ctl::SolveRequest& r) {
 }
 
 status check_cache_exports(ctl::CacheOptions& cache) {
-  static const std::set<std::string> known{"inline", "registry", "local", "s3", "azblob"};
   using identity = std::pair<std::string, std::map<std::string, std::string>>;
   std::set<identity> seen;
   std::vector<std::string> duplicates;
   google::protobuf::RepeatedPtrField<ctl::CacheOptionsEntry> kept;
   for (const auto& e : cache.exports()) {
-    if (!known.contains(e.type())) return invalid("unknown cache exporter: \"" + e.type() + "\"");
+    if (!exporters::is_cache_exporter(e.type())) return invalid("unknown cache exporter: \"" + e.type() + "\"");
     identity id{e.type(), {e.attrs().begin(), e.attrs().end()}};
     if (e.type() == "registry") id.second = {{"ref", id.second["ref"]}};
     bool fresh = seen.insert(id).second;

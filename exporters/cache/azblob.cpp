@@ -4,17 +4,15 @@
 #include <ctime>
 #include <vector>
 
-#include <spdlog/fmt/fmt.h>
-
 #include "base/base64.hpp"
 #include "base/slash_path.hpp"
 #include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "configs/remote_cache.hpp"
+#include "exporters/cache/azure_blob_store.hpp"
 #include "exporters/cache/azure_identity.hpp"
 #include "exporters/cache/azure_signature.hpp"
 #include "exporters/cache/cache_attributes.hpp"
-#include "exporters/cache/http_object_store.hpp"
 #include "exporters/cache/request_text.hpp"
 #include "distribution/client.hpp"
 #include "distribution/hosts.hpp"
@@ -33,17 +31,11 @@ struct azure_container {
 
 error bad(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
-/// What the service calls its refusal: answers to HEAD have no body.
-std::string code_of(const distribution::response& r) {
-  auto code = distribution::header_of(r.headers, "x-ms-error-code");
-  return code.empty() ? xml_text(r.body, "Code") : code;
-}
-
-class azblob_store final : public http_object_store {
+class azblob_store final : public azure_blob_store {
  public:
   azblob_store(std::shared_ptr<azure_container> place, distribution::transport& transport,
                const job_context& job)
-      : http_object_store(transport, job, configs::object_store_attempts), place_(std::move(place)) {}
+      : azure_blob_store(transport, job, configs::object_store_attempts), place_(std::move(place)) {}
 
   /// Makes the container unless it is there.
   status prepare() {
@@ -53,7 +45,8 @@ class azblob_store final : public http_object_store {
     if (r.status == 404) {
       object_call make{"PUT", "", {{"restype", "container"}}};
       KILN_TRY(auto made, send(make));
-      if (made.status != 201 && code_of(made) != "ContainerAlreadyExists") return refusal(make, made);
+      if (made.status != 201 && azure_error_code(made) != "ContainerAlreadyExists")
+        return refusal(make, made);
     } else if (r.status != 200) {
       return refusal(look, r);
     }
@@ -61,29 +54,7 @@ class azblob_store final : public http_object_store {
     return {};
   }
 
-  status put(const std::string& key, const object_body& body) override {
-    if (body.size > configs::azblob_block_size) return put_blocks(key, body);
-    return tell({"PUT", key, {}, {{"x-ms-blob-type", "BlockBlob"}}, body});
-  }
-
  private:
-  status put_blocks(const std::string& key, const object_body& body) {
-    std::string list = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>";
-    std::int64_t at = 0;
-    for (int n = 0; at < body.size; ++n) {
-      auto size = std::min(configs::azblob_block_size, body.size - at);
-      auto id = base64_encode(fmt::format("{:06}", n));  // all of a blob's have one length
-      KILN_CHECK(tell({"PUT", key, {{"blockid", id}, {"comp", "block"}}, {}, part_of(body, at, size)}));
-      list += "<Latest>" + id + "</Latest>";
-      at += size;
-    }
-    auto done = tell({"PUT", key, {{"comp", "blocklist"}}, {}, text_body(list + "</BlockList>")});
-    if (done.ok()) return {};
-    // Whoever commits first takes the blocks of others with him; the blob is there all the same.
-    auto there = find(key);
-    return there.ok() && *there && (*there)->size == body.size ? status() : done;
-  }
-
   result<distribution::request> signed_request(const object_call& c) override {
     distribution::request q;
     q.method = c.method;
@@ -104,23 +75,14 @@ class azblob_store final : public http_object_store {
     return q;
   }
 
-  error refusal(const object_call& c, const distribution::response& r) const override {
-    auto what = c.key.empty() ? "" : " " + c.key;
-    auto where = "azblob: " + c.method + what + " in container " + place_->name + " of account " +
-                 place_->account + ": ";
-    auto failure = distribution::status_error(c.method, r.url, r);
-    // Absent blobs do not come here: something that must be there is not.
-    if (failure.code == errc::not_found) failure.code = errc::failed_precondition;
-    auto code = code_of(r), message = xml_text(r.body, "Message");
-    message = message.substr(0, message.find('\n'));  // the rest is ids of the request
-    failure.message =
-        where + (code.empty() ? failure.message : code) + (message.empty() ? "" : ": " + message);
-    return failure;
+  std::string place_of(const object_call& c) const override {
+    return "azblob: " + c.method + (c.key.empty() ? "" : " " + c.key) + " in container " + place_->name +
+           " of account " + place_->account;
   }
 
   /// A container that is gone is no absent blob.
   bool absent(const distribution::response& r) const override {
-    return r.status == 404 && code_of(r) != "ContainerNotFound";
+    return r.status == 404 && azure_error_code(r) != "ContainerNotFound";
   }
 
   std::shared_ptr<azure_container> place_;
@@ -182,8 +144,7 @@ result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_
 
   object_cache_settings out;
   out.vertex_name = "exporting cache to Azure Blob Storage";
-  out.names = object_cache_names(attrs);
-  out.import_every_name = true;
+  out.export_names = out.import_names = object_cache_names(attrs);
   KILN_TRY(int parallelism, cache_positive(attrs, "upload_parallelism", configs::cache_upload_parallelism));
   out.parallelism = static_cast<unsigned>(parallelism);
   auto folder = [&, prefix = cache_setting(attrs, "prefix", "BUILDKIT_AZURE_STORAGE_PREFIX").value_or("")](

@@ -215,6 +215,29 @@ maker make_local(cache_options options, const attributes& attrs, exporter_resour
   return std::unique_ptr<cache_exporter>(new local_exporter(options, style, directory, resources));
 }
 
+maker make_inline(cache_options options, const attributes&, exporter_resources) {
+  return std::unique_ptr<cache_exporter>(new inline_exporter(options));
+}
+
+/// A cache of plain objects in what `read_settings` reads the attributes of.
+template <auto read_settings>
+maker make_objects(cache_options options, const attributes& attrs, exporter_resources resources) {
+  KILN_TRY(auto settings, read_settings(attrs, resources));
+  return make_object_exporter(options, std::move(settings), resources);
+}
+
+using make_function = maker (*)(cache_options, const attributes&, exporter_resources);
+
+const std::map<std::string, make_function>& makers() {
+  static const std::map<std::string, make_function> all{{"inline", make_inline},
+                                                        {"registry", make_registry},
+                                                        {"local", make_local},
+                                                        {"s3", make_objects<s3_settings>},
+                                                        {"azblob", make_objects<azblob_settings>},
+                                                        {"gha", make_objects<gha_settings>}};
+  return all;
+}
+
 }  // namespace
 
 result<manifest_style> cache_manifest_style(const attributes& attrs) {
@@ -256,25 +279,16 @@ result<cache_manifest> make_cache_manifest(const rc::marshalled& records, const 
   return out;
 }
 
+bool is_cache_exporter(const std::string& type) { return makers().contains(type); }
+
 result<std::unique_ptr<cache_exporter>> make_cache_exporter(
     const std::string& type, const std::map<std::string, std::string>& attributes,
     exporter_resources resources) {
-  auto options = common_options(attributes);
-  if (type == "inline") return std::unique_ptr<cache_exporter>(new inline_exporter(options));
-  auto made = [&]() -> maker {
-    if (type == "registry") return make_registry(options, attributes, resources);
-    if (type == "local") return make_local(options, attributes, resources);
-    if (type == "s3") {
-      KILN_TRY(auto settings, s3_settings(attributes, resources));
-      return make_object_exporter(options, std::move(settings), resources);
-    }
-    if (type == "azblob") {
-      KILN_TRY(auto settings, azblob_settings(attributes, resources));
-      return make_object_exporter(options, std::move(settings), resources);
-    }
+  auto make = makers().find(type);
+  if (make == makers().end())
     return make_error(errc::invalid_argument, "unknown cache exporter: \"" + type + "\"");
-  }();
-  if (made.ok() || made.error().message.starts_with("unknown cache exporter")) return made;
+  auto made = make->second(common_options(attributes), attributes, resources);
+  if (made.ok()) return made;
   return std::move(made).error().with_context("failed to configure " + type + " cache exporter");
 }
 

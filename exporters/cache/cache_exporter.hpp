@@ -43,6 +43,8 @@ class cache_exporter {
                                                          const job_context& job) = 0;
 };
 
+bool is_cache_exporter(const std::string& type);
+
 /// Checks type and attributes; errors as upstream words them (`unknown cache exporter: "x"`,
 /// "failed to configure registry cache exporter: missing ref").
 result<std::unique_ptr<cache_exporter>> make_cache_exporter(

@@ -133,6 +133,10 @@ result<std::unique_ptr<cache_importer>> make_cache_importer(
       KILN_TRY(auto settings, azblob_settings(attributes, resources));
       return make_object_importer(id, std::move(settings));
     }
+    if (type == "gha") {
+      KILN_TRY(auto settings, gha_settings(attributes, resources));
+      return make_object_importer(id, std::move(settings));
+    }
     return make_error(errc::invalid_argument, "unknown cache importer: " + type);
   }();
   if (made.ok() || type.empty() || made.error().message.starts_with("unknown cache importer")) return made;

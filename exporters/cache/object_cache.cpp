@@ -46,9 +46,9 @@ class object_exporter final : public cache_exporter {
         a.created_at_ns = parse_rfc3339(created->second).value_or(no_time);
       layer.annotations = std::move(a);
     }
-    auto body = text_body(rc::to_json(config));
-    for (const auto& name : settings_.names) {
-      auto written = objects->put(settings_.manifest_key(name), body);
+    auto text = rc::to_json(config);
+    for (const auto& name : settings_.export_names) {
+      auto written = objects->put_manifest(settings_.manifest_key(name), text);
       if (!written.ok()) return std::move(written).error().with_context("error writing manifest: " + name);
     }
     return std::map<std::string, std::string>{};
@@ -107,10 +107,7 @@ class object_importer final : public cache_importer {
   result<std::shared_ptr<imported_cache>> load(const job_context& job) override {
     KILN_TRY(auto objects, settings_.open(job));
     rc::imported_graph graph;
-    for (const auto& name : settings_.names) {
-      KILN_CHECK(add(name, *objects, graph));
-      if (!settings_.import_every_name) break;
-    }
+    for (const auto& name : settings_.import_names) KILN_CHECK(add(name, *objects, graph));
     return std::make_shared<imported_cache>(id_, std::move(graph),
                                             std::make_shared<object_provider>(settings_), true);
   }
@@ -118,7 +115,7 @@ class object_importer final : public cache_importer {
  private:
   status add(const std::string& name, object_store& objects, rc::imported_graph& graph) {
     std::string text;
-    auto got = objects.get(settings_.manifest_key(name), 0, [&](std::string_view bytes) -> status {
+    auto got = objects.get_manifest(settings_.manifest_key(name), [&](std::string_view bytes) -> status {
       if (static_cast<std::int64_t>(text.size() + bytes.size()) > configs::max_cache_object_size)
         return make_error(
             errc::resource_exhausted,
@@ -151,6 +148,10 @@ class object_importer final : public cache_importer {
 };
 
 }  // namespace
+
+status object_store::put_manifest(const std::string& key, const std::string& text) {
+  return put(key, text_body(text));
+}
 
 std::unique_ptr<cache_exporter> make_object_exporter(cache_options options, object_cache_settings settings,
                                                      exporter_resources resources) {

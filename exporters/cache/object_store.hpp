@@ -1,5 +1,6 @@
 // Caches kept as plain objects: one per layer blob, and the cache config under one or several names.
-// What S3 and Azure Blob Storage have in common. Source: cache/remotecache/{s3,azblob}.
+// What S3, Azure Blob Storage and GitHub's Actions cache have in common. Source:
+// cache/remotecache/{s3,azblob,gha}.
 #pragma once
 
 #include <chrono>
@@ -40,12 +41,16 @@ class object_store {
   virtual status put(const std::string& key, const object_body& body) = 0;
   /// Makes the object young again, for stores that expire what nobody wrote lately: see touch_after.
   virtual status touch(const std::string&, const object_info&) { return {}; }
+  /// A cache config, which replaces what was under the key; and reading it.
+  virtual status put_manifest(const std::string& key, const std::string& text);
+  virtual status get_manifest(const std::string& key, const std::function<status(std::string_view)>& use) {
+    return get(key, 0, use);
+  }
 };
 
 struct object_cache_settings {
   std::string vertex_name;  // of the export
-  std::vector<std::string> names = {"buildkit"};
-  bool import_every_name = false;  // or the first alone
+  std::vector<std::string> export_names, import_names;
   unsigned parallelism = 4;
   std::optional<std::chrono::nanoseconds> touch_after;  // unset: never touched
   std::function<std::string(const std::string& name)> manifest_key;
@@ -65,5 +70,6 @@ std::vector<std::string> object_cache_names(const attributes& attrs);
 /// unauthenticated what credentials may be.
 result<object_cache_settings> s3_settings(const attributes& attrs, exporter_resources resources);
 result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_resources resources);
+result<object_cache_settings> gha_settings(const attributes& attrs, exporter_resources resources);
 
 }  // namespace kiln::exporters

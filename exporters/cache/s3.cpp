@@ -155,7 +155,8 @@ result<object_cache_settings> s3_settings(const attributes& attrs, exporter_reso
   place.region = *region;
   object_cache_settings out;
   out.vertex_name = "exporting cache to Amazon S3";
-  out.names = object_cache_names(attrs);
+  out.export_names = object_cache_names(attrs);
+  out.import_names = {out.export_names.front()};
   KILN_TRY(int parallelism, cache_positive(attrs, "upload_parallelism", configs::cache_upload_parallelism));
   out.parallelism = static_cast<unsigned>(parallelism);
   KILN_TRY(place.attempts, cache_positive(attrs, "retry_max_attempts", configs::object_store_attempts));
