@@ -28,7 +28,7 @@ void add_globals(CLI::App& app, global_flags& g) {
       "--addr", g.address,
       "buildkitd address (default: $BUILDKIT_HOST, $KILN_HOST, unix:///run/buildkit/buildkitd.sock, "
       "unix:///run/kiln/kilnd.sock)");
-  app.add_option("--log-format", g.log_format, "log formatter: json or text");
+  app.add_option("--log-format", g.log_format, "form of warnings: json or text")->capture_default_str();
   app.add_option("--tlsservername", g.tls.server_name, "buildkitd server name for certificate validation");
   app.add_option("--tlscacert", g.tls.ca_cert, "CA certificate for validation");
   app.add_option("--tlscert", g.tls.cert, "client certificate");
@@ -37,7 +37,8 @@ void add_globals(CLI::App& app, global_flags& g) {
       "--tlsdir", g.tls.directory,
       "directory containing CA certificate, client certificate, and client key. Supported file names are "
       "(ca.pem, cert.pem, key.pem) or (ca.crt, tls.crt, tls.key)");
-  app.add_option("--timeout", g.timeout_seconds, "timeout backend connection after value seconds");
+  app.add_option("--timeout", g.timeout_seconds, "seconds until an attempt to connect is given up")
+      ->capture_default_str();
   app.add_flag("--wait", g.wait, "block RPCs until the connection becomes available");
 }
 
@@ -48,9 +49,9 @@ void add_build(CLI::App& app, build_flags& b) {
   add_list(
       c, "-o,--output", b.outputs,
       "Define exports for build result, e.g. --output type=image,name=docker.io/username/image,push=true");
-  c->add_option(
-      "--progress", b.progress,
-      "Set type of progress (auto, plain, tty, rawjson, quiet). Use plain to show container output");
+  c->add_option("--progress", b.progress,
+                "Set type of progress (auto, plain, tty, rawjson, quiet). Use plain to show container output")
+      ->capture_default_str();
   c->add_option("--trace", b.trace_file, "Path to trace file. Defaults to no tracing.");
   add_list(c, "--secret", b.secrets, "Secret value exposed to the build. Format id=secretname,src=filepath");
   add_list(c, "--allow", b.allow,
@@ -288,7 +289,7 @@ void add_commands(CLI::App& app, all_flags& f) {
   c = debug->add_subcommand(
       "dump-metadata",
       "dump the metadata in human-readable format. This command requires the daemon NOT to be running.");
-  c->add_option("--root", f.dump_metadata.root, "path to state directory");
+  c->add_option("--root", f.dump_metadata.root, "path to state directory")->capture_default_str();
   c = debug->add_subcommand("workers", "list workers");
   add_list(c, "-f,--filter", f.workers.filters, "containerd-style filter string slice");
   c->add_flag("-v,--verbose", f.workers.verbose, "Verbose output");
@@ -299,7 +300,7 @@ void add_commands(CLI::App& app, all_flags& f) {
   c->add_flag("--completed", f.monitor.completed, "show completed builds");
   c->add_option("--ref", f.monitor.ref, "show events for a specific build");
   c = debug->add_subcommand("logs", "display build logs");
-  c->add_option("--progress", f.logs.progress, "progress output type");
+  c->add_option("--progress", f.logs.progress, "progress output type")->capture_default_str();
   c->add_flag("--trace", f.logs.trace, "show opentelemetry trace");
   c->add_option("ref", f.logs.ref, "build ref");
   c = debug->add_subcommand("ctl", "control build records");

@@ -20,7 +20,7 @@ std::string code(std::string_view text) { return text.empty() ? "" : "`" + std::
 /// Text in a cell of a table.
 std::string cell(std::string_view text) {
   std::string out;
-  for (char c : text) out += c == '|' ? "\\|" : std::string(1, c);
+  for (char c : text) out += c == '|' ? "\\|" : c == '<' ? "&lt;" : std::string(1, c);
   return out;
 }
 
@@ -149,7 +149,7 @@ std::string page() {
   settings::visit(writer, defaults);
   sections.front().rows.insert(
       sections.front().rows.begin(),
-      {{"", "`--config`", "text", "`/etc/buildkit/buildkitd.toml`", "", "the config file"},
+      {{"", "`--config`", "text", "", "`/etc/buildkit/buildkitd.toml`", "the config file"},
        {"", "`-h`, `--help`", "", "", "", "all flags"},
        {"", "`-v`, `--version`", "", "", "", "the version"}});
   for (const auto& s : sections) write_section(out, s);
