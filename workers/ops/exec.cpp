@@ -1,5 +1,5 @@
 // The exec op: one process in a container over its inputs.
-// Source: features.md D2; solver/llbsolver/ops/exec.go.
+// Source: solver/llbsolver/ops/exec.go.
 #include <algorithm>
 #include <array>
 
