@@ -7,6 +7,7 @@
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/directives.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
@@ -15,8 +16,6 @@ namespace {
 
 constexpr std::string_view scan_context_arg = "BUILDKIT_SBOM_SCAN_CONTEXT";
 constexpr std::string_view scan_stage_arg = "BUILDKIT_SBOM_SCAN_STAGE";
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 std::optional<pb::ProxyEnv> proxy_from(const option_map& build_args) {
   pb::ProxyEnv out;

@@ -6,13 +6,12 @@
 #include "base/url.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 constexpr std::uint64_t max_mode = 07777;
 

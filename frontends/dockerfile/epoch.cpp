@@ -2,6 +2,7 @@
 #include "frontends/dockerfile/archive_time.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
@@ -9,8 +10,6 @@ namespace kiln::dockerfile {
 namespace gw = moby::buildkit::v1::frontend;
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 // "committer Name <mail> 1700000000 +0100" of a raw commit.
 std::optional<std::int64_t> commit_time(const std::string& object) {

@@ -2,13 +2,12 @@
 #include <arpa/inet.h>
 
 #include "frontends/dockerfile/converter.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 constexpr std::int64_t max_port = 65535;
 

@@ -5,13 +5,12 @@
 #include <vector>
 
 #include "base/url.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 using query_values = std::map<std::string, std::vector<std::string>>;
 

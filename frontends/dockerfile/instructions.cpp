@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "frontends/dockerfile/flags.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
 
@@ -10,7 +11,6 @@ namespace kiln::dockerfile {
 
 namespace {
 
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 error needs_one_or_more(const std::string& name) { return invalid(name + " requires at least one argument"); }
 error needs_exactly_one(const std::string& name) { return invalid(name + " requires exactly one argument"); }
 

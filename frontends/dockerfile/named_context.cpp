@@ -3,6 +3,7 @@
 #include "base/base64.hpp"
 #include "base/json_text.hpp"
 #include "frontends/dockerfile/git_ref.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/sources.hpp"
 #include "frontends/dockerfile/text.hpp"
 #include "messages/image_reference.hpp"
@@ -13,8 +14,6 @@ namespace kiln::dockerfile {
 namespace gw = moby::buildkit::v1::frontend;
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 constexpr int oci_layout_resolver = 1;
 

@@ -5,13 +5,12 @@
 #include "base/csv.hpp"
 #include "base/json_text.hpp"
 #include "configs/frontends.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 std::string value_of(const option_map& options, const std::string& key) {
   auto at = options.find(key);

@@ -1,12 +1,11 @@
 // Paths inside an image, which may be a Windows image.
 #include "frontends/dockerfile/converter.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 std::string clean_keeping(const std::string& path, bool keep_slash) {
   auto out = clean_path(path);

@@ -1,14 +1,13 @@
 // RUN --mount and --device values.
 #include "base/csv.hpp"
 #include "frontends/dockerfile/instructions.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 constexpr std::uint64_t max_id = 0xffffffff;
 

@@ -1,13 +1,12 @@
 // RUN: arguments, heredocs, mounts, secrets, network, security.
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 constexpr std::uint32_t default_secret_mode = 0400;
 constexpr std::uint32_t default_ssh_mode = 0600;

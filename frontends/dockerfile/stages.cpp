@@ -4,14 +4,13 @@
 
 #include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 constexpr std::string_view scratch = "scratch";
 

@@ -2,14 +2,13 @@
 #include "base/pattern.hpp"
 #include "base/time_text.hpp"
 #include "frontends/dockerfile/converter.hpp"
+#include "frontends/dockerfile/refusal.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
 
 namespace kiln::dockerfile {
 
 namespace {
-
-error invalid(std::string message) { return make_error(errc::invalid_argument, std::move(message)); }
 
 // Values that frontends read but commands do not see.
 bool is_hidden_arg(std::string_view key) {

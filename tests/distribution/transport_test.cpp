@@ -217,7 +217,7 @@ TEST_CASE("a redirect to another host is followed without our credentials") {
   CHECK(t.perform(r)->body == "");
 }
 
-TEST_CASE("a stalled answer ends at once when the job is cancelled") {
+TEST_CASE("a stalled answer ends at once when the job is cancelled", "[time]") {
   std::promise<void> reached;
   http_server server([&](const http_request&) {
     reached.set_value();

@@ -522,7 +522,7 @@ TEST_CASE_METHOD(
   CHECK(answered == static_cast<int>(waiting.size()));
 }
 
-TEST_CASE_METHOD(worker_fixture, "cancelling kills everything in the container at once") {
+TEST_CASE_METHOD(worker_fixture, "cancelling kills everything in the container at once", "[time]") {
   store::ref root = busybox();
   sink.on_log = [&](std::string_view) { stop.request_stop(); };
   auto begin = clock_type::now();
