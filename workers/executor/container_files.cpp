@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <span>
 
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -161,68 +160,87 @@ void make_all(int root_fd, const std::vector<std::string>& missing, bool is_dire
   }
 }
 
-/// The mount that `path` lies in: the deepest, of equals the last.
-const mount_point* mount_above(std::span<const mount_point> mounts, const std::string& path) {
-  const mount_point* found = nullptr;
-  for (const auto& m : mounts)
-    if (!m.destination.empty() && path.starts_with(m.destination + "/") &&
-        (found == nullptr || m.destination.size() >= found->destination.size()))
-      found = &m;
-  return found;
-}
-
 bool same_time(const timespec& a, const timespec& b) {
   return a.tv_sec == b.tv_sec && a.tv_nsec == b.tv_nsec;
+}
+
+unique_fd open_source(const mount_point& point) {
+  return unique_fd(point.source.empty() ? -1
+                                        : ::open(point.source.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+}
+
+std::optional<mode_t> mode_of_directory(int root_fd, const std::string& path) {
+  unique_fd there(open_in_root(root_fd, path, O_PATH | O_DIRECTORY));
+  struct stat st {};
+  if (!there || ::fstat(there.get(), &st) != 0) return std::nullopt;
+  return st.st_mode & 07777;
 }
 
 }  // namespace
 
 mount_stubs::mount_stubs(int root_fd, const std::vector<mount_point>& points, bool recursive) {
-  // Mounted in this order.
-  std::vector<mount_point> all{
+  const mount_point always[standard] = {
       {"/proc"}, {"/dev"}, {"/sys"}, {"/etc/resolv.conf", false}, {"/etc/hosts", false}};
+  for (const auto& p : always) places_.push_back({p, {}, {}});
+  for (const auto& p : points) places_.push_back({p, {}, {}});
+  for (std::size_t i = 0; i < places_.size(); ++i) look(root_fd, i, recursive);
+}
+
+void mount_stubs::look(int root_fd, std::size_t index, bool recursive) {
+  auto& here = places_[index];
+  auto path = resolve_in_root(root_fd, clean_absolute(here.point.destination));
+  here.point.destination = path && *path != "/" ? *path : "";
+  if (here.point.destination.empty()) return;
+  // The deepest it lies in, of equals the last.
+  for (std::size_t i = 0; i < index; ++i) {
+    const auto& other = places_[i].point.destination;
+    if (!other.empty() && path->starts_with(other + "/") &&
+        (!here.above || other.size() >= places_[*here.above].point.destination.size()))
+      here.above = i;
+  }
+  if (here.above) {
+    const auto& above = places_[*here.above].point;
+    if (auto source = open_source(above))
+      here.mode = mode_of_directory(source.get(), path->substr(above.destination.size()));
+    return;
+  }
+  here.mode = mode_of_directory(root_fd, *path);
+  auto missing = missing_parts(root_fd, *path);
+  if (missing.empty()) return;
   constexpr std::size_t stay = 3;
-  all.insert(all.end(), points.begin(), points.end());
-  for (std::size_t i = 0; i < all.size(); ++i) {
-    auto& point = all[i];
-    auto path = resolve_in_root(root_fd, clean_absolute(point.destination));
-    if (!path || *path == "/") {
-      point.destination.clear();
-      continue;
-    }
-    point.destination = *path;
-    if (const auto* above = mount_above(std::span(all).first(i), *path)) {
+  if (index < stay) return make_all(root_fd, missing, true);  // the times that count are those after it
+  paths_.insert(missing.begin(), recursive ? missing.end() : missing.begin() + 1);
+  if (!recursive && missing.size() > 1) return;
+  // Where all of it goes again we know what the time of its directory was.
+  auto parent_path = split_path(missing.back()).first;
+  unique_fd parent(open_in_root(root_fd, parent_path, O_RDONLY | O_DIRECTORY));
+  struct stat st {};
+  if (parent && ::fstat(parent.get(), &st) == 0)
+    parents_.try_emplace(parent_path, parent_times{st.st_atim, st.st_mtim, {}});
+}
+
+void mount_stubs::make(int root_fd) {
+  for (const auto& [point, above, mode] : places_) {
+    const auto& path = point.destination;
+    if (path.empty()) continue;
+    auto make_in = [&point](int directory, const std::string& inside) {
+      auto missing = missing_parts(directory, inside);
+      bool left_out = point.made_by_runtime && !missing.empty();
+      if (left_out) missing.erase(missing.begin());
+      make_all(directory, missing, point.is_directory || left_out);
+    };
+    if (!above) {
+      make_in(root_fd, path);
+    } else if (const auto& around = places_[*above].point; !around.readonly) {
       // In memory the runtime makes it, and it goes with the container.
-      unique_fd source(
-          above->source.empty() ? -1 : ::open(above->source.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-      auto inside = path->substr(above->destination.size());
-      if (source) make_all(source.get(), missing_parts(source.get(), inside), point.is_directory);
-      continue;
+      if (auto source = open_source(around)) make_in(source.get(), path.substr(around.destination.size()));
     }
-    if (i < stay) make_all(root_fd, missing_parts(root_fd, *path), true);
-    else make_missing(root_fd, point, *path, recursive);
   }
   for (auto& [path, times] : parents_) {
     unique_fd parent(open_in_root(root_fd, path, O_RDONLY | O_DIRECTORY));
     struct stat st {};
     if (parent && ::fstat(parent.get(), &st) == 0) times.made = st.st_mtim;
   }
-}
-
-void mount_stubs::make_missing(int root_fd, const mount_point& point, const std::string& path,
-                               bool recursive) {
-  auto missing = missing_parts(root_fd, path);
-  if (missing.empty()) return;
-  paths_.insert(paths_.end(), missing.begin(), recursive ? missing.end() : missing.begin() + 1);
-  if (recursive || missing.size() == 1) {
-    // Where all of it goes again we know what the time of its directory was.
-    auto parent_path = split_path(missing.back()).first;
-    unique_fd parent(open_in_root(root_fd, parent_path, O_RDONLY | O_DIRECTORY));
-    struct stat st {};
-    if (parent && ::fstat(parent.get(), &st) == 0)
-      parents_.try_emplace(parent_path, parent_times{st.st_atim, st.st_mtim, {}});
-  }
-  make_all(root_fd, missing, point.is_directory);
 }
 
 void mount_stubs::clean(int root_fd) const {

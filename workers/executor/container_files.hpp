@@ -2,14 +2,17 @@
 // cleans. The texts are pure functions. Source: executor/oci/hosts.go, resolvconf.go, executor/stubs.go.
 #pragma once
 
-#include <optional>
 #include <ctime>
+#include <functional>
 #include <map>
+#include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include <sys/types.h>
 #include <time.h>
 
 #include "base/result.hpp"
@@ -31,8 +34,9 @@ std::string resolv_conf_path(std::string_view etc_text, bool host_network);
 struct mount_point {
   std::string destination;
   bool is_directory = true;
-  std::string source =
-      {};  // of a bind mount that can be written: where what is mounted below it has its place
+  std::string source = {};       // of a bind mount: where what is mounted below it has its place
+  bool readonly = false;         // that place is not ours to change
+  bool made_by_runtime = false;  // itself; what it lies in is not
 };
 
 /// Makes the mount points that do not exist in a root before a run, with one mode whatever the runtime, and
@@ -40,17 +44,32 @@ struct mount_point {
 /// itself changed these. /proc, /dev and /sys stay.
 class mount_stubs {
  public:
+  /// Looks at every point, in the order they are mounted, before any that goes again is made.
   mount_stubs(int root_fd, const std::vector<mount_point>& points, bool recursive);
+
+  /// The permissions of the directory that this point covers, be it inside an earlier mount; nothing where
+  /// there is none yet.
+  std::optional<mode_t> covered_mode(std::size_t point) const { return places_[standard + point].mode; }
+
+  void make(int root_fd);
   void clean(int root_fd) const;
 
  private:
+  static constexpr std::size_t standard = 5;  // points that every container has, which come first
+
+  struct place {
+    mount_point point;  // its destination without links; empty: it leads nowhere, or to the root
+    std::optional<std::size_t> above;  // the mount it lies in
+    std::optional<mode_t> mode;
+  };
   struct parent_times {
     timespec accessed{}, modified{};  // before
     timespec made{};                  // modified, once the stubs are there
   };
-  void make_missing(int root_fd, const mount_point& point, const std::string& path, bool recursive);
+  void look(int root_fd, std::size_t index, bool recursive);
 
-  std::vector<std::string> paths_;  // absolute inside the root, deepest first for each destination
+  std::vector<place> places_;
+  std::set<std::string, std::greater<>> paths_;  // to go again; absolute inside the root, the deeper first
   std::map<std::string, parent_times> parents_;
 };
 

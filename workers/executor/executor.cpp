@@ -100,6 +100,37 @@ status finish_process(json& process, int root_fd, const process_io& io) {
   return {};
 }
 
+/// runc gives a tmpfs the mode of the directory below, whatever it is told: one that is not there yet it has
+/// to make itself.
+result<std::vector<mount_point>> mount_points(const container_spec& spec, bool is_crun) {
+  std::vector<mount_point> points;
+  std::error_code ignored;
+  for (const auto& m : spec.mounts) {
+    if (!is_valid_utf8(m.destination))
+      return make_error(errc::invalid_argument, "the mount point \"" + valid_utf8(m.destination) +
+                                                    "\" is not UTF-8, which container runtimes do not take");
+    bool bind = m.type == "bind";
+    bool readonly = std::find(m.options.begin(), m.options.end(), "ro") != m.options.end();
+    points.push_back({m.destination, !bind || fs::is_directory(m.source, ignored), bind ? m.source : "",
+                      readonly, m.type == "tmpfs" && !is_crun});
+  }
+  for (const auto& m : spec.edits.mounts)
+    points.push_back({m.container_path, m.type == "tmpfs" || fs::is_directory(m.host_path, ignored)});
+  return points;
+}
+
+constexpr mode_t new_tmpfs_mode = 01777;
+
+/// The root of a file system in memory gets the mode of the directory it covers, or one for everybody where
+/// it covers none. runc does so by itself, and leaves the owner; crun only does as it is told.
+void set_mode(container_mount& tmpfs, std::optional<mode_t> covered) {
+  auto told = [](const std::string& option) { return option.starts_with("mode="); };
+  if (std::any_of(tmpfs.options.begin(), tmpfs.options.end(), told)) return;
+  std::ostringstream mode;
+  mode << "mode=" << std::oct << covered.value_or(new_tmpfs_mode);
+  tmpfs.options.push_back(mode.str());
+}
+
 }  // namespace
 
 // A container between run()'s beginning and its end, for exec().
@@ -288,8 +319,9 @@ result<network_provider*> executor::provider_of(pb::NetMode mode) const {
   }
 }
 
-result<exit_state> executor::run_registered(const container_spec& spec, running& state, const process_io& io,
-                                            std::stop_token stop) {
+result<exit_state> executor::run_registered(const container_spec& wanted, running& state,
+                                            const process_io& io, std::stop_token stop) {
+  container_spec spec = wanted;
   KILN_CHECK(check_cgroup_parent(spec.cgroup_parent));
   KILN_TRY(auto* provider, provider_of(spec.network));
   KILN_TRY(auto network, provider->make(spec.hostname));
@@ -339,21 +371,11 @@ result<exit_state> executor::run_registered(const container_spec& spec, running&
   KILN_TRY(context.resolv_conf, resolv_conf_file(spec.network == pb::HOST));
   KILN_TRY(context.user, find_user_in_root(root.get(), spec.process.user));
 
-  std::vector<mount_point> points;
-  for (const auto& m : spec.mounts) {
-    if (!is_valid_utf8(m.destination))
-      return make_error(errc::invalid_argument, "the mount point \"" + valid_utf8(m.destination) +
-                                                    "\" is not UTF-8, which container runtimes do not take");
-    std::error_code ignored;
-    bool bind = m.type == "bind";
-    bool written = bind && std::find(m.options.begin(), m.options.end(), "ro") == m.options.end();
-    points.push_back({m.destination, !bind || fs::is_directory(m.source, ignored), written ? m.source : ""});
-  }
-  for (const auto& m : spec.edits.mounts) {
-    std::error_code ignored;
-    points.push_back({m.container_path, fs::is_directory(m.host_path, ignored)});
-  }
+  KILN_TRY(auto points, mount_points(spec, is_crun()));
   mount_stubs stubs(root.get(), points, spec.remove_mount_stubs_recursive);
+  for (std::size_t i = 0; i < spec.mounts.size(); ++i)
+    if (spec.mounts[i].type == "tmpfs") set_mode(spec.mounts[i], stubs.covered_mode(i));
+  stubs.make(root.get());
 
   std::string cwd = spec.process.cwd.empty() ? "/" : spec.process.cwd;
   unique_fd working(open_in_root(root.get(), cwd, O_PATH));
