@@ -97,6 +97,8 @@ TEST_CASE_METHOD(runtime_fixture,
               {"build", nullptr, "1000:1001:1001 2000 /home/build"},
               {"1000", nullptr, "1000:1001:1001 2000 /home/build"},
               {"build:2000", nullptr, "1000:2000:2000 /home/build"},
+              {"1:2:3", nullptr, "1:2:2 /"},  // what follows a second colon counts for nothing
+              {"build:build:x", nullptr, "1000:1001:1001 /home/build"},
               {"4242", nullptr, "4242:0:0 /"},  // a number is an id, whatever names there are
               {"homeless", nullptr, "5:5:5 /"},
               {"12345", "/set", "12345:0:0 /set"},
@@ -159,6 +161,75 @@ TEST_CASE_METHOD(runtime_fixture,
       CHECK(mode_of(p / "a") == 0755);
       CHECK(mode_of(p / "a/b") == 0755);
     });
+  }
+}
+
+TEST_CASE_METHOD(runtime_fixture, "a directory made for several mount points goes with the last of them") {
+  store::ref root = make_ref([](const fs::path& p) {
+    fs::create_directories(p / "bin");
+    fs::copy_file("/bin/busybox", p / "bin/sh");
+    fs::create_directories(p / "old");
+    fs::last_write_time(p / "old", fs::file_time_type{});
+  });
+  store::ref data = make_ref([](const fs::path& p) { write_file(p / "file", "content\n"); });
+  for (const auto& runtime : runtimes) {
+    INFO(runtime);
+    open_with(runtime);
+    auto r = shell("echo made > /used/made");
+    r.op.mutable_exec()->mutable_meta()->set_removemountstubsrecursive(true);
+    for (auto where :
+         {"/x/a", "/x/b", "/x/c/d/e", "/x/c/f", "/old/one/a", "/old/one/b", "/used/a", "/used/b"})
+      add_mount(r, pb::TMPFS, where);
+    auto* around = add_mount(r, pb::BIND, "/around/it");
+    around->set_input(1);
+    add_mount(r, pb::TMPFS, "/around/it/inside/a");
+    add_mount(r, pb::TMPFS, "/around/it/inside/b");
+    auto out = run(r, {root, data});
+    INFO(sink.err());
+    REQUIRE(out.ok());
+    in_ref(out->front(), [](const fs::path& p) {
+      for (auto name : {"x", "around", "etc", "old/one", "used/a", "used/b"}) {
+        INFO(name);
+        CHECK(!fs::exists(p / name));
+      }
+      CHECK(read_file(p / "used/made") == "made\n");
+      CHECK(fs::last_write_time(p / "old") == fs::file_time_type{});
+    });
+  }
+}
+
+TEST_CASE_METHOD(runtime_fixture,
+                 "a tmpfs has the mode of the directory it covers, one for all where there is none") {
+  store::ref root = make_ref([](const fs::path& p) {
+    fs::create_directories(p / "bin");
+    fs::copy_file("/bin/busybox", p / "bin/busybox");
+    for (auto name : {"sh", "stat"}) fs::create_symlink("busybox", p / "bin" / name);
+    for (auto [name, mode] : {std::pair{"d", 02710}, {"e", 0755}, {"f", 0}}) {
+      fs::create_directories(p / name);
+      REQUIRE(::chown((p / name).c_str(), 5, 6) == 0);
+      REQUIRE(::chmod((p / name).c_str(), static_cast<mode_t>(mode)) == 0);
+    }
+    fs::create_symlink("/e", p / "link");
+    fs::create_symlink("/usr", p / "dangling");
+  });
+  store::ref data = make_ref([](const fs::path& p) {
+    fs::create_directories(p / "sub");
+    fs::permissions(p / "sub", fs::perms(0750));
+  });
+  for (const auto& runtime : runtimes) {
+    INFO(runtime);
+    open_with(runtime);
+    auto r = shell("stat -c '%n %a %u:%g' /d /e /f /new /dangling/x /m/sub /m/new /d/in /dev/shm /dev/x");
+    for (auto where : {"/d", "/link", "/f", "/new", "/dangling/x", "/m/sub", "/m/new", "/d/in", "/dev/x"})
+      add_mount(r, pb::TMPFS, where);
+    add_mount(r, pb::BIND, "/m")->set_input(1);
+    sink.text[1].clear();
+    auto out = run(r, {root, data});
+    INFO(sink.err());
+    REQUIRE(out.ok());
+    CHECK(sink.out() ==
+          "/d 2710 0:0\n/e 755 0:0\n/f 0 0:0\n/new 1777 0:0\n/dangling/x 1777 0:0\n/m/sub 750 0:0\n"
+          "/m/new 1777 0:0\n/d/in 1777 0:0\n/dev/shm 1777 0:0\n/dev/x 1777 0:0\n");
   }
 }
 

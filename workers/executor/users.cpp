@@ -64,7 +64,8 @@ result<user_ids> find_user(std::string_view spec, const std::optional<std::strin
   if (spec.empty()) spec = "0";
   std::size_t colon = spec.find(':');
   std::string_view user = spec.substr(0, colon);
-  std::string_view group_name = colon == std::string_view::npos ? "" : spec.substr(colon + 1);
+  // What follows a second colon counts for nothing.
+  auto group_name = colon == spec.npos ? "" : spec.substr(colon + 1, spec.find(':', colon + 1) - colon - 1);
   auto user_number = number(user);
   auto group_number = number(group_name);
 
