@@ -33,6 +33,12 @@ namespace {
 /// full or broken is another matter.
 bool keeps_no_xattr(int err) { return err == ENOTSUP || err == EPERM || err == EACCES; }
 
+/// What a client tells must not direct overlayfs, nor give a program privileges: with BuildKit a chown takes
+/// those away.
+bool is_taken_over(const std::string& key) {
+  return !store::is_overlay_xattr(key) && key != "security.capability";
+}
+
 }  // namespace
 
 std::string temporary_name() {
@@ -53,7 +59,7 @@ status apply_metadata(int fd, const file_stat& stat, mode_t extra_mode) {
   if (::fchmod(fd, permission_bits(stat.mode()) | extra_mode) != 0)
     return errno_error(errno, "chmod " + stat.path());
   for (const auto& [key, value] : stat.xattrs())
-    if (!store::is_overlay_xattr(key) && ::fsetxattr(fd, key.c_str(), value.data(), value.size(), 0) != 0 &&
+    if (is_taken_over(key) && ::fsetxattr(fd, key.c_str(), value.data(), value.size(), 0) != 0 &&
         !keeps_no_xattr(errno))
       return errno_error(errno, "setxattr " + stat.path());
   if (is_dir(stat)) return {};
@@ -74,8 +80,7 @@ status apply_metadata_at(int dir_fd, const std::string& name, const file_stat& s
   if (!stat.xattrs().empty()) {
     std::string path = "/proc/self/fd/" + std::to_string(dir_fd) + "/" + name;
     for (const auto& [key, value] : stat.xattrs())
-      if (!store::is_overlay_xattr(key) &&
-          ::lsetxattr(path.c_str(), key.c_str(), value.data(), value.size(), 0) != 0 &&
+      if (is_taken_over(key) && ::lsetxattr(path.c_str(), key.c_str(), value.data(), value.size(), 0) != 0 &&
           !keeps_no_xattr(errno))
         return errno_error(errno, "setxattr " + stat.path());
   }

@@ -424,6 +424,25 @@ TEST_CASE("attributes that overlayfs reads are neither told nor taken over") {
   CHECK(attributes_of("fifo") == std::string("trusted.other\0", 14));
 }
 
+TEST_CASE("files that are sent bring no privileges of programs") {
+  temp_dir from, to;
+  const std::string capability("\x01\0\0\x02\0\0\x20\0\0\0\0\0\0\0\0\0\0\0\0\0", 20);
+  for (const auto* name : {"program", "d/other"}) {
+    write_file(from / name, "x");
+    REQUIRE(::setxattr((from / name).c_str(), "security.capability", capability.data(), 20, 0) == 0);
+    REQUIRE(::setxattr((from / name).c_str(), "user.note", "xyz", 3, 0) == 0);
+  }
+  outcome o = transfer(from.path(), to.path());
+  REQUIRE(o.sent.ok());
+  REQUIRE(o.received.ok());
+  char value[32];
+  for (const auto* name : {"program", "d/other"}) {
+    INFO(name);
+    CHECK(::getxattr((to / name).c_str(), "security.capability", value, sizeof value) == -1);
+    CHECK(::getxattr((to / name).c_str(), "user.note", value, sizeof value) == 3);
+  }
+}
+
 TEST_CASE("a sender never opens what is no regular file, whatever the receiver asks for") {
   temp_dir from;
   REQUIRE(::mkfifo((from / "fifo").c_str(), 0644) == 0);
