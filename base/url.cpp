@@ -108,12 +108,20 @@ std::string without_final_dots(std::string host) {
   return parts.set("http://" + host) == CURLUE_OK ? to_lower(parts.get(CURLUPART_HOST)) : std::string();
 }
 
-/// "[0:0::1]" is "[::1]".
-std::string shortest_ipv6(const std::string& host) {
+/// An address has one name here, and one that only stands for another has that one's: "[0:0::1]" is "[::1]",
+/// "[::ffff:7f00:1]" is "127.0.0.1", which "0.0.0.0" is to whoever connects, as "[::]" is "[::1]".
+std::string one_name(const std::string& host) {
+  const std::string loopback = "127.0.0.1";
+  if (!host.starts_with('[')) return host == "0.0.0.0" ? loopback : host;
   in6_addr address{};
-  char text[INET6_ADDRSTRLEN] = "";
   auto inside = host.substr(1, host.size() - 2);
   if (inet_pton(AF_INET6, inside.c_str(), &address) != 1) return host;
+  char text[INET6_ADDRSTRLEN] = "";
+  if (IN6_IS_ADDR_V4MAPPED(&address)) {
+    std::string mapped = inet_ntop(AF_INET, &address.s6_addr[12], text, sizeof text);
+    return mapped == "0.0.0.0" ? loopback : mapped;
+  }
+  if (IN6_IS_ADDR_UNSPECIFIED(&address)) address = in6addr_loopback;
   return "[" + std::string(inet_ntop(AF_INET6, &address, text, sizeof text)) + "]";
 }
 
@@ -137,8 +145,8 @@ result<parsed_url> parse_url(std::string_view text) {
   out.user_info = parts.get(CURLUPART_USER);
   if (auto password = parts.get(CURLUPART_PASSWORD); !password.empty()) out.user_info += ":" + password;
   out.host = to_lower(parts.get(CURLUPART_HOST));
-  if (out.host.starts_with('[')) out.host = shortest_ipv6(out.host);
   if (out.host.ends_with('.')) out.host = without_final_dots(out.host);
+  out.host = one_name(out.host);
   if (out.host.empty()) return invalid("no host");
   if (out.host.starts_with('-')) return invalid("the host starts with a dash");
   // libcurl decodes a host each time it reads one: written again, it would name another.

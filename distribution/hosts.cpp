@@ -85,12 +85,12 @@ std::pair<std::string, std::string> split_mirror(std::string_view mirror) {
 }  // namespace
 
 bool is_localhost(std::string_view host) {
-  if (host.starts_with("[")) return host.starts_with("[::1]");
-  if (host == "::1") return true;
-  std::string_view name = host.substr(0, host.find(':'));
-  if (name == "localhost") return true;
-  return name.starts_with("127.") && std::count(name.begin(), name.end(), '.') == 3 &&
-         name.find_first_not_of("0123456789.") == name.npos;
+  auto u = parse_url("http://" + std::string(host == "::1" ? "[::1]" : host));
+  if (!u.ok()) return false;
+  const auto& name = u->host;
+  return name == "localhost" || name == "[::1]" ||
+         (name.starts_with("127.") && std::count(name.begin(), name.end(), '.') == 3 &&
+          name.find_first_not_of("0123456789.") == name.npos);
 }
 
 hosts::hosts(std::map<std::string, configs::registry_config> tables, unsigned max_concurrency)

@@ -32,6 +32,16 @@ TEST_CASE("spellings of one address have one normal form") {
   CHECK(normal("http://0x7f.1../") == "http://127.0.0.1/");
   CHECK(normal("http://0x7f.1:5000/") == "http://127.0.0.1:5000/");
   CHECK(normal("http://[0:0::1]/") == "http://[::1]/");
+  for (auto mapped : {"[::ffff:127.0.0.1]", "[::FFFF:7f00:1]", "[0:0:0:0:0:ffff:7F00:0001]", "0.0.0.0", "0",
+                      "[::ffff:0.0.0.0]", "0.0.0.0."}) {
+    INFO(mapped);
+    CHECK(normal("http://" + std::string(mapped) + ":5000/") == "http://127.0.0.1:5000/");
+    CHECK(normal("ssh://git@" + std::string(mapped) + "/a") == "ssh://127.0.0.1/a");
+  }
+  CHECK(normal("http://[::]/") == "http://[::1]/");
+  CHECK(normal("http://[2001:DB8:0::0:1]/") == "http://[2001:db8::1]/");
+  // What once was IPv4 in IPv6 is an address of its own, in one form.
+  CHECK(normal("http://[::7f00:1]/") == normal("http://[0::127.0.0.1]/"));
   CHECK(normal("https://h/a%2fb/%c3%bc//c/") == "https://h/a%2Fb/%C3%BC//c/");
   CHECK(normal("https://h/%%36%31") == "https://h/%2561");
   CHECK(normal("https://h/a/..") == "https://h/");

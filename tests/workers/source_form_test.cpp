@@ -106,6 +106,18 @@ TEST_CASE("a denied download is denied however its URL is written") {
     CHECK(p.denies(source(url)));
   }
   CHECK_FALSE(p.denies(source("https://example.com/public/x")));
+  policies local;
+  local.rule(sp::DENY, "http://127.0.0.1:8000/*");
+  local.rule(sp::DENY, "docker-image://127.0.0.1:8000/*");
+  local.rule(sp::DENY, "git://127.0.0.1:8000/*");
+  for (std::string host : {"127.0.0.1", "[::ffff:127.0.0.1]", "[::FFFF:7f00:1]", "[0::ffff:127.0.0.1]",
+                           "0.0.0.0", "[::ffff:0:0]", "2130706433", "127.1"}) {
+    INFO(host);
+    CHECK(local.denies(source("http://" + host + ":8000/x")));
+    CHECK(local.denies(source("git://" + host + ":8000/x")));
+    if (host.find('[') == host.npos || host.find('.') == host.npos)  // others are no image names
+      CHECK(local.denies(source("docker-image://" + host + ":8000/x")));
+  }
   CHECK(p.outcome(source("https://example.com/private\nx")).find("control characters") != std::string::npos);
   // Read once more, as who fetches it does, it would be another host.
   CHECK(p.outcome(source("https://%2565xample.com/private/x")).find("percent sign") != std::string::npos);
