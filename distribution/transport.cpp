@@ -10,13 +10,11 @@
 
 #include "base/text.hpp"
 #include "base/url.hpp"
+#include "configs/http_answers.hpp"
 #include "configs/version.hpp"
 
 namespace kiln::distribution {
 namespace {
-
-constexpr std::size_t max_headers = 256;
-constexpr int max_redirects = 10;
 
 /// An easy handle with its own connection cache, so that a waiting transfer can be woken.
 struct slot {
@@ -32,6 +30,12 @@ struct slot {
   slot& operator=(const slot&) = delete;
 };
 
+/// What may be shown of a URL.
+std::string without_password(const std::string& url) {
+  auto u = parse_url(url);
+  return u.ok() && !u->user_info.empty() ? u->str() : url;
+}
+
 /// One transfer under way; what the callbacks see.
 struct transfer {
   const request& r;
@@ -39,12 +43,20 @@ struct transfer {
   status failure;
   std::string_view body_left;
   std::unique_ptr<store::byte_source> source;
+  std::size_t header_bytes = 0;
 
   explicit transfer(const request& req) : r(req), body_left(req.body) {}
 
   static std::size_t on_header(char* data, std::size_t size, std::size_t n, void* self) {
     auto& t = *static_cast<transfer*>(self);
     std::string_view line(data, size * n);
+    t.header_bytes += line.size();
+    if (t.header_bytes > configs::answer_header_bytes_max) {
+      t.failure = make_error(errc::resource_exhausted,
+                             "headers of the answer from " + without_password(t.r.url) + " are larger than " +
+                                 std::to_string(configs::answer_header_bytes_max) + " bytes");
+      return CURL_WRITEFUNC_ERROR;
+    }
     while (line.ends_with('\n') || line.ends_with('\r')) line.remove_suffix(1);
     if (line.starts_with("HTTP/")) {  // a further response: after 100, a redirect, …
       t.out.headers.clear();
@@ -54,7 +66,7 @@ struct transfer {
       return size * n;
     }
     auto colon = line.find(':');
-    if (colon == line.npos || t.out.headers.size() >= max_headers) return size * n;
+    if (colon == line.npos || t.out.headers.size() >= configs::answer_headers_max) return size * n;
     std::string name(line.substr(0, colon));
     name = to_lower(name);
     auto value = line.substr(colon + 1);
@@ -169,12 +181,6 @@ void set_options(CURL* easy, transfer& t, curl_slist* header_list, char* error_t
   }
 }
 
-/// What may be shown of a URL.
-std::string without_password(const std::string& url) {
-  auto u = parse_url(url);
-  return u.ok() && !u->user_info.empty() ? u->str() : url;
-}
-
 /// "Get", as users know it.
 std::string shown_method(const std::string& method) {
   return method.substr(0, 1) +
@@ -213,6 +219,10 @@ error explain(CURLcode code, CURL* easy, const request& r, const char* text, wir
   bool unreached = code == CURLE_COULDNT_CONNECT || code == CURLE_COULDNT_RESOLVE_HOST ||
                    (code == CURLE_OPERATION_TIMEDOUT && connected == 0);
   std::string why = unreached ? dial_failure(code, easy, r) : *text != '\0' ? text : curl_easy_strerror(code);
+  // What libcurl says of a header that has no room in its buffer.
+  if (code == CURLE_OUT_OF_MEMORY)
+    why = "a header of the answer is larger than " + std::to_string(configs::answer_header_line_bytes_max) +
+          " bytes, or there is no memory left";
   std::string message =
       "failed to do request: " + shown_method(r.method) + " \"" + without_password(r.url) + "\": " + why;
   failure = wire_failure::other;
@@ -323,10 +333,10 @@ result<response> transport::perform(const request& r, wire_failure* failure) {
   request next;
   for (int n = 0; answer.ok() && r.follow_redirects && is_redirect(answer->status); ++n) {
     if (header_of(answer->headers, "location").empty()) break;
-    if (n >= max_redirects)
+    if (n >= configs::redirects_max)
       return make_error(errc::invalid_argument, "failed to do request: " + shown_method(r.method) + " \"" +
                                                     without_password(r.url) + "\": stopped after " +
-                                                    std::to_string(max_redirects) + " redirects");
+                                                    std::to_string(configs::redirects_max) + " redirects");
     KILN_TRY(next, redirected(n == 0 ? r : std::move(next), *answer));
     answer = ask_once(next, why);
   }

@@ -285,6 +285,28 @@ TEST_CASE("an answer larger than allowed is refused") {
   CHECK(t.perform(r).ok());
 }
 
+TEST_CASE("headers larger than allowed are refused, one or all together, and the error says which bound") {
+  http_server server([](const http_request& r) {
+    http_answer out{200, {}, "x"};
+    bool one = r.path == "/one";
+    for (int i = 0; i < (one ? 1 : 200); ++i)
+      out.headers.emplace_back("x-" + std::to_string(i), std::string(one ? 5'000'000 : 20'000, 'x'));
+    return out;
+  });
+  transport t(4);
+  request r;
+  r.url = server.url() + "/one";
+  auto one = t.perform(r);
+  REQUIRE_FALSE(one.ok());
+  CHECK(one.error().code == errc::resource_exhausted);
+  CHECK(one.error().message.find("a header of the answer is larger than 102400 bytes") != std::string::npos);
+  r.url = server.url() + "/many";
+  auto many = t.perform(r);
+  REQUIRE_FALSE(many.ok());
+  CHECK(many.error().code == errc::resource_exhausted);
+  CHECK(many.error().message == "headers of the answer from " + r.url + " are larger than 262144 bytes");
+}
+
 TEST_CASE("permits for bulk transfers are counted per host") {
   transport t(2);
   std::stop_source stop;
