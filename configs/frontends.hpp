@@ -25,6 +25,8 @@ inline constexpr std::size_t dockerfile_max_pattern_size = 4096;
 inline constexpr std::size_t dockerfile_max_pattern_text = 1 << 20;
 /// Instructions inside ONBUILD inside ONBUILD …, before the nesting itself is refused.
 inline constexpr int dockerfile_max_onbuild_depth = 16;
+/// ONBUILD instructions that one image leaves to whoever builds on it. 1–10000.
+inline constexpr std::size_t dockerfile_max_triggers = 1000;
 /// Words longer than this get no suggestion, bytes.
 inline constexpr std::size_t suggestion_max_word = 4096;
 /// What is read of a downloaded context to tell whether it is an archive, bytes. ≥ 512.

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <functional>
 
+#include "configs/frontends.hpp"
 #include "frontends/dockerfile/converter.hpp"
 #include "frontends/dockerfile/suggest.hpp"
 #include "frontends/dockerfile/text.hpp"
@@ -244,6 +245,10 @@ void converter::inherit(stage_state& s) {
 
 result<bool> converter::add_triggers(stage_state& s, const std::vector<std::string>& triggers) {
   bool new_deps = false;
+  if (triggers.size() > configs::dockerfile_max_triggers)
+    return invalid("the base image has " + std::to_string(triggers.size()) +
+                   " ONBUILD instructions, and no more than " +
+                   std::to_string(configs::dockerfile_max_triggers) + " are taken");
   std::vector<step> steps;
   for (const auto& trigger : triggers) {
     KILN_TRY(auto file, parse(trigger));

@@ -220,6 +220,15 @@ TEST_CASE("triggers of a base image and of a base stage run first") {
   CHECK_FALSE(b.config()["config"].contains("OnBuild"));
 }
 
+TEST_CASE("a base image with more triggers than are taken is refused, by the bound's number") {
+  dockerfile_build b;
+  std::string list;
+  for (int i = 0; i < 1001; ++i) list += std::string(i > 0 ? "," : "") + "\"RUN true\"";
+  b.host.add_image("docker.io/library/triggers:latest", image_json("{\"OnBuild\":[" + list + "]}"));
+  CHECK(b.failure("FROM triggers\n").message ==
+        "the base image has 1001 ONBUILD instructions, and no more than 1000 are taken");
+}
+
 TEST_CASE("errors carry the place in the file for clients to print") {
   dockerfile_build b;
   auto e = b.failure("FROM busybox\n\nRUM echo\n");
