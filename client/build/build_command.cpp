@@ -242,7 +242,7 @@ status run_build(const global_flags& global, const build_flags& flags, interrupt
     trace = unique_fd(::open(flags.trace_file.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600));
     if (!trace) return errno_error(errno, "--trace: open " + flags.trace_file);
   }
-  KILN_TRY(auto connection, connect_daemon(global, true, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start, interrupts));
   KILN_CHECK(open_targets(state));
   KILN_TRY(auto shown, make_display(mode, STDERR_FILENO));
   cache_metrics metrics;

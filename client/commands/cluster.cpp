@@ -128,7 +128,7 @@ status run_cluster(const global_flags& global, const cluster_flags& flags, inter
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
   }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::fail, interrupts));
   auto stub = v1::Cluster::NewStub(connection.channel);
   KILN_TRY(auto response, list_nodes(*stub, interrupts));
   if (format) {
@@ -145,7 +145,7 @@ status run_cluster(const global_flags& global, const cluster_flags& flags, inter
 
 status run_cluster_drain(const global_flags& global, const cluster_drain_flags& flags,
                          interrupt_handler& interrupts) {
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::fail, interrupts));
   auto stub = v1::Cluster::NewStub(connection.channel);
   v1::DrainRequest request;
   request.set_name(flags.node);

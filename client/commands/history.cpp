@@ -130,7 +130,7 @@ status run_histories(const global_flags& global, const histories_flags& flags,
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
   }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::BuildHistoryRequest request;
   request.set_earlyexit(true);
@@ -156,7 +156,7 @@ status run_prune_histories(const global_flags& global, const prune_histories_fla
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
   }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::BuildHistoryRequest request;
   request.set_earlyexit(true);
@@ -189,7 +189,7 @@ status run_prune_histories(const global_flags& global, const prune_histories_fla
 status run_logs(const global_flags& global, const logs_flags& flags, interrupt_handler& interrupts) {
   if (flags.ref.empty()) return make_error(errc::invalid_argument, "build ref must be specified");
   KILN_TRY(auto mode, parse_progress_mode(flags.progress));
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
   if (flags.trace) return show_trace(connection, flags.ref, interrupts);
   auto stub = control::Control::NewStub(connection.channel);
   control::StatusRequest request;
@@ -208,7 +208,7 @@ status run_logs(const global_flags& global, const logs_flags& flags, interrupt_h
 
 // Source: buildctl debug/monitor.go.
 status run_monitor(const global_flags& global, const monitor_flags& flags, interrupt_handler& interrupts) {
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::fail, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::BuildHistoryRequest request;
   request.set_activeonly(!flags.completed);
@@ -223,7 +223,7 @@ status run_monitor(const global_flags& global, const monitor_flags& flags, inter
 status run_get(const global_flags& global, const get_flags& flags, interrupt_handler& interrupts) {
   if (flags.digest.empty()) return make_error(errc::invalid_argument, "blob digest must be specified");
   KILN_TRY(auto d, digest::parse(flags.digest));
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
   return copy_blob(connection.channel, d.str(), interrupts);
 }
 
@@ -236,7 +236,7 @@ status run_ctl(const global_flags& global, const ctl_flags& flags, interrupt_han
   if (flags.pin && flags.unpin) return refuse("cannot specify both --pin and --unpin");
   if (flags.remove && (flags.pin || flags.unpin))
     return refuse("cannot specify --delete with --pin or --unpin");
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::UpdateBuildHistoryRequest request;
   request.set_ref(flags.ref);

@@ -27,7 +27,7 @@ status run_du(const global_flags& global, const du_flags& flags, interrupt_handl
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
   }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::DiskUsageRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
@@ -64,7 +64,7 @@ status run_prune(const global_flags& global, const prune_flags& flags, interrupt
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
   }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::PruneRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);

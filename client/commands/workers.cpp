@@ -135,7 +135,7 @@ status run_workers(const global_flags& global, const workers_flags& flags, inter
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
   }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::fail, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::ListWorkersRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
@@ -161,7 +161,7 @@ status run_info(const global_flags& global, const info_flags& flags, interrupt_h
   if (!flags.format.empty()) {
     KILN_TRY(format, go_template::parse(flags.format));
   }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::fail, interrupts));
   auto stub = control::Control::NewStub(connection.channel);
   control::InfoResponse response;
   KILN_CHECK(

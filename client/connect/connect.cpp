@@ -1,12 +1,20 @@
 #include "client/connect/connect.hpp"
 
+#include <filesystem>
+
 namespace kiln::client {
 namespace {
 
 constexpr const char* default_sockets[] = {"/run/buildkit/buildkitd.sock", "/run/kiln/kilnd.sock"};
 
-result<std::string> choose_address(const global_flags& flags, bool may_start, interrupt_handler& interrupts,
-                                   daemon_connection& connection) {
+/// Whether an embedded daemon ever ran there.
+bool has_state(const std::string& root) {
+  std::error_code unreadable;
+  return std::filesystem::exists(root + "/metadata.mdb", unreadable);
+}
+
+result<std::string> choose_address(const global_flags& flags, without_daemon otherwise,
+                                   interrupt_handler& interrupts, daemon_connection& connection) {
   if (!flags.address.empty()) return flags.address;
   auto accepts = [](const std::string& path) {
     auto fd = connect_unix(path);
@@ -16,6 +24,8 @@ result<std::string> choose_address(const global_flags& flags, bool may_start, in
   for (std::string path : default_sockets)
     if (accepts(path)) return "unix://" + path;
   auto root = embedded_root();
+  bool may_start = otherwise == without_daemon::start ||
+                   (otherwise == without_daemon::start_where_state && has_state(root));
   if (!may_start)
     return "unix://" +
            (accepts(embedded_socket(root)) ? embedded_socket(root) : std::string(default_sockets[0]));
@@ -26,10 +36,10 @@ result<std::string> choose_address(const global_flags& flags, bool may_start, in
 
 }  // namespace
 
-result<daemon_connection> connect_daemon(const global_flags& flags, bool may_start,
+result<daemon_connection> connect_daemon(const global_flags& flags, without_daemon otherwise,
                                          interrupt_handler& interrupts) {
   daemon_connection connection;
-  KILN_TRY(auto address, choose_address(flags, may_start, interrupts, connection));
+  KILN_TRY(auto address, choose_address(flags, otherwise, interrupts, connection));
   auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(flags.timeout_seconds);
   auto channel = dial(address, flags.tls);
   // With --wait the socket may still be on its way.

@@ -15,9 +15,16 @@ struct daemon_connection {
   std::shared_ptr<grpc::Channel> channel;
 };
 
+/// What there is to do where no daemon listens.
+enum class without_daemon {
+  fail,
+  start,             // one of our own
+  start_where_state  // likewise, where an earlier one left something to look at
+};
+
 /// The address given, else the first default socket that accepts, else an embedded daemon already running;
-/// else, with `may_start`, one of our own. Waits for the daemon as --timeout and --wait say.
-result<daemon_connection> connect_daemon(const global_flags& flags, bool may_start,
+/// else, as `otherwise` says, one of our own. Waits for the daemon as --timeout and --wait say.
+result<daemon_connection> connect_daemon(const global_flags& flags, without_daemon otherwise,
                                          interrupt_handler& interrupts);
 
 }  // namespace kiln::client
