@@ -5,6 +5,7 @@
 #include "base/json_text.hpp"
 #include "base/parallel.hpp"
 #include "configs/frontends.hpp"
+#include "configs/registry.hpp"
 #include "frontends/dockerfile/convert.hpp"
 #include "frontends/dockerfile/directives.hpp"
 #include "frontends/dockerfile/source_details.hpp"
@@ -230,7 +231,13 @@ class build {
     if (options_.multi_platform) (*out.mutable_refs()->mutable_refs())[p.id].set_id(p.ref);
     else out.mutable_ref()->set_id(p.ref);
     auto& metadata = *out.mutable_metadata();
-    metadata["containerimage.config" + suffix] = to_json(p.converted->image);
+    auto config = to_json(p.converted->image);
+    if (config.size() > configs::max_image_config_size)
+      return make_error(errc::invalid_argument,
+                        "the image's config would have " + std::to_string(config.size()) +
+                            " bytes, and nobody reads more than " +
+                            std::to_string(configs::max_image_config_size) + " of one");
+    metadata["containerimage.config" + suffix] = std::move(config);
     if (p.converted->base_image)
       metadata["containerimage.base.config" + suffix] = to_json(*p.converted->base_image);
     if (p.converted->epoch) metadata["source.date.epoch" + suffix] = std::to_string(*p.converted->epoch);

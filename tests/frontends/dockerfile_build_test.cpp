@@ -229,6 +229,15 @@ TEST_CASE("a base image with more triggers than are taken is refused, by the bou
         "the base image has 1001 ONBUILD instructions, and no more than 1000 are taken");
 }
 
+TEST_CASE("an image config larger than anybody reads is refused before a step runs") {
+  dockerfile_build b;
+  std::string text = "FROM scratch\n";
+  for (int i = 0; i < 9; ++i) text += "LABEL l" + std::to_string(i) + "=" + std::string(1 << 20, 'x') + "\n";
+  auto e = b.failure(text);
+  CHECK(e.message.starts_with("the image's config would have 943"));
+  CHECK(e.message.ends_with(" bytes, and nobody reads more than 8388608 of one"));
+}
+
 TEST_CASE("errors carry the place in the file for clients to print") {
   dockerfile_build b;
   auto e = b.failure("FROM busybox\n\nRUM echo\n");
