@@ -1,6 +1,8 @@
 // The store as a whole: opening, sweeping, the background work, closing; and its small values.
 #include "store/store_core.hpp"
 
+#include <fcntl.h>
+#include <stdio.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 
@@ -9,6 +11,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/files.hpp"
+#include "base/thread.hpp"
 #include "configs/store.hpp"
 #include "store/database/cache_keys_db.hpp"
 #include "store/files/confinement.hpp"
@@ -24,6 +28,34 @@ constexpr const char* window_name = "for-containers";  // where these see the sn
 }
 
 // ---------------------------------------------------------------- opening and closing
+
+namespace {
+
+constexpr std::string_view aside = "removed-";
+
+/// What nobody needs may be large, and a start must not wait until it is gone: here it only loses its name,
+/// in the same directory, as another one may be another mount.
+status set_aside(const fs::path& path) {
+  for (int n = 0;; ++n) {
+    auto to = path.parent_path() / (std::string(aside) + path.filename().string() + "-" + std::to_string(n));
+    if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, to.c_str(), RENAME_NOREPLACE) == 0) return {};
+    if (errno != EEXIST) return errno_error(errno, "setting aside " + path.string());
+  }
+}
+
+/// What was set aside, by a start that was killed before it came to this, too.
+void remove_set_aside(const fs::path& directory, const std::stop_token& stop) {
+  auto opened = open_file(directory, O_RDONLY | O_DIRECTORY);
+  auto names = opened.ok() ? list_names(opened->get()) : std::move(opened).error();
+  if (!names.ok()) return spdlog::warn("store: {}", names.error().message);
+  for (const auto& name : *names) {
+    if (stop.stop_requested()) return;
+    if (!name.starts_with(aside)) continue;
+    if (auto gone = remove_tree(directory / name); !gone) spdlog::warn("store: {}", gone.error().message);
+  }
+}
+
+}  // namespace
 
 result<std::shared_ptr<store_core>> store_core::open(ref_store_options options) {
   std::shared_ptr<store_core> core(new store_core(options));
@@ -53,7 +85,11 @@ status store_core::claim_root(const ref_store_options& options) {
     auto made = root->directory(name);
     if (!made.ok()) return std::move(made).error().with_context("state directory");
   }
-  KILN_CHECK(empty_directory(root_ / "transient"));
+  std::error_code unreadable;
+  if (!fs::is_empty(root_ / "transient", unreadable)) {
+    KILN_CHECK(set_aside(root_ / "transient"));
+    KILN_CHECK(root->directory("transient"));
+  }
   if (!options.confine) return {};
   KILN_CHECK(root->directory(window_name));
   return confine(root_, root_ / "snapshots", root_ / window_name);
@@ -109,7 +145,7 @@ status store_core::sweep() {
   int swept = 0;
   for (auto number : present)
     if (!named.contains(number)) {
-      if (auto removed = snapshots_->remove(number); !removed)
+      if (auto removed = set_aside(snapshots_->directory_of(number)); !removed)
         spdlog::warn("store: {}", removed.error().message);
       else ++swept;
     }
@@ -195,6 +231,10 @@ void store_core::wake_background() {
 }
 
 void store_core::run_background(std::stop_token stop) {
+  auto clearing = thread::start("store-clear", [this, stop] {
+    for (const auto& directory : {root_, root_ / "snapshots"}) remove_set_aside(directory, stop);
+  });
+  if (!clearing.ok()) spdlog::warn("store: {}", clearing.error().message);  // the next start sees it again
   std::unique_lock lock(mutex_);
   while (!stop.stop_requested()) {
     if (!background_wake_.wait(lock, stop, [this] { return work_queued_; })) return;

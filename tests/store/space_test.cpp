@@ -338,6 +338,8 @@ TEST_CASE(
   write(root.path() / "transient/old/file", "x");
   write(root.path() / "tmp/other", "not ours");
   write(root.path() / "buildkitd.sock", "not ours");
+  write(root.path() / "removed-transient-0/x", "of a start that was killed");
+  write(root.path() / "snapshots/removed-776-0/fs/file", "likewise");
   fs::create_directories(root.path() / "snapshots/777/mnt");
   mount_spec leak{"bind", root.path() / "tmp", {"bind"}};
   must(mount_all(std::vector{leak}, root.path() / "snapshots/777/mnt"));
@@ -347,6 +349,18 @@ TEST_CASE(
   CHECK(fs::exists(root.path() / "tmp/other"));
   CHECK(fs::exists(root.path() / "buildkitd.sock"));
   CHECK(store->get(kept).ok());
+  // The start only takes their names; they go while the store is used.
+  auto set_aside = [&] {
+    int n = 0;
+    for (const auto& directory : {root.path(), root.path() / "snapshots"})
+      for (const auto& entry : fs::directory_iterator(directory))
+        n += entry.path().filename().string().starts_with("removed-");
+    return n;
+  };
+  for (auto end = std::chrono::steady_clock::now() + std::chrono::seconds(30); set_aside() > 0;) {
+    REQUIRE(std::chrono::steady_clock::now() < end);
+    std::this_thread::yield();
+  }
 }
 
 TEST_CASE(
