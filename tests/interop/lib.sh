@@ -47,9 +47,19 @@ stop_pid() {  # stop_pid PID [SECONDS]
   wait_for "${2:-20}" eval "! kill -0 $1" || { kill -KILL "$1"; return 1; }
 }
 
+# The control groups that a test named go with it, whatever happens: every hierarchy may have them.
+groups_made=()
+drop_groups() {
+  local name
+  for name in "${groups_made[@]}"; do
+    find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name" -exec find {} -depth -type d -exec rmdir {} + \; 2>/dev/null
+  done
+}
+
 on_exit() {
   local status=$?
   for pid in "${pids[@]}"; do stop_pid "$pid" 10 || true; done
+  drop_groups || true
   if [ $status -eq 0 ]; then
     local left
     left=$(grep -c "$scratch" /proc/self/mounts || true)

@@ -104,8 +104,13 @@ say "what an earlier version left open is thrown away and not believed"
 rm -rf "$state/executor"
 mkdir -p "$state/executor/containers/evil" "$state/executor/runtime/evil"
 sleep 1000 & victim=$!
-group=/sys/fs/cgroup
-mkdir -p "$group/kiln-victim.$$" 2>/dev/null && echo "$victim" >"$group/kiln-victim.$$/cgroup.procs" 2>/dev/null || group=
+pids+=("$victim")
+groups_made+=("kiln-victim.$$")
+for group in /sys/fs/cgroup /sys/fs/cgroup/unified /sys/fs/cgroup/pids; do
+  [ -f "$group/cgroup.procs" ] || continue
+  mkdir "$group/kiln-victim.$$" && echo "$victim" >"$group/kiln-victim.$$/cgroup.procs" || fail "no group for the victim"
+  break
+done
 printf '{"linux":{"cgroupsPath":"/kiln-victim.%s"}}' $$ >"$state/executor/containers/evil/config.json"
 chmod -R 0777 "$state/executor"
 start_kilnd
@@ -113,6 +118,5 @@ check "the process that a planted configuration named is alive" kill -0 "$victim
 check_same "what was planted" "$(find "$state/executor" -name 'evil*')" ""
 kill "$victim"
 wait "$victim" 2>/dev/null || true
-[ -z "$group" ] || rmdir "$group/kiln-victim.$$" 2>/dev/null || true
 check_contains "log" "$(cat "$scratch/kilnd.log")" "could be written to by others"
 stop_kilnd

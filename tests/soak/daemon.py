@@ -192,6 +192,15 @@ echo '"ips": [{{"address": "10.0.0.2/32", "interface": 0}}]}}'
             found += [os.path.join(own, name) for name in entries(own) if os.path.isdir(os.path.join(own, name))]
         return found
 
+    def drop_groups(self):
+        """The parent of its groups is ours, so it goes with us."""
+        for hierarchy in [CGROUPS] + [os.path.join(CGROUPS, name) for name in entries(CGROUPS)]:
+            for directory, _, _ in os.walk(os.path.join(hierarchy, self.cgroup), topdown=False):
+                try:
+                    os.rmdir(directory)
+                except OSError:
+                    pass  # what still runs there has been told of
+
     def processes(self):
         """Whatever runs in our control groups or names our state directory; not the dead that wait for a parent."""
         found = []

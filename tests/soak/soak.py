@@ -396,6 +396,7 @@ def main():
     finally:
         if daemon.alive():
             daemon.kill()
+        daemon.drop_groups()
         soak.table()
     return 1 if soak.wrong else 0
 
