@@ -7,8 +7,8 @@ namespace kiln::configs {
 
 /// Headers of one answer that are kept; further ones are passed over.
 inline constexpr std::size_t answer_headers_max = 256;
-/// Bytes of all headers of one request's answers, interim ones included. 64 KiB – 16 MiB.
-inline constexpr std::size_t answer_header_bytes_max = 1 << 20;
+/// Bytes of all headers of one request's answers, interim ones included. 64 – 256 KiB; libcurl takes 300.
+inline constexpr std::size_t answer_header_bytes_max = 256 << 10;
 /// Bytes of one header. It is libcurl's own bound, told here for its error.
 inline constexpr std::size_t answer_header_line_bytes_max = 100 << 10;
 /// Redirects followed for one request.

@@ -50,7 +50,7 @@ struct transfer {
   static std::size_t on_header(char* data, std::size_t size, std::size_t n, void* self) {
     auto& t = *static_cast<transfer*>(self);
     std::string_view line(data, size * n);
-    t.header_bytes += line.size();  // libcurl keeps them all
+    t.header_bytes += line.size();
     if (t.header_bytes > configs::answer_header_bytes_max) {
       t.failure = make_error(errc::resource_exhausted,
                              "headers of the answer from " + without_password(t.r.url) + " are larger than " +

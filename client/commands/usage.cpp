@@ -23,7 +23,12 @@ tab_writer table() { return tab_writer(1, 8, 1, '\t'); }
 }  // namespace
 
 status run_du(const global_flags& global, const du_flags& flags, interrupt_handler& interrupts) {
-  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::start_where_state, interrupts));
+  std::optional<go_template> format;
+  if (!flags.format.empty()) {
+    KILN_TRY(format, go_template::parse(flags.format));
+  }
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
+  auto stub = control::Control::NewStub(connection.channel);
   control::DiskUsageRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   control::DiskUsageResponse response;
@@ -55,7 +60,12 @@ status run_du(const global_flags& global, const du_flags& flags, interrupt_handl
 }
 
 status run_prune(const global_flags& global, const prune_flags& flags, interrupt_handler& interrupts) {
-  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::start_where_state, interrupts));
+  std::optional<go_template> format;
+  if (!flags.format.empty()) {
+    KILN_TRY(format, go_template::parse(flags.format));
+  }
+  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
+  auto stub = control::Control::NewStub(connection.channel);
   control::PruneRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   request.set_all(flags.all);

@@ -304,7 +304,7 @@ TEST_CASE("headers larger than allowed are refused, one or all together, and the
   auto many = t.perform(r);
   REQUIRE_FALSE(many.ok());
   CHECK(many.error().code == errc::resource_exhausted);
-  CHECK(many.error().message == "headers of the answer from " + r.url + " are larger than 1048576 bytes");
+  CHECK(many.error().message == "headers of the answer from " + r.url + " are larger than 262144 bytes");
 }
 
 TEST_CASE("permits for bulk transfers are counted per host") {

@@ -223,13 +223,17 @@ void mount_stubs::make(int root_fd) {
   for (const auto& [point, above, mode] : places_) {
     const auto& path = point.destination;
     if (path.empty()) continue;
+    auto make_in = [&point](int directory, const std::string& inside) {
+      auto missing = missing_parts(directory, inside);
+      bool left_out = point.made_by_runtime && !missing.empty();
+      if (left_out) missing.erase(missing.begin());
+      make_all(directory, missing, point.is_directory || left_out);
+    };
     if (!above) {
-      make_all(root_fd, missing_parts(root_fd, path), point.is_directory);
+      make_in(root_fd, path);
     } else if (const auto& around = places_[*above].point; !around.readonly) {
       // In memory the runtime makes it, and it goes with the container.
-      auto inside = path.substr(around.destination.size());
-      if (auto source = open_source(around))
-        make_all(source.get(), missing_parts(source.get(), inside), point.is_directory);
+      if (auto source = open_source(around)) make_in(source.get(), path.substr(around.destination.size()));
     }
   }
   for (auto& [path, times] : parents_) {

@@ -34,8 +34,9 @@ std::string resolv_conf_path(std::string_view etc_text, bool host_network);
 struct mount_point {
   std::string destination;
   bool is_directory = true;
-  std::string source = {};  // of a bind mount: where what is mounted below it has its place
-  bool readonly = false;    // that place is not ours to change
+  std::string source = {};       // of a bind mount: where what is mounted below it has its place
+  bool readonly = false;         // that place is not ours to change
+  bool made_by_runtime = false;  // itself; what it lies in is not
 };
 
 /// Makes the mount points that do not exist in a root before a run, with one mode whatever the runtime, and

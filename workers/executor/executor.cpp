@@ -100,7 +100,9 @@ status finish_process(json& process, int root_fd, const process_io& io) {
   return {};
 }
 
-result<std::vector<mount_point>> mount_points(const container_spec& spec) {
+/// runc gives a tmpfs the mode of the directory below, whatever it is told: one that is not there yet it has
+/// to make itself.
+result<std::vector<mount_point>> mount_points(const container_spec& spec, bool is_crun) {
   std::vector<mount_point> points;
   std::error_code ignored;
   for (const auto& m : spec.mounts) {
@@ -109,8 +111,8 @@ result<std::vector<mount_point>> mount_points(const container_spec& spec) {
                                                     "\" is not UTF-8, which container runtimes do not take");
     bool bind = m.type == "bind";
     bool readonly = std::find(m.options.begin(), m.options.end(), "ro") != m.options.end();
-    points.push_back(
-        {m.destination, !bind || fs::is_directory(m.source, ignored), bind ? m.source : "", readonly});
+    points.push_back({m.destination, !bind || fs::is_directory(m.source, ignored), bind ? m.source : "",
+                      readonly, m.type == "tmpfs" && !is_crun});
   }
   for (const auto& m : spec.edits.mounts)
     points.push_back({m.container_path, m.type == "tmpfs" || fs::is_directory(m.host_path, ignored)});
@@ -120,7 +122,7 @@ result<std::vector<mount_point>> mount_points(const container_spec& spec) {
 constexpr mode_t new_tmpfs_mode = 01777;
 
 /// The root of a file system in memory gets the mode of the directory it covers, or one for everybody where
-/// it covers none. runc does so by itself, and leaves the owner; crun knows only the latter.
+/// it covers none. runc does so by itself, and leaves the owner; crun only does as it is told.
 void set_mode(container_mount& tmpfs, std::optional<mode_t> covered) {
   auto told = [](const std::string& option) { return option.starts_with("mode="); };
   if (std::any_of(tmpfs.options.begin(), tmpfs.options.end(), told)) return;
@@ -369,7 +371,7 @@ result<exit_state> executor::run_registered(const container_spec& wanted, runnin
   KILN_TRY(context.resolv_conf, resolv_conf_file(spec.network == pb::HOST));
   KILN_TRY(context.user, find_user_in_root(root.get(), spec.process.user));
 
-  KILN_TRY(auto points, mount_points(spec));
+  KILN_TRY(auto points, mount_points(spec, is_crun()));
   mount_stubs stubs(root.get(), points, spec.remove_mount_stubs_recursive);
   for (std::size_t i = 0; i < spec.mounts.size(); ++i)
     if (spec.mounts[i].type == "tmpfs") set_mode(spec.mounts[i], stubs.covered_mode(i));
