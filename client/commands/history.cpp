@@ -126,12 +126,7 @@ status show_trace(const daemon_connection& connection, const std::string& ref,
 // Source: buildctl debug/histories.go.
 status run_histories(const global_flags& global, const histories_flags& flags,
                      interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::start_where_state, interrupts));
   control::BuildHistoryRequest request;
   request.set_earlyexit(true);
   tab_writer writer(1, 8, 1, '\t');
@@ -153,12 +148,7 @@ status run_histories(const global_flags& global, const histories_flags& flags,
 // Source: buildctl prunehistories.go.
 status run_prune_histories(const global_flags& global, const prune_histories_flags& flags,
                            interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::start_where_state, interrupts));
   control::BuildHistoryRequest request;
   request.set_earlyexit(true);
   tab_writer writer(1, 8, 1, '\t');

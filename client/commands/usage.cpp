@@ -23,12 +23,7 @@ tab_writer table() { return tab_writer(1, 8, 1, '\t'); }
 }  // namespace
 
 status run_du(const global_flags& global, const du_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::start_where_state, interrupts));
   control::DiskUsageRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   control::DiskUsageResponse response;
@@ -60,12 +55,7 @@ status run_du(const global_flags& global, const du_flags& flags, interrupt_handl
 }
 
 status run_prune(const global_flags& global, const prune_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, without_daemon::start_where_state, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::start_where_state, interrupts));
   control::PruneRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   request.set_all(flags.all);

@@ -131,12 +131,7 @@ std::string verbose(const types::WorkerRecord& w) {
 
 // Source: buildctl debug/workers.go.
 status run_workers(const global_flags& global, const workers_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, without_daemon::fail, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::fail, interrupts));
   control::ListWorkersRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   control::ListWorkersResponse response;
@@ -157,12 +152,7 @@ status run_workers(const global_flags& global, const workers_flags& flags, inter
 
 // Source: buildctl debug/info.go.
 status run_info(const global_flags& global, const info_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, without_daemon::fail, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, without_daemon::fail, interrupts));
   control::InfoResponse response;
   KILN_CHECK(unary_call(interrupts, "failed to call info",
                         [&](auto& c) { return call.control->Info(&c, {}, &response); }));
