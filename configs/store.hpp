@@ -29,6 +29,8 @@ inline constexpr std::size_t writes_per_commit = 256;               // coalesced
 inline constexpr std::uint64_t database_reserve = 4
                                                   << 20;  // bytes allocated beyond what is used, for cleaning
 inline constexpr std::int64_t database_lock_bytes = 64 * 1024;  // of LMDB's lock file, allocated: 64 a reader
+inline constexpr std::size_t remembered_values =
+    4'096;  // of one bucket of what may be forgotten, 100 … 100,000
 inline constexpr std::size_t removed_at_once =
     4'096;  // records in one transaction; fewer while the disk is full
 inline constexpr std::chrono::seconds flush_retry{5};  // after one that the disk refused

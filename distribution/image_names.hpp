@@ -1,4 +1,4 @@
-// Where the daemon keeps names of images: buckets of ref_store::value. Keys are full references
+// Where the daemon keeps names of images: buckets of store::value_store. Keys are full references
 // ("docker.io/library/app:latest"), values descriptor JSON.
 #pragma once
 
@@ -8,7 +8,7 @@ namespace kiln::distribution {
 
 /// Built here and exported with `type=image`.
 inline constexpr std::string_view image_store_bucket = "images";
-/// Tags as registries last resolved them.
+/// Tags as registries last resolved them; may be forgotten.
 inline constexpr std::string_view resolved_bucket = "resolved-images";
 
 }  // namespace kiln::distribution

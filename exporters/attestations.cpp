@@ -32,7 +32,7 @@ struct open_ref {
 
   static result<open_ref> make(store::ref_store& store, const store::ref& ref, const job_context& job) {
     open_ref out;
-    KILN_TRY(auto specs, store.mounts(ref, job));
+    KILN_TRY(auto specs, store.files().mounts(ref, job));
     KILN_TRY(out.mount, store::mounted::make(store, specs));
     KILN_TRY(out.root, store::open_confined(out.mount.path()));
     return out;
@@ -71,7 +71,7 @@ json layers_of(store::ref_store& store, const attestation& a, const job_context&
   for (const auto& [step, record] : a.layer_records) {
     auto ref = store.get(record);
     if (!ref.ok()) continue;
-    auto layers = store.layers(*ref, job);
+    auto layers = store.layers().of(*ref, job);
     if (!layers.ok() || layers->empty()) continue;
     json chain = json::array();
     for (const auto& layer : *layers) {

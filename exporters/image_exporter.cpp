@@ -74,11 +74,11 @@ class image_exporter : public exporter {
       for (const auto& l : image.layers) KILN_CHECK(layers.ensure(l, job));
     }
     std::string value = go_json(distribution::descriptor_json(image.root));
-    KILN_CHECK(resources_.store->set_value(distribution::image_store_bucket, ref->tagged().str(), value));
+    KILN_CHECK(resources_.store->values().set(distribution::image_store_bucket, ref->tagged().str(), value));
     if (canonical && name.find('@') == std::string::npos) {
       image_reference pinned = ref->tagged();
       pinned.digest = image.root.digest;
-      KILN_CHECK(resources_.store->set_value(distribution::image_store_bucket, pinned.str(), value));
+      KILN_CHECK(resources_.store->values().set(distribution::image_store_bucket, pinned.str(), value));
     }
     return {};
   }
@@ -95,7 +95,7 @@ class image_exporter : public exporter {
     }
     if (best == nullptr || !best->ref) return {};
     step unpacking(job, "unpacking to " + name);
-    return resources_.store->unlazy(best->ref, job);
+    return resources_.store->files().materialize(best->ref, job);
   }
 
   static result<std::map<std::string, std::string>> push(const settings& s, const exporter_resources& r,

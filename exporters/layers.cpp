@@ -66,7 +66,7 @@ result<std::vector<std::vector<exported_layer>>> layer_exporter::run(std::span<c
   for (const auto& r : refs) {
     std::vector<store::layer_info> layers;
     if (r) {
-      KILN_TRY(layers, store_.layers(r, job));
+      KILN_TRY(layers, store_.layers().of(r, job));
     }
     for (std::size_t i = 0; i < layers.size(); ++i) todo.emplace_back(infos.size(), i);
     out.emplace_back(layers.size());
@@ -123,14 +123,14 @@ result<exported_layer> layer_exporter::make(const store::layer_info& info, const
   } else {
     KILN_TRY(out.blob, compress_new(info, job));
   }
-  KILN_CHECK(store_.add_layer_blob(info.id, out.blob));
+  KILN_CHECK(store_.layers().add_blob(info.id, out.blob));
   return out;
 }
 
 result<store::layer_blob> layer_exporter::compress_new(const store::layer_info& info,
                                                        const job_context& job) {
   return write_blob(store_.blobs(), compression_, job,
-                    [&](store::byte_sink& out) { return store_.write_layer_tar(info.id, out, job); });
+                    [&](store::byte_sink& out) { return store_.layers().write_tar(info.id, out, job); });
 }
 
 result<store::layer_blob> layer_exporter::convert(const store::layer_blob& from, const job_context& job) {

@@ -156,7 +156,7 @@ class tree_exporter : public exporter {
     if (!r.ref) {
       p.tree = std::make_unique<empty_tree>();
     } else {
-      KILN_TRY(auto specs, resources_.store->mounts(r.ref, job));
+      KILN_TRY(auto specs, resources_.store->files().mounts(r.ref, job));
       KILN_TRY(p.mount, store::mounted::make(*resources_.store, specs));
       filesync::walk_options walk;
       if (p.epoch)

@@ -328,7 +328,7 @@ struct daemon::parts {
       options.io = io_pool;
       options.counters = [this] {
         node_load load;
-        load.refs = static_cast<std::int64_t>(refs->record_count());
+        load.refs = static_cast<std::int64_t>(refs->space().record_count());
         load.disk_free = disk_free(config.root);
         data->count(load);
         return load;

@@ -14,7 +14,9 @@
 #include <span>
 #include <vector>
 
-#include "store/ref_store.hpp"
+#include "base/result.hpp"
+#include "store/files/mount.hpp"
+#include "store/snapshotter_kind.hpp"
 
 namespace kiln::store {
 

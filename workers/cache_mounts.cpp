@@ -38,11 +38,11 @@ result<std::shared_ptr<cache_mount>> cache_mounts::take(const std::string& name,
   auto mount = std::make_shared<cache_mount>();
   KILN_TRY(mount->ref_, refs_.acquire_named(name, base, options, job));
   mount->name_ = name;
-  KILN_TRY(auto specs, refs_.mounts(mount->ref_));
+  KILN_TRY(auto specs, refs_.files().mounts(mount->ref_));
   KILN_TRY(mount->mount_, store::mounted::make(refs_, specs, store::mount_use::container));
   mount->owner_ = this;
-  if (!refs_.metadata(mount->ref_.id(), used_mark))
-    KILN_CHECK(refs_.set_metadata(mount->ref_.id(), used_mark, "1"));
+  if (!refs_.values().of_record(mount->ref_.id(), used_mark))
+    KILN_CHECK(refs_.values().set_of_record(mount->ref_.id(), used_mark, "1"));
   return mount;
 }
 
@@ -82,14 +82,14 @@ status cache_mounts::wipe(const std::string& key, const job_context& job) {
     auto taken = refs_.acquire_named(record_name(key, copy), {}, options, job);
     if (!taken && taken.error().code == errc::failed_precondition) continue;  // in use: its user keeps it
     if (!taken) return std::move(taken).error();
-    bool fresh = refs_.metadata(taken->id(), used_mark) == std::nullopt;
+    bool fresh = refs_.values().of_record(taken->id(), used_mark) == std::nullopt;
     // Committing frees the name; nobody holds the record then.
     std::string id = taken->id();
     KILN_CHECK(refs_.commit(*std::move(taken)));
     store::prune_options prune;
     prune.filters = {"id==" + id};
     prune.all = true;
-    KILN_CHECK(refs_.prune(prune, [](const store::usage_record&) {}));
+    KILN_CHECK(refs_.space().prune(prune, [](const store::usage_record&) {}));
     if (fresh) return {};  // made just now: there are no further ones
   }
   return {};

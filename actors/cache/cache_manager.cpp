@@ -61,7 +61,7 @@ struct manager {
     jobs.run<ctl::DiskUsageResponse>(
         self, *o.io,
         [store = o.store, filters, used_before]() -> result<ctl::DiskUsageResponse> {
-          KILN_TRY(auto records, store->disk_usage(filters));
+          KILN_TRY(auto records, store->space().disk_usage(filters));
           ctl::DiskUsageResponse out;
           for (const auto& r : records)
             if (used_before == 0 || !r.last_used_at_ns || *r.last_used_at_ns <= used_before)
@@ -94,7 +94,7 @@ struct manager {
     jobs.run<bool>(
         self, *o.io,
         [store = o.store, options, listener = p.listener]() -> result<bool> {
-          KILN_CHECK(store->prune(
+          KILN_CHECK(store->space().prune(
               options, [&](const store::usage_record& r) { caf::anon_send(listener, to_proto(r)); }));
           return true;
         },

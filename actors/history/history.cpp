@@ -78,7 +78,7 @@ struct history_state {
         o(std::move(options)),
         finished(o.index ? o.index : std::make_shared<history_index>(o.bounds)) {
     end.watch(self, "the history");
-    for (const auto& [ref, bytes] : o.store->values(bucket)) {
+    for (const auto& [ref, bytes] : o.store->values().all(bucket)) {
       ctl::BuildHistoryRecord record;
       if (record.ParseFromString(bytes)) finished->put(std::move(record));
     }
@@ -115,7 +115,7 @@ struct history_state {
 
   void save(const ctl::BuildHistoryRecord& record, std::function<void(status)> then) {
     write([store = o.store, ref = record.ref(),
-           bytes = record.SerializeAsString()] { return store->set_value(bucket, ref, bytes); },
+           bytes = record.SerializeAsString()] { return store->values().set(bucket, ref, bytes); },
           std::move(then));
   }
 
@@ -285,7 +285,7 @@ struct history_state {
         std::make_shared<std::vector<std::pair<std::string, std::string>>>();  // document, whose it is
     write(
         [store = o.store, gone = std::move(gone), documents = std::move(documents), left]() -> status {
-          for (const auto& ref : gone) KILN_CHECK(store->erase_value(bucket, ref));
+          for (const auto& ref : gone) KILN_CHECK(store->values().erase(bucket, ref));
           for (const auto& document : documents) {
             KILN_TRY(auto whose, drop_document(*store, document, gone));
             if (whose) left->emplace_back(document, *std::move(whose));

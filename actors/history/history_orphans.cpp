@@ -27,7 +27,7 @@ void add_documents(const ctl::BuildHistoryRecord& record, std::set<std::string>&
 
 int sweep_history_documents(store::ref_store& store) {
   std::set<std::string> named;
-  for (const auto& [ref, bytes] : store.values(bucket)) {
+  for (const auto& [ref, bytes] : store.values().all(bucket)) {
     ctl::BuildHistoryRecord record;
     if (record.ParseFromString(bytes)) add_documents(record, named);
   }

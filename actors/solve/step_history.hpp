@@ -28,7 +28,7 @@ inline std::string step_place(std::string_view identity) {
 
 inline std::optional<solver::step_record> recall_step(store::ref_store& store, const vertex_spec& spec) {
   auto identity = step_identity(spec);
-  auto text = store.value(step_bucket, step_place(identity));
+  auto text = store.values().get(step_bucket, step_place(identity));
   if (!text || !text->starts_with(identity + "\n")) return std::nullopt;
   auto record = solver::decode_step_record(std::string_view(*text).substr(identity.size() + 1));
   if (!record.ok()) return std::nullopt;
@@ -45,8 +45,8 @@ inline std::pair<std::string, std::string> encode_step(const vertex_spec& spec,
 /// Blocking (a commit). A failure only costs a reason later.
 inline void remember_step(store::ref_store& store, const std::pair<std::string, std::string>& step) {
   if (step.second.size() > configs::solving::step_record_bytes_max) return;
-  if (store.value(step_bucket, step.first) == step.second) return;
-  (void)store.set_value(step_bucket, step.first, step.second).ok();
+  if (store.values().get(step_bucket, step.first) == step.second) return;
+  (void)store.values().set(step_bucket, step.first, step.second).ok();
 }
 
 }  // namespace kiln::actors

@@ -108,7 +108,7 @@ caf::result<bool> cache_mover::prune(prune_caches& r) {
         options.all = true;
         for (const auto& [id, on_input] : r.ids)
           options.filters.push_back("type==exec.cachemount,description~=" + go_json_string(regex_of(id)));
-        KILN_CHECK(o->store->prune(options, [](const store::usage_record&) {}));
+        KILN_CHECK(o->store->space().prune(options, [](const store::usage_record&) {}));
         return true;
       },
       [](bool done, const caf::actor_addr&) -> result<bool> { return done; });

@@ -106,7 +106,8 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
         out.outputs = *std::move(outputs);
         // A walk over what was written: only where there are nodes it could have to move to.
         if (o->fetch)
-          for (const auto& output : out.outputs) out.bytes.push_back(o->store->own_size(output).value_or(-1));
+          for (const auto& output : out.outputs)
+            out.bytes.push_back(o->store->space().own_size(output).value_or(-1));
         return out;
       },
       [this](ran done, const caf::actor_addr& who) -> result<run_reply> {
@@ -156,7 +157,7 @@ caf::result<Reply> step_runner::with_tree(ref_scope& scope,
       [o = w_.options, scope, look = std::move(look)](std::stop_token stop) -> result<Reply> {
         auto job = context_of(*o, stop, scope.sessions, null_progress());
         KILN_TRY(auto ref, open_ref(*o, scope.ref, job));
-        KILN_TRY(auto mounts, o->store->mounts(ref, job));
+        KILN_TRY(auto mounts, o->store->files().mounts(ref, job));
         KILN_TRY(auto mounted, store::mounted::make(*o->store, mounts));
         auto out = look(mounted.path());
         if (auto s = mounted.unmount(); !s.ok()) spdlog::warn("reading {}: {}", scope.ref, s.error().message);

@@ -80,9 +80,9 @@ worker_impl::behavior_type worker(worker_impl::stateful_pointer<actor_state> sel
 
 result<std::string> worker_id(store::ref_store& store) {
   constexpr const char* bucket = "worker";
-  if (auto id = store.value(bucket, "id")) return *id;
+  if (auto id = store.values().get(bucket, "id")) return *id;
   auto id = new_id();
-  KILN_CHECK(store.set_value(bucket, "id", id));
+  KILN_CHECK(store.values().set(bucket, "id", id));
   return id;
 }
 

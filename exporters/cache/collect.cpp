@@ -101,7 +101,7 @@ class collector {
     if (!may_export(scope_.steps[s])) return {};
     KILN_TRY(auto r, find(scope_.steps[s]));
     if (!r || !r->ref) return {};
-    auto infos = store_.layers(r->ref, job_);
+    auto infos = store_.layers().of(r->ref, job_);
     if (!infos.ok())
       return infos.error().code == errc::not_found ? status() : status(std::move(infos).error());
     std::vector<exported_layer> existing;

@@ -249,7 +249,7 @@ result<store::ref> peer_refs::fetch(const std::string& located, const job_contex
   auto provider = std::make_shared<peer_blobs>(shared_, located);
   if (auto id = shared_->remembered(located); !id.empty()) {
     if (auto have = store.get(id); have.ok()) {
-      store.offer(*have, provider);
+      store.peers().add_peer_source(*have, provider);
       return have;
     }
     shared_->forget(located);
@@ -281,7 +281,7 @@ result<store::ref> peer_refs::fetch(const std::string& located, const job_contex
         described->type() >= 0 && described->type() <= static_cast<int>(store::record_type::exec_cachemount);
     if (i + 1 == layers.size() && known_type)
       options.type = static_cast<store::record_type>(described->type());
-    auto next = store.receive(at, layers[i], provider, options);
+    auto next = store.peers().import_from_peer(at, layers[i], provider, options);
     if (!next.ok()) {
       if (next.error().code == errc::invalid_argument) return refuse(next.error().message);
       return std::move(next).error();

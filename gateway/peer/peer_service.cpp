@@ -169,10 +169,10 @@ grpc::ServerWriteReactor<api::DescribeRefResponse>* peer_service::DescribeRef(
                                          [this, r = *request](auto& call, const job_context& job) -> status {
                                            KILN_TRY(auto id, ref_asked_for(r));
                                            KILN_TRY(auto ref, refs_.get(id));
-                                           KILN_TRY(auto layers, refs_.export_to_peer(ref, job));
+                                           KILN_TRY(auto layers, refs_.peers().export_to_peer(ref, job));
                                            api::DescribeRefResponse answer;
                                            auto& out = *answer.mutable_result();
-                                           auto options = refs_.options_of(ref);
+                                           auto options = ref.options();
                                            out.set_description(valid_utf8(options.description));
                                            out.set_type(static_cast<int>(options.type));
                                            for (const auto& layer : layers)
@@ -189,7 +189,7 @@ grpc::ServerWriteReactor<api::ProvideBlobResponse>* peer_service::ProvideBlob(
                                            KILN_TRY(auto wanted, blob_asked_for(r));
                                            if (refs_.blobs().has(wanted.blob)) return {};
                                            KILN_TRY(auto ref, refs_.get(wanted.ref));
-                                           return refs_.fetch_blob(ref, wanted.blob, job);
+                                           return refs_.layers().fetch(ref, wanted.blob, job);
                                          });
 }
 

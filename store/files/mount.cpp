@@ -293,7 +293,8 @@ bool is_unsupported(const error& e) {
          e.code == errc::permission_denied || e.code == errc::not_found || e.code == errc::unavailable;
 }
 
-result<mounted> mounted::make(ref_store& store, const std::vector<mount_spec>& specs, mount_use use) {
+result<mounted> mounted::make(const scratch_directory& scratch, const std::vector<mount_spec>& specs,
+                              mount_use use) {
   mounted out;
   if (specs.empty()) return make_error(errc::invalid_argument, "nothing to mount");
   if (specs.size() == 1 && specs[0].type == "bind" &&
@@ -301,7 +302,7 @@ result<mounted> mounted::make(ref_store& store, const std::vector<mount_spec>& s
     out.path_ = source_for(specs[0], use);
     return out;
   }
-  KILN_TRY(out.path_, store.temporary_directory("mount"));
+  KILN_TRY(out.path_, scratch.make("mount"));
   if (auto done = mount_all(specs, out.path_, use); !done) {
     ::rmdir(out.path_.c_str());
     out.path_.clear();
@@ -312,16 +313,13 @@ result<mounted> mounted::make(ref_store& store, const std::vector<mount_spec>& s
 }
 
 mounted::mounted(mounted&& other) noexcept
-    : path_(std::exchange(other.path_, {})),
-      is_mount_(std::exchange(other.is_mount_, false)),
-      helper_(std::exchange(other.helper_, -1)) {}
+    : path_(std::exchange(other.path_, {})), is_mount_(std::exchange(other.is_mount_, false)) {}
 
 mounted& mounted::operator=(mounted&& other) noexcept {
   if (this == &other) return *this;
   if (auto done = unmount(); !done) spdlog::warn("store: {}", done.error().message);
   path_ = std::exchange(other.path_, {});
   is_mount_ = std::exchange(other.is_mount_, false);
-  helper_ = std::exchange(other.helper_, -1);
   return *this;
 }
 

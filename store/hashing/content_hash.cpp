@@ -51,7 +51,7 @@ result<digest> scratch_checksum(const content_selector& selector) {
 
 result<digest> compute(ref_store& store, const ref& r, const std::vector<content_selector>& selectors,
                        const job_context& job) {
-  KILN_TRY(auto specs, store.mounts(r, job));
+  KILN_TRY(auto specs, store.files().mounts(r, job));
   mounted mount;
   std::filesystem::path top;
   if (specs.size() == 1 && specs[0].type == "bind") {
@@ -64,10 +64,10 @@ result<digest> compute(ref_store& store, const ref& r, const std::vector<content
   {
     KILN_TRY(auto root, open_confined(top));
     tree_digests tree(std::move(root), job);
-    if (auto saved = store.metadata(r.id(), digests_key)) tree.load(*saved);
-    auto origin = store.metadata(r.id(), origin_key);
+    if (auto saved = store.values().of_record(r.id(), digests_key)) tree.load(*saved);
+    auto origin = store.values().of_record(r.id(), origin_key);
     if (origin)
-      if (auto saved = store.metadata(*origin, digests_key)) tree.load_earlier(*saved);
+      if (auto saved = store.values().of_record(*origin, digests_key)) tree.load_earlier(*saved);
     for (const auto& selector : selectors) {
       KILN_TRY(auto one, tree.select(selector));
       digests.push_back(std::move(one));
@@ -76,7 +76,7 @@ result<digest> compute(ref_store& store, const ref& r, const std::vector<content
       auto saved = tree.save();
       for (const auto& id : {r.id(), origin.value_or("")})
         if (!id.empty())
-          if (auto kept = store.set_metadata(id, digests_key, saved);
+          if (auto kept = store.values().set_of_record(id, digests_key, saved);
               !kept && kept.error().code != errc::not_found)
             spdlog::warn("store: digests of {}: {}", id, kept.error().message);
     }
@@ -100,10 +100,10 @@ result<digest> content_checksum(ref_store& store, const ref& r,
     return join(digests);
   }
   auto key = question_key(wanted);
-  if (auto answer = store.metadata(r.id(), key)) return digest::trusted(std::move(*answer));
+  if (auto answer = store.values().of_record(r.id(), key)) return digest::trusted(std::move(*answer));
   auto sum = compute(store, r, wanted, job);
   if (!sum) return std::move(sum).error().with_context("failed to calculate checksum of ref " + r.id());
-  if (auto kept = store.set_metadata(r.id(), key, sum->str()); !kept)
+  if (auto kept = store.values().set_of_record(r.id(), key, sum->str()); !kept)
     spdlog::warn("store: digest of {}: {}", r.id(), kept.error().message);
   return sum;
 }

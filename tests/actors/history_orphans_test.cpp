@@ -20,7 +20,7 @@ TEST_CASE("Documents of a build whose record was never saved are swept, those of
   record.set_ref("saved");
   *record.mutable_logs() = log;
   *record.mutable_result()->add_attestations() = shared;
-  must(store->set_value("history", "saved", record.SerializeAsString()));
+  must(store->values().set("history", "saved", record.SerializeAsString()));
 
   CHECK(sweep_history_documents(*store) == 1);
   CHECK(store->blobs().has(digest::trusted(log.digest())));

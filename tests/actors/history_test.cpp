@@ -131,7 +131,7 @@ struct history_fixture {
       wait(configs::history::settle_time);
     }
   }
-  std::size_t stored() const { return store->values("history").size(); }
+  std::size_t stored() const { return store->values().all("history").size(); }
 };
 
 std::vector<std::string> update(history_fixture& f, const std::string& ref, bool pinned, bool remove) {
@@ -185,7 +185,7 @@ TEST_CASE("a history of tens of thousands of old records opens at once and is cl
   constexpr int count = 40'000;
   for (int i = 0; i < count; ++i) {
     auto record = record_of("b" + std::to_string(i), f.now - 50 * hour + i, f.now - 50 * hour + i);
-    REQUIRE(f.store->set_value("history", record.ref(), record.SerializeAsString()).ok());
+    REQUIRE(f.store->values().set("history", record.ref(), record.SerializeAsString()).ok());
   }
   f.bounds.entries_max = 50;
   f.start();
@@ -338,7 +338,7 @@ TEST_CASE("a document that an export still needs stays when its record goes, and
   REQUIRE(f.store->blobs().has(d));
   CHECK(f.store->blobs().info(d)->labels.empty());
   hold.reset();
-  REQUIRE(f.store->prune({.all = true}, {}).ok());
+  REQUIRE(f.store->space().prune({.all = true}, {}).ok());
   CHECK_FALSE(f.store->blobs().has(d));
 }
 

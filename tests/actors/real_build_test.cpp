@@ -51,7 +51,7 @@ class busybox_source : public workers::source_handler {
   result<std::vector<store::ref>> run(const workers::op_request&, std::span<const store::ref>,
                                       const job_context& job) override {
     KILN_TRY(auto m, refs_.create({}, {"busybox", store::record_type::regular, 0}, job));
-    KILN_TRY(auto mounts, refs_.mounts(m));
+    KILN_TRY(auto mounts, refs_.files().mounts(m));
     KILN_TRY(auto at, store::mounted::make(refs_, mounts));
     fs::create_directories(at.path() / "bin");
     fs::copy_file("/bin/busybox", at.path() / "bin/busybox");

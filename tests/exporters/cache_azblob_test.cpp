@@ -171,7 +171,7 @@ TEST_CASE("a cache written to a container is read from it by another daemon") {
   auto cache = must(must(make_cache_importer("azblob", attrs, b.resources))->load({}));
   auto results = cache->results(find_copy(*cache).at(0));
   auto ref = must(cache->load(results.at(0).id, *b.refs, {}));
-  must(b.refs->unlazy(ref, {}));
+  must(b.refs->files().materialize(ref, {}));
   CHECK(listing(*b.refs, ref).at("tool") == "made");
 
   must_export(a, attrs);
@@ -321,7 +321,7 @@ TEST_CASE("an Azurite keeps caches and large blobs", "[.azurite]") {
   test_daemon b;
   auto cache = must(must(make_cache_importer("azblob", attrs, b.resources))->load({}));
   auto ref = must(cache->load(cache->results(find_copy(*cache).at(0)).at(0).id, *b.refs, {}));
-  must(b.refs->unlazy(ref, {}));
+  must(b.refs->files().materialize(ref, {}));
   CHECK(listing(*b.refs, ref).at("tool") == "made");
 
   auto objects = must(must(azblob_settings(attrs, a.resources)).open({}));

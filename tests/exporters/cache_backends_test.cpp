@@ -43,7 +43,7 @@ std::map<std::string, std::string> copy_files(test_daemon& d, const imported_cac
   REQUIRE(results.size() == 1);
   CHECK(results[0].created_at_ns == 4'000'000'000);
   auto ref = must(cache.load(results[0].id, *d.refs, job));
-  must(d.refs->unlazy(ref, job));
+  must(d.refs->files().materialize(ref, job));
   return listing(*d.refs, ref);
 }
 
@@ -92,7 +92,7 @@ TEST_CASE("a cache pushed to a registry is found, loaded lazily and pulled by an
   CHECK(b.refs->blobs().list().empty());
   auto results = cache->results(find_copy(*cache).at(0));
   auto lazy = must(cache->load(results[0].id, *b.refs, job));
-  CHECK(must(b.refs->layers(lazy, job)).size() == 3);
+  CHECK(must(b.refs->layers().of(lazy, job)).size() == 3);
   CHECK(b.refs->blobs().list().empty());
   CHECK(copy_files(b, *cache, job) == copied);
 
@@ -278,7 +278,7 @@ TEST_CASE("an image with an inline cache is a cache, also below an index") {
   auto cache = run_import(b, "registry", {{"ref", push.name}}, {});
   CHECK(copy_files(b, *cache, {}) == copied);
   auto ref = must(cache->load(cache->results(find_copy(*cache).at(0))[0].id, *b.refs, {}));
-  CHECK(must(b.refs->layers(ref, {})).back().description == "step");
+  CHECK(must(b.refs->layers().of(ref, {})).back().description == "step");
 }
 
 TEST_CASE("an image without an inline cache imports as an empty cache") {

@@ -128,7 +128,7 @@ TEST_CASE("a cache written to a bucket is read from it by another daemon") {
   auto cache = must(must(make_cache_importer("s3", attrs, b.resources))->load({}));
   auto results = cache->results(find_copy(*cache).at(0));
   auto ref = must(cache->load(results.at(0).id, *b.refs, {}));
-  must(b.refs->unlazy(ref, {}));
+  must(b.refs->files().materialize(ref, {}));
   CHECK(listing(*b.refs, ref).at("tool") == "made");
 
   // What is there is not written again, unless it has become old.

@@ -176,7 +176,7 @@ struct setup {
     o.created_at_ns = 1'700'000'000'000'000'000;
     auto m = store->create(parent, o, job()).value();
     {
-      auto mounted = store::mounted::make(*store, store->mounts(m).value()).value();
+      auto mounted = store::mounted::make(*store, store->files().mounts(m).value()).value();
       change(mounted.path());
     }
     return store->commit(std::move(m)).value();
@@ -241,12 +241,12 @@ TEST_CASE("an image export keeps the image under its name and says what it is") 
   CHECK(config["history"][1]["created"] == "2023-11-14T22:13:20Z");
   CHECK(config["config"]["Cmd"][0] == "sh");
   for (auto name : {"docker.io/library/app:v1", "example.com/x/y:latest"}) {
-    auto value = s.store->value(distribution::image_store_bucket, name);
+    auto value = s.store->values().get(distribution::image_store_bucket, name);
     REQUIRE(value);
     CHECK(nlohmann::json::parse(*value)["digest"] == r["containerimage.digest"]);
   }
-  CHECK(s.store->value(distribution::image_store_bucket,
-                       "docker.io/library/app:v1@" + r["containerimage.digest"]));
+  CHECK(s.store->values().get(distribution::image_store_bucket,
+                              "docker.io/library/app:v1@" + r["containerimage.digest"]));
   CHECK_FALSE(out->finalize);
   REQUIRE(out->results.size() == 1);
 
@@ -277,7 +277,7 @@ TEST_CASE("an image that is pushed later is whole until then, however much is pr
     REQUIRE(out.ok());
     REQUIRE(out->finalize);
     in.refs.clear();
-    REQUIRE(s.store->prune({.all = true}, {}).ok());
+    REQUIRE(s.store->space().prune({.all = true}, {}).ok());
     auto manifest = s.blob(out->response["containerimage.digest"]);
     auto has = [&](const nlohmann::json& d) {
       return s.store->blobs().has(digest::trusted(d["digest"].get<std::string>()));
@@ -286,7 +286,7 @@ TEST_CASE("an image that is pushed later is whole until then, however much is pr
     CHECK(manifest["layers"].size() == (scratch ? 0 : 2));
     for (const auto& layer : manifest["layers"]) CHECK(has(layer));
     out->finalize = {};
-    REQUIRE(s.store->prune({.all = true}, {}).ok());
+    REQUIRE(s.store->space().prune({.all = true}, {}).ok());
     CHECK(s.store->blobs().list().empty());
   }
 }

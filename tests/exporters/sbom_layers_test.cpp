@@ -78,7 +78,7 @@ TEST_CASE("a file is in the uppermost layer that writes it, and a removed one wh
   auto base = layer_of(*d.refs, {}, {{"etc/a", "1"}, {"etc/b", "1"}, {"gone", "1"}});
   auto changing = must(d.refs->create(base, {}, {}));
   {
-    auto at = must(store::mounted::make(*d.refs, must(d.refs->mounts(changing))));
+    auto at = must(store::mounted::make(*d.refs, must(d.refs->files().mounts(changing))));
     std::ofstream(at.path() / "etc/b") << "2";
     std::ofstream(at.path() / "new") << "2";
     std::filesystem::remove(at.path() / "gone");

@@ -49,9 +49,9 @@ TEST_CASE("a ref from another node is exported with the same layers as there") {
   auto top = layer_of(*a, empty, {{"d/x", nullptr}, {"z", "3"}}, {.description = "RUN"});
   auto move = [&](const ref& r) {
     ref at;
-    for (const auto& l : must(a->export_to_peer(r, {})))
-      at =
-          must(b->receive(at, l, provider, {.description = l.description, .created_at_ns = l.created_at_ns}));
+    for (const auto& l : must(a->peers().export_to_peer(r, {})))
+      at = must(b->peers().import_from_peer(
+          at, l, provider, {.description = l.description, .created_at_ns = l.created_at_ns}));
     return at;
   };
   auto got = move(top);

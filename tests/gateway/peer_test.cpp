@@ -100,7 +100,7 @@ struct against_fake {
   status use() { return use(refs); }
   status use(gateway::peer_refs& by) {
     KILN_TRY(auto r, by.fetch("x!1", {}));
-    return b.store->unlazy(r, {});
+    return b.store->files().materialize(r, {});
   }
   bool kept_nothing() const {
     if (!b.store->blobs().list().empty()) return false;
@@ -127,9 +127,9 @@ TEST_CASE("a ref of another node arrives lazily, whole, and the second use is fr
   CHECK(listing(*n.b.store, got) == listing(*n.a.store, top));
   CHECK(must(store::content_checksum(*n.b.store, got, {}, {})) ==
         must(store::content_checksum(*n.a.store, top, {}, {})));
-  CHECK(n.b.store->options_of(got).description == "RUN x");
-  CHECK(n.b.store->options_of(got).type == store::record_type::source_local);
-  auto theirs = must(n.a.store->layers(top, {})), ours = must(n.b.store->layers(got, {}));
+  CHECK(n.b.got.options().description == "RUN x");
+  CHECK(n.b.got.options().type == store::record_type::source_local);
+  auto theirs = must(n.a.store->layers().of(top, {})), ours = must(n.b.store->layers().of(got, {}));
   REQUIRE(ours.size() == 3);
   for (std::size_t i = 0; i < ours.size(); ++i)
     CHECK(tar_of(*n.b.store, ours[i].id) == tar_of(*n.a.store, theirs[i].id));
@@ -165,7 +165,7 @@ TEST_CASE("a layer of a registry is fetched by the node that knows the registry 
   auto blob = registry->add(tar_builder().file("f", "text").text());
   auto r = must(n.a.store->layer({}, blob, registry, {}));
   auto got = n.bring(r);
-  CHECK(must(n.b.store->layers(got, {}))[0].blobs[0].blob == blob.blob);
+  CHECK(must(n.b.store->layers().of(got, {}))[0].blobs[0].blob == blob.blob);
   CHECK(registry->fetched == 0);
   CHECK(listing(*n.b.store, got).at("f") == "text");
   CHECK(registry->fetched == 1);
@@ -184,13 +184,13 @@ TEST_CASE("two jobs that need the same ref move its bytes once") {
     for (auto& slot : got)
       jobs.emplace_back([&] {
         auto fetched = n.b.refs->fetch("a!" + r.id(), {});
-        if (fetched.ok() && n.b.store->unlazy(*fetched, {}).ok()) slot = *fetched;
+        if (fetched.ok() && n.b.store->files().materialize(*fetched, {}).ok()) slot = *fetched;
       });
   }
   REQUIRE(got[0]);
   REQUIRE(got[1]);
   CHECK(got[0].id() == got[1].id());
-  CHECK(n.b.peers->traffic().in == must(n.a.store->export_to_peer(r, {}))[0].transport->blob.size);
+  CHECK(n.b.peers->traffic().in == must(n.a.store->peers().export_to_peer(r, {}))[0].transport->blob.size);
 }
 
 TEST_CASE("a ref that its node does not have, or whose node is unknown or gone, is lost") {
@@ -206,7 +206,7 @@ TEST_CASE("a ref that its node does not have, or whose node is unknown or gone, 
   auto lazy = n.bring(r);
   n.a.server->shutdown();
   lost("a!" + layer_of(*n.a.store, {}, {}).id(), "lost");
-  check_lost(n.b.store->unlazy(lazy, {}), "a!" + r.id(), "lost");
+  check_lost(n.b.store->files().materialize(lazy, {}), "a!" + r.id(), "lost");
   n.b.peers->erase("a");
   lost("a!" + r.id(), "not in the cluster");
 }
@@ -315,7 +315,7 @@ TEST_CASE("a frozen peer is given up after the idle time, and a cancelled job at
   job_context job;
   job.stop = stop.get_token();
   auto r = must(patient.fetch("x!2", {}));
-  auto s = f.b.store->unlazy(r, job);
+  auto s = f.b.store->files().materialize(r, job);
   REQUIRE_FALSE(s.ok());
   CHECK(s.error().code == errc::cancelled);
 }
@@ -330,7 +330,7 @@ TEST_CASE("a node that leaves the cluster ends what is under way with it") {
   };
   gateway::peer_refs patient{*f.b.store, f.b.peers, {.idle_timeout = 60s, .retry_pause = 1ms}};
   auto r = must(patient.fetch("x!1", {}));
-  check_lost(f.b.store->unlazy(r, {}), "x!1", "not in the cluster");
+  check_lost(f.b.store->files().materialize(r, {}), "x!1", "not in the cluster");
 }
 
 TEST_CASE("nodes without a valid certificate of the authority get nothing, and give nothing") {
@@ -394,10 +394,10 @@ TEST_CASE("how fast a large ref moves", "[.measure]") {
   auto t0 = now();
   auto got = n.bring(r);  // packed
   auto t1 = now();
-  auto layers = must(n.a.store->export_to_peer(r, {}));
+  auto layers = must(n.a.store->peers().export_to_peer(r, {}));
   // The way alone, then the rest.
   store::ref again = must(n.b.refs->fetch("a!" + r.id(), {}));
-  must(n.b.store->unlazy(again, {}));
+  must(n.b.store->files().materialize(again, {}));
   auto t2 = now();
   double mb = static_cast<double>(bytes) / 1e6;
   WARN(mb << " MB in files, " << static_cast<double>(layers[0].transport->blob.size) / 1e6

@@ -94,6 +94,6 @@ TEST_CASE("Pruning a record releases its cache keys") {
   std::string id = layer_of(*store, {}, {{"f", "x"}}).id();
   must(store->keys().add({{}, {{"key", {id, 0}}}}));
   CHECK(store->keys().has("key"));
-  must(store->prune({.all = true}, nullptr));
+  must(store->space().prune({.all = true}, nullptr));
   CHECK(!store->keys().has("key"));
 }

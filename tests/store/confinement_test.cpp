@@ -72,15 +72,15 @@ TEST_CASE("Mounts are confined when they are for us, and not when they are for a
     auto store = open_store(root, kind);
     auto base = layer_of(*store, {}, {{"file", "x"}});
     auto top = layer_of(*store, base, {{"more", "y"}});
-    auto read = must(store->mounts(top, {}));
+    auto read = must(store->files().mounts(top, {}));
     CHECK(is_confined(must(mounted::make(*store, read)).path()));
     CHECK(is_open_to_all(must(mounted::make(*store, read, mount_use::container)).path()));
     auto snapshot = must(store->create(top, {}, {}));
-    auto both = must(store->mounts(snapshot));
+    auto both = must(store->files().mounts(snapshot));
     if (kind == snapshotter_kind::automatic && store->snapshotter() == snapshotter_kind::overlayfs) {
       CHECK(is_confined(must(mounted::make(*store, both)).path()));
       CHECK(is_open_to_all(
-          must(mounted::make(*store, must(store->mounts(snapshot)), mount_use::container)).path()));
+          must(mounted::make(*store, must(store->files().mounts(snapshot)), mount_use::container)).path()));
     }
   }
 }
@@ -94,7 +94,7 @@ TEST_CASE("In a mount namespace of our own the whole state is confined, but for 
     write(s.path() / "file", "x");
     CHECK(is_confined(s.path()));
     auto snapshot = end(*store, std::move(s));
-    auto specs = must(store->mounts(snapshot, {}));
+    auto specs = must(store->files().mounts(snapshot, {}));
     REQUIRE(specs.size() == 1);
     CHECK(is_confined(specs[0].source));
     CHECK(open_errno(AT_FDCWD, (specs[0].source + "/null").c_str()) == EACCES);
@@ -102,16 +102,16 @@ TEST_CASE("In a mount namespace of our own the whole state is confined, but for 
     CHECK(open_errno(AT_FDCWD, (specs[0].container_source + "/null").c_str()) == 0);
     CHECK(read(specs[0].container_source + "/file") == "x");
     auto layer = layer_of(*store, snapshot, {{"more", "y"}});
-    auto below = must(mounted::make(*store, must(store->mounts(layer, {})), mount_use::container));
+    auto below = must(mounted::make(*store, must(store->files().mounts(layer, {})), mount_use::container));
     CHECK(is_open_to_all(below.path()));
     CHECK(open_errno(AT_FDCWD, (below.path() / "null").c_str()) == 0);
 
     // Copies still share their files.
     auto kept = must(store->acquire_named("kept", {}, {}, {}));
-    auto kept_at = must(store->mounts(kept))[0].source;
+    auto kept_at = must(store->files().mounts(kept))[0].source;
     write(fs::path(kept_at) / "shared", "z");
     auto copy = must(store->commit_copy(kept, {}, {}));
-    CHECK(fs::hard_link_count(fs::path(must(store->mounts(copy, {}))[0].source) / "shared") == 2);
+    CHECK(fs::hard_link_count(fs::path(must(store->files().mounts(copy, {}))[0].source) / "shared") == 2);
   });
   std::ifstream table("/proc/self/mountinfo");
   for (std::string line; std::getline(table, line);)

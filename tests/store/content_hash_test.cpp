@@ -218,7 +218,7 @@ TEST_CASE("Copies of a local source take over the digests of unchanged files, an
   temporary_root root;
   auto store = open_store(root);
   auto m = must(store->acquire_named("local", {}, {}, {}));
-  auto mount = must(mounted::make(*store, must(store->mounts(m))));
+  auto mount = must(mounted::make(*store, must(store->files().mounts(m))));
   auto put = [&](const std::string& name, std::string_view text) {  // as the receiver does: always a new file
     write(mount.path() / (name + ".tmp"), text);
     fs::rename(mount.path() / (name + ".tmp"), mount.path() / name);

@@ -34,7 +34,7 @@ files listed(ref_store& store, const ref& r) { return listing(store, r); }
 
 int flat_forms(ref_store& store) {
   int n = 0;
-  for (const auto& u : must(store.disk_usage({}))) n += u.description.ends_with(" as one");
+  for (const auto& u : must(store.space().disk_usage({}))) n += u.description.ends_with(" as one");
   return n;
 }
 
@@ -63,7 +63,7 @@ TEST_CASE("A chain of 700 layers shows what its steps did, for reading, writing 
   // Every step of the chain stands on the same ones.
   if (store->snapshotter() != snapshotter_kind::native) CHECK(flat_forms(*store) == 2);
   string_sink tar;
-  must(store->write_layer_tar(top.id(), tar, {}));
+  must(store->layers().write_tar(top.id(), tar, {}));
   CHECK(tar.text.find("file699") != std::string::npos);
   CHECK(tar.text.find("file1\n") == std::string::npos);
 
@@ -75,11 +75,11 @@ TEST_CASE("A chain of 700 layers shows what its steps did, for reading, writing 
   CHECK(listed(*store, top) == model);
   if (store->snapshotter() != snapshotter_kind::native) CHECK(flat_forms(*store) == 2);
   // In use they stay, and go with what they are of.
-  must(store->prune({.all = true}, nullptr));
+  must(store->space().prune({.all = true}, nullptr));
   CHECK(listed(*store, top) == model);
   top = ref();
-  must(store->prune({.all = true}, nullptr));
-  CHECK(must(store->disk_usage({})).empty());
+  must(store->space().prune({.all = true}, nullptr));
+  CHECK(must(store->space().disk_usage({})).empty());
 }
 
 TEST_CASE("An image of 600 layers is unpacked and mounted") {
@@ -146,8 +146,8 @@ TEST_CASE("As many records on each other as may be come and go without one call 
     top = ref();  // all of them go
     store.reset();
     store = open_store(root);
-    CHECK(store->record_count() == limits::state_layers);
-    must(store->prune({.filters = {"id==none"}}, nullptr));
+    CHECK(store->space().record_count() == limits::state_layers);
+    must(store->space().prune({.filters = {"id==none"}}, nullptr));
     CHECK(store->get(id).error().code == errc::not_found);  // there is nothing to bring its blobs any more
   };
   // On a stack on which a call inside the other would be seen.

@@ -284,7 +284,7 @@ TEST_CASE("layers, merges, differences and their tars keep random trees") {
 
     // The tars of the layers, pulled elsewhere, in an overlay and without one. A directory nothing happened
     // to but its time is no change.
-    auto tars = must(store->layers(l.top, {}));
+    auto tars = must(store->layers().of(l.top, {}));
     for (auto kind : {snapshotter_kind::automatic, snapshotter_kind::native}) {
       INFO("snapshotter " << to_string(kind));
       auto other = open_store(kind == snapshotter_kind::native ? native : there, kind);

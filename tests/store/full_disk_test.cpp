@@ -27,13 +27,13 @@ auto put(const std::string& key, const std::string& value) {
 
 std::set<std::string> described(ref_store& store) {
   std::set<std::string> all;
-  for (const auto& u : must(store.disk_usage({}))) all.insert(u.description);
+  for (const auto& u : must(store.space().disk_usage({}))) all.insert(u.description);
   return all;
 }
 
 std::vector<std::string> prune(ref_store& store, const prune_options& options) {
   std::vector<std::string> gone;
-  must(store.prune(options, [&](const usage_record& u) { gone.push_back(u.description); }));
+  must(store.space().prune(options, [&](const usage_record& u) { gone.push_back(u.description); }));
   return gone;
 }
 
@@ -112,7 +112,7 @@ TEST_CASE("A full disk is cleaned by prune, also after a restart") {
         disk.fill();
         auto more = store->create({}, {}, {});
         if (more.ok()) {
-          auto specs = must(store->mounts(*more));
+          auto specs = must(store->files().mounts(*more));
           auto mount = mounted::make(*store, specs);
           CHECK(!(mount.ok() && (std::ofstream(mount->path() / "data") << filled(1 << 20)).flush()));
         }
@@ -149,7 +149,8 @@ TEST_CASE("Prune tells what it could not remove, after all that it could") {
   fs::create_directories(point);
   if (!mount_all(std::vector{busy}, point).ok()) return;
   std::vector<std::string> gone;
-  auto done = store->prune({.all = true}, [&](const usage_record& u) { gone.push_back(u.description); });
+  auto done =
+      store->space().prune({.all = true}, [&](const usage_record& u) { gone.push_back(u.description); });
   must(unmount(point));
   REQUIRE(!done.ok());
   CHECK(done.error().message.find("is a mount point; not removed") != std::string::npos);
@@ -182,7 +183,7 @@ TEST_CASE(
   digest document = must(store->blobs().put("{\"layers\": [{\"digest\": \"" + layer.str() + "\"}]}"));
   auto being_brought = must(store->blobs().bring(sha256("is coming"), std::nullopt, {}));
   must(being_brought->write(text));
-  auto used = must(store->disk_usage({}));
+  auto used = must(store->space().disk_usage({}));
   REQUIRE(used.size() == 4);
   std::int64_t total = 0;
   for (const auto& u : used) {
@@ -191,7 +192,7 @@ TEST_CASE(
     CHECK(u.type == (u.id == layer.str() ? record_type::internal : record_type::regular));
   }
   CHECK(total >= 400'000);
-  CHECK(must(store->disk_usage({"id==" + whole.str()})).size() == 1);
+  CHECK(must(store->space().disk_usage({"id==" + whole.str()})).size() == 1);
 
   // Whoever works may be about to name what is whole; what is not whole nobody has.
   auto busy = layer_of(*store, {}, {{"f", "x"}});
@@ -203,7 +204,7 @@ TEST_CASE(
   // An image is whole as long as its manifest is there.
   CHECK(store->blobs().has(document));
   CHECK(store->blobs().has(layer));
-  used = must(store->disk_usage({}));
+  used = must(store->space().disk_usage({}));
   REQUIRE(used.size() == 2);
   being_brought->discard();
 
@@ -216,7 +217,7 @@ TEST_CASE(
   CHECK(!store->blobs().has(old));
   CHECK(store->blobs().has(young));
   prune(*store, {.all = true});
-  CHECK(must(store->disk_usage({})).empty());
+  CHECK(must(store->space().disk_usage({})).empty());
   CHECK(store->blobs().list().empty());
 }
 
@@ -226,17 +227,17 @@ TEST_CASE(
   auto store = open_store(root);
   {
     auto m = must(store->acquire_named("context", {}, {.description = "first"}, {}));
-    write(must(store->mounts(m))[0].source + "/half", "of a file");
+    write(must(store->files().mounts(m))[0].source + "/half", "of a file");
     must(store->discard(std::move(m)));
   }
   CHECK(described(*store).empty());
   CHECK(!fs::exists(root.path() / "snapshots/1"));
   auto m = must(store->acquire_named("context", {}, {.description = "second"}, {}));
-  CHECK(listing(must(store->mounts(m))[0].source).empty());
-  write(must(store->mounts(m))[0].source + "/whole", "file");
+  CHECK(listing(must(store->files().mounts(m))[0].source).empty());
+  write(must(store->files().mounts(m))[0].source + "/whole", "file");
   m = mutable_ref();
   store.reset();
   store = open_store(root);
   m = must(store->acquire_named("context", {}, {}, {}));
-  CHECK(listing(must(store->mounts(m))[0].source).count("whole") == 1);
+  CHECK(listing(must(store->files().mounts(m))[0].source).count("whole") == 1);
 }

@@ -138,7 +138,7 @@ TEST_CASE("the copy of a retained snapshot and a layer packed and unpacked again
   auto store = open_store(root);
   auto kept = must(store->acquire_named("kept", {}, {}, {}));
   {
-    auto specs = must(store->mounts(kept));
+    auto specs = must(store->files().mounts(kept));
     auto mount = must(mounted::make(*store, specs));
     make_sparse(mount.path() / "disk", 64 * mib);
   }

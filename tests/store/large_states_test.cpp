@@ -28,7 +28,7 @@ struct lazy_layers {
 
 ids layers_of(ref_store& store, const ref& r) {
   ids out;
-  for (const auto& layer : must(store.layers(r, {}))) out.push_back(layer.id);
+  for (const auto& layer : must(store.layers().of(r, {}))) out.push_back(layer.id);
   return out;
 }
 

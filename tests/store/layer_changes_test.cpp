@@ -37,7 +37,7 @@ ref remade(ref_store& store, const ref& base, const std::string& directory, cons
 
 /// The same ref as its image would be: each layer unpacked from its tar, on top of `base`.
 ref through_image(ref_store& store, memory_provider& provider, const ref& r, ref base = {}) {
-  for (const auto& layer : must(store.layers(r, {}))) {
+  for (const auto& layer : must(store.layers().of(r, {}))) {
     auto blob = provider.add(tar_of(store, layer.id));
     base = must(store.layer(base, blob, {&provider, [](auto*) {}}, {}));
   }
@@ -88,7 +88,7 @@ TEST_CASE("The image of a directory removed and made again hides only what it hi
   files expected{{"d", "/"}, {"d/kept", "k"}, {"d/new", "new"}};
   CHECK(listing(*store, merge_of(*store, {rebased, difference})) == expected);
   CHECK(listing(*store, through_image(*store, provider, difference, rebased)) == expected);
-  auto tar = tar_of(*store, must(store->layers(difference, {}))[0].id);
+  auto tar = tar_of(*store, must(store->layers().of(difference, {}))[0].id);
   CHECK(tar.find(".wh..wh..opq") == std::string::npos);
   CHECK(tar.find("d/.wh.old") != std::string::npos);
   CHECK(tar.find("d/.wh.sub") != std::string::npos);
@@ -104,9 +104,9 @@ TEST_CASE("Layers that are not plain share their files with their plain form, an
   auto step = end(*store, std::move(s));
   auto difference = must(store->diff(base, step, {}));
   auto mount = mount_of(*store, difference);
-  if (must(store->mounts(step, {}))[0].type == "bind") return;  // without overlays
+  if (must(store->files().mounts(step, {}))[0].type == "bind") return;  // without overlays
   std::int64_t total = 0;
-  for (const auto& u : must(store->disk_usage({}))) total += u.size;
+  for (const auto& u : must(store->space().disk_usage({}))) total += u.size;
   CHECK(total > 1 << 20);
   CHECK(total < 3 << 19);
 }

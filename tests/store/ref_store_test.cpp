@@ -42,7 +42,7 @@ TEST_CASE("An uncommitted snapshot leaves nothing behind") {
     write(s.path() / "f", "x");
     must(s.mount.unmount());
   }
-  CHECK(must(store->disk_usage({})).empty());
+  CHECK(must(store->space().disk_usage({})).empty());
   CHECK(fs::is_empty(root.path() / "transient"));
   int snapshots = 0;
   for (const auto& e : fs::directory_iterator(root.path() / "snapshots"))
@@ -67,7 +67,7 @@ TEST_CASE("A frozen snapshot can be looked at and written over, and goes with it
     // A name would outlive it.
     CHECK(!store->acquire_named("n", frozen, {}, {}).ok());
   }
-  CHECK(must(store->disk_usage({})).size() == 1);
+  CHECK(must(store->space().disk_usage({})).size() == 1);
   int snapshots = 0;
   for (const auto& e : fs::directory_iterator(root.path() / "snapshots"))
     snapshots += e.path().filename() != "empty";
@@ -144,7 +144,7 @@ TEST_CASE("The difference of a ref built on the other reuses its layers") {
   auto one = layer_of(*store, base, {{"one", "1"}});
   auto two = layer_of(*store, one, {{"two", "2"}});
   auto d = must(store->diff(base, two, {}));
-  auto layers = must(store->layers(d, {}));
+  auto layers = must(store->layers().of(d, {}));
   REQUIRE(layers.size() == 2);
   CHECK(layers[0].id == one.id());
   CHECK(layers[1].id == two.id());
@@ -193,7 +193,7 @@ TEST_CASE("Retained mutables keep their content, are exclusive, and can be copie
     auto busy = store->acquire_named("cache/x", {}, options, {});
     REQUIRE(!busy.ok());
     CHECK(busy.error().code == errc::failed_precondition);
-    auto mount = must(mounted::make(*store, must(store->mounts(m))));
+    auto mount = must(mounted::make(*store, must(store->files().mounts(m))));
     write(mount.path() / "f", "1");
     auto copy = must(store->commit_copy(m, {}, {}));
     copy_id = copy.id();
@@ -205,7 +205,7 @@ TEST_CASE("Retained mutables keep their content, are exclusive, and can be copie
   auto store = open_store(root);
   auto m = must(store->acquire_named("cache/x", {}, options, {}));
   CHECK(m.id() == id);
-  auto mount = must(mounted::make(*store, must(store->mounts(m))));
+  auto mount = must(mounted::make(*store, must(store->files().mounts(m))));
   CHECK(read(mount.path() / "f") == "2");
   CHECK(listing(*store, must(store->get(copy_id))).at("f") == "1");
   CHECK(store->get(id).error().code == errc::not_found);
@@ -215,7 +215,7 @@ TEST_CASE("A retained mutable is free when its user lets go of it, whoever looks
   temporary_root root;
   auto store = open_store(root);
   std::jthread looking([&](std::stop_token stop) {
-    while (!stop.stop_requested()) (void)store->disk_usage({});
+    while (!stop.stop_requested()) (void)store->space().disk_usage({});
   });
   for (int i = 0; i < 300; ++i) must(store->acquire_named("cache", {}, {}, {}));
 }
@@ -227,23 +227,23 @@ TEST_CASE("Values and metadata are kept, and metadata goes with its record") {
     auto store = open_store(root);
     auto r = layer_of(*store, {}, {{"f", "x"}});
     id = r.id();
-    must(store->set_metadata(id, "etag", "abc"));
-    must(store->set_metadata(id, std::string(2000, 'k'), "long key"));
-    must(store->set_value("bucket", "one", "1"));
-    must(store->set_value("bucket", "two", std::string("a\0b", 3)));
-    must(store->set_value("bucket2", "one", "other"));
-    CHECK(store->set_metadata("nosuch", "a", "b").error().code == errc::not_found);
+    must(store->values().set_of_record(id, "etag", "abc"));
+    must(store->values().set_of_record(id, std::string(2000, 'k'), "long key"));
+    must(store->values().set("bucket", "one", "1"));
+    must(store->values().set("bucket", "two", std::string("a\0b", 3)));
+    must(store->values().set("bucket2", "one", "other"));
+    CHECK(store->values().set_of_record("nosuch", "a", "b").error().code == errc::not_found);
   }
   auto store = open_store(root);
-  CHECK(store->metadata(id, "etag") == "abc");
-  CHECK(store->metadata(id, std::string(2000, 'k')) == "long key");
-  CHECK(store->metadata(id, "none") == std::nullopt);
-  CHECK(store->values("bucket") ==
+  CHECK(store->values().of_record(id, "etag") == "abc");
+  CHECK(store->values().of_record(id, std::string(2000, 'k')) == "long key");
+  CHECK(store->values().of_record(id, "none") == std::nullopt);
+  CHECK(store->values().all("bucket") ==
         std::vector<std::pair<std::string, std::string>>{{"one", "1"}, {"two", std::string("a\0b", 3)}});
-  must(store->erase_value("bucket", "one"));
-  CHECK(store->value("bucket", "one") == std::nullopt);
-  must(store->prune({.all = true}, nullptr));
-  CHECK(store->metadata(id, "etag") == std::nullopt);
+  must(store->values().erase("bucket", "one"));
+  CHECK(store->values().get("bucket", "one") == std::nullopt);
+  must(store->space().prune({.all = true}, nullptr));
+  CHECK(store->values().of_record(id, "etag") == std::nullopt);
 }
 
 TEST_CASE("A directory removed and made again hides, in a merge, only what it hid where that was done") {
@@ -267,7 +267,7 @@ TEST_CASE("A directory removed and made again hides, in a merge, only what it hi
     expected["more"] = "m";
     CHECK(listing(*store, more) == expected);
     run = other = base = more = ref();
-    must(store->prune({.all = true}, nullptr));
+    must(store->space().prune({.all = true}, nullptr));
     CHECK(listing(*store, merged).contains("bar/E"));
   }
   auto store = open_store(root, kind);
@@ -294,9 +294,9 @@ TEST_CASE("A record that comes to memory and goes again and again is always as i
   for (std::size_t i = 2; i <= 100; ++i) {
     auto stored = must(store->blobs().put(std::to_string(i)));
     form.blob.digest = stored;
-    must(store->add_layer_blob(id, form));
-    must(store->set_value("what was queued", "is written", "by now"));
-    REQUIRE(must(store->layers(must(store->get(id)), {})).back().blobs.size() == i);
+    must(store->layers().add_blob(id, form));
+    must(store->values().set("what was queued", "is written", "by now"));
+    REQUIRE(must(store->layers().of(must(store->get(id)), {})).back().blobs.size() == i);
   }
 }
 
@@ -315,12 +315,12 @@ TEST_CASE("An image keeps the form of a layer that it came with") {
   auto shared = std::shared_ptr<blob_provider>(&provider, [](auto*) {});
   auto first = form("compressed one way"), second = form("compressed another way");
   auto a = must(store->layer({}, first, shared, {}));
-  CHECK(must(store->layers(a, {}))[0].blobs[0].blob.digest == first.blob.digest);
+  CHECK(must(store->layers().of(a, {}))[0].blobs[0].blob.digest == first.blob.digest);
   auto b = must(store->layer({}, second, shared, {}));
   CHECK(a.id() == b.id());
-  CHECK(must(store->layers(b, {}))[0].blobs[0].blob.digest == second.blob.digest);
+  CHECK(must(store->layers().of(b, {}))[0].blobs[0].blob.digest == second.blob.digest);
   must(store->layer({}, first, shared, {}));
-  auto blobs = must(store->layers(a, {}))[0].blobs;
+  auto blobs = must(store->layers().of(a, {}))[0].blobs;
   REQUIRE(blobs.size() == 2);
   CHECK(blobs[0].blob.digest == first.blob.digest);
 }

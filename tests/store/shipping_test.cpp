@@ -38,8 +38,9 @@ struct two_stores {
 
   ref move(ref_store& from, const ref& r, ref_store& to, std::shared_ptr<blob_provider> by) {
     ref at;
-    for (const auto& l : must(from.export_to_peer(r, {})))
-      at = must(to.receive(at, l, by, {.description = l.description, .created_at_ns = l.created_at_ns}));
+    for (const auto& l : must(from.peers().export_to_peer(r, {})))
+      at = must(to.peers().import_from_peer(
+          at, l, by, {.description = l.description, .created_at_ns = l.created_at_ns}));
     return at;
   }
   ref move(const ref& r) { return move(*a, r, *b, to_b); }
@@ -54,7 +55,7 @@ struct two_stores {
     };
     CHECK(names(listing(*a, x)) == names(listing(*b, y)));
     CHECK(sum(*a, x).str() == sum(*b, y).str());
-    auto lx = must(a->layers(x, {})), ly = must(b->layers(y, {}));
+    auto lx = must(a->layers().of(x, {})), ly = must(b->layers().of(y, {}));
     REQUIRE(lx.size() == ly.size());
     for (std::size_t i = 0; i < lx.size(); ++i) {
       INFO("layer " << i);
@@ -154,7 +155,7 @@ TEST_CASE("chains with empty layers, merges, differences and scratch arrive as t
   auto again = must(s.a->merge(twice, {}));
   s.check_same(again, s.move(again));
 
-  CHECK(must(s.a->export_to_peer({}, {})).empty());
+  CHECK(must(s.a->peers().export_to_peer({}, {})).empty());
 }
 
 TEST_CASE("opaque directories hide on another parent what they hide on the node that merged them") {
@@ -179,23 +180,23 @@ TEST_CASE("opaque directories hide on another parent what they hide on the node 
 TEST_CASE("a layer's transport form is made once, never exported, and goes with its record") {
   two_stores s;
   auto r = layer_of(*s.a, {}, {{"f", "text"}});
-  auto first = must(s.a->export_to_peer(r, {}));
-  auto second = must(s.a->export_to_peer(r, {}));
+  auto first = must(s.a->peers().export_to_peer(r, {}));
+  auto second = must(s.a->peers().export_to_peer(r, {}));
   REQUIRE(first.size() == 1);
   REQUIRE(first[0].transport);
   CHECK(first[0].transport->blob == second[0].transport->blob);
   CHECK(first[0].origin == r.id());
   CHECK(s.a->blobs().list().size() == 1);
-  CHECK(must(s.a->layers(r, {}))[0].blobs.empty());
+  CHECK(must(s.a->layers().of(r, {}))[0].blobs.empty());
   auto id = r.id();
   r = {};
   s.a.reset();
   s.a = open_store(s.root_a);
   r = must(s.a->get(id));
-  CHECK(must(s.a->export_to_peer(r, {}))[0].transport->blob == first[0].transport->blob);
-  CHECK(must(s.a->layers(r, {}))[0].blobs.empty());
+  CHECK(must(s.a->peers().export_to_peer(r, {}))[0].transport->blob == first[0].transport->blob);
+  CHECK(must(s.a->layers().of(r, {}))[0].blobs.empty());
   r = {};
-  must(s.a->prune({.all = true}, [](const usage_record&) {}));
+  must(s.a->space().prune({.all = true}, [](const usage_record&) {}));
   CHECK(s.a->blobs().list().empty());
 }
 
@@ -208,9 +209,9 @@ TEST_CASE("own forms travel along, and what comes back is what it was") {
   own.blob.digest = must(s.a->blobs().put(tar));
   own.blob.size = static_cast<std::int64_t>(tar.size());
   own.diff_id = own.blob.digest;
-  must(s.a->add_layer_blob(base.id(), own));
+  must(s.a->layers().add_blob(base.id(), own));
   auto got = s.move(base);
-  auto layers = must(s.b->layers(got, {}));
+  auto layers = must(s.b->layers().of(got, {}));
   REQUIRE(layers[0].blobs.size() == 1);
   CHECK(layers[0].blobs[0].blob == own.blob);
   REQUIRE(layers[0].provider);
@@ -220,7 +221,7 @@ TEST_CASE("own forms travel along, and what comes back is what it was") {
 
   auto next = layer_of(*s.b, got, {{"g", "2"}});
   auto back = s.move(*s.b, next, *s.a, s.to_a);
-  CHECK(must(s.a->layers(back, {}))[0].id == base.id());
+  CHECK(must(s.a->layers().of(back, {}))[0].id == base.id());
   s.check_same(back, next);
   CHECK(s.to_a->fetched == 1);
   // The same again, from a store that has it from elsewhere: nothing moves, nothing is new.
@@ -233,7 +234,7 @@ TEST_CASE("layers of registries stay lazy and keep their blobs on the way") {
   auto registry = std::make_shared<memory_provider>();
   auto blob = registry->add(tar_builder().file("f", "text").text());
   auto r = must(s.a->layer({}, blob, registry, {}));
-  auto shipped = must(s.a->export_to_peer(r, {}));
+  auto shipped = must(s.a->peers().export_to_peer(r, {}));
   REQUIRE(shipped.size() == 1);
   CHECK_FALSE(shipped[0].transport);
   CHECK(shipped[0].blobs[0].blob == blob.blob);
@@ -251,11 +252,11 @@ TEST_CASE("what was made on an image arrives on that image") {
   auto registry = std::make_shared<memory_provider>();
   auto blob = registry->add(tar_builder().file("f", "text").text());
   auto r = must(s.a->layer({}, blob, registry, {}));
-  must(s.a->unlazy(r, {}));
+  must(s.a->files().materialize(r, {}));
   auto got = s.move(r);
   s.check_same(r, got);
   auto top = layer_of(*s.a, r, {{"g", "1"}});
   auto got_top = s.move(top);
   s.check_same(top, got_top);
-  CHECK(must(s.b->layers(got_top, {}))[0].id == got.id());
+  CHECK(must(s.b->layers().of(got_top, {}))[0].id == got.id());
 }

@@ -14,13 +14,13 @@ namespace {
 
 std::vector<std::string> prune(ref_store& store, const prune_options& options) {
   std::vector<std::string> gone;
-  must(store.prune(options, [&](const usage_record& u) { gone.push_back(u.description); }));
+  must(store.space().prune(options, [&](const usage_record& u) { gone.push_back(u.description); }));
   return gone;
 }
 
 std::set<std::string> described(ref_store& store, const std::vector<std::string>& filters = {}) {
   std::set<std::string> all;
-  for (const auto& u : must(store.disk_usage(filters))) all.insert(u.description);
+  for (const auto& u : must(store.space().disk_usage(filters))) all.insert(u.description);
   return all;
 }
 
@@ -49,9 +49,9 @@ TEST_CASE("The size of a layer that was measured while it was nowhere grows with
   auto second = provider->add(filled(50'000));
   second.diff_id = first.diff_id;  // the same layer, compressed in another way
   auto lazy = must(store->layer({}, first, provider, {}));
-  auto size = [&] { return must(store->disk_usage({})).at(0).size; };
+  auto size = [&] { return must(store->space().disk_usage({})).at(0).size; };
   CHECK(size() == 0);
-  must(store->fetch_blob(lazy, first.blob.digest, {}));
+  must(store->layers().fetch(lazy, first.blob.digest, {}));
   auto with_one = size();
   CHECK(with_one >= 100'000);
   must(store->blobs().put(filled(50'000)));
@@ -65,7 +65,7 @@ TEST_CASE("The size of a layer follows its blobs, whoever brings or drops them")
   auto provider = std::make_shared<memory_provider>();
   auto blob = provider->add(tar_builder().file("f", filled(100'000)).text());
   auto lazy = must(store->layer({}, blob, provider, {}));
-  auto size = [&] { return must(store->disk_usage({})).at(0).size; };
+  auto size = [&] { return must(store->space().disk_usage({})).at(0).size; };
   CHECK(size() == 0);
   must(store->blobs().put(
       tar_builder().file("f", filled(100'000)).text()));  // somebody else's, of the same bytes
@@ -82,8 +82,8 @@ TEST_CASE("A layer does not tell of a blob that is gone, as long as it can be ma
   blob.blob.digest = must(store->blobs().put("packed"));
   blob.blob.size = 6;
   blob.diff_id = sha256("plain");
-  must(store->add_layer_blob(r.id(), blob));
-  auto blobs = [&] { return must(store->layers(r, {})).at(0).blobs.size(); };
+  must(store->layers().add_blob(r.id(), blob));
+  auto blobs = [&] { return must(store->layers().of(r, {})).at(0).blobs.size(); };
   CHECK(blobs() == 1);
   must(store->blobs().remove(blob.blob.digest));
   CHECK(blobs() == 0);
@@ -110,15 +110,15 @@ TEST_CASE("A blob that is made again stays, though a prune takes the record that
   auto bytes = filled(5000);
   {
     auto before = layer_of(*store, {}, {{"f", "x"}}, {});
-    must(store->add_layer_blob(before.id(), form_of(packed(*store, bytes), bytes)));
+    must(store->layers().add_blob(before.id(), form_of(packed(*store, bytes), bytes)));
   }
   auto r = layer_of(*store, {}, {{"g", "y"}}, {});
   {
     auto made = packed(*store, bytes);  // finds what is there
     prune(*store, {.all = true});
-    must(store->add_layer_blob(r.id(), form_of(made, bytes)));
+    must(store->layers().add_blob(r.id(), form_of(made, bytes)));
   }
-  auto layers = must(store->layers(r, {}));
+  auto layers = must(store->layers().of(r, {}));
   REQUIRE(layers.at(0).blobs.size() == 1);
   CHECK(store->blobs().has(layers[0].blobs[0].blob.digest));
   layers.clear();
@@ -132,15 +132,15 @@ TEST_CASE("Whoever packs the same layer again and again beside prunes always has
   auto store = open_store(root);
   auto bytes = filled(5000);
   std::jthread pruner([&](std::stop_token stop) {
-    while (!stop.stop_requested()) (void)store->prune({.all = true}, {});
+    while (!stop.stop_requested()) (void)store->space().prune({.all = true}, {});
   });
   ref r;
   for (int i = 0; i < 300; ++i) {
     auto made = packed(*store, bytes);
     r = {};  // what named it before may go now
     r = must(store->commit(must(store->create({}, {}, {}))));
-    must(store->add_layer_blob(r.id(), form_of(made, bytes)));
-    auto layers = must(store->layers(r, {}));
+    must(store->layers().add_blob(r.id(), form_of(made, bytes)));
+    auto layers = must(store->layers().of(r, {}));
     REQUIRE(layers.at(0).blobs.size() == 1);
     REQUIRE(store->blobs().read(layers[0].blobs[0].blob.digest).ok());
   }
@@ -170,7 +170,7 @@ TEST_CASE("Documents that nothing names go with a prune after a while") {
   auto config = put(R"({"architecture":"amd64"})", 2h);
   auto manifest = put(R"({"config":{"digest":")" + config.str() + R"("}})", 2h);
   auto index = put(R"({"manifests":[{"digest":")" + manifest.str() + R"("}]})", 2h);
-  must(store->set_value("images", "kept", R"({"digest":")" + index.str() + R"("})"));
+  must(store->values().set("images", "kept", R"({"digest":")" + index.str() + R"("})"));
   auto old = put(R"({"nobody":"names it"})", 2h);
   auto of_old = put(R"({"names":")" + old.str() + R"("})", 2h);
   auto fresh = put(R"({"somebody":"may be about to"})", 10s);
@@ -186,7 +186,7 @@ TEST_CASE("Documents that nothing names go with a prune after a while") {
   CHECK(has(fresh));
   CHECK(has(again));
   for (const auto& d : {config, manifest, index}) CHECK(has(d));
-  must(store->erase_value("images", "kept"));
+  must(store->values().erase("images", "kept"));
   prune(*store, {});
   for (const auto& d : {config, manifest, index}) CHECK(!has(d));
 }
@@ -195,11 +195,11 @@ TEST_CASE("A size that is measured while blobs come is not kept") {
   temporary_root root;
   auto store = open_store(root);
   auto r = layer_of(*store, {}, {{"f", "x"}}, {});
-  auto alone = must(store->disk_usage({})).at(0).size;
+  auto alone = must(store->space().disk_usage({})).at(0).size;
   std::int64_t added = 0;
   {
     std::jthread looks([&](std::stop_token stop) {
-      while (!stop.stop_requested()) must(store->disk_usage({}));
+      while (!stop.stop_requested()) must(store->space().disk_usage({}));
     });
     for (int i = 0; i < 200; ++i) {
       layer_blob b;
@@ -207,11 +207,11 @@ TEST_CASE("A size that is measured while blobs come is not kept") {
       b.blob.digest = must(store->blobs().put(bytes));
       b.blob.size = static_cast<std::int64_t>(bytes.size());
       b.diff_id = sha256("f");
-      must(store->add_layer_blob(r.id(), b));
+      must(store->layers().add_blob(r.id(), b));
       added += b.blob.size;
     }
   }
-  CHECK(must(store->disk_usage({})).at(0).size >= alone + added);
+  CHECK(must(store->space().disk_usage({})).at(0).size >= alone + added);
 }
 
 TEST_CASE("Usage tells size, use, type, parents and whether somebody has it") {
@@ -219,8 +219,8 @@ TEST_CASE("Usage tells size, use, type, parents and whether somebody has it") {
   auto store = open_store(root);
   auto base = layer_of(*store, {}, {{"f", filled(100'000).c_str()}}, {.description = "base"});
   auto top_id = layer_of(*store, base, {{"g", "x"}}, {.description = "top"}).id();
-  auto own = store->own_size(base);
-  auto all = must(store->disk_usage({}));
+  auto own = store->space().own_size(base);
+  auto all = must(store->space().disk_usage({}));
   REQUIRE(all.size() == 2);
   for (const auto& u : all) {
     if (u.description == "base") {
@@ -240,12 +240,12 @@ TEST_CASE("Usage tells size, use, type, parents and whether somebody has it") {
     CHECK(!u.is_mutable);
   }
   must(store->get(top_id));
-  for (const auto& u : must(store->disk_usage({"id==" + top_id}))) CHECK(u.usage_count == 2);
+  for (const auto& u : must(store->space().disk_usage({"id==" + top_id}))) CHECK(u.usage_count == 2);
   CHECK(described(*store, {"inuse"}) == std::set<std::string>{"base"});
   CHECK(described(*store, {"description~=^t"}) == std::set<std::string>{"top"});
   CHECK(described(*store, {"parents==" + base.id()}) == std::set<std::string>{"top"});
   CHECK(described(*store, {"mutable"}).empty());
-  CHECK(store->disk_usage({"id="}).error().code == errc::invalid_argument);
+  CHECK(store->space().disk_usage({"id="}).error().code == errc::invalid_argument);
 }
 
 TEST_CASE("Prune removes what nobody uses, children before parents, but not internal records unless all") {
@@ -311,8 +311,8 @@ TEST_CASE("Blobs go with the last record that names them; prune all leaves no bl
                            .platform = {},
                            .artifact_type = {}},
                   .diff_id = d};
-  must(store->add_layer_blob(one.id(), blob));
-  must(store->add_layer_blob(two.id(), blob));
+  must(store->layers().add_blob(one.id(), blob));
+  must(store->layers().add_blob(two.id(), blob));
   one = ref();
   prune(*store, {.filters = {"description==one"}});
   CHECK(store->blobs().has(d));
@@ -372,7 +372,7 @@ TEST_CASE(
     kept = drop(*store, "kept", 10);
     must(store->keys().add({{}, {{"leads somewhere", {kept, 0}}, {"leads nowhere", {"no such record", 0}}}}));
     auto m = must(store->acquire_named("cache", {}, {.type = record_type::exec_cachemount}, {}));
-    write(must(store->mounts(m))[0].source + "/content", "of a cache mount");
+    write(must(store->files().mounts(m))[0].source + "/content", "of a cache mount");
   }
   write(root.path() / "snapshots/2/work0/work/#1a", "half a copy");
   write(root.path() / "snapshots/probe/upper/file", "x");
@@ -420,7 +420,7 @@ TEST_CASE("A store killed at any point opens again, whole, with all that was ack
       for (int i = 0;; ++i) {
         auto m = store.create(parent, {.description = "step"}, {});
         if (!m.ok()) ::_exit(2);
-        auto specs = store.mounts(*m);
+        auto specs = store.files().mounts(*m);
         auto mount = mounted::make(store, *specs);
         if (!mount.ok()) ::_exit(3);
         std::ofstream(mount->path() / ("f" + std::to_string(i))) << "content of a step";
@@ -434,8 +434,8 @@ TEST_CASE("A store killed at any point opens again, whole, with all that was ack
             ::write(told[1], key.data(), size) != static_cast<ssize_t>(size))
           ::_exit(7);
         parent = i % 7 == 6 ? ref() : *std::move(r);
-        if (i % 5 == 4 && !store.prune({.filters = {"description==none"}}, nullptr).ok()) ::_exit(8);
-        if (i % 9 == 8 && !store.prune({.max_used_space = 20'000}, nullptr).ok()) ::_exit(9);
+        if (i % 5 == 4 && !store.space().prune({.filters = {"description==none"}}, nullptr).ok()) ::_exit(8);
+        if (i % 9 == 8 && !store.space().prune({.max_used_space = 20'000}, nullptr).ok()) ::_exit(9);
       }
     }
     ::close(told[1]);
@@ -467,7 +467,7 @@ TEST_CASE("A store killed at any point opens again, whole, with all that was ack
     auto store = open_store(root);
     CHECK(must(unmount_below(root.path())) == 0);
     CHECK(fs::is_empty(root.path() / "transient"));
-    auto usage = must(store->disk_usage({}));
+    auto usage = must(store->space().disk_usage({}));
     CHECK(snapshot_count(root) == static_cast<int>(usage.size()));
     // The last acknowledged step was in use when the process died, so no prune can have taken it.
     auto results = store->keys().results(keys.back());

@@ -72,7 +72,7 @@ struct open_snapshot {
 
 inline open_snapshot begin(ref_store& store, const ref& parent, const record_options& options = {}) {
   auto m = must(store.create(parent, options, {}));
-  auto specs = must(store.mounts(m));
+  auto specs = must(store.files().mounts(m));
   auto mount = must(mounted::make(store, specs));
   return {std::move(m), std::move(mount)};
 }
@@ -94,7 +94,7 @@ inline ref layer_of(ref_store& store, const ref& parent, const std::map<std::str
 }
 
 inline mounted mount_of(ref_store& store, const ref& r) {
-  return must(mounted::make(store, must(store.mounts(r, {}))));
+  return must(mounted::make(store, must(store.files().mounts(r, {}))));
 }
 
 /// All files of a ref with their text ("dir/" for directories, "-> x" for links).
@@ -197,7 +197,7 @@ class memory_provider final : public blob_provider {
 
 inline std::string tar_of(ref_store& store, std::string_view layer_id) {
   string_sink sink;
-  must(store.write_layer_tar(layer_id, sink, {}));
+  must(store.layers().write_tar(layer_id, sink, {}));
   return sink.text;
 }
 

@@ -297,14 +297,14 @@ TEST_CASE(
       if (i == 1) tar.directory("o").file("o/old", "o");
       top = layer_from(*store, provider, top, tar.text());
     }
-    auto layers = must(store->layers(top, {}));
+    auto layers = must(store->layers().of(top, {}));
     CHECK(layers.size() == 9);
     CHECK(provider.fetched == 0);
     id = top.id();
     std::vector<std::jthread> many;
     for (int i = 0; i < 4; ++i)
       many.emplace_back([&] {
-        if (!store->unlazy(top, {}).ok()) std::abort();
+        if (!store->files().materialize(top, {}).ok()) std::abort();
       });
     many.clear();
     CHECK(provider.fetched == 9);
@@ -580,7 +580,7 @@ TEST_CASE("A wrong diff id is refused, and a rotten blob is fetched again") {
   auto lying = provider.add(tar_builder().file("f", "x").text());
   lying.diff_id = sha256("something else");
   auto bad = must(store->layer({}, lying, shared, {}));
-  auto refused = store->unlazy(bad, {});
+  auto refused = store->files().materialize(bad, {});
   REQUIRE(!refused.ok());
   CHECK(refused.error().message.find("wrong diff id calculated on extraction") != std::string::npos);
 
@@ -602,14 +602,14 @@ TEST_CASE("A fetch that fails fails the job with its reason, a cancelled one wit
   memory_provider empty, other;
   auto shared = std::shared_ptr<blob_provider>(&empty, [](auto*) {});
   auto r = must(store->layer({}, other.add(tar_builder().file("f", "x").text()), shared, {}));
-  auto failed = store->mounts(r, {});
+  auto failed = store->files().mounts(r, {});
   REQUIRE(!failed.ok());
   CHECK(failed.error().message == "no such blob");
   std::stop_source stop;
   stop.request_stop();
   job_context job;
   job.stop = stop.get_token();
-  CHECK(store->unlazy(r, job).error().code == errc::cancelled);
+  CHECK(store->files().materialize(r, job).error().code == errc::cancelled);
 }
 
 TEST_CASE("A layer's tar gives the same layer again") {
@@ -684,10 +684,10 @@ TEST_CASE("A compressed form is remembered, and an image with the same content f
   auto built = layer_of(*store, {}, {{"f", "x"}});
   auto tar = tar_of(*store, built.id());
   layer_blob blob = provider.add(tar);
-  CHECK(store->add_layer_blob(built.id(), blob).error().code == errc::not_found);
+  CHECK(store->layers().add_blob(built.id(), blob).error().code == errc::not_found);
   must(store->blobs().put(tar));
-  must(store->add_layer_blob(built.id(), blob));
-  auto layers = must(store->layers(built, {}));
+  must(store->layers().add_blob(built.id(), blob));
+  auto layers = must(store->layers().of(built, {}));
   REQUIRE(layers[0].blobs.size() == 1);
   CHECK(layers[0].blobs[0].blob.digest == blob.blob.digest);
   CHECK(layer_from(*store, provider, {}, tar).id() == built.id());

@@ -202,7 +202,7 @@ struct daemon_fixture {
   ctl::BuildHistoryRecord record_of(const std::string& ref) {
     auto deadline = std::chrono::steady_clock::now() + 20s;
     for (;;) {
-      if (auto bytes = refs->value("history", ref)) {
+      if (auto bytes = refs->values().get("history", ref)) {
         ctl::BuildHistoryRecord record;
         REQUIRE(record.ParseFromString(*bytes));
         return record;

@@ -112,7 +112,7 @@ TEST_CASE_METHOD(worker_fixture, "a failing step leaves one ref a mount, with wh
     CHECK(!left.mounts[4]);
   }
   // Nothing of it stays.
-  auto usage = refs->disk_usage({});
+  auto usage = refs->space().disk_usage({});
   REQUIRE(usage.ok());
   CHECK(usage->size() == 2);
   SECTION("a step that succeeds leaves nothing of the kind") {
@@ -568,7 +568,7 @@ TEST_CASE_METHOD(worker_fixture,
                  "more processes can be run in a running container, with input and a terminal") {
   store::ref root = busybox();
   auto specs = refs->create(root, {}, {});
-  auto mounts = refs->mounts(*specs);
+  auto mounts = refs->files().mounts(*specs);
   auto mounted = store::mounted::make(*refs, *mounts);
   workers::container_spec spec;
   spec.id = "gw1";
@@ -639,7 +639,7 @@ TEST_CASE_METHOD(worker_fixture, "who has input for a process is let go when it 
   io.control = control.get();
   store::ref root = busybox();
   auto specs = refs->create(root, {}, {});
-  auto mounts = refs->mounts(*specs);
+  auto mounts = refs->files().mounts(*specs);
   auto mounted = store::mounted::make(*refs, *mounts);
   workers::container_spec spec;
   spec.rootfs = mounted->path();
@@ -673,7 +673,7 @@ TEST_CASE_METHOD(worker_fixture, "who has input for a process is let go when it 
 TEST_CASE_METHOD(worker_fixture, "what a killed daemon left is swept at the next start") {
   store::ref root = busybox();
   auto snapshot = refs->create(root, {}, {});
-  auto mounts = refs->mounts(*snapshot);
+  auto mounts = refs->files().mounts(*snapshot);
   auto mounted = store::mounted::make(*refs, *mounts);
   workers::container_spec spec;
   spec.id = "left";

@@ -88,7 +88,7 @@ struct setup {
     r.build = build;
     auto refs = source->run(r, {}, job);
     if (!refs.ok()) return refs.error().message;
-    auto m = store::mounted::make(*store, store->mounts(refs->at(0), job).value()).value();
+    auto m = store::mounted::make(*store, store->files().mounts(refs->at(0), job).value()).value();
     std::string out;
     std::set<std::string> names;
     for (const auto& e : fs::directory_iterator(m.path())) names.insert(e.path().filename());

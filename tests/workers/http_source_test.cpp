@@ -66,7 +66,7 @@ struct setup {
     auto refs = source->run(r, {}, job);
     INFO((refs.ok() ? "" : refs.error().message));
     REQUIRE(refs.ok());
-    auto m = store::mounted::make(*store, store->mounts(refs->at(0), job).value()).value();
+    auto m = store::mounted::make(*store, store->files().mounts(refs->at(0), job).value()).value();
     file f;
     int n = 0;
     for (const auto& e : std::filesystem::directory_iterator(m.path())) {
@@ -192,7 +192,7 @@ TEST_CASE(
   CHECK(s.source->resolve_meta(question, s.build, s.job)->http().checksum() == sha256("seen").str());
   store::prune_options all;
   all.all = true;
-  REQUIRE(s.store->prune(all, [](const store::usage_record&) {}).ok());
+  REQUIRE(s.store->space().prune(all, [](const store::usage_record&) {}).ok());
   auto plain = s.get(s.op(server.url() + "/f"));
   CHECK(plain.text == "seen");
   CHECK(plain.name == "named.txt");

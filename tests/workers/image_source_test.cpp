@@ -119,7 +119,7 @@ struct setup {
     return r;
   }
   std::string read(const store::ref& r, const std::string& path) {
-    auto m = store::mounted::make(*store, store->mounts(r, job).value()).value();
+    auto m = store::mounted::make(*store, store->files().mounts(r, job).value()).value();
     return test::read_file(m.path() / path);
   }
   int layers_here(const descriptor& manifest) {
@@ -164,7 +164,7 @@ TEST_CASE("an image is keyed by its manifest and by its chain of layers, without
   CHECK(s.read(refs->at(0), "a") == "1");
   CHECK(s.read(refs->at(0), "b") == "2");
   CHECK(s.layers_here(image) == 2);
-  auto usage = s.store->disk_usage({}).value();
+  auto usage = s.store->space().disk_usage({}).value();
   CHECK(std::all_of(usage.begin(), usage.end(),
                     [&](const auto& u) { return u.description == "pulled from " + server.host() + "/x:1"; }));
 }
@@ -217,7 +217,7 @@ TEST_CASE("attributes are honoured and bad ones refused") {
   REQUIRE(limited.ok());
   CHECK(s.read(limited->at(0), "a") == "1");
   CHECK(s.read(limited->at(0), "b").empty());
-  CHECK(s.store->disk_usage({}).value().at(0).type == store::record_type::frontend);
+  CHECK(s.store->space().disk_usage({}).value().at(0).type == store::record_type::frontend);
   auto message = [&](const std::map<std::string, std::string>& attrs) {
     auto r = s.source->cache_map(s.op(name, attrs), 0, s.job);
     return r.ok() ? std::string("fine") : r.error().message;
@@ -324,7 +324,7 @@ TEST_CASE("known digests need no registry, and a registry that is away is no end
     s.push(name, image);
     REQUIRE(s.source->cache_map(s.op(name), 0, s.job).ok());
     auto r = s.source->run(s.op(name), {}, s.job);
-    REQUIRE(s.store->unlazy(r->at(0), s.job).ok());
+    REQUIRE(s.store->files().materialize(r->at(0), s.job).ok());
   }
   s.build = std::make_shared<workers::resolutions>();
   CHECK(s.source->cache_map(s.op(name + "@" + image.digest.str()), 0, s.job).ok());
@@ -345,9 +345,9 @@ TEST_CASE("images of this daemon's own store are found by name") {
   image_maker here{s.store->blobs()};
   auto image = here.image("amd64", {layer_tar({{"f", "built here"}})});
   std::string name = server.host() + "/local/app:latest";
-  REQUIRE(
-      s.store->set_value(distribution::image_store_bucket, name, distribution::descriptor_json(image).dump())
-          .ok());
+  REQUIRE(s.store->values()
+              .set(distribution::image_store_bucket, name, distribution::descriptor_json(image).dump())
+              .ok());
   auto refs = s.source->run(s.op(name), {}, s.job);
   REQUIRE(refs.ok());
   CHECK(s.read(refs->at(0), "f") == "built here");
@@ -372,10 +372,10 @@ TEST_CASE("a layer that is not what it should be fails the build clearly and is 
   std::string name = server.host() + "/x:1";
   auto refs = s.source->run(s.op(name), {}, s.job);
   REQUIRE(refs.ok());
-  auto bad = s.store->unlazy(refs->at(0), s.job);
+  auto bad = s.store->files().materialize(refs->at(0), s.job);
   REQUIRE_FALSE(bad.ok());
   CHECK(bad.error().code == errc::data_loss);
   CHECK_FALSE(s.store->blobs().has(m.layers[0].digest));
   lie = false;
-  CHECK(s.store->unlazy(refs->at(0), s.job).ok());
+  CHECK(s.store->files().materialize(refs->at(0), s.job).ok());
 }

@@ -157,7 +157,7 @@ TEST_CASE_METHOD(local_fixture,
   write_file(context / "second", "y");
   auto kept = [&] {
     std::int64_t bytes = 0;
-    auto usage = refs->disk_usage({});
+    auto usage = refs->space().disk_usage({});
     REQUIRE(usage.ok());
     for (const auto& u : *usage)
       if (u.description.starts_with("local source")) bytes += std::max<std::int64_t>(u.size, 1);

@@ -293,7 +293,7 @@ TEST_CASE_METHOD(runtime_fixture,
   auto root = busybox();
   auto run_below = [&](const std::string& parent, const std::string& script = "true") {
     auto snapshot = refs->create(root, {}, {});
-    auto mounted = store::mounted::make(*refs, *refs->mounts(*snapshot), store::mount_use::container);
+    auto mounted = store::mounted::make(*refs, *refs->files().mounts(*snapshot), store::mount_use::container);
     workers::container_spec spec;
     spec.rootfs = mounted->path();
     spec.cgroup_parent = parent;
@@ -355,7 +355,7 @@ TEST_CASE_METHOD(runtime_fixture, "groups above those of a killed daemon's conta
   auto own = "kiln-swept-" + std::to_string(::getpid());
   auto root = busybox();
   auto snapshot = refs->create(root, {}, {});
-  auto mounted = store::mounted::make(*refs, *refs->mounts(*snapshot), store::mount_use::container);
+  auto mounted = store::mounted::make(*refs, *refs->files().mounts(*snapshot), store::mount_use::container);
   workers::container_spec spec;
   spec.id = "left";
   spec.rootfs = mounted->path();

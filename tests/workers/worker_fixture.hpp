@@ -149,7 +149,7 @@ struct worker_fixture {
   store::ref make_ref(const std::function<void(const fs::path&)>& fill, const store::ref& base = {}) {
     auto m = refs->create(base, {}, {});
     REQUIRE(m.ok());
-    auto specs = refs->mounts(*m);
+    auto specs = refs->files().mounts(*m);
     REQUIRE(specs.ok());
     {
       auto mounted = store::mounted::make(*refs, *specs);
@@ -211,7 +211,7 @@ struct worker_fixture {
   /// Looks into a ref.
   template <class Look>
   void in_ref(const store::ref& r, Look look) {
-    auto specs = refs->mounts(r, {});
+    auto specs = refs->files().mounts(r, {});
     REQUIRE(specs.ok());
     auto mounted = store::mounted::make(*refs, *specs);
     REQUIRE(mounted.ok());

@@ -34,7 +34,7 @@ std::vector<store::ref> inputs_of_mounts(const pb::ExecOp& op, std::span<const s
 }
 
 result<std::filesystem::path> exec_mounts::fresh_directory() {
-  return resources_.refs->temporary_directory("exec");
+  return resources_.refs->scratch().make("exec");
 }
 
 result<store::mutable_ref> exec_mounts::make_mutable(const store::ref& base, const std::string& description) {
@@ -42,7 +42,7 @@ result<store::mutable_ref> exec_mounts::make_mutable(const store::ref& base, con
 }
 
 result<exec_mounts::source> exec_mounts::mount_ref(const store::ref& ref) {
-  KILN_TRY(auto specs, resources_.refs->mounts(ref, job_));
+  KILN_TRY(auto specs, resources_.refs->files().mounts(ref, job_));
   // A lone directory of an immutable record is bound by the runtime itself, read-only.
   if (specs.size() == 1 && specs[0].type == "bind") {
     const auto& spec = specs[0];
@@ -55,7 +55,7 @@ result<exec_mounts::source> exec_mounts::mount_ref(const store::ref& ref) {
 }
 
 result<exec_mounts::source> exec_mounts::mount_mutable(const store::mutable_ref& snapshot) {
-  KILN_TRY(auto specs, resources_.refs->mounts(snapshot));
+  KILN_TRY(auto specs, resources_.refs->files().mounts(snapshot));
   KILN_TRY(auto mounted, store::mounted::make(*resources_.refs, specs, store::mount_use::container));
   std::string path = mounted.path().string();
   mounted_.push_back(std::move(mounted));
@@ -132,7 +132,7 @@ status exec_mounts::prepare_one(const pb::ExecOp& op, int index, std::span<const
 
   if (is_root) {
     KILN_TRY(auto snapshot, make_mutable(base, description));
-    KILN_TRY(auto specs, resources_.refs->mounts(snapshot));
+    KILN_TRY(auto specs, resources_.refs->files().mounts(snapshot));
     KILN_TRY(root_, store::mounted::make(*resources_.refs, specs, store::mount_use::container));
     readonly_root_ = m.readonly();
     keep(index, m.output(), std::move(snapshot));

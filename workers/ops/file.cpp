@@ -211,7 +211,7 @@ class file_solver {
     store::record_options options;
     options.description = description();
     KILN_TRY(o->snapshot, refs_.create(input >= 0 ? state_of(input).ref : store::ref{}, options, job_));
-    KILN_TRY(auto specs, refs_.mounts(o->snapshot));
+    KILN_TRY(auto specs, refs_.files().mounts(o->snapshot));
     KILN_TRY(o->mount, store::mounted::make(refs_, specs));
     KILN_TRY(o->root, store::open_confined(o->mount.path()));
     return o;
@@ -227,7 +227,7 @@ class file_solver {
   result<int> read_root(std::int64_t index) {
     if (index < 0) {
       if (!scratch_) {
-        KILN_TRY(scratch_path_, refs_.temporary_directory("scratch"));
+        KILN_TRY(scratch_path_, refs_.scratch().make("scratch"));
         scratch_ = unique_fd{open(scratch_path_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)};
         rmdir(scratch_path_.c_str());
       }
@@ -237,7 +237,7 @@ class file_solver {
     auto& r = readers_[index];
     if (!r) {
       auto fresh = std::make_unique<read_state>();
-      KILN_TRY(auto specs, refs_.mounts(state_of(index).ref, job_));
+      KILN_TRY(auto specs, refs_.files().mounts(state_of(index).ref, job_));
       KILN_TRY(fresh->mount, store::mounted::make(refs_, specs));
       KILN_TRY(fresh->root, store::open_confined(fresh->mount.path()));
       r = std::move(fresh);

@@ -7,7 +7,6 @@
 #include <filesystem>
 #include <fstream>
 #include <map>
-#include <mutex>
 #include <set>
 
 #include <spdlog/spdlog.h>
@@ -16,9 +15,11 @@
 #include "base/files.hpp"
 #include "base/text.hpp"
 #include "base/url.hpp"
+#include "configs/store.hpp"
 #include "distribution/hosts.hpp"
 #include "distribution/transport.hpp"
 #include "secrets.pb.h"
+#include "store/files/turns.hpp"
 #include "workers/sources/git_command.hpp"
 #include "workers/sources/git_leftovers.hpp"
 #include "workers/sources/git_reference.hpp"
@@ -34,7 +35,6 @@ namespace {
 
 constexpr int redirects_max = 10;
 constexpr std::chrono::milliseconds secret_timeout{60'000};
-constexpr const char* snapshot_bucket = "git-snapshots";
 
 struct commit_info {
   std::string ref;     // full name, or the commit itself
@@ -79,7 +79,10 @@ void set_all_times(const fs::path& root, std::int64_t seconds) {
 
 class git_source final : public source_handler {
  public:
-  explicit git_source(store::ref_store& refs) : refs_(refs) {}
+  explicit git_source(store::ref_store& refs)
+      : refs_(refs),
+        checkouts_(refs.values(), "git-snapshots", store::limits::remembered_values,
+                   [&refs](std::string_view id) { return refs.has(id); }) {}
 
   std::vector<std::string> schemes() const override { return {"git"}; }
 
@@ -99,14 +102,14 @@ class git_source final : public source_handler {
     KILN_TRY(auto r, parse_git_source(request.op.source()));
     KILN_TRY(auto info, resolve(r, request.build.get(), job));
     auto snapshot_key = key_of(r, info) + ":" + r.subdir;
-    if (auto id = refs_.value(snapshot_bucket, snapshot_key))
+    if (auto id = checkouts_.get(snapshot_key))
       if (auto kept = refs_.get(*id); kept.ok()) return std::vector{*std::move(kept)};
 
     KILN_TRY(auto done, with_repository(r, info, job, [&](git_command& git) -> result<store::ref> {
                KILN_CHECK(fetch(git, r, info, job));
                return checkout(git, r, info, job);
              }));
-    KILN_CHECK(refs_.set_value(snapshot_bucket, snapshot_key, done.id()));
+    KILN_CHECK(checkouts_.set(snapshot_key, done.id()));
     return std::vector{std::move(done)};
   }
 
@@ -229,7 +232,7 @@ class git_source final : public source_handler {
                    const job_context& job) {
     git.remote = r.where.str(false);
     if (!r.known_ssh_hosts.empty()) {
-      KILN_TRY(auto directory, refs_.temporary_directory("known-hosts"));
+      KILN_TRY(auto directory, refs_.scratch().make("known-hosts"));
       known_hosts.path = directory.string();
       git.known_hosts_file = (directory / "known_hosts").string();
       KILN_TRY(auto file, open_file(git.known_hosts_file, O_WRONLY | O_CREAT | O_EXCL, 0600));
@@ -333,9 +336,7 @@ class git_source final : public source_handler {
   template <class F>
   auto with_repository(const git_reference& r, const commit_info& info, const job_context& job, F use)
       -> decltype(use(std::declval<git_command&>())) {
-    auto turn = mutex_of(repository_name(r));
-    std::unique_lock lock{*turn};
-    KILN_CHECK(job.check());
+    KILN_TRY(auto turn, remotes_.wait(repository_name(r), job.stop));
     KILN_TRY(auto repository, open_repository(r, job));
     KILN_CHECK(remove_git_leftovers(repository.mount.path()));
     git_command git;
@@ -375,7 +376,7 @@ class git_source final : public source_handler {
     options.description = "shared git repo for " + redact_credentials(r.remote);
     workspace w;
     KILN_TRY(w.ref, refs_.acquire_named("git-remote:" + repository_name(r), {}, options, job));
-    KILN_TRY(auto specs, refs_.mounts(w.ref));
+    KILN_TRY(auto specs, refs_.files().mounts(w.ref));
     KILN_TRY(w.mount, store::mounted::make(refs_, specs));
     return w;
   }
@@ -384,13 +385,6 @@ class git_source final : public source_handler {
   static std::string repository_name(const git_reference& r) {
     auto plain = r.where.str(false);
     return r.remote == plain ? plain : plain + " " + sha256(r.remote).str();
-  }
-
-  std::shared_ptr<std::mutex> mutex_of(const std::string& remote) {
-    std::lock_guard lock{mutex_};
-    auto& entry = remotes_[remote];
-    if (!entry) entry = std::make_shared<std::mutex>();
-    return entry;
   }
 
   /// The name under which the shared repository keeps what `info` names.
@@ -450,7 +444,7 @@ class git_source final : public source_handler {
   status check_signature(const wanted_signature& wanted, const gw::ResolveSourceGitResponse& objects,
                          const job_context& job) {
     auto check = [&](const std::string& object) -> status {
-      KILN_TRY(auto scratch, refs_.temporary_directory("signature"));
+      KILN_TRY(auto scratch, refs_.scratch().make("signature"));
       return verify_git_object(object, {wanted.keys, wanted.reject_expired_keys}, scratch, job.stop);
     };
     if (!wanted.ignore_signed_tag && !objects.tagobject().empty()) {
@@ -495,7 +489,7 @@ class git_source final : public source_handler {
     options.type = store::record_type::source_git_checkout;
     workspace w;
     KILN_TRY(w.ref, refs_.create({}, options, job));
-    KILN_TRY(auto specs, refs_.mounts(w.ref));
+    KILN_TRY(auto specs, refs_.files().mounts(w.ref));
     KILN_TRY(w.mount, store::mounted::make(refs_, specs));
     auto root = w.mount.path();
     if (r.keep_git_dir && r.subdir.empty()) {
@@ -578,9 +572,9 @@ class git_source final : public source_handler {
   }
 
   store::ref_store& refs_;
+  store::remembered_values checkouts_;  // by commit and what of it is wanted: the record's id
   distribution::transport transport_{1};
-  std::mutex mutex_;
-  std::map<std::string, std::shared_ptr<std::mutex>> remotes_;
+  store::turns remotes_;  // one job at a time works in a remote's repository
 };
 
 }  // namespace

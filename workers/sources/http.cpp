@@ -14,6 +14,7 @@
 #include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "configs/sources.hpp"
+#include "configs/store.hpp"
 #include "distribution/image_json.hpp"
 #include "distribution/transport.hpp"
 #include "secrets.pb.h"
@@ -30,7 +31,6 @@ namespace {
 
 namespace gw = moby::buildkit::v1::frontend;
 using ordered_json = nlohmann::ordered_json;
-constexpr std::string_view bucket = "http-downloads";  // by URL hash: what was fetched from it
 constexpr std::string_view session_host = "buildkit-session";
 constexpr std::size_t max_remembered = 16;  // versions of one URL
 
@@ -131,7 +131,13 @@ std::string cache_key(const wanted_file& w, const download& d) {
 
 class http_source : public source_handler {
  public:
-  http_source(store::ref_store& store, distribution::hosts& hosts) : store_(store), hosts_(hosts) {}
+  http_source(store::ref_store& store, distribution::hosts& hosts)
+      : store_(store),
+        hosts_(hosts),
+        downloads_(store.values(), "http-downloads", store::limits::remembered_values, [&store](auto text) {
+          auto known = downloads_of(text);
+          return std::any_of(known.begin(), known.end(), [&](const auto& d) { return store.has(d.ref); });
+        }) {}
 
   std::vector<std::string> schemes() const override { return {"http", "https"}; }
 
@@ -248,7 +254,7 @@ class http_source : public source_handler {
 
   /// The mount of a download; the file is at its path by its name.
   result<store::mounted> mount(const store::ref& r, const job_context& job) {
-    KILN_TRY(auto specs, store_.mounts(r, job));
+    KILN_TRY(auto specs, store_.files().mounts(r, job));
     return store::mounted::make(store_, specs);
   }
 
@@ -256,7 +262,7 @@ class http_source : public source_handler {
     if (w.signature.empty()) return {};
     KILN_TRY(store::ref r, content(w, seen, job));
     KILN_TRY(auto mounted, mount(r, job));
-    KILN_TRY(auto scratch, store_.temporary_directory("signature"));
+    KILN_TRY(auto scratch, store_.scratch().make("signature"));
     auto checked =
         verify_pgp(mounted.path() / seen.what.filename, w.signature, {w.signer_keys}, scratch, job.stop);
     if (!checked) return std::move(checked).error().with_context("failed to verify pgp signature");
@@ -264,10 +270,12 @@ class http_source : public source_handler {
   }
 
   std::vector<download> remembered(const wanted_file& w) {
+    return downloads_of(downloads_.get(w.hash()).value_or(""));
+  }
+
+  static std::vector<download> downloads_of(std::string_view text) {
     std::vector<download> out;
-    auto text = store_.value(bucket, w.hash());
-    if (!text) return out;
-    auto list = json_or_null(*text);
+    auto list = json_or_null(text);
     if (!list.is_array()) return out;
     for (const auto& j : list) {
       download d;
@@ -295,7 +303,7 @@ class http_source : public source_handler {
     add(d);
     for (const auto& old : remembered(w))
       if (old.ref != d.ref && list.size() < max_remembered && store_.get(old.ref).ok()) add(old);
-    (void)store_.set_value(bucket, w.hash(), json_text(list));
+    (void)downloads_.set(w.hash(), json_text(list));
   }
 
   result<std::vector<std::string>> request_headers(const wanted_file& w, const job_context& job) {
@@ -515,7 +523,8 @@ class http_source : public source_handler {
 
   store::ref_store& store_;
   distribution::hosts& hosts_;
-  std::mutex mutex_;  // of remember()
+  store::remembered_values downloads_;  // by URL hash: what was fetched from it
+  std::mutex mutex_;                    // of remember()
 };
 
 }  // namespace

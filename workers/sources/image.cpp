@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "base/json_text.hpp"
+#include "configs/store.hpp"
 #include "distribution/client.hpp"
 #include "distribution/image_json.hpp"
 #include "distribution/image_names.hpp"
@@ -86,9 +87,10 @@ class registry_provider : public store::blob_provider {
 
 class registry_origin : public image_origin {
  public:
-  registry_origin(store::ref_store& store, distribution::hosts& hosts, wanted_image wanted,
-                  const job_context& job)
-      : store_(store), hosts_(hosts), wanted_(std::move(wanted)), job_(job) {}
+  /// `resolved`: tags as registries last resolved them.
+  registry_origin(store::ref_store& store, store::remembered_values& resolved, distribution::hosts& hosts,
+                  wanted_image wanted, const job_context& job)
+      : store_(store), resolved_(resolved), hosts_(hosts), wanted_(std::move(wanted)), job_(job) {}
 
   result<descriptor> resolve() override {
     if (auto d = known_content()) return *std::move(d);
@@ -169,9 +171,10 @@ class registry_origin : public image_origin {
     image_reference named = wanted_.ref;
     if (named.tag.empty()) named.tag = "latest";
     named.digest = {};
-    for (auto bucket : {distribution::image_store_bucket, distribution::resolved_bucket}) {
-      if (bucket == distribution::resolved_bucket && !pulled) continue;
-      auto text = store_.value(bucket, named.str());
+    for (bool built : {true, false}) {
+      if (!built && !pulled) continue;
+      auto text = built ? store_.values().get(distribution::image_store_bucket, named.str())
+                        : resolved_.get(named.str());
       if (!text) continue;
       auto d = distribution::parse_descriptor(json_or_null(*text));
       if (!d.ok() || (wanted_.ref.digest && d->digest != wanted_.ref.digest)) continue;
@@ -184,9 +187,7 @@ class registry_origin : public image_origin {
     if (wanted_.ref.tag.empty()) return;
     image_reference named = wanted_.ref;
     named.digest = {};
-    std::string text = json_text(distribution::descriptor_json(d));
-    if (store_.value(distribution::resolved_bucket, named.str()) != text)
-      (void)store_.set_value(distribution::resolved_bucket, named.str(), text);
+    (void)resolved_.set(named.str(), json_text(distribution::descriptor_json(d)));
   }
 
   result<descriptor> resolve_remote() {
@@ -195,6 +196,7 @@ class registry_origin : public image_origin {
   }
 
   store::ref_store& store_;
+  store::remembered_values& resolved_;
   distribution::hosts& hosts_;
   wanted_image wanted_;
   const job_context& job_;
@@ -203,7 +205,15 @@ class registry_origin : public image_origin {
 
 class image_source : public source_handler {
  public:
-  image_source(store::ref_store& store, distribution::hosts& hosts) : store_(store), hosts_(hosts) {}
+  image_source(store::ref_store& store, distribution::hosts& hosts)
+      : store_(store),
+        resolved_(store.values(), std::string(distribution::resolved_bucket),
+                  store::limits::remembered_values,
+                  [&store](std::string_view text) {
+                    auto d = distribution::parse_descriptor(json_or_null(text));
+                    return d.ok() && store.blobs().has(d->digest);
+                  }),
+        hosts_(hosts) {}
 
   std::vector<std::string> schemes() const override { return {"docker-image"}; }
 
@@ -224,7 +234,7 @@ class image_source : public source_handler {
                                       const job_context& job) override {
     KILN_TRY(wanted_image wanted, parse_source(request.op.source()));
     KILN_TRY(auto image, image_of(request, wanted, job));
-    registry_origin origin(store_, hosts_, wanted, job);
+    registry_origin origin(store_, resolved_, hosts_, wanted, job);
     store::record_options options{"pulled from " + wanted.ref.str(), wanted.type, 0};
     KILN_TRY(store::ref r, layers_as_ref(store_, *image, origin.provider(), options));
     return std::vector<store::ref>{std::move(r)};
@@ -238,7 +248,7 @@ class image_source : public source_handler {
       KILN_TRY(wanted.mode, parse_mode(request.resolvemode()));
     }
     platform p = request.has_platform() ? from_proto(request.platform()) : host_platform();
-    registry_origin origin(store_, hosts_, wanted, job);
+    registry_origin origin(store_, resolved_, hosts_, wanted, job);
     gw::ResolveSourceMetaResponse out;
     *out.mutable_source() = request.source();
     KILN_TRY(descriptor root, root_of(request.source(), wanted, origin, build.get(), job));
@@ -296,7 +306,7 @@ class image_source : public source_handler {
 
   result<known_image> image_of(const op_request& request, const wanted_image& wanted,
                                const job_context& job) {
-    registry_origin origin(store_, hosts_, wanted, job);
+    registry_origin origin(store_, resolved_, hosts_, wanted, job);
     KILN_TRY(descriptor root, root_of(request.op.source(), wanted, origin, request.build.get(), job));
     return read_once(origin, root, request.platform, wanted.layer_limit, request.build.get(), job);
   }
@@ -345,6 +355,7 @@ class image_source : public source_handler {
   }
 
   store::ref_store& store_;
+  store::remembered_values resolved_;
   distribution::hosts& hosts_;
 };
 

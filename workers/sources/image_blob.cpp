@@ -89,7 +89,7 @@ class image_blob_source : public source_handler {
     // Nobody else names the blob; the file is what is kept.
     in.reset();
     hold.reset();
-    if (!had) (void)store_.drop_blob(w.ref.digest);
+    if (!had) (void)store_.space().drop_blob(w.ref.digest);
     std::string name = w.look.filename.empty() ? std::string(w.ref.digest.hex()) : w.look.filename;
     KILN_TRY(store::ref r, file.commit({name, w.look.perm ? w.look.perm : 0600, w.look.uid, w.look.gid, 0}));
     return std::vector<store::ref>{std::move(r)};

@@ -14,6 +14,7 @@
 #include "base/quoting.hpp"
 #include "configs/executor.hpp"
 #include "configs/filesync.hpp"
+#include "configs/store.hpp"
 #include "messages/text_list.hpp"
 #include "store/files/confinement.hpp"
 #include "filesync/receiver.hpp"
@@ -137,7 +138,10 @@ bool can_be_gone_on_with(const error& e) {
 
 class local_source final : public source_handler {
  public:
-  explicit local_source(worker_resources& resources) : refs_(*resources.refs) {}
+  explicit local_source(worker_resources& resources)
+      : refs_(*resources.refs),
+        copies_(refs_.values(), "local-copies", store::limits::remembered_values,
+                [this](std::string_view id) { return refs_.has(id); }) {}
 
   std::vector<std::string> schemes() const override { return {"local"}; }
 
@@ -213,7 +217,7 @@ class local_source final : public source_handler {
                       (id.metadata_only ? ":metadata" : "");
     std::string name = "local:" + key;
     KILN_TRY(auto snapshot, acquire(name, id, job));
-    KILN_TRY(auto specs, refs_.mounts(snapshot));
+    KILN_TRY(auto specs, refs_.files().mounts(snapshot));
     KILN_TRY(auto mounted, store::mounted::make(refs_, specs));
     KILN_TRY(auto root, store::open_confined(mounted.path()));
 
@@ -266,18 +270,17 @@ class local_source final : public source_handler {
     copy.type = store::record_type::source_local;
     if (before) return before;
     KILN_TRY(auto made, refs_.commit_copy(snapshot, copy, job));
-    if (auto s = refs_.set_value(copies, name, made.id()); !s)
-      spdlog::warn("local source: {}", s.error().message);
+    if (auto s = copies_.set(name, made.id()); !s) spdlog::warn("local source: {}", s.error().message);
     return made;
   }
 
   /// The copy an earlier build made, if the directory has not changed since; whoever holds the name asks.
   store::ref unchanged(const std::string& name, const std::filesystem::path& now, const job_context& job) {
-    auto id = refs_.value(copies, name);
+    auto id = copies_.get(name);
     if (!id) return {};
     auto last = refs_.get(*id);
     if (!last) return {};
-    auto specs = refs_.mounts(*last, job);
+    auto specs = refs_.files().mounts(*last, job);
     if (!specs) return {};
     auto mounted = store::mounted::make(refs_, *specs);
     if (!mounted) return {};
@@ -285,9 +288,8 @@ class local_source final : public source_handler {
     return same && *same ? *std::move(last) : store::ref{};
   }
 
-  static constexpr std::string_view copies = "local-copies";  // by name of the snapshot: its last copy
-
   store::ref_store& refs_;
+  store::remembered_values copies_;  // by name of the snapshot: its last copy's id
 };
 
 }  // namespace

@@ -46,7 +46,7 @@ result<single_file> single_file::begin(store::ref_store& store, const store::rec
                                        const job_context& job) {
   single_file out(store);
   KILN_TRY(out.snapshot_, store.create({}, options, job));
-  KILN_TRY(auto specs, store.mounts(out.snapshot_));
+  KILN_TRY(auto specs, store.files().mounts(out.snapshot_));
   KILN_TRY(out.mount_, store::mounted::make(store, specs));
   out.directory_.reset(::open(out.mount_.path().c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC));
   if (!out.directory_) return errno_error(errno, "open " + out.mount_.path().string());
