@@ -1,12 +1,15 @@
 #include "actors/handler_watch.hpp"
 
 #include <fcntl.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <fstream>
+#include <thread>
 
 #include <caf/policy/work_sharing.hpp>
 #include <caf/scheduler/coordinator.hpp>
@@ -22,6 +25,7 @@ using line_sink = void (*)(const std::string&);
 // CAF makes the scheduler by its type alone, so what it is told stands here.
 std::atomic<std::int64_t> limit_ns{0};
 std::atomic<line_sink> sink{nullptr};
+std::atomic<bool (*)()> is_crowded{machine_is_crowded};
 
 std::int64_t clock_ns(clockid_t clock) {
   timespec t{};
@@ -80,6 +84,7 @@ struct watching : caf::policy::work_sharing {
     auto took = thread_times::now() - before_;
     auto busy = took.cpu + took.blocked();
     if (busy <= limit_ns) return;
+    if (took.cpu <= limit_ns && took.disk == 0 && is_crowded.load()()) return;
     auto* actor = dynamic_cast<caf::local_actor*>(job);
     if (!actor) return;
     // Its name is that of its state, which starting makes.
@@ -101,7 +106,18 @@ void tell_standard_error(const std::string& line) { std::fputs(line.c_str(), std
 }  // namespace
 
 thread_times thread_times::now() {
-  return {clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_THREAD_CPUTIME_ID), queued_ns()};
+  rusage used{};
+  ::getrusage(RUSAGE_THREAD, &used);
+  return {clock_ns(CLOCK_MONOTONIC), clock_ns(CLOCK_THREAD_CPUTIME_ID), queued_ns(),
+          used.ru_majflt + used.ru_inblock};
+}
+
+bool machine_is_crowded() {
+  std::ifstream file("/proc/loadavg");
+  double load = 0;
+  unsigned running = 0;
+  file >> load >> load >> load >> running;
+  return running > std::thread::hardware_concurrency();
 }
 
 std::optional<std::chrono::nanoseconds> handler_limit() {
@@ -115,8 +131,9 @@ void watch_handlers(caf::actor_system_config& config) {
 }
 
 void watch_handlers(caf::actor_system_config& config, std::chrono::nanoseconds limit,
-                    void (*tell)(const std::string& line)) {
+                    void (*tell)(const std::string& line), bool (*crowded)()) {
   limit_ns = limit.count();
+  is_crowded = crowded;
   sink = tell;
   // One message a turn, so that one message is what is timed.
   config.set("scheduler.max-throughput", std::size_t{1});

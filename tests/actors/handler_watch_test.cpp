@@ -23,9 +23,10 @@ void keep(const std::string& line) {
 }
 
 struct watched_config : caf::actor_system_config {
-  watched_config() {
+  explicit watched_config(bool crowded = false) {
     add_message_types<caf::id_block::kiln>();
-    actors::watch_handlers(*this, 50ms, keep);
+    actors::watch_handlers(
+        *this, 50ms, keep, crowded ? +[] { return true; } : +[] { return false; });
   }
 };
 
@@ -65,6 +66,19 @@ TEST_CASE("a handler that waits for too long, or computes, is told with its acto
     CHECK_THAT(line, Catch::StartsWith("slow handler: sleeper took "));
     CHECK_THAT(line, Catch::Contains("(tick, "));
   }
+}
+
+TEST_CASE("where there are too few cores a handler that waits may do so for others that have none") {
+  lines.clear();
+  {
+    watched_config config(true);
+    caf::actor_system system(config);
+    for (const auto& who : {system.spawn(sleeper, caf::unit), system.spawn(worker, caf::unit)}) {
+      caf::anon_send(who, tick_atom::value, std::uint64_t{80});
+      caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
+    }
+  }
+  REQUIRE(lines.size() == 1);  // the one that computes
 }
 
 TEST_CASE("a handler that starts slowly is told by the name it then has") {

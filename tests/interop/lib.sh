@@ -14,10 +14,6 @@ state=$scratch/state
 socket=$scratch/kilnd.sock
 pids=()
 checks=0
-# A daemon whose handlers are timed (actors/handler_watch.hpp) goes before what else this machine does: a thread that
-# holds a lock and has no core makes others wait.
-watched=
-[ -z "${KILN_HANDLER_LIMIT_MS:-}" ] || ! nice -n -15 true 2>/dev/null || watched="nice -n -15"
 
 say() { printf -- '-- %s\n' "$*"; }
 fail() {
@@ -153,7 +149,7 @@ debian_tar() {
 # start_kilnd [FLAGS…]: a daemon of this test's own; sets $kilnd_pid.
 start_kilnd() {
   printf '%s\n' "${kilnd_config:-}" >"$scratch/kilnd.toml"
-  $watched "$kilnd" --config "$scratch/kilnd.toml" --root "$state" --addr "unix://$socket" "$@" >>"$scratch/kilnd.log" 2>&1 &
+  "$kilnd" --config "$scratch/kilnd.toml" --root "$state" --addr "unix://$socket" "$@" >>"$scratch/kilnd.log" 2>&1 &
   kilnd_pid=$!
   pids+=("$kilnd_pid")
   wait_for 10 kilnctl debug info >/dev/null || fail "kilnd does not answer"
