@@ -4,6 +4,7 @@
 #include <grpcpp/server_posix.h>
 #include <spdlog/spdlog.h>
 
+#include <mutex>
 #include <set>
 
 #include "actors/session/session.hpp"
@@ -42,6 +43,51 @@ result<std::shared_ptr<grpc::ServerCredentials>> credentials(const tls_files& fi
   return grpc::SslServerCredentials(options);
 }
 
+class listeners_impl final : public listeners {
+ public:
+  static result<std::shared_ptr<listeners>> open(const server_options& options) {
+    if (options.addresses.empty()) return make_error(errc::invalid_argument, "no listen addresses given");
+    auto out = std::make_shared<listeners_impl>();
+    bool tls = !options.tls.cert.empty() || !options.tls.key.empty() || !options.tls.ca.empty();
+    KILN_TRY(out->secure_, credentials(options.tls));
+    for (const auto& text : options.addresses) {
+      KILN_TRY(auto address, parse_listen_address(text));
+      KILN_TRY(auto opened, listening_socket::open(address, options.owner));
+      for (auto& socket : opened) {
+        if (tls && !socket.tcp()) spdlog::warn("TLS is disabled for {}", socket.address());
+        if (!tls && socket.tcp())
+          spdlog::warn("TLS is not enabled for {}: enabling mutual TLS authentication is highly recommended",
+                       socket.address());
+        out->addresses_.push_back(socket.address());
+        out->sockets_.push_back(std::move(socket));
+      }
+    }
+    return std::shared_ptr<listeners>(std::move(out));
+  }
+
+  std::vector<std::string> addresses() const override { return addresses_; }
+  void close() override {
+    std::lock_guard lock(mutex_);
+    sockets_.clear();
+  }
+  result<std::vector<listening_socket>> sockets() const {
+    std::lock_guard lock(mutex_);
+    std::vector<listening_socket> out;
+    for (const auto& socket : sockets_) {
+      KILN_TRY(auto same, socket.share());
+      out.push_back(std::move(same));
+    }
+    return out;
+  }
+  const std::shared_ptr<grpc::ServerCredentials>& secure() const { return secure_; }
+
+ private:
+  std::shared_ptr<grpc::ServerCredentials> secure_;
+  std::vector<std::string> addresses_;
+  mutable std::mutex mutex_;
+  std::vector<listening_socket> sockets_;  // mutex_
+};
+
 /// Every service of the main listener, by full name.
 std::vector<std::string> service_names(bool content) {
   std::vector<std::string> names{"moby.buildkit.v1.Control",
@@ -76,22 +122,11 @@ class server_impl final : public server {
   }
   ~server_impl() override { shutdown(); }
 
-  status open(const server_options& options) {
-    if (options.addresses.empty()) return make_error(errc::invalid_argument, "no listen addresses given");
-    bool tls = !options.tls.cert.empty() || !options.tls.key.empty() || !options.tls.ca.empty();
-    KILN_TRY(auto secure, credentials(options.tls));
-    std::vector<listening_socket> sockets;
-    for (const auto& text : options.addresses) {
-      KILN_TRY(auto address, parse_listen_address(text));
-      KILN_TRY(auto opened, listening_socket::open(address, options.owner));
-      for (auto& socket : opened) {
-        if (tls && !socket.tcp()) spdlog::warn("TLS is disabled for {}", socket.address());
-        if (!tls && socket.tcp())
-          spdlog::warn("TLS is not enabled for {}: enabling mutual TLS authentication is highly recommended",
-                       socket.address());
-        sockets.push_back(std::move(socket));
-      }
-    }
+  /// `own`: the listeners are this server's alone.
+  status open(std::shared_ptr<listeners> on, bool own) {
+    on_ = std::static_pointer_cast<listeners_impl>(std::move(on));
+    own_ = own;
+    KILN_TRY(auto sockets, on_->sockets());
     grpc::ServerBuilder builder;
     builder.SetMaxReceiveMessageSize(cfg::message_bytes_max);
     builder.SetMaxSendMessageSize(cfg::message_bytes_max);
@@ -108,7 +143,7 @@ class server_impl final : public server {
     using type = grpc::ServerBuilder::experimental_type::ExternalConnectionType;
     local_ = builder.experimental().AddExternalConnectionAcceptor(type::FROM_FD,
                                                                   grpc::InsecureServerCredentials());
-    remote_ = builder.experimental().AddExternalConnectionAcceptor(type::FROM_FD, secure);
+    remote_ = builder.experimental().AddExternalConnectionAcceptor(type::FROM_FD, on_->secure());
     grpc_ = builder.BuildAndStart();
     if (!grpc_) return make_error(errc::internal, "the gRPC server did not start");
     acceptor_ = std::make_unique<acceptor>(std::move(sockets), [this](int fd, bool tcp) {
@@ -119,9 +154,10 @@ class server_impl final : public server {
     return {};
   }
 
-  std::vector<std::string> addresses() const override { return acceptor_->addresses(); }
+  std::vector<std::string> addresses() const override { return on_->addresses(); }
 
   bool drain(std::chrono::milliseconds grace) override {
+    on_->close();
     acceptor_->stop();
     waited_for_builds_ |= solves_.inside() > 0;
     return solves_.close(grace);
@@ -129,6 +165,7 @@ class server_impl final : public server {
 
   void shutdown() override {
     if (!grpc_) return;
+    if (own_) on_->close();
     if (acceptor_) acceptor_->stop();
     bool ended = solves_.close(std::chrono::milliseconds{0});
     // Past the deadline gRPC cancels every call; each reactor answers its OnCancel with Finish. Clients whose
@@ -141,6 +178,8 @@ class server_impl final : public server {
 
  private:
   services services_;
+  std::shared_ptr<listeners_impl> on_;
+  bool own_ = false;
   tunnel_pump pump_;
   call_gate solves_;
   control_service control_;
@@ -162,12 +201,29 @@ class server_impl final : public server {
 
 }  // namespace
 
-result<std::unique_ptr<server>> server::start(const server_options& options, const services& s) {
+result<std::shared_ptr<listeners>> listeners::open(const server_options& options) {
+  return listeners_impl::open(options);
+}
+
+namespace {
+
+result<std::unique_ptr<server>> serve(std::shared_ptr<listeners> on, bool own, const services& s) {
   // gRPC's own shutdown, when its last object goes, can wait 10 s for a poller of its own: keep it alive.
   [[maybe_unused]] static const bool initialized = (grpc_init(), true);
   auto out = std::make_unique<server_impl>(s);
-  KILN_CHECK(out->open(options));
+  KILN_CHECK(out->open(std::move(on), own));
   return std::unique_ptr<server>(std::move(out));
+}
+
+}  // namespace
+
+result<std::unique_ptr<server>> server::start(std::shared_ptr<listeners> on, const services& s) {
+  return serve(std::move(on), false, s);
+}
+
+result<std::unique_ptr<server>> server::start(const server_options& options, const services& s) {
+  KILN_TRY(auto on, listeners::open(options));
+  return serve(std::move(on), true, s);
 }
 
 }  // namespace kiln::gateway

@@ -13,6 +13,8 @@
 #include <caf/all.hpp>
 #include <spdlog/spdlog.h>
 
+#include "actors/ask_and_wait.hpp"
+#include "actors/handler_watch.hpp"
 #include "actors/history/history_orphans.hpp"
 #include "actors/cluster/step_scheduler.hpp"
 #include "actors/spawn_outside.hpp"
@@ -23,16 +25,14 @@
 #include "configs/daemon.hpp"
 #include "configs/provenance_environment.hpp"
 #include "configs/version.hpp"
-#include "configs/containers.hpp"
 #include "frontends/gateway/gateway_frontend.hpp"
 #include "gateway/bridge/frontend_runner.hpp"
-#include "gateway/server.hpp"
-#include "gateway/services.hpp"
+#include "gateway/supervised_server.hpp"
 #include "messages/actor_error.hpp"
 #include "distribution/hosts.hpp"
 #include "solver/step_entitlements.hpp"
 #include "store/hashing/content_hash.hpp"
-#include "supervisors/daemon_tree.hpp"
+#include "supervisors/tree_parts.hpp"
 #include "workers/op_registry.hpp"
 #include "workers/sources/image_blob.hpp"
 #include "workers/client_container.hpp"
@@ -44,7 +44,6 @@ namespace kiln::node {
 namespace {
 
 namespace types = moby::buildkit::v1::types;
-using job_pool = actors::job_pool;
 
 struct actor_config : caf::actor_system_config {
   actor_config() {
@@ -54,6 +53,7 @@ struct actor_config : caf::actor_system_config {
     set("logger.console", caf::atom("none"));
     add_message_types<caf::id_block::kiln>();
     add_message_types<caf::id_block::kiln_containers>();
+    actors::watch_handlers(*this);
   }
 };
 
@@ -136,13 +136,7 @@ struct daemon::parts {
   std::shared_ptr<gateway::session_registry> sessions = std::make_shared<gateway::session_registry>();
   std::unique_ptr<workers::worker_resources> resources;
   std::unique_ptr<workers::op_registry> ops;
-  std::shared_ptr<job_pool> op_pool = std::make_shared<job_pool>(configs::op_threads_max);
-  std::shared_ptr<job_pool> io_pool = std::make_shared<job_pool>(configs::io_threads_max);
-  std::shared_ptr<job_pool> call_pool = std::make_shared<job_pool>(configs::call_threads_max);
-  std::shared_ptr<job_pool> process_pool = std::make_shared<job_pool>(
-      static_cast<unsigned>(configs::containers::processes_max) * configs::containers::threads_per_process);
-  std::shared_ptr<actors::layered_pool> frontend_pool =
-      std::make_shared<actors::layered_pool>(configs::frontend_threads_max);
+  supervision::tree_pools pools = supervision::tree_pools::make();
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   std::unique_ptr<cluster_setup> cluster;  // null: this node is alone
   std::unique_ptr<data_plane> data;        // with it
@@ -150,8 +144,8 @@ struct daemon::parts {
   std::shared_ptr<live_system> live = std::make_shared<live_system>();
   actor_config caf_config;
   std::unique_ptr<caf::actor_system> system;
+  std::shared_ptr<gateway::listeners> listeners;
   caf::actor root;
-  std::unique_ptr<gateway::server> server;
   bool stopping = false;
 
   status open_state() {
@@ -241,20 +235,11 @@ struct daemon::parts {
   status start_actors() {
     KILN_TRY(auto record, describe());
     actors::peers peers{registry};
-    supervision::tree_options tree;
-    tree.registry = registry;
-    tree.cache_manager.store = refs.get();
-    tree.cache_manager.peers = peers;
-    tree.cache_manager.io = io_pool;
+    auto tree = supervision::wire(*refs, sessions.get(), registry, pools);
     tree.garbage_collector.policy = gc_policy(record);
-    tree.garbage_collector.peers = peers;
-    tree.history.store = refs.get();
-    tree.history.io = io_pool;
     tree.history.bounds.entries_max = config.history.max_entries;
     tree.history.bounds.age_max_ns = config.history.max_age_ns;
 
-    tree.worker.store = refs.get();
-    tree.worker.sessions = sessions.get();
     tree.worker.handler = [this](const pb::Op& op) { return ops->handler(op); };
     tree.worker.source = [this](std::string_view identifier) { return ops->source(identifier); };
     tree.worker.exporter = [this](const std::string& type,
@@ -273,32 +258,11 @@ struct daemon::parts {
       return solver::admit_step(op, config.insecure_entitlements, there);
     };
     tree.worker.parallelism_max = config.oci.max_parallelism;
-    tree.worker.ops = op_pool;
-    tree.worker.calls = call_pool;
-    tree.worker.io = io_pool;
-    auto builds = std::make_shared<workers::resolution_table>();
-    tree.worker.builds = tree.build_graph.builds = builds;
-    tree.build.builds = builds;
-    auto imports = std::make_shared<exporters::import_table>();
-    tree.worker.imports = imports;
     tree.worker.cache_resources = {refs.get(), hosts.get()};
 
     tree.containers.make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
       return make_container(request, inputs);
     };
-    tree.containers.calls = call_pool;
-    tree.containers.io = io_pool;
-    tree.containers.processes = process_pool;
-
-    tree.build_graph.peers = peers;
-    tree.build_graph.keys = &refs->keys();
-    tree.build_graph.step_history = refs.get();
-    tree.build_graph.io = io_pool;
-    tree.build_graph.imports = imports;
-
-    tree.build.peers = peers;
-    tree.build.sessions = tree.worker.sessions;
-    tree.build.store = refs.get();
     tree.build.frontend = [this, containers = [registry = registry] {
       return registry->get<containers_actor>(actors::containers_name);
     }](const std::string& name) -> std::unique_ptr<frontends::frontend> {
@@ -314,9 +278,6 @@ struct daemon::parts {
     KILN_TRY(tree.build.provenance.environment,
              configs::read_provenance_environment(config.provenance_env_dir));
     tree.build.allowed_entitlements = config.insecure_entitlements;
-    tree.build.frontend_threads = frontend_pool;
-    tree.build.io = io_pool;
-    tree.build.calls = call_pool;
 
     if (cluster) cluster->configure(caf_config);
     system = std::make_unique<caf::actor_system>(caf_config);
@@ -325,7 +286,7 @@ struct daemon::parts {
       auto options = cluster->options(*system, record);
       options.worker = [peers] { return peers.local_worker(); };
       options.keys = &refs->keys();
-      options.io = io_pool;
+      options.io = pools.io;
       options.counters = [this] {
         node_load load;
         load.refs = static_cast<std::int64_t>(refs->space().record_count());
@@ -345,6 +306,11 @@ struct daemon::parts {
         return data->fetch(located, job);
       };
     }
+    KILN_TRY(auto listening, gateway_options(config));
+    KILN_TRY(listeners, gateway::listeners::open(listening));
+    tree.gateway = [on = listeners, s = services()](caf::actor_system& in) {
+      return gateway::spawn_gateway(in, on, s);
+    };
     KILN_TRY(root, supervision::start_daemon_tree(*system, std::move(tree)));
     watch_root();
     return {};
@@ -377,6 +343,28 @@ struct daemon::parts {
   void drain_node() {
     if (auto handle = registry->get<cluster_actor>(actors::peers::cluster_name))
       caf::anon_send(handle, drain_atom::value);
+  }
+
+  /// What the gateway answers; true while there is none, which has no calls.
+  template <class... Question>
+  bool ask_gateway(Question... question) {
+    bool yes = true;
+    const std::function<void(bool&)> take = [&yes](bool& answer) { yes = answer; };
+    if (auto gateway = registry->get<gateway::gateway_actor>(supervision::gateway_name))
+      (void)actors::ask_and_wait(*system, gateway, caf::infinite, take, question...);
+    return yes;
+  }
+
+  /// No new connections and builds from now on; waits that long for those there are. True when all ended.
+  bool drain_gateway(std::chrono::milliseconds time) {
+    listeners->close();
+    return ask_gateway(drain_atom::value, static_cast<std::uint32_t>(time.count()));
+  }
+
+  /// Ends every call, and what builds there are.
+  void end_calls() {
+    listeners->close();
+    ask_gateway(done_atom::value);
   }
 
   /// Becomes ready when what other nodes have here is done: true, or false when it could not wait for all of
@@ -414,7 +402,8 @@ struct daemon::parts {
         caf::unit);
   }
 
-  status serve() {
+  /// What the gateway stands in front of.
+  gateway::services services() {
     gateway::services s;
     actors::peers peers{registry};
     s.system = system.get();
@@ -441,9 +430,7 @@ struct daemon::parts {
     s.version = configs::buildkit_version;
     s.revision = configs::version;
     s.dockerfile_version = configs::dockerfile_version;
-    KILN_TRY(auto options, gateway_options(config));
-    KILN_TRY(server, gateway::server::start(options, s));
-    return {};
+    return s;
   }
 };
 
@@ -462,7 +449,6 @@ result<std::unique_ptr<daemon>> daemon::start(const configs::daemon_config& conf
   }
   KILN_CHECK(d->parts_->open_state());
   KILN_CHECK(d->parts_->start_actors());
-  KILN_CHECK(d->parts_->serve());
   return d;
 }
 
@@ -480,11 +466,11 @@ void daemon::stop(const std::function<bool()>& force_stop, const closing_hook& c
   };
   if (p.cluster && p.system) p.drain_node();
   bool patient = true;
-  if (p.server) {
+  if (p.root) {
     if (int running = *p.running_builds; running > 0)
       spdlog::info("stopping when {} running build{} done; a second signal cancels", running,
                    running == 1 ? " is" : "s are");
-    patient = in_time([&](auto slice) { return p.server->drain(slice); });
+    patient = in_time([&](auto slice) { return p.drain_gateway(slice); });
     if (!patient) spdlog::warn("builds that still run are cancelled");
   }
   // Other nodes may have all the time there is; nothing else has.
@@ -492,10 +478,7 @@ void daemon::stop(const std::function<bool()>& force_stop, const closing_hook& c
   if (closing)
     closing(configs::stop_deadline + (p.cluster && patient ? left : std::chrono::nanoseconds{0}),
             [live = p.live] { return live->what_runs(); });
-  if (p.server) {
-    p.server->shutdown();
-    p.server.reset();
-  }
+  if (p.root) p.end_calls();
   if (p.cluster && p.system) {
     auto drained = p.node_drained();
     bool over =
@@ -514,8 +497,7 @@ void daemon::stop(const std::function<bool()>& force_stop, const closing_hook& c
   }
   // Jobs that were told to stop end on their threads, some of which still talk to actors (and keep something
   // of the system's with them); then nothing uses the system, nor the state.
-  p.frontend_pool.reset();
-  for (auto* pool : {&p.process_pool, &p.op_pool, &p.call_pool, &p.io_pool}) pool->reset();
+  p.pools.close();
   p.live->set(nullptr);
   p.system.reset();
   p.data.reset();

@@ -1,8 +1,10 @@
 #include "supervisors/daemon_tree.hpp"
 
+#include <condition_variable>
 #include <functional>
+#include <mutex>
+#include <set>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "actors/ask_and_wait.hpp"
@@ -23,6 +25,8 @@ constexpr std::chrono::milliseconds leaf_period{10'000};
 // The levels above multiply what the leaves may do, so they stay small.
 constexpr int root_intensity = 2;
 constexpr std::chrono::milliseconds root_period{60'000};
+// How often a start looks whether root has given up.
+constexpr std::chrono::milliseconds start_look_interval{100};
 
 template <class Behavior, class Options>
 child_spec actor_child(const char* name, Behavior behavior, Options options) {
@@ -46,15 +50,44 @@ child_spec session_template() {
   return spec;
 }
 
+/// A child that somebody else knows how to start.
+child_spec made_child(const char* name, std::function<caf::actor(caf::actor_system&)> start,
+                      std::chrono::milliseconds shutdown_timeout = child_spec{}.shutdown_timeout) {
+  child_spec spec;
+  spec.id = name;
+  spec.shutdown_timeout = shutdown_timeout;
+  spec.start = [start = std::move(start)](caf::event_based_actor* parent,
+                                          const caf::message&) -> caf::expected<caf::actor> {
+    return start(parent->system());
+  };
+  return spec;
+}
+
+/// Which children are awaited, and have not started yet.
+class awaited_children {
+ public:
+  void add(std::string id) { missing_.insert(std::move(id)); }
+  void started(const std::string& id) {
+    std::lock_guard lock(mutex_);
+    if (missing_.erase(id) > 0 && missing_.empty()) all_.notify_all();
+  }
+  /// True when nobody is missing any more.
+  bool wait_for(std::chrono::milliseconds time) {
+    std::unique_lock lock(mutex_);
+    return all_.wait_for(lock, time, [this] { return missing_.empty(); });
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable all_;
+  std::set<std::string> missing_;
+};
+
 /// Root answers once it has run its start; the nested supervisors then start theirs on their own.
-status await_all(caf::actor_system& system, const caf::actor& root, const actor_registry& registry,
-                 const std::vector<std::string>& names) {
+status await_all(caf::actor_system& system, const caf::actor& root, awaited_children& children) {
   const std::function<void(std::vector<child_report>&)> it_lives = [](std::vector<child_report>&) {};
-  for (const auto& name : names)
-    while (!registry.get(name)) {
-      KILN_CHECK(actors::ask_and_wait(system, root, caf::infinite, it_lives, children_atom::value));
-      std::this_thread::yield();
-    }
+  while (!children.wait_for(start_look_interval))
+    KILN_CHECK(actors::ask_and_wait(system, root, caf::infinite, it_lives, children_atom::value));
   return {};
 }
 
@@ -62,9 +95,14 @@ status await_all(caf::actor_system& system, const caf::actor& root, const actor_
 
 result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options o) {
   auto registry = o.registry;
-  std::vector<std::string> names;
-  auto noted = [&names](supervisor_options group) {
-    for (const auto& child : group.children) names.push_back(child.id);
+  auto awaited = std::make_shared<awaited_children>();
+  auto started = [awaited, tell = o.started](const std::string& id) {
+    awaited->started(id);
+    if (tell) tell(id);
+  };
+  auto noted = [&](supervisor_options group) {
+    for (const auto& child : group.children) awaited->add(child.id);
+    group.started = started;
     return nested(std::move(group));
   };
   supervisor_options storage{
@@ -101,27 +139,31 @@ result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options o) 
   supervisor_options sessions{sessions_name, strategy::simple_one_for_one, leaf_intensity,
                               leaf_period,   {session_template()},         registry};
   std::vector<child_spec> children{noted(std::move(storage)), noted(std::move(workers))};
+  // A supervisor of its own: builds that run need not end with the links.
   if (o.cluster) {
-    child_spec spec;
-    spec.id = actors::peers::cluster_name;
-    spec.start = [start = o.cluster](caf::event_based_actor* parent,
-                                     const caf::message&) -> caf::expected<caf::actor> {
-      return start(parent->system());
-    };
-    // A supervisor of its own: builds that run need not end with the links.
     children.push_back(noted({"cluster supervisor",
                               strategy::one_for_one,
                               leaf_intensity,
                               leaf_period,
-                              {std::move(spec)},
+                              {made_child(peers::cluster_name, o.cluster)},
                               registry}));
   }
   children.push_back(noted(std::move(solver)));
   children.push_back(nested(std::move(sessions)));
-  names.push_back(sessions_name);
-  auto root = spawn_supervisor(
-      system, {"root", strategy::rest_for_one, root_intensity, root_period, std::move(children), registry});
-  if (auto up = await_all(system, root, *registry, names); !up.ok()) {
+  awaited->add(sessions_name);
+  // The last to start and the first to stop: whoever calls finds everybody. It stops when its calls have
+  // ended, and those are cancelled.
+  if (o.gateway) {
+    children.push_back(noted({"gateway supervisor",
+                              strategy::one_for_one,
+                              leaf_intensity,
+                              leaf_period,
+                              {made_child(gateway_name, o.gateway, no_timeout)},
+                              registry}));
+  }
+  auto root = spawn_supervisor(system, {"root", strategy::rest_for_one, root_intensity, root_period,
+                                        std::move(children), registry, started});
+  if (auto up = await_all(system, root, *awaited); !up.ok()) {
     caf::anon_send_exit(root, caf::exit_reason::user_shutdown);
     return std::move(up).error().with_context("starting the actors");
   }

@@ -30,7 +30,14 @@ struct tree_options {
   std::optional<actors::step_dispatcher_options> step_dispatcher;  // of a node in a cluster
   /// Starts this node's part in a cluster; unset: the node is alone.
   std::function<caf::actor(caf::actor_system&)> cluster;
+  /// Starts the server that clients call; unset: there is none.
+  std::function<caf::actor(caf::actor_system&)> gateway;
+  /// As supervisor_options::started, of every supervisor. May be empty.
+  std::function<void(const std::string& id)> started;
 };
+
+/// Registry name of the actor that has the server.
+inline constexpr const char* gateway_name = "gateway";
 
 /// Registry name of the supervisor that adopts session actors.
 inline constexpr const char* sessions_name = "sessions";

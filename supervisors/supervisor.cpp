@@ -78,6 +78,7 @@ class supervisor_state {
     c.handle = *started;
     self_->link_to(c.handle);
     if (options_.registry && !simple()) options_.registry->put(c.spec.id, c.handle);
+    if (options_.started) options_.started(c.spec.id);
     return true;
   }
 

@@ -59,6 +59,8 @@ struct supervisor_options {
   /// In start order. simple_one_for_one takes exactly one: the template.
   std::vector<child_spec> children;
   std::shared_ptr<actor_registry> registry;  // may be null
+  /// Told of each child that has started, when it is in the registry; on a scheduler thread. May be empty.
+  std::function<void(const std::string& id)> started = {};
 };
 
 /// One child as `children_atom` reports it.

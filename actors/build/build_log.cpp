@@ -21,11 +21,11 @@ void build_log::add(ctl::StatusResponse status) {
                                            : configs::solving::build_states_bytes_max;
   if (bytes_ + bytes > bound) return;
   bytes_ += bytes;
-  all_.push_back(std::move(status));
+  all_->push_back(std::move(status));
 }
 
 void build_log::watch(const status_listener& who) {
-  for (const auto& status : all_) caf::anon_send(who, status);
+  for (const auto& status : *all_) caf::anon_send(who, status);
   if (closed_) {
     caf::anon_send(who, done_atom::value);
   } else {
@@ -49,9 +49,9 @@ int build_log::cached_steps() const {
       std::count_if(steps_.begin(), steps_.end(), [](const auto& s) { return s.second.cached; }));
 }
 
-std::string build_log::encode() const {
+std::string build_log::encode(const statuses& all) {
   std::string out;
-  for (const auto& status : all_) {
+  for (const auto& status : all) {
     auto bytes = status.SerializeAsString();
     auto size = static_cast<std::uint32_t>(bytes.size());
     for (int shift = 0; shift < 32; shift += 8) out += static_cast<char>((size >> shift) & 0xff);
@@ -60,8 +60,8 @@ std::string build_log::encode() const {
   return out;
 }
 
-std::vector<ctl::StatusResponse> build_log::decode(std::string_view bytes) {
-  std::vector<ctl::StatusResponse> out;
+build_log::statuses build_log::decode(std::string_view bytes) {
+  statuses out;
   while (bytes.size() >= 4) {
     std::uint32_t size = 0;
     for (int i = 0; i < 4; ++i)

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <map>
+#include <memory>
 #include <set>
 #include <string>
 #include <vector>
@@ -26,18 +27,21 @@ class build_log {
   int cached_steps() const;
   int warnings() const { return warnings_; }
 
+  using statuses = std::vector<ctl::StatusResponse>;
+  /// What is kept. Only of a closed log may another thread read it.
+  std::shared_ptr<const statuses> kept() const { return all_; }
   /// Little-endian uint32 length + StatusResponse, for each. Media type
-  /// application/vnd.buildkit.status.v0.
-  std::string encode() const;
+  /// application/vnd.buildkit.status.v0. May take long; any thread.
+  static std::string encode(const statuses& all);
   /// The inverse; stops at the first record that is broken.
-  static std::vector<ctl::StatusResponse> decode(std::string_view bytes);
+  static statuses decode(std::string_view bytes);
 
  private:
   struct step {
     bool completed = false;
     bool cached = false;
   };
-  std::vector<ctl::StatusResponse> all_;
+  std::shared_ptr<statuses> all_ = std::make_shared<statuses>();
   std::size_t bytes_ = 0;
   std::map<std::string, step> steps_;
   int warnings_ = 0;

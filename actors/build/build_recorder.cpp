@@ -33,12 +33,13 @@ void build_recorder::end(const result<ctl::SolveResponse>& outcome, made what, s
   auto shared = std::make_shared<const made>(std::move(what));
   b_.jobs.run<documents>(
       b_.self, *b_.options.io,
-      [store = b_.options.store, ref = b_.request().ref(), all = documents_of(outcome), shared,
-       good = outcome.ok()]() mutable -> result<documents> {
-        if (good)
+      [store = b_.options.store, ref = b_.request().ref(), log = b_.log.kept(), shared,
+       outcome]() -> result<documents> {
+        auto all = documents_of(*log, outcome);
+        if (outcome.ok())
           for (auto& d : provenance_of(*shared)) all.push_back(std::move(d));
         for (auto& d : all) KILN_CHECK(keep_document(*store, ref, d.bytes, d.descriptor));
-        return std::move(all);
+        return all;
       },
       [this, outcome, shared, then = std::move(then)](result<documents> kept) {
         if (!kept.ok())
@@ -49,11 +50,10 @@ void build_recorder::end(const result<ctl::SolveResponse>& outcome, made what, s
       });
 }
 
-/// The log; what clients may want to know of a failure beyond its text.
 std::vector<build_recorder::document> build_recorder::documents_of(
-    const result<ctl::SolveResponse>& outcome) const {
+    const build_log::statuses& log, const result<ctl::SolveResponse>& outcome) {
   std::vector<document> out;
-  out.push_back({document::log, "", b_.log.encode(), {}});
+  out.push_back({document::log, "", build_log::encode(log), {}});
   out.back().descriptor.set_media_type("application/vnd.buildkit.status.v0");
   if (outcome.ok() || outcome.error().details.empty()) return out;
   google::rpc::Status whole;

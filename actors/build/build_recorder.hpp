@@ -29,7 +29,8 @@ class build_recorder {
     build_attestations::known_result known;
     std::vector<export_reply> exports;
   };
-  /// Keeps the documents, tells the history, then runs `then`. A document that cannot be kept is logged.
+  /// Keeps the documents, tells the history, then runs `then`. A document that cannot be kept is logged. The
+  /// log must be closed.
   void end(const result<ctl::SolveResponse>& outcome, made what, std::function<void()> then);
   /// The build's actor goes: tells the history at once.
   void break_off(const error& why);
@@ -41,7 +42,9 @@ class build_recorder {
     std::string bytes;
     ctl::Descriptor descriptor;
   };
-  std::vector<document> documents_of(const result<ctl::SolveResponse>& outcome) const;
+  /// The log; what clients may want to know of a failure beyond its text. Pure.
+  static std::vector<document> documents_of(const build_log::statuses& log,
+                                            const result<ctl::SolveResponse>& outcome);
   /// What successful parts were made from. Pure.
   static std::vector<document> provenance_of(const made& what);
   void publish(ctl::BuildHistoryEventType type, const std::optional<result<ctl::SolveResponse>>& outcome,

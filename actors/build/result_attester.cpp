@@ -128,15 +128,15 @@ void result_attester::gather_trail() {
 void result_attester::attest() {
   using lists = std::vector<std::vector<attestation>>;
   if (!b_.attestations.wants_provenance()) return attested(lists(result_.refs.size()));
-  auto record_of = [store = b_.options.store](const std::vector<std::string>& keys) -> std::string {
-    for (const auto& key : keys)
-      if (store)
-        for (const auto& found : store->keys().results(key)) return found.id;
-    return {};
-  };
   b_.jobs.run<lists>(
       b_.self, *b_.options.io,
-      [known = known(), steps = trail_.steps, record_of] {
+      [known = known(), steps = trail_.steps, store = b_.options.store] {
+        auto record_of = [store](const std::vector<std::string>& keys) -> std::string {
+          for (const auto& key : keys)
+            if (store)
+              for (const auto& found : store->keys().results(key)) return found.id;
+          return {};
+        };
         return build_attestations::make(known, steps, record_of);
       },
       [this](kiln::result<lists> own) {

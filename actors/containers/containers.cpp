@@ -38,8 +38,9 @@ class held_container {
     empty_.notify_all();
   }
   void kill() { stop_.request_stop(); }
-  /// Kills what runs and waits for its end, then unmounts. Blocking. Tells what the first process failed with
-  /// that did, killed ones too. Source: frontend/gateway/container, Release.
+  /// Kills what runs and waits for its end, then unmounts. Blocking, so nothing for the pool of short work.
+  /// Tells what the first process failed with that did, killed ones too. Source: frontend/gateway/container,
+  /// Release.
   status release() {
     kill();
     std::shared_ptr<workers::client_container> last;
@@ -89,7 +90,7 @@ class containers_state {
     for (auto& [build, containers] : builds_)
       for (auto& [id, held] : containers) {
         held->kill();
-        options_.io->submit([held = held] { (void)held->release(); });
+        options_.calls->submit([held = held] { (void)held->release(); });
       }
   }
 
@@ -173,7 +174,7 @@ class containers_state {
           }
           held->set(*std::move(made));
           if (!builds_.contains(owner) || held->released().stop_requested()) {  // released meanwhile
-            options_.io->submit([held] { (void)held->release(); });
+            options_.calls->submit([held] { (void)held->release(); });
             promise.deliver(to_caf(make_error(errc::cancelled, "context canceled")));
             return;
           }
@@ -191,7 +192,7 @@ class containers_state {
   void release(const held_pointer& held, std::function<void(result<bool>)> done) {
     held->kill();
     jobs_.run<bool>(
-        self_, *options_.io,
+        self_, *options_.calls,
         [held]() -> result<bool> {
           KILN_CHECK(held->release());
           return true;

@@ -23,8 +23,8 @@ struct containers_options {
   std::function<result<std::shared_ptr<workers::client_container>>(const gw::NewContainerRequest& request,
                                                                    const container_inputs& inputs)>
       make;
-  std::shared_ptr<job_pool> calls;      // making: layers may have to be fetched
-  std::shared_ptr<job_pool> io;         // releasing, looking at files
+  std::shared_ptr<job_pool> calls;  // making: layers may have to be fetched; releasing: processes have to end
+  std::shared_ptr<job_pool> io;     // looking at files
   std::shared_ptr<job_pool> processes;  // configs::containers::processes_max × threads_per_process threads
 };
 

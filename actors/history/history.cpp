@@ -71,24 +71,57 @@ struct history_state {
   std::map<std::uint64_t, caf::typed_response_promise<bool>> replays;
   std::uint64_t last_replay = 0;
   ending end;
-  std::vector<caf::typed_response_promise<ctl::UpdateBuildHistoryResponse>> updates;
+  /// What was asked before the records had been read, and how it is refused.
+  struct early_question {
+    std::function<void()> ask;
+    std::function<void(const caf::error&)> refuse;
+  };
+  std::optional<std::vector<early_question>> early{std::in_place};  // nothing once they have
 
   history_state(history_impl::pointer s, history_options options)
       : self(s),
         o(std::move(options)),
         finished(o.index ? o.index : std::make_shared<history_index>(o.bounds)) {
     end.watch(self, "the history");
-    for (const auto& [ref, bytes] : o.store->values().all(bucket)) {
-      ctl::BuildHistoryRecord record;
-      if (record.ParseFromString(bytes)) finished->put(std::move(record));
+    using records = std::vector<ctl::BuildHistoryRecord>;
+    jobs.run<records>(
+        self, *o.io,
+        [store = o.store]() -> result<records> {
+          records all;
+          for (const auto& [ref, bytes] : store->values().all(bucket))
+            if (ctl::BuildHistoryRecord record; record.ParseFromString(bytes))
+              all.push_back(std::move(record));
+          return all;
+        },
+        [this](result<records> all) {
+          if (!all.ok()) spdlog::warn("the history was not read: {}", all.error().message);
+          if (all.ok())
+            for (auto& record : *all) finished->put(std::move(record));
+          wait_to_sweep();
+          auto waited = std::move(*early);
+          early.reset();
+          for (auto& question : waited) question.ask();
+        });
+  }
+
+  /// What `answer` makes of a promise, once the records have been read. In order.
+  template <class T>
+  caf::result<T> when_read(std::function<void(caf::typed_response_promise<T>)> answer) {
+    auto promise = self->make_response_promise<T>();
+    if (early) {
+      early->push_back({[promise, answer = std::move(answer)] { answer(promise); },
+                        [promise](const caf::error& e) mutable { promise.deliver(e); }});
+    } else {
+      answer(promise);
     }
-    wait_to_sweep();
+    return promise;
   }
 
   ~history_state() {
     auto gone = to_caf(end.for_waiters(make_error(errc::unavailable, "history is shutting down")));
     for (auto& [id, p] : replays) p.deliver(gone);
-    for (auto& p : updates) p.deliver(gone);
+    if (early)
+      for (auto& question : *early) question.refuse(gone);
     for (auto& [address, l] : listeners) caf::anon_send(l.handle, done_atom::value);
   }
 
@@ -135,6 +168,11 @@ struct history_state {
     }
   }
 
+  void take_when_read(ctl::BuildHistoryEvent& event) {
+    if (!early) return take(event);
+    early->push_back({[this, event]() mutable { take(event); }, [](const caf::error&) {}});
+  }
+
   void take(ctl::BuildHistoryEvent& event) {
     auto& record = *event.mutable_record();
     if (record.ref().empty()) return;
@@ -152,17 +190,17 @@ struct history_state {
     wait_to_sweep();
   }
 
-  caf::result<bool> listen(ctl::BuildHistoryRequest& request, const history_listener& who) {
+  result<bool> listen(const ctl::BuildHistoryRequest& request, const history_listener& who) {
     if (request.limit() < 0)
-      return to_caf(make_error(errc::invalid_argument, "invalid limit " + std::to_string(request.limit())));
-    auto wanted = parse_history_filters({request.filter().begin(), request.filter().end()}, unix_now_ns());
-    if (!wanted.ok()) return to_caf(wanted.error());
-    tell(request, *wanted, who);
+      return make_error(errc::invalid_argument, "invalid limit " + std::to_string(request.limit()));
+    KILN_TRY(auto wanted,
+             parse_history_filters({request.filter().begin(), request.filter().end()}, unix_now_ns()));
+    tell(request, wanted, who);
     if (request.earlyexit()) {
       self->send(who, done_atom::value);
       return true;
     }
-    listeners[who.address()] = {who, request.ref(), request.activeonly(), *std::move(wanted)};
+    listeners[who.address()] = {who, request.ref(), request.activeonly(), std::move(wanted)};
     self->monitor(who);
     return true;
   }
@@ -203,26 +241,18 @@ struct history_state {
     for (const auto* record : running) send(ctl::STARTED, *record);
   }
 
-  caf::result<ctl::UpdateBuildHistoryResponse> update(ctl::UpdateBuildHistoryRequest& request) {
+  void update(const ctl::UpdateBuildHistoryRequest& request, std::function<void(status)> then) {
     const auto* found = finished->find(request.ref());
     if (!found) {
       if (request.delete_() && active.contains(request.ref()))
-        return to_caf(make_error(errc::failed_precondition, "build " + request.ref() + " is running"));
-      return to_caf(make_error(errc::not_found,
-                               "failed to retrieve record for ref \"" + request.ref() + "\": not found"));
+        return then(make_error(errc::failed_precondition, "build " + request.ref() + " is running"));
+      return then(make_error(errc::not_found,
+                             "failed to retrieve record for ref \"" + request.ref() + "\": not found"));
     }
     if (!request.delete_() && !request.finalize() && request.pinned() && !found->pinned() &&
         finished->pinned() >= cfg::pinned_max)
-      return to_caf(make_error(errc::resource_exhausted,
-                               "more than " + std::to_string(cfg::pinned_max) + " build records are pinned"));
-    auto promise = self->make_response_promise<ctl::UpdateBuildHistoryResponse>();
-    auto then = [promise](status s) mutable {
-      if (s.ok()) {
-        promise.deliver(ctl::UpdateBuildHistoryResponse{});
-      } else {
-        promise.deliver(to_caf(std::move(s).error()));
-      }
-    };
+      return then(make_error(errc::resource_exhausted,
+                             "more than " + std::to_string(cfg::pinned_max) + " build records are pinned"));
     if (request.delete_()) {
       remove({request.ref()}, then);
     } else if (request.finalize()) {
@@ -230,9 +260,8 @@ struct history_state {
     } else {
       auto record = *found;
       record.set_pinned(request.pinned());
-      changed(std::move(record), then);
+      changed(std::move(record), std::move(then));
     }
-    return promise;
   }
 
   void changed(ctl::BuildHistoryRecord record, std::function<void(status)> then) {
@@ -338,12 +367,11 @@ struct history_state {
     });
   }
 
-  caf::result<bool> replay(const std::string& ref, const status_listener& who) {
+  void replay(const std::string& ref, const status_listener& who, caf::typed_response_promise<bool> promise) {
     const auto* found = finished->find(ref);
-    if (!found) return false;
+    if (!found) return void(promise.deliver(false));
     auto log = digest::parse(found->logs().digest());
-    if (!log.ok()) return false;
-    auto promise = self->make_response_promise<bool>();
+    if (!log.ok()) return void(promise.deliver(false));
     auto id = ++last_replay;
     replays.emplace(id, promise);
     jobs.run<bool>(
@@ -359,7 +387,6 @@ struct history_state {
           // A log that is gone is no log.
           promise.deliver(outcome.ok());
         });
-    return promise;
   }
 };
 
@@ -381,12 +408,21 @@ history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> 
   self->set_down_handler([&state](caf::down_msg& m) { state.listeners.erase(m.source); });
   return {
       [&state](ctl::BuildHistoryRequest& request, const history_listener& who) {
-        return state.listen(request, who);
+        return state.when_read<bool>(
+            [&state, request, who](auto promise) { answer(promise, state.listen(request, who)); });
       },
-      [&state](ctl::UpdateBuildHistoryRequest& request) { return state.update(request); },
-      [&state](ctl::BuildHistoryEvent& event) { state.take(event); },
+      [&state](ctl::UpdateBuildHistoryRequest& request) {
+        return state.when_read<ctl::UpdateBuildHistoryResponse>([&state, request](auto promise) {
+          state.update(request, [promise](status s) mutable {
+            answer(promise, s.ok()
+                                ? result<ctl::UpdateBuildHistoryResponse>(ctl::UpdateBuildHistoryResponse{})
+                                : std::move(s).error());
+          });
+        });
+      },
+      [&state](ctl::BuildHistoryEvent& event) { state.take_when_read(event); },
       [&state](replay_atom, const std::string& ref, const status_listener& who) {
-        return state.replay(ref, who);
+        return state.when_read<bool>([&state, ref, who](auto promise) { state.replay(ref, who, promise); });
       },
       [&state](tick_atom, std::uint64_t id) {
         if (id == sweep_tick) {

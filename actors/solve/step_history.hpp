@@ -26,8 +26,8 @@ inline std::string step_place(std::string_view identity) {
   return std::to_string(number % configs::solving::step_records_max);
 }
 
-inline std::optional<solver::step_record> recall_step(store::ref_store& store, const vertex_spec& spec) {
-  auto identity = step_identity(spec);
+/// Blocking.
+inline std::optional<solver::step_record> recall_step(store::ref_store& store, const std::string& identity) {
   auto text = store.values().get(step_bucket, step_place(identity));
   if (!text || !text->starts_with(identity + "\n")) return std::nullopt;
   auto record = solver::decode_step_record(std::string_view(*text).substr(identity.size() + 1));

@@ -47,8 +47,14 @@ caf::result<key_set> vertex_state::ask_keys(int output, bool by_content) {
   if (out.result) return key_set{out.result->keys};
   if (phase_ == phase::done) return to_caf(no_such_output(output));
   // Whoever asks while it is being made need not wait for that: keys tell what is known.
-  if (phase_ >= phase::collecting) return key_set{present_keys(output, out)};
+  bool present = phase_ >= phase::collecting;
+  if (present)
+    if (const auto* search = search_of(output, out)) return key_set{matches_of(*search)};
   auto promise = self_->make_response_promise<key_set>();
+  if (present) {
+    out.present_key_waiters.push_back(promise);
+    return promise;
+  }
   (by_content ? out.content_key_waiters : out.key_waiters).push_back(promise);
   want(out, by_content ? demand::content_keys : demand::keys);
   return promise;
@@ -74,10 +80,8 @@ void vertex_state::add_imports(const std::vector<std::string>& ids) {
     auto cache = options_.import_table ? options_.import_table->find(id) : nullptr;
     if (!cache || std::find(imports_.begin(), imports_.end(), cache) != imports_.end()) continue;
     imports_.push_back(std::move(cache));
-    for (auto& [index, out] : outputs_) {
-      out.search.reset();
-      out.evicted = false;
-    }
+    ++facts_;
+    for (auto& [index, out] : outputs_) out.evicted = false;
   }
 }
 
@@ -94,7 +98,7 @@ cache_steps vertex_state::steps() {
     step.platform = options_.spec.op.platform;
     step.origin = origin_;
     step.pin = pin_;
-    step.keys = out.result ? out.result->keys : present_keys(index, out);
+    step.keys = out.result ? out.result->keys : matches_of(*out.search);
     if (out.result) step.ref = out.result->ref;
     if (options_.spec.op.metadata.has_export_cache())
       step.export_cache = options_.spec.op.metadata.export_cache().value() ? 1 : 0;
@@ -120,6 +124,11 @@ void vertex_state::advance() {
   }
 }
 
+void vertex_state::go_on() {
+  if (phase_ == phase::collecting) return collect();
+  advance();
+}
+
 void vertex_state::probe(int index, output_facts& out) {
   if (phase_ > phase::probing) {
     if (phase_ == phase::collecting && out.wanted == demand::result) collect();
@@ -136,21 +145,22 @@ void vertex_state::probe(int index, output_facts& out) {
   }
   if (!all_keys) return;
 
-  auto& search = search_of(index, out);
-  auto matches = ignores_cache() && !is_root() ? std::vector<std::string>{} : search.matches();
-  if (!has_results(matches) && ask_peers(index, out)) return;
-  if (is_root() && map_.more && !ignores_cache() && !has_results(matches)) return ask_cache_map(++map_index_);
+  auto* search = search_of(index, out);
+  if (!search) return;
+  auto matches = matches_of(*search);
+  bool results = !matches.empty() && out.has_results;
+  if (!results && ask_peers(index, out, *search)) return;
+  if (is_root() && map_.more && !ignores_cache() && !results) return ask_cache_map(++map_index_);
   give_keys(out.key_waiters, matches);
   if (!matches.empty()) {
     give_keys(out.content_key_waiters, matches);
     if (!ignores_cache() && !out.evicted) {
       if (out.wanted == demand::result) return load(index, out, std::move(matches));
-      if (!is_root() && has_results(matches)) progress_->cached();
+      if (!is_root() && results) progress_->cached();
       return;
     }
   } else if (out.wanted >= demand::content_keys && !ignores_cache()) {
-    if (!probed_by_content(search)) return;
-    if (!search.matches().empty()) return probe(index, out);
+    if (!probed_by_content(*search)) return;
   }
   if (out.wanted < demand::content_keys) return;
   give_keys(out.content_key_waiters, matches);
@@ -189,22 +199,37 @@ bool vertex_state::probed_by_content(solver::key_search& search) {
 
 void vertex_state::collect() {
   bool ready = true;
-  bool hit = std::any_of(outputs_.begin(), outputs_.end(), [&](auto& entry) {
-    return entry.second.search && !entry.second.search->matches().empty();
-  });
   for (std::size_t i = 0; i < inputs_.size(); ++i) {
     need_result(i);
-    if (map_.dependencies[i].content_based && !hit) need_content(i);
     ready &= inputs_[i].result == fact::known;
-    if (map_.dependencies[i].content_based && !hit) ready &= inputs_[i].content == fact::known;
+  }
+  auto by_content = [this](std::size_t i) { return map_.dependencies[i].content_based; };
+  bool any_by_content = false;
+  for (std::size_t i = 0; i < inputs_.size(); ++i) any_by_content |= by_content(i);
+  if (any_by_content) {
+    bool hit = false, looking = false;
+    for (auto& [index, out] : outputs_) {
+      if (!out.search) continue;
+      const auto* search = search_of(index, out);
+      looking |= !search;
+      hit |= search && !search->matches().empty();
+    }
+    if (!hit && looking) return;
+    for (std::size_t i = 0; i < inputs_.size() && !hit; ++i) {
+      if (!by_content(i)) continue;
+      need_content(i);
+      ready &= inputs_[i].content == fact::known;
+    }
   }
   if (!ready) return;
   if (!ignores_cache() && !is_root()) {
     for (auto& [index, out] : outputs_) {
       if (out.wanted != demand::result || out.result || out.evicted) continue;
-      auto matches = search_of(index, out).matches();
+      const auto* search = search_of(index, out);
+      if (!search) return;
+      auto matches = search->matches();
       if (!matches.empty()) return load(index, out, std::move(matches));
-      if (ask_peers(index, out)) return;
+      if (ask_peers(index, out, *search)) return;
     }
   }
   claim();
@@ -215,6 +240,7 @@ void vertex_state::finish(int index, vertex_result value) {
   out.result = std::move(value);
   give_keys(out.key_waiters, out.result->keys);
   give_keys(out.content_key_waiters, out.result->keys);
+  give_keys(out.present_key_waiters, out.result->keys);
   for (auto& p : std::exchange(out.result_waiters, {})) p.deliver(*out.result);
 }
 
@@ -273,6 +299,7 @@ void vertex_state::refuse_waiters(const caf::error& e) {
   for (auto& [index, out] : outputs_) {
     refuse(out.key_waiters);
     refuse(out.content_key_waiters);
+    refuse(out.present_key_waiters);
     refuse(out.result_waiters);
   }
 }

@@ -10,33 +10,52 @@ namespace kiln::actors {
 
 // Keys.
 
-solver::key_search& vertex_state::search_of(int index, output_facts& out) {
-  if (!out.search) out.search = make_search(index);
-  return *out.search;
-}
-
-solver::key_search vertex_state::make_search(int index) {
-  solver::key_search search(map_, index);
-  for (const auto& root : further_roots_) search.add_root(root);
-  key_reader db(*options_.keys, imports_);
-  for (std::size_t i = 0; i < inputs_.size(); ++i) {
-    search.add_input_keys(static_cast<int>(i), inputs_[i].keys, db);
-    if (inputs_[i].content == fact::known)
-      search.set_content(static_cast<int>(i), inputs_[i].content_digest, db);
+key_facts vertex_state::facts_now() const {
+  key_facts out{map_, further_roots_, {}};
+  for (const auto& input : inputs_) {
+    auto& known = out.inputs.emplace_back(key_facts::input{input.keys, std::nullopt});
+    if (input.content == fact::known) known.content = input.content_digest;
   }
-  return search;
+  return out;
 }
 
-std::vector<std::string> vertex_state::present_keys(int index, output_facts& out) {
+solver::key_search* vertex_state::search_of(int index, output_facts& out) {
+  if (out.search && out.searched == facts_) return &*out.search;
+  if (std::exchange(out.searching, true)) return nullptr;
+  jobs_.run<found_keys>(
+      self_, *options_.io,
+      [keys = options_.keys, imports = imports_, facts = facts_now(), index]() -> result<found_keys> {
+        return find_keys(facts, index, *keys, imports);
+      },
+      [this, index, facts = facts_](result<found_keys> found) { searched(index, facts, std::move(found)); });
+  return nullptr;
+}
+
+void vertex_state::searched(int index, std::uint64_t facts, result<found_keys> found) {
+  auto& out = outputs_[index];
+  out.searching = false;
+  // Without the database there are no matches, and what is asked for is made.
+  if (!found.ok()) {
+    spdlog::warn("keys of {} not looked up: {}", options_.spec.name, found.error().message);
+    found = found_keys{links_now(index)};
+  }
+  out.search = std::move(found->search);
+  out.has_results = found->results;
+  out.searched = facts;
+  if (!out.present_key_waiters.empty())
+    if (const auto* search = search_of(index, out)) give_keys(out.present_key_waiters, matches_of(*search));
+  go_on();
+}
+
+std::vector<std::string> vertex_state::matches_of(const solver::key_search& search) const {
   if (ignores_cache() && !is_root()) return {};
-  return search_of(index, out).matches();
+  return search.matches();
 }
 
-bool vertex_state::ask_peers(int index, output_facts& out) {
+bool vertex_state::ask_peers(int index, output_facts& out, const solver::key_search& search) {
   if (out.asking_peers) return true;
   auto cluster = options_.peers.cluster();
   if (!cluster || ignores_cache()) return false;
-  auto& search = search_of(index, out);
   cache_query question;
   for (const auto& root : search.roots())
     if (!solver::is_random(root)) question.roots.push_back(root);
@@ -46,67 +65,50 @@ bool vertex_state::ask_peers(int index, output_facts& out) {
   if (lookups <= out.asked_peers) return false;
   out.asked_peers = lookups;
   out.asking_peers = true;
-  auto go_on = [this, index] {
+  auto told = [this, index] {
     outputs_[index].asking_peers = false;
-    if (phase_ == phase::collecting) return collect();
-    advance();
+    go_on();
   };
   self_->request(cluster, caf::infinite, ask_peers_atom::value, std::move(question))
       .then(
-          [this, index, go_on](cache_records& facts) {
-            if (facts.links.empty() && facts.results.empty()) return go_on();
+          [this, index, told](cache_records& facts) {
+            if (facts.links.empty() && facts.results.empty()) return told();
             store::cache_keys::batch batch;
             for (const auto& l : facts.links)
               batch.links.push_back({l.link.parent, to_link(l.link), l.child});
             for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});
-            save(std::move(batch), [this, index, go_on] {
-              outputs_[index].search.reset();
+            save(std::move(batch), [this, index, told] {
+              ++facts_;
               outputs_[index].evicted = false;
-              go_on();
+              told();
             });
           },
-          [go_on](caf::error&) { go_on(); });
+          [told](caf::error&) { told(); });
   return true;
 }
 
 // Hits.
 
-std::vector<vertex_state::candidate> vertex_state::results_of(const std::string& key) const {
-  std::vector<candidate> out;
-  if (solver::is_random(key)) return out;
-  for (auto& r : options_.keys->results(key)) out.push_back({std::move(r), nullptr});
-  for (const auto& import : imports_)
-    for (auto& r : import->results(key)) out.push_back({{std::move(r.id), r.created_at_ns}, import});
-  return out;
-}
-
-bool vertex_state::has_results(const std::vector<std::string>& keys) const {
-  return std::any_of(keys.begin(), keys.end(), [&](const auto& key) { return !results_of(key).empty(); });
-}
-
 void vertex_state::load(int index, output_facts& out, std::vector<std::string> matches) {
-  if (out.loading) return;
-  std::vector<candidate> candidates;
-  for (const auto& key : matches) {
-    auto more = results_of(key);
-    candidates.insert(candidates.end(), more.begin(), more.end());
-  }
-  std::stable_sort(candidates.begin(), candidates.end(), [](const candidate& a, const candidate& b) {
-    return std::pair(a.import == nullptr, a.result.created_at_ns) <
-           std::pair(b.import == nullptr, b.result.created_at_ns);
-  });
-  out.loading = true;
-  load_next(index, std::move(candidates), std::move(matches));
+  if (std::exchange(out.loading, true)) return;
+  jobs_.run<std::vector<known_result>>(
+      self_, *options_.io,
+      [keys = options_.keys, imports = imports_, matches]() -> result<std::vector<known_result>> {
+        return candidates_of(matches, *keys, imports);
+      },
+      [this, index, matches](result<std::vector<known_result>> found) {
+        load_next(index, found.ok() ? *std::move(found) : std::vector<known_result>{}, matches);
+      });
 }
 
-void vertex_state::load_next(int index, std::vector<candidate> candidates, std::vector<std::string> matches) {
+void vertex_state::load_next(int index, std::vector<known_result> candidates,
+                             std::vector<std::string> matches) {
   auto& out = outputs_[index];
   if (candidates.empty()) {
     out.loading = false;
     out.evicted = true;
     if (!is_root()) saw_evicted_ = true;
-    if (phase_ == phase::collecting) return collect();
-    return advance();
+    return go_on();
   }
   auto next = std::move(candidates.back());
   candidates.pop_back();
@@ -122,7 +124,7 @@ void vertex_state::load_next(int index, std::vector<candidate> candidates, std::
             });
 }
 
-void vertex_state::load_imported(int index, candidate next, std::vector<candidate> others,
+void vertex_state::load_imported(int index, known_result next, std::vector<known_result> others,
                                  std::vector<std::string> matches) {
   import_load request{next.import->table_id(), next.result.id, options_.spec.op.vertex,
                       progress_->sessions()};
@@ -141,7 +143,7 @@ void vertex_state::load_imported(int index, candidate next, std::vector<candidat
 
 void vertex_state::keep_imported(int index, const std::string& ref, std::int64_t created,
                                  const std::vector<std::string>& keys, std::function<void()> then) {
-  auto& search = search_of(index, outputs_[index]);
+  auto search = links_now(index);
   store::cache_keys::batch batch;
   for (const auto& key : keys) {
     if (solver::is_random(key)) continue;
@@ -158,7 +160,7 @@ void vertex_state::loaded(int index, const std::string& ref, std::vector<std::st
   // Keys this result was not yet reached by lead to it from now on.
   if (!is_root()) {
     store::cache_keys::batch batch;
-    append_links(batch, search_of(index, out).links_to(matches.front()));
+    append_links(batch, links_now(index).links_to(matches.front()));
     save(std::move(batch));
   }
   finish(index, {ref, std::move(matches)});
@@ -178,6 +180,7 @@ void vertex_state::lose(int index, const std::string& ref) {
   auto& out = found->second;
   out.result.reset();
   out.search.reset();
+  ++facts_;
   out.wanted = demand::none;
   out.evicted = false;
   out.asked_peers = 0;
@@ -198,16 +201,13 @@ void vertex_state::forget(const std::string& id, std::function<void()> then) {
 }
 
 void vertex_state::save(store::cache_keys::batch batch, std::function<void()> then) {
-  // Links that are there already need no transaction.
-  std::erase_if(batch.links, [&](const auto& entry) {
-    auto children = options_.keys->children(entry.parent, entry.link);
-    return std::find(children.begin(), children.end(), entry.child) != children.end();
-  });
   if (batch.links.empty() && batch.results.empty()) return then();
   jobs_.run<bool>(
       self_, *options_.io,
-      [store = options_.keys, batch = std::move(batch)]() -> result<bool> {
-        KILN_CHECK(store->add(batch));
+      [keys = options_.keys, batch = std::move(batch)]() mutable -> result<bool> {
+        drop_known_links(batch, *keys);
+        if (batch.links.empty() && batch.results.empty()) return false;
+        KILN_CHECK(keys->add(batch));
         return true;
       },
       [then = std::move(then)](result<bool>) { then(); });

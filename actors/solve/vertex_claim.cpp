@@ -10,7 +10,7 @@ void vertex_state::claim() {
   phase_.move_to(phase::claiming);
   if (ignores_cache()) return run();
   claimed_ = true;
-  auto key = make_search(0).final_key();
+  auto key = links_now(0).final_key();
   self_->request(options_.graph, caf::infinite, claim_atom::value, key, handle_of<vertex_actor>(self_))
       .then(
           [this](const vertex_actor& owner) {

@@ -38,8 +38,7 @@ void vertex_state::take_cache_map(int index, key_reply& reply) {
       map_.dependencies.push_back({std::move(d.selector), d.content_based, std::move(d.content)});
   } else {
     further_roots_.push_back(reply.op_digest);
-    for (auto& [n, out] : outputs_)
-      if (out.search) out.search->add_root(reply.op_digest);
+    ++facts_;
   }
   map_.more = reply.more && map_index_ + 1 < configs::solving::cache_maps_max;
   maps_ = fact::known;
@@ -65,9 +64,7 @@ void vertex_state::take_input_keys(std::size_t i, const std::vector<std::string>
   auto& known = inputs_[i].keys;
   for (const auto& key : keys)
     if (std::find(known.begin(), known.end(), key) == known.end()) known.push_back(key);
-  key_reader db(*options_.keys, imports_);
-  for (auto& [n, out] : outputs_)
-    if (out.search) out.search->add_input_keys(static_cast<int>(i), known, db);
+  ++facts_;  // also when all were known: a concurrent build may have saved links since
 }
 
 void vertex_state::need_result(std::size_t i) {
@@ -103,9 +100,7 @@ void vertex_state::ask_content(std::size_t i) {
           [this, i](const digest& content) {
             inputs_[i].content = fact::known;
             inputs_[i].content_digest = content;
-            key_reader db(*options_.keys, imports_);
-            for (auto& [n, out] : outputs_)
-              if (out.search) out.search->set_content(static_cast<int>(i), content, db);
+            ++facts_;
             advance();
           },
           [this, i](caf::error& e) {
@@ -136,6 +131,7 @@ bool vertex_state::remake_input(const error& e) {
   if (!mine) return false;
   ++remade_;
   spdlog::info("{}: {}", options_.spec.name, e.message);
+  ++facts_;
   for (auto& [index, out] : outputs_)
     if (!out.result) out.search.reset();
   if (phase_ == phase::claiming || phase_ == phase::running) phase_.move_to(phase::collecting);

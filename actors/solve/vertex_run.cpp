@@ -14,7 +14,12 @@ namespace kiln::actors {
 void vertex_state::run() {
   phase_.move_to(phase::running);
   progress_->started();
-  explain();
+  explain([this] {
+    if (phase_ == phase::running) execute();
+  });
+}
+
+void vertex_state::execute() {
   if (options_.spec.op.op.has_build()) return run_build();
   run_request request{options_.spec.op, {}, progress_->sessions()};
   for (const auto& input : inputs_) request.inputs.push_back(input.value.ref);
@@ -103,7 +108,7 @@ void vertex_state::place_nested(graph_spec spec) {
 }
 
 solver::step_record vertex_state::step_now() {
-  auto search = make_search(0);
+  auto search = links_now(0);
   solver::step_record now;
   now.op_digest = map_.op_digest.str();
   for (int i = 0; i < search.inputs(); ++i)
@@ -112,50 +117,65 @@ solver::step_record vertex_state::step_now() {
   return now;
 }
 
-void vertex_state::explain() {
-  if (!options_.step_history || is_root()) return;
+void vertex_state::explain(std::function<void()> then) {
+  if (!options_.step_history || is_root()) return then();
   auto cause = ignores_cache() ? solver::miss_cause::ignored
                : saw_evicted_  ? solver::miss_cause::evicted
                                : solver::miss_cause::no_match;
-  auto line = solver::explain(cause, step_now(), recall_step(*options_.step_history, options_.spec));
-  if (line) progress_->note(*line);
+  using past = std::optional<solver::step_record>;
+  jobs_.run<past>(
+      self_, *options_.io,
+      [step_history = options_.step_history, identity = step_identity(options_.spec)]() -> result<past> {
+        return recall_step(*step_history, identity);
+      },
+      [this, cause, then = std::move(then)](result<past> before) {
+        if (before.ok())
+          if (auto line = solver::explain(cause, step_now(), *before)) progress_->note(*line);
+        then();
+      });
+}
+
+vertex_state::outcome vertex_state::keep_under(const key_facts& facts, const std::vector<std::string>& refs,
+                                               const solver::key_lookup& db) {
+  outcome out;
+  auto now = unix_now_ns();
+  bool is_root = facts.inputs.empty();
+  for (std::size_t n = 0; n < refs.size(); ++n) {
+    auto search = facts.search(static_cast<int>(n), db);
+    auto keys = search.matches();
+    auto key = search.final_key();
+    if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
+      append_links(out.batch, search.links_to(key));
+      // A key that cannot be reached again is not worth keeping.
+      if (is_root || !search.links_to(key).empty()) keys.push_back(key);
+    }
+    for (const auto& k : keys)
+      if (!solver::is_random(k))
+        out.batch.results.push_back({k, {refs[n].empty() ? scratch_result : refs[n], now}});
+    if (keys.empty()) keys.push_back(key);
+    out.values.push_back({refs[n], std::move(keys)});
+  }
+  return out;
 }
 
 void vertex_state::ran(std::vector<std::string> refs) {
   if (phase_ != phase::running) return;
   phase_.move_to(phase::saving);
-  store::cache_keys::batch batch;
-  std::vector<vertex_result> values;
-  auto now = unix_now_ns();
-  for (std::size_t n = 0; n < refs.size(); ++n) {
-    auto search = make_search(static_cast<int>(n));
-    auto keys = search.matches();
-    auto key = search.final_key();
-    if (std::find(keys.begin(), keys.end(), key) == keys.end()) {
-      append_links(batch, search.links_to(key));
-      // A key that cannot be reached again is not worth keeping.
-      if (is_root() || !search.links_to(key).empty()) keys.push_back(key);
-    }
-    for (const auto& k : keys)
-      if (!solver::is_random(k))
-        batch.results.push_back({k, {refs[n].empty() ? scratch_result : refs[n], now}});
-    if (keys.empty()) keys.push_back(key);
-    values.push_back({refs[n], std::move(keys)});
-  }
-  tell_holders(batch);
   std::optional<std::pair<std::string, std::string>> step;
   if (options_.step_history && !is_root()) step = encode_step(options_.spec, step_now());
-  jobs_.run<bool>(
+  jobs_.run<outcome>(
       self_, *options_.io,
-      [keys = options_.keys, step_history = options_.step_history, batch = std::move(batch),
-       step = std::move(step)]() -> result<bool> {
+      [keys = options_.keys, imports = imports_, step_history = options_.step_history, facts = facts_now(),
+       refs, name = options_.spec.name, step = std::move(step)]() -> result<outcome> {
+        auto out = keep_under(facts, refs, key_reader(*keys, imports));
         if (step) remember_step(*step_history, *step);
-        KILN_CHECK(keys->add(batch));
-        return true;
+        if (auto s = keys->add(out.batch); !s.ok())
+          spdlog::warn("cache keys of {} not saved: {}", name, s.error().message);
+        return out;
       },
-      [this, values = std::move(values)](result<bool> saved) mutable {
-        if (!saved.ok())
-          spdlog::warn("cache keys of {} not saved: {}", options_.spec.name, saved.error().message);
+      [this, refs](result<outcome> kept) {
+        auto values = kept.ok() ? std::move(kept->values) : keep_under(facts_now(), refs, no_links()).values;
+        if (kept.ok()) tell_holders(kept->batch);
         progress_->completed("", false);
         phase_.move_to(phase::done);
         for (std::size_t n = 0; n < values.size(); ++n)

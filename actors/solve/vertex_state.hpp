@@ -16,6 +16,7 @@
 
 #include "actors/ending.hpp"
 #include "actors/handles.hpp"
+#include "actors/solve/key_search_job.hpp"
 #include "actors/solve/key_store.hpp"
 #include "actors/solve/vertex.hpp"
 #include "actors/solve/vertex_phase.hpp"
@@ -60,7 +61,10 @@ class vertex_state {
   enum class demand { none, keys, content_keys, result };
 
   struct output_facts {
-    std::optional<solver::key_search> search;
+    std::optional<solver::key_search> search;  // the last one; of now when `searched` is `facts_`
+    std::uint64_t searched = 0;
+    bool searching = false;
+    bool has_results = false;  // of the keys that matched
     demand wanted = demand::none;
     bool loading = false;
     bool evicted = false;         // keys match but nothing could be loaded
@@ -69,13 +73,9 @@ class vertex_state {
     std::optional<vertex_result> result;
     std::vector<caf::typed_response_promise<key_set>> key_waiters;
     std::vector<caf::typed_response_promise<key_set>> content_key_waiters;
+    std::vector<caf::typed_response_promise<key_set>>
+        present_key_waiters;  // for what is known, whatever it is
     std::vector<caf::typed_response_promise<vertex_result>> result_waiters;
-  };
-
-  /// A result that may be loaded: a record here, or (with `import`) one of an imported cache.
-  struct candidate {
-    store::cached_result result;
-    std::shared_ptr<const exporters::imported_cache> import;
   };
 
   // What is asked.
@@ -92,6 +92,8 @@ class vertex_state {
   bool is_root() const { return inputs_.empty(); }
   /// Does whatever the facts and the demand call for next; called when either changed.
   void advance();
+  /// As advance(), wherever it is.
+  void go_on();
   void probe(int index, output_facts& out);
   /// Looks inputs up by content where their keys lead nowhere. True once that is decided.
   bool probed_by_content(solver::key_search& search);
@@ -113,19 +115,22 @@ class vertex_state {
   /// the error says.
   bool remake_input(const error& e);
 
-  // The cache: keys, and hits.
-  solver::key_search& search_of(int index, output_facts& out);
-  solver::key_search make_search(int index);
-  std::vector<std::string> present_keys(int index, output_facts& out);
+  // The cache: keys, and hits. What asks the database is a job.
+  key_facts facts_now() const;
+  /// What needs no database of a search: see no_links.
+  solver::key_search links_now(int index) const { return facts_now().search(index, no_links()); }
+  /// The search with all that is known now; null while it is made, then go_on() is called.
+  solver::key_search* search_of(int index, output_facts& out);
+  void searched(int index, std::uint64_t facts, result<found_keys> found);
+  /// Keys that lead to this output, of a search.
+  std::vector<std::string> matches_of(const solver::key_search& search) const;
   /// Asks the other nodes what this one does not know, once for everything that is looked up. True while
   /// their answer is awaited; what they know is then in the database, as if it had always been.
-  bool ask_peers(int index, output_facts& out);
-  std::vector<candidate> results_of(const std::string& key) const;
-  bool has_results(const std::vector<std::string>& keys) const;
+  bool ask_peers(int index, output_facts& out, const solver::key_search& search);
   void load(int index, output_facts& out, std::vector<std::string> matches);
   /// Tries the newest (last) candidate first, what is here before what is imported.
-  void load_next(int index, std::vector<candidate> candidates, std::vector<std::string> matches);
-  void load_imported(int index, candidate next, std::vector<candidate> others,
+  void load_next(int index, std::vector<known_result> candidates, std::vector<std::string> matches);
+  void load_imported(int index, known_result next, std::vector<known_result> others,
                      std::vector<std::string> matches);
   /// What an import gave is known here from now on; `then` runs once it is, for exports of the cache look
   /// there.
@@ -149,6 +154,7 @@ class vertex_state {
 
   // Misses.
   void run();
+  void execute();
   void run_failed(error e);
   /// The op is LLB in a file of its input: solves that, on behalf of everyone who holds this vertex.
   void run_build();
@@ -156,7 +162,15 @@ class vertex_state {
   void load_nested(std::string bytes, std::vector<solver::device> devices);
   void place_nested(graph_spec spec);
   solver::step_record step_now();
-  void explain();
+  /// Tells why this runs, then runs `then`.
+  void explain(std::function<void()> then);
+  struct outcome {
+    store::cache_keys::batch batch;
+    std::vector<vertex_result> values;
+  };
+  /// Under which keys results are kept. Blocking; for a job.
+  static outcome keep_under(const key_facts& facts, const std::vector<std::string>& refs,
+                            const solver::key_lookup& db);
   void ran(std::vector<std::string> refs);
   /// Nodes that made the result remember it too.
   void tell_holders(const store::cache_keys::batch& batch);
@@ -186,6 +200,7 @@ class vertex_state {
   std::vector<digest> further_roots_;
   std::vector<input_facts> inputs_;
   std::map<int, output_facts> outputs_;
+  std::uint64_t facts_ = 1;  // counts changes of what searches are made from, and of what they could find
   import_handles imports_;
   vertex_actor owner_;  // of equal work this one followed
   int remade_ = 0;

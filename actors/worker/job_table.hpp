@@ -55,7 +55,7 @@ class job_table {
           [this, id, slot, promise, then = std::move(then)](result<T> outcome) mutable {
             if (slot) leave_slot();
             auto found = jobs_.find(id);
-            if (found == jobs_.end()) return;  // the requester is gone
+            if (found == jobs_.end()) return let_go(std::move(outcome));  // the requester is gone
             auto asked_by = found->second.requester;
             jobs_.erase(found);
             met_.at(asked_by).erase(id);
@@ -84,6 +84,12 @@ class job_table {
   void refuse_all(const error& why);
 
   worker_load load() const { return {busy_, static_cast<std::int32_t>(waiting_.size())}; }
+
+  /// Letting refs go may remove snapshots: not on the actor.
+  template <class T>
+  void let_go(T what) {
+    w_.io->submit([owned = std::make_shared<T>(std::move(what))]() mutable { owned.reset(); });
+  }
 
  private:
   struct job {

@@ -16,20 +16,18 @@ class ref_pins {
 
   /// For somebody the job table has met; once more each time. Nothing is pinned of scratch.
   void keep(const caf::actor_addr& who, const store::ref& r);
-  /// What (pin_atom, id) asks, for the present sender. not_found when the store has no such ref.
+  /// What (pin_atom, id) asks, for the present sender: a job, for the record may have to be read. not_found
+  /// when the store has no such ref.
   caf::result<bool> pin(const std::string& id);
-  /// One less, for the present sender.
+  /// One less, for the present sender; also of a pin that is still under way.
   void release(const std::string& id);
   void drop(const caf::actor_addr& who);
 
  private:
-  using held = std::map<std::string, std::pair<store::ref, int>>;
-  /// Letting refs go may remove snapshots: not here.
-  template <class T>
-  void let_go(T what) {
-    w_.io->submit([owned = std::make_shared<T>(std::move(what))]() mutable { owned.reset(); });
-  }
+  /// Takes one away and what then nobody holds.
+  void give_back(const caf::actor_addr& who, const std::string& id);
 
+  using held = std::map<std::string, std::pair<store::ref, int>>;  // the ref is null while it is opened
   worker_context& w_;
   job_table& jobs_;
   std::map<caf::actor_addr, held> of_;

@@ -90,6 +90,12 @@ listening_socket::~listening_socket() {
   ::close(fd_);
 }
 
+result<listening_socket> listening_socket::share() const {
+  int fd = ::fcntl(fd_, F_DUPFD_CLOEXEC, 0);
+  if (fd < 0) return errno_error(errno, "listen on " + address_);
+  return listening_socket(fd, tcp_, address_, {});
+}
+
 result<std::vector<listening_socket>> listening_socket::open(const listen_address& address,
                                                              const socket_owner& owner) {
   if (address.kind == listen_address::kind::tcp) return open_tcp(address.target);

@@ -43,6 +43,9 @@ class listening_socket {
   listening_socket& operator=(listening_socket&&) = delete;
   ~listening_socket();
 
+  /// The same socket once more, which unlinks nothing.
+  result<listening_socket> share() const;
+
   int fd() const { return fd_; }
   bool tcp() const { return tcp_; }
   /// As it can be dialled: "unix:///path", "tcp://127.0.0.1:1234" (port 0 replaced by the real one).

@@ -180,6 +180,21 @@ TEST_CASE("a finished build costs the history the same work however many there a
   CHECK(f.index->touched() - before <= 4);
 }
 
+TEST_CASE("what is asked of a history before its records are read is answered when they are, in order") {
+  history_fixture f;
+  auto stored = record_of("stored", f.now - hour, f.now - hour + second);
+  REQUIRE(f.store->set_value("history", "stored", stored.SerializeAsString()).ok());
+  f.index = std::make_shared<actors::history_index>(f.bounds);
+  f.actor = f.system.spawn(actors::history, actors::history_options{f.store.get(), f.io, f.bounds, f.index});
+  // Before the actor has run at all: the records come with a later message.
+  ctl::BuildHistoryEvent event;
+  event.set_type(ctl::COMPLETE);
+  *event.mutable_record() = record_of("new", f.now, f.now + second);
+  caf::anon_send(f.actor, std::move(event));
+  CHECK(f.list() == std::vector<std::string>{"COMPLETE stored", "COMPLETE new"});
+  CHECK(f.stored() == 2);
+}
+
 TEST_CASE("a history of tens of thousands of old records opens at once and is cleaned up in small steps") {
   history_fixture f;
   constexpr int count = 40'000;

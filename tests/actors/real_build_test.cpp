@@ -19,6 +19,7 @@
 #include "actors/cache/cache_manager.hpp"
 #include "actors/cache/garbage_collector.hpp"
 #include "actors/solve/graph_spec.hpp"
+#include "actors/handler_watch.hpp"
 #include "actors/history/history.hpp"
 #include "actors/worker/worker.hpp"
 #include "actors/worker/worker_devices.hpp"
@@ -29,6 +30,7 @@
 #include "solver/error_details.hpp"
 #include "store/hashing/content_hash.hpp"
 #include "store/ref_store.hpp"
+#include "supervisors/tree_parts.hpp"
 #include "tests/support/http_server.hpp"
 #include "workers/op_registry.hpp"
 #include "workers/sources/http.hpp"
@@ -76,6 +78,7 @@ struct real_config : caf::actor_system_config {
     add_message_types<caf::id_block::kiln>();
     add_message_types<caf::id_block::kiln_containers>();
     set("scheduler.policy", caf::atom("sharing"));
+    actors::watch_handlers(*this);
   }
 };
 
@@ -122,14 +125,12 @@ struct node {
   std::unique_ptr<workers::worker_resources> resources;
   std::unique_ptr<workers::op_registry> ops;
   kiln::distribution::hosts hosts;
-  std::shared_ptr<workers::resolution_table> build_memories = std::make_shared<workers::resolution_table>();
-  std::shared_ptr<actors::job_pool> op_pool, call_pool, io_pool;
-  std::shared_ptr<actors::layered_pool> frontend_pool;
+  supervision::tree_pools pools;
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   actors::peers peers{registry};
   real_config config;
   std::unique_ptr<caf::actor_system> system;
-  std::vector<caf::actor> spawned;
+  caf::actor root_supervisor;
 
   node() {
     std::string pattern = (fs::temp_directory_path() / "kiln-node-XXXXXX").string();
@@ -139,13 +140,6 @@ struct node {
   ~node() {
     close();
     fs::remove_all(root);
-  }
-
-  template <class Behavior, class Options>
-  void start(const char* name, Behavior behavior, Options options) {
-    auto handle = caf::actor_cast<caf::actor>(system->spawn(behavior, std::move(options)));
-    registry->put(name, handle);
-    spawned.push_back(handle);
   }
 
   void open() {
@@ -162,14 +156,11 @@ struct node {
     ops = std::make_unique<workers::op_registry>(*resources);
     ops->add(std::make_shared<busybox_source>(*refs));
     ops->add(workers::make_http_source(*refs, hosts));
-    op_pool = std::make_shared<actors::job_pool>(8);
-    io_pool = std::make_shared<actors::job_pool>(8);
-    call_pool = std::make_shared<actors::job_pool>(8);
-    frontend_pool = std::make_shared<actors::layered_pool>(8);
+    pools = supervision::tree_pools::make();
     system = std::make_unique<caf::actor_system>(config);
 
-    actors::worker_options w;
-    w.store = refs.get();
+    auto tree = supervision::wire(*refs, nullptr, registry, pools);
+    auto& w = tree.worker;
     w.handler = [this](const pb::Op& op) { return ops->handler(op); };
     w.source = [this](std::string_view id) { return ops->source(id); };
     w.exporter = [this](const std::string& type, const std::map<std::string, std::string>& a, int id) {
@@ -181,52 +172,17 @@ struct node {
     w.record.set_id(*actors::worker_id(*refs));
     to_proto(host_platform(), *w.record.add_platforms());
     w.devices = [this] { return actors::to_proto(resources->devices->devices()); };
-    w.builds = build_memories;
-    w.ops = op_pool;
-    w.calls = call_pool;
-    w.io = io_pool;
-    start(actors::peers::worker_name, actors::worker, std::move(w));
-    actors::build_graph_options g;
-    g.peers = peers;
-    g.builds = build_memories;
-    g.keys = &refs->keys();
-    g.step_history = refs.get();
-    g.io = io_pool;
-    start(actors::peers::build_graph_name, actors::build_graph, std::move(g));
-    actors::history_options h;
-    h.store = refs.get();
-    h.io = io_pool;
-    start(actors::peers::history_name, actors::history, std::move(h));
-    actors::cache_manager_options c;
-    c.store = refs.get();
-    c.peers = peers;
-    c.io = io_pool;
-    start(actors::peers::cache_manager_name, actors::cache_manager, std::move(c));
-    actors::build_options b;
-    b.peers = peers;
-    b.builds = build_memories;
-    b.store = refs.get();
-    b.frontend_threads = frontend_pool;
-    b.allowed_entitlements = {"device"};
-    b.io = io_pool;
-    b.calls = call_pool;
-    start(actors::peers::builds_name, actors::builds, actors::builds_options{std::move(b)});
+    tree.build.allowed_entitlements = {"device"};
+    auto started = supervision::start_daemon_tree(*system, std::move(tree));
+    REQUIRE(started.ok());
+    root_supervisor = *started;
   }
 
   void close() {
-    for (auto at = spawned.rbegin(); at != spawned.rend(); ++at) {
-      caf::anon_send_exit(*at, caf::exit_reason::user_shutdown);
-    }
-    spawned.clear();
-    for (auto name :
-         {actors::peers::worker_name, actors::peers::build_graph_name, actors::peers::history_name,
-          actors::peers::cache_manager_name, actors::peers::builds_name})
-      registry->erase(name);
+    caf::anon_send_exit(root_supervisor, caf::exit_reason::user_shutdown);
+    root_supervisor = nullptr;
     system->await_all_actors_done();
-    frontend_pool.reset();
-    op_pool.reset();
-    call_pool.reset();
-    io_pool.reset();
+    pools.close();
     system.reset();
     ops.reset();
     resources.reset();

@@ -64,6 +64,8 @@ on_exit() {
     local left
     left=$(grep -c "$scratch" /proc/self/mounts || true)
     [ "$left" = 0 ] || { echo "FAILED: $left mounts left below $scratch"; status=1; }
+    # Only told with KILN_HANDLER_LIMIT_MS set (actors/handler_watch.hpp), as ctest does.
+    ! grep -hs '^slow handler: ' "$scratch"/*.log || { echo "FAILED: handlers that take too long"; status=1; }
   fi
   [ -n "${KEEP:-}" ] && echo "kept $scratch" || rm -rf "$scratch"
   [ $status -eq 0 ] && printf '%d passed, 0 failed\n' "$checks"

@@ -3,15 +3,21 @@
 #include "supervisors/daemon_tree.hpp"
 
 #include <catch2/catch.hpp>
+#include <grpcpp/grpcpp.h>
 #include <spdlog/spdlog.h>
 
 #include <condition_variable>
 #include <future>
+#include <map>
 #include <mutex>
 
 #include "../support/temp_dir.hpp"
 #include "actors/builds.hpp"
+#include "actors/handler_watch.hpp"
+#include "control.grpc.pb.h"
+#include "gateway/supervised_server.hpp"
 #include "store/ref_store.hpp"
+#include "supervisors/tree_parts.hpp"
 
 using namespace kiln;
 using namespace std::chrono_literals;
@@ -22,6 +28,7 @@ struct tree_config : caf::actor_system_config {
   tree_config() {
     add_message_types<caf::id_block::kiln>();
     add_message_types<caf::id_block::kiln_containers>();
+    actors::watch_handlers(*this);
   }
 };
 
@@ -85,20 +92,52 @@ class test_source : public workers::source_handler {
   gate& gate_;
 };
 
+/// The records of builds that have ended, as the history tells of them.
+class ended_builds {
+ public:
+  void put(const ctl::BuildHistoryRecord& record) {
+    std::lock_guard lock(mutex_);
+    records_[record.ref()] = record;
+    changed_.notify_all();
+  }
+  ctl::BuildHistoryRecord of(const std::string& ref) {
+    std::unique_lock lock(mutex_);
+    REQUIRE(changed_.wait_for(lock, 20s, [&] { return records_.contains(ref); }));
+    return records_[ref];
+  }
+
+ private:
+  std::mutex mutex_;
+  std::condition_variable changed_;
+  std::map<std::string, ctl::BuildHistoryRecord> records_;
+};
+
+history_listener::behavior_type listener(history_listener::pointer,
+                                         const std::shared_ptr<ended_builds>& into) {
+  return {[into](ctl::BuildHistoryEvent& e) {
+            if (e.type() == ctl::COMPLETE) into->put(e.record());
+          },
+          [](done_atom) {}};
+}
+
 struct daemon_fixture {
   test::temp_dir dir;
   gate at;
   std::unique_ptr<store::ref_store> refs;
   std::shared_ptr<test_source> source = std::make_shared<test_source>(at);
-  std::shared_ptr<actors::job_pool> ops = std::make_shared<actors::job_pool>(4),
-                                    calls = std::make_shared<actors::job_pool>(4),
-                                    io = std::make_shared<actors::job_pool>(1);
-  std::shared_ptr<actors::layered_pool> frontends = std::make_shared<actors::layered_pool>(1);
+  supervision::tree_pools pools{std::make_shared<actors::job_pool>(4), std::make_shared<actors::job_pool>(4),
+                                std::make_shared<actors::job_pool>(1), std::make_shared<actors::job_pool>(1),
+                                std::make_shared<actors::layered_pool>(1)};
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
   actors::peers peers{registry};
   tree_config config;
   std::unique_ptr<caf::actor_system> system;
+  std::shared_ptr<gateway::listeners> listeners;
   caf::actor root;
+  std::mutex starts_mutex;
+  std::condition_variable starts;  // a child was put in the registry
+  std::shared_ptr<ended_builds> ended = std::make_shared<ended_builds>();
+  history_listener history;
 
   daemon_fixture() {
     spdlog::set_level(spdlog::level::off);
@@ -106,15 +145,7 @@ struct daemon_fixture {
     REQUIRE(opened.ok());
     refs = *std::move(opened);
     system = std::make_unique<caf::actor_system>(config);
-    supervision::tree_options tree;
-    tree.registry = registry;
-    tree.cache_manager.store = refs.get();
-    tree.cache_manager.peers = peers;
-    tree.cache_manager.io = io;
-    tree.garbage_collector.peers = peers;
-    tree.history.store = refs.get();
-    tree.history.io = io;
-    tree.worker.store = refs.get();
+    auto tree = supervision::wire(*refs, nullptr, registry, pools);
     tree.worker.handler = [this](const pb::Op&) {
       return result<std::shared_ptr<workers::op_handler>>(std::shared_ptr<workers::op_handler>(source));
     };
@@ -123,47 +154,58 @@ struct daemon_fixture {
           std::shared_ptr<workers::source_handler>(source));
     };
     to_proto(host_platform(), *tree.worker.record.add_platforms());
-    tree.worker.ops = ops;
-    tree.worker.calls = calls;
-    tree.worker.io = io;
-    tree.containers.calls = calls;
-    tree.containers.io = io;
-    tree.containers.processes = calls;
-    tree.build_graph.peers = peers;
-    tree.build_graph.keys = &refs->keys();
-    tree.build_graph.step_history = refs.get();
-    tree.build_graph.io = io;
-    tree.build.peers = peers;
-    tree.build.store = refs.get();
-    tree.build.frontend_threads = frontends;
-    tree.build.io = io;
-    tree.build.calls = calls;
+    gateway::server_options at_socket;
+    at_socket.addresses = {address()};
+    auto listening = gateway::listeners::open(at_socket);
+    REQUIRE(listening.ok());
+    listeners = *std::move(listening);
+    gateway::services services;
+    services.system = system.get();
+    services.builds = [peers = peers] { return peers.builds(); };
+    services.workers = [peers = peers] { return peers.workers(); };
+    services.cache_manager = [peers = peers] { return peers.cache_manager(); };
+    services.history = [peers = peers] { return peers.history(); };
+    tree.gateway = [on = listeners, services](caf::actor_system& in) {
+      return gateway::spawn_gateway(in, on, services);
+    };
+    tree.started = [this](const std::string&) {
+      std::lock_guard lock(starts_mutex);
+      starts.notify_all();
+    };
     auto started = supervision::start_daemon_tree(*system, std::move(tree));
     REQUIRE(started.ok());
     root = *started;
+    history = system->spawn(listener, ended);
+    caf::anon_send(peers.history(), ctl::BuildHistoryRequest{}, history);
   }
 
   ~daemon_fixture() {
     at.open();
+    caf::anon_send_exit(history, caf::exit_reason::user_shutdown);
+    history = nullptr;
     caf::anon_send_exit(root, caf::exit_reason::user_shutdown);
     root = nullptr;
     system->await_all_actors_done();
-    frontends.reset();
-    ops.reset();
-    calls.reset();
-    io.reset();
+    pools.close();
     system.reset();
+  }
+
+  std::string address() const { return "unix://" + (dir.path() / "kilnd.sock").string(); }
+  /// A connection of its own.
+  std::unique_ptr<ctl::Control::Stub> connect() const {
+    grpc::ChannelArguments own;
+    own.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
+    return ctl::Control::NewStub(
+        grpc::CreateCustomChannel(address(), grpc::InsecureChannelCredentials(), own));
   }
 
   /// Waits for another actor than `old` under that name.
   bool comes(const std::string& name, const caf::actor& old) {
-    auto deadline = std::chrono::steady_clock::now() + 20s;
-    for (;;) {
+    std::unique_lock lock(starts_mutex);
+    return starts.wait_for(lock, 20s, [&] {
       auto now = registry->get(name);
-      if (now && now != old) return true;
-      if (std::chrono::steady_clock::now() > deadline) return false;
-      std::this_thread::sleep_for(1ms);  // the registry tells nobody
-    }
+      return now && now != old;
+    });
   }
 
   struct building {
@@ -173,18 +215,23 @@ struct daemon_fixture {
     std::string ref = new_id();
   };
 
-  building begin(const std::string& identifier) {
-    building out;
+  static ctl::SolveRequest request_of(const std::string& identifier, const std::string& ref = new_id()) {
     ctl::SolveRequest request;
-    request.set_ref(out.ref);
+    request.set_ref(ref);
     pb::Op op, last;
     op.mutable_source()->set_identifier(identifier);
     auto bytes = op.SerializeAsString();
     last.add_inputs()->set_digest(sha256(bytes).str());
     request.mutable_definition()->add_def(bytes);
     request.mutable_definition()->add_def(last.SerializeAsString());
+    return request;
+  }
+
+  building begin(const std::string& identifier) {
+    building out;
     system->spawn(
-        [request, promise = out.promise, builds = peers.builds()](caf::event_based_actor* self, caf::unit_t) {
+        [request = request_of(identifier, out.ref), promise = out.promise, builds = peers.builds()](
+            caf::event_based_actor* self, caf::unit_t) {
           self->request(builds, caf::infinite, solve_atom::value, request)
               .then([promise](ctl::SolveResponse& r) { promise->set_value(std::move(r)); },
                     [promise](caf::error& e) { promise->set_value(from_caf(e)); });
@@ -197,29 +244,16 @@ struct daemon_fixture {
     REQUIRE(b.answer.wait_for(20s) == std::future_status::ready);
     return b.answer.get();
   }
-
-  /// What the history says of a build, once it has been told its end.
-  ctl::BuildHistoryRecord record_of(const std::string& ref) {
-    auto deadline = std::chrono::steady_clock::now() + 20s;
-    for (;;) {
-      if (auto bytes = refs->values().get("history", ref)) {
-        ctl::BuildHistoryRecord record;
-        REQUIRE(record.ParseFromString(*bytes));
-        return record;
-      }
-      REQUIRE(std::chrono::steady_clock::now() < deadline);
-      std::this_thread::sleep_for(1ms);  // written by a job
-    }
-  }
 };
 
 }  // namespace
 
 TEST_CASE_METHOD(daemon_fixture, "once the tree has started everybody is there to be asked") {
   using actors::peers;
-  for (const auto* name : {peers::cache_manager_name, peers::garbage_collector_name, peers::history_name,
-                           peers::worker_name, peers::workers_name, actors::containers_name,
-                           peers::build_graph_name, peers::builds_name, supervision::sessions_name}) {
+  for (const auto* name :
+       {peers::cache_manager_name, peers::garbage_collector_name, peers::history_name, peers::worker_name,
+        peers::workers_name, actors::containers_name, peers::build_graph_name, peers::builds_name,
+        supervision::sessions_name, supervision::gateway_name}) {
     INFO(name);
     CHECK(registry->get(name));
   }
@@ -232,13 +266,13 @@ TEST_CASE_METHOD(daemon_fixture,
     const char* message;  // of the running build; null: it goes on
   };
   using actors::peers;
-  auto e = GENERATE(expectation{peers::worker_name, "the worker died: "},
-                    expectation{peers::build_graph_name, "the build graph died: "},
-                    expectation{peers::builds_name, "the actor of all builds died: "},
-                    expectation{peers::workers_name, nullptr}, expectation{actors::containers_name, nullptr},
-                    expectation{peers::cache_manager_name, nullptr},
-                    expectation{peers::garbage_collector_name, nullptr},
-                    expectation{peers::history_name, nullptr});
+  auto e = GENERATE(
+      expectation{peers::worker_name, "the worker died: "},
+      expectation{peers::build_graph_name, "the build graph died: "},
+      expectation{peers::builds_name, "the actor of all builds died: "},
+      expectation{peers::workers_name, nullptr}, expectation{actors::containers_name, nullptr},
+      expectation{peers::cache_manager_name, nullptr}, expectation{peers::garbage_collector_name, nullptr},
+      expectation{peers::history_name, nullptr}, expectation{supervision::gateway_name, nullptr});
   INFO(e.child);
   auto b = begin("slow://one");
   REQUIRE(at.wait_for(1));
@@ -258,7 +292,7 @@ TEST_CASE_METHOD(daemon_fixture,
     CHECK(at.wait_for(0));  // the step is told to stop
     at.open();
     REQUIRE(comes(peers::builds_name, {}));
-    auto record = record_of(b.ref);
+    auto record = ended->of(b.ref);
     CHECK(record.error().code() == static_cast<int>(errc::internal));
     CHECK_THAT(record.error().message(), Catch::Contains(e.message));
   }
@@ -299,4 +333,40 @@ TEST_CASE_METHOD(daemon_fixture, "servers that do not answer keep nobody from th
   CHECK(usage.get());
   at.open();
   for (auto& b : stuck) CHECK(end_of(b).ok());
+}
+
+TEST_CASE_METHOD(
+    daemon_fixture,
+    "when the gateway dies its calls end, nobody else does, and the next one has its listeners") {
+  auto other = begin("slow://others");
+  REQUIRE(at.wait_for(1));
+  auto control = connect();
+  auto request = request_of("slow://over the wire");
+  auto call = std::async(std::launch::async, [&] {
+    grpc::ClientContext context;
+    ctl::SolveResponse response;
+    return control->Solve(&context, request, &response);
+  });
+  REQUIRE(at.wait_for(2));
+  std::map<std::string, caf::actor> before;
+  for (const auto* name :
+       {actors::peers::cache_manager_name, actors::peers::history_name, actors::peers::worker_name,
+        actors::peers::build_graph_name, actors::peers::builds_name, supervision::sessions_name})
+    before[name] = registry->get(name);
+  auto old = registry->get(supervision::gateway_name);
+  caf::anon_send_exit(old, caf::exit_reason::unhandled_exception);
+  REQUIRE(comes(supervision::gateway_name, old));
+  CHECK_FALSE(call.get().ok());
+  CHECK(at.wait_for(1));  // nobody waits for that build any more
+  grpc::ClientContext context;
+  ctl::ListWorkersResponse workers;
+  auto listed = connect()->ListWorkers(&context, {}, &workers);
+  INFO(listed.error_message());
+  CHECK(listed.ok());
+  for (const auto& [name, actor] : before) {
+    INFO(name);
+    CHECK(registry->get(name) == actor);
+  }
+  at.open();
+  CHECK(end_of(other).ok());
 }
