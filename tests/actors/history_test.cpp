@@ -183,7 +183,7 @@ TEST_CASE("a finished build costs the history the same work however many there a
 TEST_CASE("what is asked of a history before its records are read is answered when they are, in order") {
   history_fixture f;
   auto stored = record_of("stored", f.now - hour, f.now - hour + second);
-  REQUIRE(f.store->set_value("history", "stored", stored.SerializeAsString()).ok());
+  REQUIRE(f.store->values().set("history", "stored", stored.SerializeAsString()).ok());
   f.index = std::make_shared<actors::history_index>(f.bounds);
   f.actor = f.system.spawn(actors::history, actors::history_options{f.store.get(), f.io, f.bounds, f.index});
   // Before the actor has run at all: the records come with a later message.

@@ -32,7 +32,7 @@ struct pins_fixture {
     sched.run();
   }
   bool in_use() const {
-    auto all = store->disk_usage({});
+    auto all = store->space().disk_usage({});
     REQUIRE(all.ok());
     for (const auto& record : *all)
       if (record.id == id) return record.in_use;

@@ -222,7 +222,7 @@ TEST_CASE("a planted call that blocks is found, unless a pool makes it") {
     return blocking_in_actors(tree.path()).size();
   };
   // On the actor.
-  CHECK(found("void f() { o.store->value(bucket, key); }") == 1);
+  CHECK(found("void f() { o.store->values().get(bucket, key); }") == 1);
   CHECK(found("void f() { auto r = w_.options->store->get(id); }") == 1);
   CHECK(found("void f() { for (auto& r : options_.keys->results(key)) use(r); }") == 1);
   CHECK(found("void f() { store->keys().results(key); }") == 2);
@@ -239,7 +239,7 @@ TEST_CASE("a planted call that blocks is found, unless a pool makes it") {
   CHECK(
       found("void f() { jobs_.run<int>(self, *io, [s = store]() -> result<int> { return s.store->get(id); }, "
             "[this](result<int>) { o.store->get(id); }); }") == 1);
-  CHECK(found("void f() { o.io->submit([this] { o.store->prune(all); }); }") == 0);
+  CHECK(found("void f() { o.io->submit([this] { o.store->space().prune(all); }); }") == 0);
   CHECK(found("status keep_document(store::ref_store& store, int ref) {\n  store.put(ref);\n  return {};\n}\n"
               "void f() { store.put(ref); }") == 1);
   // Words.

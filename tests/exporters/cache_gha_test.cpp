@@ -55,7 +55,7 @@ std::map<std::string, std::string> imported_files(const attributes& attrs) {
   auto found = find_copy(*cache);
   if (found.empty()) return {};
   auto ref = must(cache->load(cache->results(found.at(0)).at(0).id, *d.refs, {}));
-  must(d.refs->unlazy(ref, {}));
+  must(d.refs->files().materialize(ref, {}));
   return listing(*d.refs, ref);
 }
 
@@ -329,7 +329,7 @@ TEST_CASE("blobs that the service has dropped are a miss, and are written anew b
     test_daemon d;
     auto cache = import(d, attrs);
     auto ref = must(cache->load(cache->results(find_copy(*cache).at(0)).at(0).id, *d.refs, {}));
-    CHECK(d.refs->unlazy(ref, {}).error().code == errc::not_found);
+    CHECK(d.refs->files().materialize(ref, {}).error().code == errc::not_found);
   }
   must_export(a, attrs);
   CHECK(imported_files(attrs).at("tool") == "made");
