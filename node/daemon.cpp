@@ -29,6 +29,7 @@
 #include "gateway/server.hpp"
 #include "gateway/services.hpp"
 #include "messages/actor_error.hpp"
+#include "messages/located_id.hpp"
 #include "distribution/hosts.hpp"
 #include "solver/step_entitlements.hpp"
 #include "store/hashing/content_hash.hpp"

@@ -31,7 +31,7 @@ cluster_impl::behavior_type cluster_state::behavior() {
   tick();
   return {
       [this](hello_atom, link_hello& hello, const caf::strong_actor_ptr& who,
-             const worker_actor& inbound_worker) { return on_handshake(hello, who, inbound_worker); },
+             const peer_worker_actor& inbound_worker) { return on_handshake(hello, who, inbound_worker); },
       [this](link_heartbeat& heartbeat) { return take_heartbeat(heartbeat); },
       [this](cache_query& q) { return answer(q); },
       [this](drain_atom) { return drain(); },
@@ -43,8 +43,8 @@ cluster_impl::behavior_type cluster_state::behavior() {
       [this](list_atom) { return view(); },
       [this](drain_atom, const std::string& name) { return drain_node(name); },
       [this](drain_atom, done_atom) { return drain_and_wait(); },
-      [this](tick_atom, std::uint64_t id) { jobs_.finish(id); },
-      [this](tick_atom) { tick(); },
+      [this](job_done_atom, std::uint64_t id) { jobs_.finish(id); },
+      [this](heartbeat_atom) { tick(); },
   };
 }
 
@@ -56,7 +56,7 @@ std::string cluster_state::short_text(std::string text) {
 // Time.
 
 void cluster_state::tick() {
-  self_->delayed_send(handle_of<cluster_impl>(self_), options_.heartbeat_interval, tick_atom::value);
+  self_->delayed_send(handle_of<cluster_impl>(self_), options_.heartbeat_interval, heartbeat_atom::value);
   end_dead_links();
   measure();
   for (auto& [n, l] : links_) heartbeat(l);

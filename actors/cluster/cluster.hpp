@@ -32,8 +32,8 @@ inline constexpr const char* node_label = "kiln.node";
 struct cluster_options {
   node_info self;
   std::vector<std::string> seeds;
-  /// The cluster actor behind an address. Blocking, and bounded by configs::cluster::dial_time.
-  std::function<result<cluster_actor>(const std::string& address)> dial;
+  /// The node behind an address. Blocking, and bounded by configs::cluster::dial_time.
+  std::function<result<node_actor>(const std::string& address)> dial;
   /// The addresses that a seed stands for. Blocking.
   std::function<result<std::vector<std::string>>(const std::string& seed)> resolve;
   /// Why the node behind a handle may not be called so, as what its certificate "…"; empty when it may. Null:
@@ -54,14 +54,17 @@ struct cluster_options {
   std::shared_ptr<job_pool> dials, io;
 };
 
-using cluster_impl = cluster_actor::extend<caf::reacts_to<tick_atom>>;
+/// It is time for a heartbeat.
+using heartbeat_atom = caf::atom_constant<caf::atom("heartbeat")>;
+
+using cluster_impl =
+    cluster_actor::extend<caf::reacts_to<heartbeat_atom>, caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 cluster_impl::behavior_type cluster(cluster_impl::stateful_pointer<actor_state> self,
                                     cluster_options options);
 
-/// What `keys`, of the node `node`, knows of a question. Pure but for the database.
-cache_records answer_question(const store::cache_keys& keys, std::string_view node,
-                              const cache_query& question);
+/// What `keys` knows of a question. Pure but for the database.
+cache_records answer_question(const store::cache_keys& keys, const cache_query& question);
 
 /// What is wrong with a node's introduction; empty when nothing is.
 std::string fault_of(const node_info& info);

@@ -3,7 +3,6 @@
 #include <set>
 
 #include "actors/cluster/cluster.hpp"
-#include "actors/solve/key_store.hpp"
 #include "messages/cluster_text.hpp"
 #include "solver/cache_key.hpp"
 
@@ -11,23 +10,22 @@ namespace kiln::actors {
 
 namespace cfg = configs::cluster;
 
-cache_records answer_question(const store::cache_keys& keys, std::string_view node,
-                              const cache_query& question) {
+cache_records answer_question(const store::cache_keys& keys, const cache_query& question) {
   cache_records out;
   std::set<std::string, std::less<>> seen;
   auto add_results = [&](const std::string& key) {
     if (solver::is_random(key) || !seen.insert(key).second) return;
-    for (const auto& r : keys.results(key)) {
+    for (auto& r : keys.results(key)) {
       if (out.results.size() >= cfg::answer_results_max) return;
-      out.results.push_back({key, r.id == scratch_result ? r.id : at_node(node, r.id), r.created_at_ns});
+      out.results.push_back({key, std::move(r)});
     }
   };
-  for (const auto& link : question.links) {
-    if (solver::is_random(link.parent) || solver::is_random(link.digest)) continue;
-    for (auto& child : keys.children(link.parent, to_link(link))) {
+  for (const auto& [parent, link, asked] : question.links) {
+    if (solver::is_random(parent) || solver::is_random(link.digest)) continue;
+    for (auto& child : keys.children(parent, link)) {
       if (solver::is_random(child) || out.links.size() >= cfg::answer_links_max) continue;
       add_results(child);
-      out.links.push_back({link, std::move(child)});
+      out.links.push_back({parent, link, std::move(child)});
     }
   }
   for (const auto& root : question.roots) add_results(root);

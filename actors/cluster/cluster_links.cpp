@@ -70,9 +70,8 @@ void cluster_state::note_refusal(const node_info& info, const std::string& reaso
   r.info.record.Clear();
 }
 
-caf::result<link_hello, worker_actor> cluster_state::on_handshake(link_hello& hello,
-                                                                  const caf::strong_actor_ptr& who,
-                                                                  const worker_actor& their_worker) {
+caf::result<link_hello, peer_worker_actor> cluster_state::on_handshake(
+    link_hello& hello, const caf::strong_actor_ptr& who, const peer_worker_actor& their_worker) {
   if (hello.from.instance == options_.self.instance)
     return to_caf(make_error(errc::already_exists, "node " + name() + " has dialled itself"));
   if (left_) return to_caf(make_error(errc::unavailable, "node " + name() + " was drained and has left"));
@@ -83,7 +82,7 @@ caf::result<link_hello, worker_actor> cluster_state::on_handshake(link_hello& he
   auto own = routes_.find(hello.from.control_address);
   if (own != routes_.end() && own->second.now == route::phase::greeting && name() < hello.from.name)
     return to_caf(make_error(errc::aborted, "node " + name() + " is saying hello itself"));
-  auto handle = caf::actor_cast<cluster_actor>(who);
+  auto handle = caf::actor_cast<node_actor>(who);
   auto inbound_worker = make_inbound();
   auto& l = open(hello, handle, their_worker, inbound_worker, false);
   auto id = l.id;
@@ -91,8 +90,8 @@ caf::result<link_hello, worker_actor> cluster_state::on_handshake(link_hello& he
   return {link_hello{options_.self, id, neighbours()}, handle_cast(inbound_worker)};
 }
 
-cluster_state::link& cluster_state::open(const link_hello& hello, const cluster_actor& handle,
-                                         const worker_actor& their_worker,
+cluster_state::link& cluster_state::open(const link_hello& hello, const node_actor& handle,
+                                         const peer_worker_actor& their_worker,
                                          const inbound_worker_impl& our_worker, bool dialled) {
   if (auto old = links_.find(hello.from.name); old != links_.end())
     end(old->second, "a new link took its place");

@@ -3,6 +3,7 @@
 
 #include "actors/cluster/cluster_state.hpp"
 #include "messages/cluster_text.hpp"
+#include "messages/located_id.hpp"
 
 namespace kiln::actors {
 
@@ -18,8 +19,8 @@ caf::result<cache_records> cluster_state::answer(cache_query& q) {
   questions_.emplace(number, promise);
   jobs_.run<cache_records>(
       self_, *options_.io,
-      [keys = options_.keys, n = name(), q = std::move(q)]() -> result<cache_records> {
-        return answer_question(*keys, n, q);
+      [keys = options_.keys, q = std::move(q)]() -> result<cache_records> {
+        return answer_question(*keys, q);
       },
       [this, number](result<cache_records> facts) {
         auto found = questions_.find(number);
@@ -64,20 +65,18 @@ void cluster_state::merge(gathering& into, const std::string& peer, cache_record
     return;
   }
   for (auto& s : facts.links) {
-    const auto& k = s.link;
-    if (!fits(k.parent) || !fits(k.digest) || !fits(k.selector) || !fits(s.child)) continue;
-    auto identity = k.parent + "\n" + std::to_string(k.input) + "\n" + std::to_string(k.output) + "\n" +
-                    k.digest + "\n" + k.selector;
-    if (into.links.emplace(std::move(identity), s.child).second) into.all.links.push_back(std::move(s));
+    if (!fits(s.parent) || !fits(s.link.digest) || !fits(s.link.selector) || !fits(s.child)) continue;
+    if (into.links.insert(s).second) into.all.links.push_back(std::move(s));
   }
   for (auto& r : facts.results) {
-    if (!fits(r.key) || !fits(r.id)) continue;
-    if (r.id != "scratch") {
-      auto located = locate(at_node(peer, r.id));
-      if (located.id.empty() || !is_node_name(located.node)) continue;
-      r.id = as_seen_by(name(), at_node(peer, r.id));
+    auto& id = r.result.id;
+    if (!fits(r.key) || !fits(id)) continue;
+    if (id != scratch_result) {
+      auto at = located_id::parse(id);
+      if (at.id.empty() || (is_remote(id) && !is_node_name(at.node))) continue;
+      id = retold(id, peer, name());
     }
-    if (into.results.emplace(r.key, r.id).second) into.all.results.push_back(std::move(r));
+    if (into.results.emplace(r.key, id).second) into.all.results.push_back(std::move(r));
   }
 }
 

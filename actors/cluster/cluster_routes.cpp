@@ -76,9 +76,9 @@ void cluster_state::dial_routes() {
     if (r.now != route::phase::idle || r.self || r.next > now() || is_linked(r)) continue;
     if (!r.node.empty() && !under_way.insert(r.node).second) continue;
     r.now = route::phase::dialling;
-    jobs_.run<cluster_actor>(
+    jobs_.run<node_actor>(
         self_, *options_.dials, [dial = options_.dial, address = address] { return dial(address); },
-        [this, address = address](result<cluster_actor> reached) {
+        [this, address = address](result<node_actor> reached) {
           if (!reached.ok()) return failed(address, reached.error());
           greet(address, *reached);
         });
@@ -112,7 +112,7 @@ void cluster_state::failed(const std::string& address, const error& e) {
   }
 }
 
-void cluster_state::greet(const std::string& address, const cluster_actor& handle) {
+void cluster_state::greet(const std::string& address, const node_actor& handle) {
   auto found = routes_.find(address);
   if (found == routes_.end()) return;
   auto& r = found->second;
@@ -130,7 +130,8 @@ void cluster_state::greet(const std::string& address, const cluster_actor& handl
                 link_hello{options_.self, id, neighbours()}, caf::actor_cast<caf::strong_actor_ptr>(self_),
                 handle_cast(inbound_worker))
       .then(
-          [this, address, id, handle, inbound_worker](link_hello& hello, const worker_actor& their_worker) {
+          [this, address, id, handle, inbound_worker](link_hello& hello,
+                                                      const peer_worker_actor& their_worker) {
             greetings_.erase(id);
             if (!answered(address, id, handle, inbound_worker, hello, their_worker))
               self_->send_exit(inbound_worker, caf::exit_reason::user_shutdown);
@@ -144,9 +145,9 @@ void cluster_state::greet(const std::string& address, const cluster_actor& handl
           });
 }
 
-bool cluster_state::answered(const std::string& address, std::uint64_t id, const cluster_actor& handle,
+bool cluster_state::answered(const std::string& address, std::uint64_t id, const node_actor& handle,
                              const inbound_worker_impl& inbound_worker, link_hello& hello,
-                             const worker_actor& their_worker) {
+                             const peer_worker_actor& their_worker) {
   auto found = routes_.find(address);
   if (found == routes_.end()) return false;
   auto& r = found->second;

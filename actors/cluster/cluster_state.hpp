@@ -35,8 +35,8 @@ class cluster_state {
     std::uint64_t opened = 0;  // order of events
     bool dialled = false;      // by this node
     node_info info;
-    cluster_actor handle;
-    worker_actor their_worker;       // to their worker
+    node_actor handle;
+    peer_worker_actor their_worker;  // to their worker
     inbound_worker_impl our_worker;  // to ours
     node_load load;
     time_point heard;
@@ -82,7 +82,7 @@ class cluster_state {
   struct gathering {
     cache_records all;
     std::set<std::pair<std::string, std::string>> results;  // key and id
-    std::set<std::pair<std::string, std::string>> links;    // link and child
+    std::set<cache_edge> links;
     std::size_t missing = 0;
   };
 
@@ -114,15 +114,15 @@ class cluster_state {
   std::optional<error> validate_peer(const node_info& info, const caf::node_id& node);
   void note_refusal(const node_info& info, const std::string& reason);
   /// Another node says hello.
-  caf::result<link_hello, worker_actor> on_handshake(link_hello& hello, const caf::strong_actor_ptr& who,
-                                                     const worker_actor& their_worker);
-  link& open(const link_hello& hello, const cluster_actor& handle, const worker_actor& their_worker,
+  caf::result<link_hello, peer_worker_actor> on_handshake(link_hello& hello, const caf::strong_actor_ptr& who,
+                                                          const peer_worker_actor& their_worker);
+  link& open(const link_hello& hello, const node_actor& handle, const peer_worker_actor& their_worker,
              const inbound_worker_impl& our_worker, bool dialled);
   /// Ends a link; its inbound worker goes, and with it all that came through.
   void end(link& ended, const std::string& reason);
   void down(const caf::down_msg& m);
-  static worker_actor handle_cast(const inbound_worker_impl& inbound_worker) {
-    return caf::actor_cast<worker_actor>(inbound_worker);
+  static peer_worker_actor handle_cast(const inbound_worker_impl& inbound_worker) {
+    return caf::actor_cast<peer_worker_actor>(inbound_worker);
   }
 
   // Whom to dial.
@@ -133,11 +133,11 @@ class cluster_state {
   bool is_linked(const route& r) const;
   void dial_routes();
   void failed(const std::string& address, const error& e);
-  void greet(const std::string& address, const cluster_actor& handle);
+  void greet(const std::string& address, const node_actor& handle);
   /// Our hello was answered; false when no link comes of it.
-  bool answered(const std::string& address, std::uint64_t id, const cluster_actor& handle,
+  bool answered(const std::string& address, std::uint64_t id, const node_actor& handle,
                 const inbound_worker_impl& inbound_worker, link_hello& hello,
-                const worker_actor& their_worker);
+                const peer_worker_actor& their_worker);
   void forget_old();
 
   // Questions.

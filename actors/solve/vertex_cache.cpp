@@ -40,8 +40,7 @@ bool vertex_state::ask_peers(int index, output_facts& out) {
   cache_query question;
   for (const auto& root : search.roots())
     if (!solver::is_random(root)) question.roots.push_back(root);
-  for (const auto& e : search.lookups())
-    question.links.push_back({e.parent, e.link.input, e.link.output, e.link.digest, e.link.selector});
+  question.links = search.lookups();
   auto lookups = question.roots.size() + question.links.size();
   if (lookups <= out.asked_peers) return false;
   out.asked_peers = lookups;
@@ -55,11 +54,7 @@ bool vertex_state::ask_peers(int index, output_facts& out) {
       .then(
           [this, index, go_on](cache_records& facts) {
             if (facts.links.empty() && facts.results.empty()) return go_on();
-            store::cache_keys::batch batch;
-            for (const auto& l : facts.links)
-              batch.links.push_back({l.link.parent, to_link(l.link), l.child});
-            for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});
-            save(std::move(batch), [this, index, go_on] {
+            save(std::move(facts), [this, index, go_on] {
               outputs_[index].search.reset();
               outputs_[index].evicted = false;
               go_on();
@@ -142,7 +137,7 @@ void vertex_state::load_imported(int index, candidate next, std::vector<candidat
 void vertex_state::keep_imported(int index, const std::string& ref, std::int64_t created,
                                  const std::vector<std::string>& keys, std::function<void()> then) {
   auto& search = search_of(index, outputs_[index]);
-  store::cache_keys::batch batch;
+  cache_records batch;
   for (const auto& key : keys) {
     if (solver::is_random(key)) continue;
     if (!is_root()) append_links(batch, search.links_to(key));
@@ -157,8 +152,8 @@ void vertex_state::loaded(int index, const std::string& ref, std::vector<std::st
   progress_->cached();
   // Keys this result was not yet reached by lead to it from now on.
   if (!is_root()) {
-    store::cache_keys::batch batch;
-    append_links(batch, search_of(index, out).links_to(matches.front()));
+    cache_records batch;
+    batch.links = search_of(index, out).links_to(matches.front());
     save(std::move(batch));
   }
   finish(index, {ref, std::move(matches)});
@@ -197,7 +192,7 @@ void vertex_state::forget(const std::string& id, std::function<void()> then) {
       [then = std::move(then)](result<bool>) { then(); });
 }
 
-void vertex_state::save(store::cache_keys::batch batch, std::function<void()> then) {
+void vertex_state::save(cache_records batch, std::function<void()> then) {
   // Links that are there already need no transaction.
   std::erase_if(batch.links, [&](const auto& entry) {
     auto children = options_.keys->children(entry.parent, entry.link);

@@ -26,12 +26,11 @@
 
 namespace kiln::actors {
 
-using vertex_impl = vertex_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+using vertex_impl = vertex_actor::extend<caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 class vertex_state {
  public:
-  static inline const char* name = "vertex";
-
+  vertex_state(vertex_impl::pointer self, vertex_options options);
   ~vertex_state() {
     stop_.request_stop();
     auto gone = ending_.for_waiters();
@@ -39,7 +38,7 @@ class vertex_state {
     refuse_waiters(to_caf(std::move(gone)));
   }
 
-  vertex_impl::behavior_type start(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options);
+  vertex_impl::behavior_type behavior();
 
  private:
   using phase = vertex_phase;
@@ -74,7 +73,7 @@ class vertex_state {
 
   /// A result that may be loaded: a record here, or (with `import`) one of an imported cache.
   struct candidate {
-    store::cached_result result;
+    cached_result result;
     std::shared_ptr<const exporters::imported_cache> import;
   };
 
@@ -137,7 +136,7 @@ class vertex_state {
   void forget(
       const std::string& id, std::function<void()> then = [] {});
   void save(
-      store::cache_keys::batch batch, std::function<void()> then = [] {});
+      cache_records batch, std::function<void()> then = [] {});
 
   // Equal work.
   void claim();
@@ -159,7 +158,7 @@ class vertex_state {
   void explain();
   void ran(std::vector<std::string> refs);
   /// Nodes that made the result remember it too.
-  void tell_holders(const store::cache_keys::batch& batch);
+  void tell_holders(const cache_records& batch);
 
   // Failures. One error may end very many vertices, so it is handed on as it is and never copied.
   /// An input's failure is its own story; only a dead input needs words.
@@ -171,7 +170,7 @@ class vertex_state {
   progress_actor progress_handle() const { return handle_of<progress_actor>(self_); }
   worker_actor worker() const { return options_.peers.worker(); }
 
-  vertex_impl::pointer self_ = nullptr;
+  vertex_impl::pointer self_;
   vertex_options options_;
   ending ending_;
   job_runner jobs_;

@@ -1,7 +1,5 @@
 #include "actors/worker/ref_pins.hpp"
 
-#include "actors/solve/key_store.hpp"
-
 namespace kiln::actors {
 
 void ref_pins::keep(const caf::actor_addr& who, const store::ref& r) {
