@@ -387,15 +387,15 @@ class step_dispatcher_state {
     assign();
   }
 
-  void node_left(const std::string& name) {
-    if (name == name() || nodes_.erase(name) == 0) return;
+  void node_left(const std::string& node) {
+    if (node == name() || nodes_.erase(node) == 0) return;
     // Their running steps come back as failures of their remote workers.
-    places_.drop_node(name);
-    if (options_.node_down) options_.node_down(name);
+    places_.drop_node(node);
+    if (options_.node_down) options_.node_down(node);
     for (auto& [key, remote_worker] : remote_workers_)
-      if (key.second == name) self_->send(remote_worker, node_lost_atom::value);
+      if (key.second == node) self_->send(remote_worker, node_lost_atom::value);
     for (auto at = remote_workers_.begin(); at != remote_workers_.end();) {
-      if (at->first.second != name) {
+      if (at->first.second != node) {
         ++at;
         continue;
       }

@@ -176,8 +176,8 @@ struct puppet {
 };
 
 using say_atom = caf::atom_constant<caf::atom("say")>;
-using puppet_actor = node_actor::extend<caf::reacts_to<say_atom, node_actor, link_hello, peer_worker_actor>,
-                                        caf::reacts_to<say_atom, node_actor, link_heartbeat>>;
+using puppet_actor = node_actor::extend<caf::reacts_to<say_atom, caf::actor, link_hello, peer_worker_actor>,
+                                        caf::reacts_to<say_atom, caf::actor, link_heartbeat>>;
 
 puppet_actor::behavior_type play(puppet_actor::pointer self, std::shared_ptr<puppet> p, node_info info) {
   return {
@@ -197,8 +197,8 @@ puppet_actor::behavior_type play(puppet_actor::pointer self, std::shared_ptr<pup
       },
       [](drain_atom) { return true; },
       [=](leave_atom, std::uint64_t, const std::string&) { p->open = false; },
-      [=](say_atom, const node_actor& to, link_hello& hello, const peer_worker_actor& inbound_worker) {
-        self->request(to, caf::infinite, hello_atom::value, hello,
+      [=](say_atom, const caf::actor& to, link_hello& hello, const peer_worker_actor& inbound_worker) {
+        self->request(caf::actor_cast<node_actor>(to), caf::infinite, hello_atom::value, hello,
                       caf::actor_cast<caf::strong_actor_ptr>(self), inbound_worker)
             .then(
                 [=](link_hello& answer, const peer_worker_actor& theirs) {
@@ -208,8 +208,8 @@ puppet_actor::behavior_type play(puppet_actor::pointer self, std::shared_ptr<pup
                 },
                 [=](caf::error& e) { p->refused = from_caf(e); });
       },
-      [=](say_atom, const node_actor& to, link_heartbeat& heartbeat) {
-        self->request(to, caf::infinite, heartbeat)
+      [=](say_atom, const caf::actor& to, link_heartbeat& heartbeat) {
+        self->request(caf::actor_cast<node_actor>(to), caf::infinite, heartbeat)
             .then([=](link_heartbeat&) { p->refused.reset(); },
                   [=](caf::error& e) { p->refused = from_caf(e); });
       },
@@ -288,7 +288,7 @@ TEST_CASE(
   auto worker = f.system.spawn(fake_worker, std::make_shared<worker_script>());
   auto a = f.nodes["a"].actor;
   auto hello = link_hello{f.info_of("z", "z"), 7, {}};
-  caf::anon_send(z, say_atom::value, node_actor(a), hello, peer_worker_actor(worker));
+  caf::anon_send(z, say_atom::value, caf::actor_cast<caf::actor>(a), hello, peer_worker_actor(worker));
   f.sched.run();
   REQUIRE(p->open);
   f.pass(10s);
@@ -318,13 +318,13 @@ TEST_CASE(
   CHECK(f.nodes["a"].script->cancelled == std::vector<std::string>{"held"});
 
   // It wakes up: its old link is not open any more, a new one is.
-  caf::anon_send(z, say_atom::value, node_actor(a), link_heartbeat{7, {}, {}});
+  caf::anon_send(z, say_atom::value, caf::actor_cast<caf::actor>(a), link_heartbeat{7, {}, {}});
   f.sched.run();
   REQUIRE(p->refused);
   CHECK(p->refused->code == errc::not_found);
   answers = true;
   hello.link = 8;
-  caf::anon_send(z, say_atom::value, node_actor(a), hello, peer_worker_actor(worker));
+  caf::anon_send(z, say_atom::value, caf::actor_cast<caf::actor>(a), hello, peer_worker_actor(worker));
   f.sched.run();
   CHECK(f.states("a") == "z up");
   CHECK(p->inbound_worker != old_worker);
@@ -500,8 +500,8 @@ TEST_CASE("a peer that is slow to answer is not waited for again until a heartbe
   };
   auto z = f.system.spawn(play, p, f.info_of("z", "z"));
   auto worker = f.system.spawn(fake_worker, std::make_shared<worker_script>());
-  caf::anon_send(z, say_atom::value, node_actor(a.actor), link_hello{f.info_of("z", "z"), 7, {}},
-                 peer_worker_actor(worker));
+  caf::anon_send(z, say_atom::value, caf::actor_cast<caf::actor>(a.actor),
+                 link_hello{f.info_of("z", "z"), 7, {}}, peer_worker_actor(worker));
   f.sched.run();
   REQUIRE(p->open);
 
@@ -544,7 +544,8 @@ TEST_CASE("a peer that lies disturbs nobody") {
     link_hello hello{f.info_of("z", "z"), 7, {}};
     lie(hello.from);
     p->refused.reset();
-    caf::anon_send(z, say_atom::value, node_actor(a.actor), hello, peer_worker_actor(worker));
+    caf::anon_send(z, say_atom::value, caf::actor_cast<caf::actor>(a.actor), hello,
+                   peer_worker_actor(worker));
     f.sched.run();
     return p->refused ? p->refused->message : "taken";
   };
@@ -560,14 +561,14 @@ TEST_CASE("a peer that lies disturbs nobody") {
 
   link_hello good{f.info_of("z", "z"), 7, {}};
   for (int i = 0; i < 100'000; ++i) good.neighbours.push_back("host" + std::to_string(i) + ":1");
-  caf::anon_send(z, say_atom::value, node_actor(a.actor), good, peer_worker_actor(worker));
+  caf::anon_send(z, say_atom::value, caf::actor_cast<caf::actor>(a.actor), good, peer_worker_actor(worker));
   f.sched.run();
   REQUIRE(p->open);
   CHECK(f.view("a").nodes.size() <= 3 + configs::cluster::addresses_max);
 
   // Links of others, and made up ones.
   for (std::uint64_t id : {std::uint64_t{0}, std::uint64_t{8}, ~std::uint64_t{0}}) {
-    caf::anon_send(z, say_atom::value, node_actor(a.actor), link_heartbeat{id, {}, {}});
+    caf::anon_send(z, say_atom::value, caf::actor_cast<caf::actor>(a.actor), link_heartbeat{id, {}, {}});
     f.sched.run();
     REQUIRE(p->refused);
     CHECK(p->refused->code == errc::not_found);
