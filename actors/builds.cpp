@@ -91,7 +91,7 @@ struct builds_state {
       found->second.finished = true;
       found->second.requester = nullptr;
     }
-    self->delayed_send(self, configs::solving::finished_visible, tick_atom::value, ref);
+    self->delayed_send(self, configs::solving::finished_visible, forget_atom::value, ref);
     if (auto cache = o.build.peers.cache_manager()) self->send(cache, collect_atom::value);
   }
 
@@ -131,7 +131,7 @@ struct builds_state {
     }
     auto promise = self->make_response_promise<build_actor>();
     finds[++last_wait] = {ref, promise};
-    self->delayed_send(self, configs::solving::find_wait, tick_atom::value, last_wait);
+    self->delayed_send(self, configs::solving::find_wait, give_up_atom::value, last_wait);
     return promise;
   }
 
@@ -162,7 +162,7 @@ struct builds_state {
   void wait_to_watch(const std::string& ref, const status_listener& listener,
                      caf::typed_response_promise<bool> promise) {
     watches[++last_wait] = {ref, listener, promise};
-    self->delayed_send(self, configs::solving::watch_wait, tick_atom::value, last_wait);
+    self->delayed_send(self, configs::solving::watch_wait, give_up_atom::value, last_wait);
     // It may have come while the history was asked.
     if (active.contains(ref)) appeared(ref);
   }
@@ -209,8 +209,8 @@ builds_impl::behavior_type builds(builds_impl::stateful_pointer<actor_state> sel
         return state.watch(ref, listener);
       },
       [&state](cancel_atom, const std::string& ref) { state.cancel(ref); },
-      [&state](tick_atom, const std::string& ref) { state.forget(ref); },
-      [&state](tick_atom, std::uint64_t id) { state.timed_out(id); },
+      [&state](forget_atom, const std::string& ref) { state.forget(ref); },
+      [&state](give_up_atom, std::uint64_t id) { state.timed_out(id); },
   };
 }
 

@@ -17,8 +17,13 @@ struct builds_options {
   build_options build;  // request is filled in for each
 };
 
-using builds_impl =
-    builds_actor::extend<caf::reacts_to<tick_atom, std::string>, caf::reacts_to<tick_atom, std::uint64_t>>;
+/// A build that ended has been visible for long enough.
+using forget_atom = caf::atom_constant<caf::atom("forget")>;
+/// Who looks for a build, by number, has waited for long enough.
+using give_up_atom = caf::atom_constant<caf::atom("giveup")>;
+
+using builds_impl = builds_actor::extend<caf::reacts_to<forget_atom, std::string>,
+                                         caf::reacts_to<give_up_atom, std::uint64_t>>;
 
 builds_impl::behavior_type builds(builds_impl::stateful_pointer<actor_state> self, builds_options options);
 

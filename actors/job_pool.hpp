@@ -43,7 +43,10 @@ class layered_pool {
   std::deque<job_pool> pools_;
 };
 
-/// One actor's side of a pool. The actor forwards (tick_atom, id) messages to finish(); `done` then
+/// A job has ended: (job_done_atom, its number), for job_runner::finish().
+using job_done_atom = caf::atom_constant<caf::atom("jobdone")>;
+
+/// One actor's side of a pool. The actor forwards (job_done_atom, id) messages to finish(); `done` then
 /// runs as part of it. Owned by the actor's state; work that outlives the actor is dropped quietly.
 class job_runner {
  public:
@@ -63,7 +66,7 @@ class job_runner {
           done(std::move(outcome));
         });
       }
-      caf::anon_send(home, tick_atom::value, id);
+      caf::anon_send(home, job_done_atom::value, id);
     });
   }
 

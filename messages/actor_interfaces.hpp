@@ -1,5 +1,7 @@
-// The workers between the gateway and the actors behind it, and the type ids of everything actors say.
-// Append only: a type's position is its id on the wire between nodes.
+// What the actors of a node may be asked, by the gateway and by each other, and the type ids of everything
+// they say. An interface is listed here and nowhere else: who passes messages on, or leaves most of them to
+// others, names only those it treats in its own way (actors/handle_rest.hpp). Containers are in
+// actor_containers.hpp, other nodes in actor_cluster.hpp.
 #pragma once
 
 #include <cstdint>
@@ -44,7 +46,6 @@ using claim_atom = caf::atom_constant<caf::atom("claim")>;
 using replay_atom = caf::atom_constant<caf::atom("replay")>;
 using start_atom = caf::atom_constant<caf::atom("start")>;
 using cache_atom = caf::atom_constant<caf::atom("cache")>;
-using tick_atom = caf::atom_constant<caf::atom("tick")>;
 using load_count_atom = caf::atom_constant<caf::atom("loadcount")>;
 using remember_atom = caf::atom_constant<caf::atom("remember")>;
 using lost_atom = caf::atom_constant<caf::atom("lost")>;
@@ -113,18 +114,26 @@ using history_actor =
 /// Gets the progress of one job or vertex as it happens.
 using progress_actor = caf::typed_actor<caf::reacts_to<ctl::StatusResponse>>;
 
-/// One worker, here or elsewhere. Jobs and pins belong to the actor that asked: they are cancelled and
-/// released when it goes. Refs are record ids of this worker; the empty id is scratch.
-using worker_actor = caf::typed_actor<
+/// What other nodes, too, may ask of a worker (node/basp_gate.cpp says which of it may be large). Jobs and
+/// pins belong to the actor that asked: they are cancelled and released when it goes. Refs are record ids of
+/// this worker; the empty id is scratch.
+using peer_worker_actor =
+    caf::typed_actor<caf::replies_to<run_request, progress_actor>::with<run_reply>,
+                     caf::replies_to<checksum_request, progress_actor>::with<digest>,
+                     /// Keeps a ref from being collected until released; not_found when it is gone.
+                     caf::replies_to<pin_atom, std::string>::with<bool>,
+                     caf::reacts_to<release_atom, std::string>,
+                     caf::replies_to<ref_scope, gw::ReadFileRequest>::with<gw::ReadFileResponse>,
+                     caf::replies_to<ref_scope, gw::ReadDirRequest>::with<gw::ReadDirResponse>,
+                     caf::replies_to<ref_scope, gw::StatFileRequest>::with<gw::StatFileResponse>,
+                     caf::replies_to<prune_caches>::with<bool>,
+                     /// Keeps links and results in this worker's cache-key database.
+                     caf::reacts_to<remember_atom, cache_records>>;
+
+/// The worker of this node, or who stands for it and for those of other nodes.
+using worker_actor = peer_worker_actor::extend<
     caf::replies_to<describe_atom>::with<types::WorkerRecord>,
     caf::replies_to<key_request, progress_actor>::with<key_reply>,
-    caf::replies_to<run_request, progress_actor>::with<run_reply>,
-    caf::replies_to<checksum_request, progress_actor>::with<digest>,
-    /// Keeps a ref from being collected until released; not_found when it is gone.
-    caf::replies_to<pin_atom, std::string>::with<bool>, caf::reacts_to<release_atom, std::string>,
-    caf::replies_to<ref_scope, gw::ReadFileRequest>::with<gw::ReadFileResponse>,
-    caf::replies_to<ref_scope, gw::ReadDirRequest>::with<gw::ReadDirResponse>,
-    caf::replies_to<ref_scope, gw::StatFileRequest>::with<gw::StatFileResponse>,
     caf::replies_to<session_group, gw::ResolveSourceMetaRequest,
                     progress_actor>::with<gw::ResolveSourceMetaResponse>,
     /// Checks type and attributes of an export; the name of its progress vertex.
@@ -132,7 +141,6 @@ using worker_actor = caf::typed_actor<
     caf::replies_to<export_request, progress_actor>::with<export_reply>,
     /// Second phase of an export (pushing); its response entries.
     caf::replies_to<finalize_atom, std::uint64_t, export_request, progress_actor>::with<export_reply>,
-    caf::replies_to<prune_caches>::with<bool>,
     /// Checks type and attributes of a cache export.
     caf::replies_to<check_atom, cache_entry>::with<cache_export_kind>,
     /// Imports a cache; vertices find it by its id until whoever asked goes.
@@ -141,8 +149,6 @@ using worker_actor = caf::typed_actor<
     caf::replies_to<import_load, progress_actor>::with<run_reply>,
     caf::replies_to<cache_export, progress_actor>::with<export_reply>,
     caf::replies_to<load_count_atom>::with<worker_load>,
-    /// Keeps links and results in this worker's cache-key database.
-    caf::reacts_to<remember_atom, cache_records>,
     /// Whoever that is, it is gone: cancels its jobs, releases its pins. (Its node may be cut off without
     /// anything having told this one.)
     caf::reacts_to<leave_atom, caf::strong_actor_ptr>>;
@@ -178,6 +184,7 @@ using build_graph_actor = caf::typed_actor<
 
 }  // namespace kiln
 
+// A type's position is its id: all nodes of a cluster run one version.
 CAF_BEGIN_TYPE_ID_BLOCK(kiln, caf::first_custom_type_id)
 CAF_ADD_TYPE_ID(kiln, (kiln::error))
 CAF_ADD_TYPE_ID(kiln, (kiln::ctl::SolveRequest))
@@ -236,7 +243,7 @@ CAF_ADD_TYPE_ID(kiln, (kiln::graph_spec))
 CAF_ADD_TYPE_ID(kiln, (kiln::key_set))
 CAF_ADD_TYPE_ID(kiln, (kiln::vertex_result))
 CAF_ADD_TYPE_ID(kiln, (kiln::progress_actor))
-CAF_ADD_TYPE_ID(kiln, (kiln::worker_actor))
+CAF_ADD_TYPE_ID(kiln, (kiln::peer_worker_actor))
 CAF_ADD_TYPE_ID(kiln, (kiln::vertex_actor))
 CAF_ADD_TYPE_ID(kiln, (kiln::build_graph_actor))
 CAF_ADD_TYPE_ID(kiln, (kiln::builds_actor))

@@ -4,39 +4,12 @@
 
 #include <cstdint>
 #include <string>
-#include <string_view>
-#include <utility>
 #include <vector>
 
+#include "messages/cache_records.hpp"
 #include "worker.pb.h"
 
 namespace kiln {
-
-/// An id and the node it belongs to. Ids of refs and sessions travel as "node!id"; without a node they
-/// mean this one. Node names have letters, digits, '.', '-' and '_' only.
-struct located_id {
-  std::string node;  // empty: here
-  std::string id;
-  bool operator==(const located_id&) const = default;
-};
-
-inline located_id locate(std::string_view text) {
-  auto mark = text.find('!');
-  if (mark == std::string_view::npos) return {"", std::string(text)};
-  return {std::string(text.substr(0, mark)), std::string(text.substr(mark + 1))};
-}
-inline bool is_remote(std::string_view text) { return text.find('!') != std::string_view::npos; }
-/// `id` as nodes other than `node` name it; the empty id (scratch) has no place, and a located id keeps its
-/// own.
-inline std::string at_node(std::string_view node, std::string_view id) {
-  if (id.empty() || is_remote(id)) return std::string(id);
-  return std::string(node) + "!" + std::string(id);
-}
-/// The id as `node` itself names it.
-inline std::string as_seen_by(std::string_view node, std::string_view text) {
-  auto l = locate(text);
-  return l.node == node ? l.id : std::string(text);
-}
 
 enum class node_role : std::uint8_t { both, coordinator, worker };
 
@@ -97,56 +70,15 @@ auto inspect(Inspector& f, link_heartbeat& x) {
 }
 
 /// "Which results lie under these roots, and where do these links lead?": what a vertex looks up before it
-/// runs. Links are those of store::cache_keys.
+/// runs.
 struct cache_query {
-  struct link {
-    std::string parent;
-    std::int32_t input = 0;
-    std::int32_t output = 0;
-    std::string digest;
-    std::string selector;
-    bool operator==(const link&) const = default;
-  };
-  std::vector<link> links;
+  std::vector<cache_edge> links;   // without their children
   std::vector<std::string> roots;  // key ids
 };
 
 template <class Inspector>
-auto inspect(Inspector& f, cache_query::link& x) {
-  return f(x.parent, x.input, x.output, x.digest, x.selector);
-}
-template <class Inspector>
 auto inspect(Inspector& f, cache_query& x) {
   return f(x.links, x.roots);
-}
-
-/// Links and results, as a cache-key database keeps them: an answer to a question, or what a node is to
-/// remember. Result ids are located, "scratch" has no place.
-struct cache_records {
-  struct step {
-    cache_query::link link;
-    std::string child;
-  };
-  struct result {
-    std::string key;
-    std::string id;
-    std::int64_t created_at_ns = 0;
-  };
-  std::vector<step> links;
-  std::vector<result> results;
-};
-
-template <class Inspector>
-auto inspect(Inspector& f, cache_records::step& x) {
-  return f(x.link, x.child);
-}
-template <class Inspector>
-auto inspect(Inspector& f, cache_records::result& x) {
-  return f(x.key, x.id, x.created_at_ns);
-}
-template <class Inspector>
-auto inspect(Inspector& f, cache_records& x) {
-  return f(x.links, x.results);
 }
 
 /// One node as an operator sees it.

@@ -21,46 +21,63 @@ constexpr std::uint8_t select_connection = caf::io::basp::header::select_connect
 /// Something that nodes ask or tell each other.
 struct shape {
   actor_kind to;
-  std::string_view types;  // as on the wire, without "@<>+"
+  std::string types;  // as on the wire, without "@<>+"
   std::size_t bytes_max;
   std::uint64_t atom = 0;  // the first element, if it is one
 };
 
-template <class Atom>
-constexpr std::uint64_t number_of(Atom a) {
-  return static_cast<std::uint64_t>(static_cast<caf::atom_value>(a));
+template <class T, class... Ts>
+constexpr bool is_one_of = (std::is_same_v<T, Ts> || ...);
+
+/// How large a message with such a part may be.
+template <class T>
+constexpr std::size_t bytes_max_with() {
+  if constexpr (is_one_of<T, link_hello>) return cfg::hello_bytes_max;
+  if constexpr (is_one_of<T, ctl::StatusResponse>) return cfg::status_bytes_max;
+  if constexpr (is_one_of<T, cache_query, cache_records, run_request, run_reply, checksum_request,
+                          gw::ReadFileResponse, gw::ReadDirResponse, gw::StatFileResponse, caf::error>)
+    return cfg::message_bytes_max;
+  return cfg::small_message_bytes_max;
 }
 
-const shape shapes[] = {
-    {actor_kind::cluster, "@atom+kiln::link_hello+@strong_actor_ptr+kiln::worker_actor", cfg::hello_bytes_max,
-     number_of(hello_atom::value)},
-    {actor_kind::cluster, "kiln::link_heartbeat", cfg::small_message_bytes_max},
-    {actor_kind::cluster, "kiln::cache_query", cfg::message_bytes_max},
-    {actor_kind::cluster, "@atom", cfg::small_message_bytes_max, number_of(drain_atom::value)},
-    {actor_kind::cluster, "@atom+@u64+@str", cfg::small_message_bytes_max, number_of(leave_atom::value)},
-    {actor_kind::inbound_worker, "kiln::run_request+kiln::progress_actor", cfg::message_bytes_max},
-    {actor_kind::inbound_worker, "kiln::checksum_request+kiln::progress_actor", cfg::message_bytes_max},
-    {actor_kind::inbound_worker, "@atom+@str", cfg::small_message_bytes_max, number_of(pin_atom::value)},
-    {actor_kind::inbound_worker, "@atom+@str", cfg::small_message_bytes_max, number_of(release_atom::value)},
-    {actor_kind::inbound_worker, "kiln::ref_scope+kiln::gw::ReadFileRequest", cfg::small_message_bytes_max},
-    {actor_kind::inbound_worker, "kiln::ref_scope+kiln::gw::ReadDirRequest", cfg::small_message_bytes_max},
-    {actor_kind::inbound_worker, "kiln::ref_scope+kiln::gw::StatFileRequest", cfg::small_message_bytes_max},
-    {actor_kind::inbound_worker, "kiln::prune_caches", cfg::small_message_bytes_max},
-    {actor_kind::inbound_worker, "@atom+kiln::cache_records", cfg::message_bytes_max,
-     number_of(remember_atom::value)},
-    {actor_kind::progress, "kiln::ctl::StatusResponse", cfg::status_bytes_max},
-    // Answers.
-    {actor_kind::asker, "kiln::link_hello+kiln::worker_actor", cfg::hello_bytes_max},
-    {actor_kind::asker, "kiln::link_heartbeat", cfg::small_message_bytes_max},
-    {actor_kind::asker, "kiln::cache_records", cfg::message_bytes_max},
-    {actor_kind::asker, "bool", cfg::small_message_bytes_max},
-    {actor_kind::asker, "kiln::run_reply", cfg::message_bytes_max},
-    {actor_kind::asker, "kiln::digest", cfg::small_message_bytes_max},
-    {actor_kind::asker, "kiln::gw::ReadFileResponse", cfg::message_bytes_max},
-    {actor_kind::asker, "kiln::gw::ReadDirResponse", cfg::message_bytes_max},
-    {actor_kind::asker, "kiln::gw::StatFileResponse", cfg::message_bytes_max},
-    {actor_kind::asker, "@error", cfg::message_bytes_max},
-};
+template <class First, class... Rest>
+std::uint64_t number_of() {
+  if constexpr (caf::is_atom_constant<First>::value)
+    return static_cast<std::uint64_t>(static_cast<caf::atom_value>(First::value));
+  return 0;
+}
+
+template <class... Parts>
+shape shape_of(actor_kind to) {
+  std::string types;
+  for (auto name : {wire_name<Parts>()...}) types.append(types.empty() ? "" : "+").append(name);
+  return {to, std::move(types), std::max({bytes_max_with<Parts>()...}), number_of<Parts...>()};
+}
+
+template <class... In, class... Out>
+void add_shapes(std::vector<shape>& all, actor_kind to,
+                caf::typed_mpi<caf::detail::type_list<In...>, caf::output_tuple<Out...>>) {
+  all.push_back(shape_of<In...>(to));
+  if constexpr (!(std::is_void_v<Out> || ...)) all.push_back(shape_of<Out...>(actor_kind::asker));
+}
+
+template <class... Signatures>
+void add_interface(std::vector<shape>& all, actor_kind to, caf::detail::type_list<Signatures...>) {
+  (add_shapes(all, to, Signatures()), ...);
+}
+
+/// All that the interfaces of nodes have in them.
+const std::vector<shape>& shapes() {
+  static const auto all = [] {
+    std::vector<shape> out;
+    add_interface(out, actor_kind::cluster, node_actor::signatures());
+    add_interface(out, actor_kind::inbound_worker, peer_worker_actor::signatures());
+    add_interface(out, actor_kind::progress, progress_actor::signatures());
+    out.push_back(shape_of<caf::error>(actor_kind::asker));
+    return out;
+  }();
+  return all;
+}
 
 /// Walks over a direct message's payload: no forwarding stack, one message. Its type names and first atom.
 bool walk_message(basp_walk& w, std::string_view& types, std::uint64_t& atom) {
@@ -85,7 +102,7 @@ std::string kind_text(actor_kind kind) {
   switch (kind) {
     case actor_kind::asker: return "one who asked something";
     case actor_kind::cluster: return "the cluster's actor";
-    case actor_kind::inbound_worker: return "a inbound_worker";
+    case actor_kind::inbound_worker: return "a worker";
     case actor_kind::progress: return "one who hears of progress";
   }
   return "nobody";
@@ -263,7 +280,7 @@ result<basp_gate::verdict> basp_gate::check_message(const header& h, std::string
   bool answers = id.is_response();
   if (answers && dest->second.asked.erase(id.request_id().integer_value()) == 0)
     return refuse("an answer to what was not asked");
-  for (const auto& s : shapes) {
+  for (const auto& s : shapes()) {
     bool fits = s.types == types && s.atom == atom && payload.size() <= s.bytes_max;
     if (fits && (answers ? s.to == actor_kind::asker
                          : dest->second.kinds.contains(s.to) && s.to != actor_kind::asker))

@@ -4,9 +4,10 @@
 // honest node sends ends it:
 //
 //  - a handshake first, once, by a node whose name on the wire no other certificate's connections use;
-//  - messages of the types that nodes say to each other (basp_walk.hpp), to actors that this node told the
-//  other of,
-//    and only what that kind of actor may be asked; answers only to what was asked;
+//  - messages of the types that nodes say to each other, to actors that this node told the other of, and only
+//  what
+//    that kind of actor may be asked: what its interface has (messages/actor_cluster.hpp, peer_worker_actor);
+//    answers only to what was asked;
 //  - actors named in them are the sender's own, or this node's that it was told of;
 //  - nothing routed for others, nothing sent to CAF's own actors, no links, no exits, no streams.
 //

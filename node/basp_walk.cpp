@@ -14,25 +14,38 @@ bool walk_one(basp_walk& walk) {
   return walk.value(scratch);
 }
 
-template <class... Ts>
-std::map<std::string_view, walker> table_of() {
-  return {{caf::type_name<Ts>::value, &walk_one<Ts>}...};
+using table = std::map<std::string_view, walker>;
+
+template <class T>
+void add(table& out) {
+  if constexpr (caf::is_atom_constant<T>::value) {
+    add<caf::atom_value>(out);
+  } else if constexpr (!std::is_void_v<T>) {
+    out[wire_name<T>()] = &walk_one<T>;
+  }
 }
 
-/// Everything that nodes say to each other. CAF's own types have names of their own on the wire.
-const std::map<std::string_view, walker>& walkers() {
+template <class... In, class... Out>
+void add_parts(table& out, caf::typed_mpi<caf::detail::type_list<In...>, caf::output_tuple<Out...>>) {
+  (add<In>(out), ...);
+  (add<Out>(out), ...);
+}
+
+template <class... Signatures>
+void add_all(table& out, caf::detail::type_list<Signatures...>) {
+  (add_parts(out, Signatures()), ...);
+}
+
+/// Everything that nodes say to each other, and what errors have in them.
+const table& walkers() {
   static const auto all = [] {
-    auto out =
-        table_of<kiln::error, link_hello, link_heartbeat, cache_query, cache_records, run_request, run_reply,
-                 checksum_request, digest, ref_scope, prune_caches, worker_actor, progress_actor,
-                 gw::ReadFileRequest, gw::ReadFileResponse, gw::ReadDirRequest, gw::ReadDirResponse,
-                 gw::StatFileRequest, gw::StatFileResponse, ctl::StatusResponse, bool>();
-    out["@str"] = &walk_one<std::string>;
-    out["@u64"] = &walk_one<std::uint64_t>;
-    out["@i32"] = &walk_one<std::int32_t>;
-    out["@atom"] = &walk_one<caf::atom_value>;
-    out["@error"] = &walk_one<caf::error>;
-    out["@strong_actor_ptr"] = &walk_one<caf::strong_actor_ptr>;
+    table out;
+    add_all(out, node_actor::signatures());
+    add_all(out, peer_worker_actor::signatures());
+    add_all(out, progress_actor::signatures());
+    add<kiln::error>(out);
+    add<caf::error>(out);
+    add<std::int32_t>(out);
     return out;
   }();
   return all;

@@ -23,10 +23,30 @@ namespace kiln::node {
 /// What an actor may be asked by another node.
 enum class actor_kind : std::uint8_t {
   asker,           // nothing: it is told what it asked for
-  cluster,         // cluster_actor's first part
-  inbound_worker,  // what actors/cluster/inbound_worker.hpp lets others ask of a worker
-  progress,        // it hears how a step gets on
+  cluster,         // node_actor
+  inbound_worker,  // peer_worker_actor
+  progress,        // progress_actor: it hears how a step gets on
 };
+
+/// How CAF names a type on the wire.
+template <class T>
+constexpr std::string_view wire_name() {
+  if constexpr (caf::is_atom_constant<T>::value || std::is_same_v<T, caf::atom_value>) {
+    return "@atom";
+  } else if constexpr (std::is_same_v<T, std::string>) {
+    return "@str";
+  } else if constexpr (std::is_same_v<T, std::uint64_t>) {
+    return "@u64";
+  } else if constexpr (std::is_same_v<T, std::int32_t>) {
+    return "@i32";
+  } else if constexpr (std::is_same_v<T, caf::error>) {
+    return "@error";
+  } else if constexpr (std::is_same_v<T, caf::strong_actor_ptr>) {
+    return "@strong_actor_ptr";
+  } else {
+    return caf::type_name<T>::value;
+  }
+}
 
 /// An actor as it is named on the wire. Nodes are compared by the bytes that name them; empty: none.
 struct wire_handle {
@@ -72,7 +92,7 @@ class basp_walk {
       return error();
     } else if constexpr (std::is_same_v<T, caf::strong_actor_ptr>) {
       return handle(actor_kind::cluster);
-    } else if constexpr (std::is_same_v<T, worker_actor>) {
+    } else if constexpr (std::is_same_v<T, peer_worker_actor>) {
       return handle(actor_kind::inbound_worker);
     } else if constexpr (std::is_same_v<T, progress_actor>) {
       return handle(actor_kind::progress);

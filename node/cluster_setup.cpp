@@ -125,7 +125,7 @@ void cluster_setup::publish(caf::actor_system& system, unique_fd fd) {
                  published_port, published_, std::set<std::string>{});
 }
 
-result<cluster_actor> cluster_setup::dial(caf::actor_system& system, const std::string& address) {
+result<node_actor> cluster_setup::dial(caf::actor_system& system, const std::string& address) {
   KILN_TRY(auto fd, relay_->connect(address, cfg::dial_time));
   caf::actor broker;
   {
@@ -133,10 +133,10 @@ result<cluster_actor> cluster_setup::dial(caf::actor_system& system, const std::
     broker = broker_;
   }
   if (!broker) return make_error(errc::cancelled, "shutting down");
-  result<cluster_actor> out = make_error(errc::unavailable, "nobody listens there");
+  result<node_actor> out = make_error(errc::unavailable, "nobody listens there");
   std::function<void(caf::node_id&, caf::strong_actor_ptr&, std::set<std::string>&)> take =
       [&](caf::node_id&, caf::strong_actor_ptr& handle, std::set<std::string>&) {
-        if (handle) out = caf::actor_cast<cluster_actor>(handle);
+        if (handle) out = caf::actor_cast<node_actor>(handle);
       };
   auto answered = actors::ask_and_wait(system, broker, cfg::dial_time, take, caf::connect_atom::value,
                                        system.middleman().backend().new_scribe(fd.release()), published_port);

@@ -50,7 +50,7 @@ class cluster_setup {
  private:
   cluster_setup() = default;
   void publish(caf::actor_system& system, unique_fd fd);
-  result<cluster_actor> dial(caf::actor_system& system, const std::string& address);
+  result<node_actor> dial(caf::actor_system& system, const std::string& address);
 
   configs::cluster_config config_;
   node_info info_;

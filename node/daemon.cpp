@@ -29,6 +29,7 @@
 #include "gateway/bridge/frontend_runner.hpp"
 #include "gateway/supervised_server.hpp"
 #include "messages/actor_error.hpp"
+#include "messages/located_id.hpp"
 #include "distribution/hosts.hpp"
 #include "solver/step_entitlements.hpp"
 #include "store/hashing/content_hash.hpp"

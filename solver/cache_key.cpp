@@ -25,7 +25,7 @@ void key_search::add_root(const kiln::digest& op_digest) {
   if (std::find(roots_.begin(), roots_.end(), key) == roots_.end()) roots_.push_back(std::move(key));
 }
 
-key_link key_search::link(int input, bool by_content) const {
+cache_link key_search::link(int input, bool by_content) const {
   return {input, output_, map_.op_digest.str(), by_content ? "" : dependency(input).selector};
 }
 
@@ -81,8 +81,8 @@ std::string key_search::final_key() const {
   return random ? "random:" + std::string(hashed.hex()) : hashed.str();
 }
 
-std::vector<key_entry> key_search::lookups() const {
-  std::vector<key_entry> out;
+std::vector<cache_edge> key_search::lookups() const {
+  std::vector<cache_edge> out;
   for (int i = 0; i < inputs(); ++i) {
     const auto& state = inputs_[at(i)];
     for (const auto& key : state.keys)
@@ -93,8 +93,8 @@ std::vector<key_entry> key_search::lookups() const {
   return out;
 }
 
-std::vector<key_entry> key_search::links_to(const std::string& child) const {
-  std::vector<key_entry> out;
+std::vector<cache_edge> key_search::links_to(const std::string& child) const {
+  std::vector<cache_edge> out;
   if (is_random(child)) return out;
   for (int i = 0; i < inputs(); ++i) {
     const auto& state = inputs_[at(i)];

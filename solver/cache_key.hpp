@@ -16,24 +16,16 @@
 #include <vector>
 
 #include "base/digest.hpp"
+#include "messages/cache_records.hpp"
 #include "solver/cache_map.hpp"
 
 namespace kiln::solver {
-
-/// As store::cache_link: one way from an input's key to an op's key.
-struct key_link {
-  int input = 0;
-  int output = 0;
-  std::string digest;
-  std::string selector;
-  auto operator<=>(const key_link&) const = default;
-};
 
 /// Where links are looked up: the local database, imported caches.
 class key_lookup {
  public:
   virtual ~key_lookup() = default;
-  virtual std::vector<std::string> children(std::string_view parent, const key_link& link) const = 0;
+  virtual std::vector<std::string> children(std::string_view parent, const cache_link& link) const = 0;
 };
 
 /// sha256("<digest>@<output>"); a `random:` digest stays one. Source: solver/cachekey.go rootKey.
@@ -42,12 +34,6 @@ std::string root_key(std::string_view op_digest, int output);
 std::string content_key(const kiln::digest& content);
 /// Keys that must not be persisted: random roots and what was derived from them.
 inline bool is_random(std::string_view key) { return key.starts_with("random:"); }
-
-struct key_entry {
-  std::string parent;
-  key_link link;
-  std::string child;
-};
 
 class key_search {
  public:
@@ -76,10 +62,10 @@ class key_search {
   std::string final_key() const;
   /// Every link that leads to `child`: to complete partial matches, or to persist a final key.
   /// Links out of random keys are left out; nothing when an input would have no link at all.
-  std::vector<key_entry> links_to(const std::string& child) const;
+  std::vector<cache_edge> links_to(const std::string& child) const;
   const std::vector<std::string>& roots() const { return roots_; }
   /// The link of every key and content known, without its child: all that is looked up.
-  std::vector<key_entry> lookups() const;
+  std::vector<cache_edge> lookups() const;
   /// A short stable text of what input i counted by: content key or primary key.
   std::string primary(int input) const;
 
@@ -90,7 +76,7 @@ class key_search {
     std::set<std::string> children;  // of all of them
   };
   static std::size_t at(int i) { return static_cast<std::size_t>(i); }
-  key_link link(int input, bool by_content) const;
+  cache_link link(int input, bool by_content) const;
 
   cache_map map_;
   int output_;

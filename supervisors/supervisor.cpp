@@ -8,6 +8,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "actors/handles.hpp"
 #include "messages/actor_error.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "supervisors/restart_window.hpp"
@@ -289,14 +290,8 @@ class supervisor_state {
   caf::error quit_reason_;
 };
 
-struct supervisor_holder {
-  static inline const char* name = "supervisor";
-  std::optional<supervisor_state> state;
-};
-
-caf::behavior supervisor(caf::stateful_actor<supervisor_holder>* self, const supervisor_options& options) {
-  self->state.state.emplace(self);
-  return self->state.state->run(options);
+caf::behavior supervisor(caf::stateful_actor<actors::actor_state>* self, const supervisor_options& options) {
+  return self->state.hold<supervisor_state>("supervisor", self).run(options);
 }
 
 }  // namespace

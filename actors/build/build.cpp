@@ -125,13 +125,8 @@ build_impl::behavior_type build_state::behavior() {
       [this](start_atom) { return start(); },
       [this](watch_atom, const status_listener& who) { b_.log.watch(who); },
       [this](ctl::StatusResponse& status) { b_.log.add(std::move(status)); },
-      [this](tick_atom, std::uint64_t id) {
-        if (id == bridge_tick) {
-          b_.channel->serve(bridge_);
-        } else {
-          b_.jobs.finish(id);
-        }
-      },
+      [this](serve_atom) { b_.channel->serve(bridge_); },
+      [this](job_done_atom, std::uint64_t id) { b_.jobs.finish(id); },
   };
 }
 

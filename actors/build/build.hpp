@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "actors/build/build_attestations.hpp"
+#include "actors/build/frontend_bridge.hpp"
 #include "actors/handles.hpp"
 #include "actors/job_pool.hpp"
 #include "actors/peers.hpp"
@@ -50,7 +51,7 @@ using build_impl = build_actor::extend<
     caf::replies_to<std::int32_t, gw::ResolveSourceMetaRequest>::with<gw::ResolveSourceMetaResponse>,
     caf::replies_to<start_atom>::with<ctl::SolveResponse>,  // once, by `builds`
     caf::reacts_to<watch_atom, status_listener>, caf::reacts_to<ctl::StatusResponse>,
-    caf::reacts_to<tick_atom, std::uint64_t>>;
+    caf::reacts_to<serve_atom>, caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 build_impl::behavior_type build(build_impl::stateful_pointer<actor_state> self, build_options options);
 

@@ -10,7 +10,7 @@ bool bridge_channel::post(call c) {
     if (state_->closed) return false;
     state_->calls.push_back(std::move(c));
   }
-  caf::anon_send(build_, tick_atom::value, bridge_tick);
+  caf::anon_send(build_, serve_atom::value);
   return true;
 }
 

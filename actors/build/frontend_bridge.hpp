@@ -86,8 +86,8 @@ class bridge_channel {
   std::stop_source stop_;
 };
 
-/// Job id of the (tick_atom, id) message that tells a build to serve its channel.
-constexpr std::uint64_t bridge_tick = 0;
+/// Tells a build to serve its channel.
+using serve_atom = caf::atom_constant<caf::atom("serve")>;
 
 /// One frontend's view of its build.
 class bridge_host : public frontends::frontend_host {

@@ -124,7 +124,7 @@ cache_manager_impl::behavior_type cache_manager(cache_manager_impl::stateful_poi
         return state.prune(request, listener);
       },
       [&state](collect_atom) { state.collect(); },
-      [&state](tick_atom, std::uint64_t id) { state.jobs.finish(id); },
+      [&state](job_done_atom, std::uint64_t id) { state.jobs.finish(id); },
   };
 }
 

@@ -22,7 +22,7 @@ struct cache_manager_options {
   std::shared_ptr<job_pool> io;
 };
 
-using cache_manager_impl = cache_manager_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+using cache_manager_impl = cache_manager_actor::extend<caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 cache_manager_impl::behavior_type cache_manager(cache_manager_impl::stateful_pointer<actor_state> self,
                                                 cache_manager_options options);

@@ -27,7 +27,7 @@ struct collector {
   void plan(std::chrono::milliseconds delay) {
     if (planned || o.policy.empty()) return;
     planned = true;
-    self->delayed_send(self, delay, tick_atom::value);
+    self->delayed_send(self, delay, due_atom::value);
   }
 
   void collect() {
@@ -73,7 +73,7 @@ garbage_collector_impl::behavior_type garbage_collector(
   state.plan(gc_start_delay);
   return {
       [&state](collect_atom) { state.collect(); },
-      [&state](tick_atom) { state.begin(); },
+      [&state](due_atom) { state.begin(); },
       [&state](ctl::UsageRecord& r) {
         ++state.freed_records;
         state.freed_bytes += r.size();

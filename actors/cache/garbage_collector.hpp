@@ -18,9 +18,12 @@ struct garbage_collector_options {
   actors::peers peers;                    // cache_manager
 };
 
+/// It is time to begin.
+using due_atom = caf::atom_constant<caf::atom("due")>;
+
 /// Also listens to the prunes it asks for.
 using garbage_collector_impl =
-    garbage_collector_actor::extend<caf::reacts_to<tick_atom>, caf::reacts_to<ctl::UsageRecord>,
+    garbage_collector_actor::extend<caf::reacts_to<due_atom>, caf::reacts_to<ctl::UsageRecord>,
                                     caf::reacts_to<done_atom>>;
 
 garbage_collector_impl::behavior_type garbage_collector(

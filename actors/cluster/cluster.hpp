@@ -1,10 +1,10 @@
-// Membership: one node of the cluster among the others. Owns the links, who was refused, whom to dial, and a
-// inbound_worker (actors/cluster/inbound_worker.hpp) for each link.
+// One node of the cluster among the others. Owns the links (membership), whom to dial (dialler), the
+// questions that are open (peer_questions), how it leaves (departure), and an inbound worker for each link.
 //
 // A link is opened by a hello over a connection that the options' `dial` made, and lives while both sides
 // hear each other's heartbeats; a node that misses them is dead also when its connection stands. Whoever ends
 // a link ends its inbound worker, tells the listeners, and dials again; a node that comes back is a new link
-// and a new inbound_worker. Addresses come from the seeds, from hellos, and from what linked nodes say of
+// and a new inbound worker. Addresses come from the seeds, from hellos, and from what linked nodes say of
 // their neighbours.
 //
 // Nothing that another node says is trusted further than configs/cluster.hpp allows: sizes and names are
@@ -22,7 +22,10 @@
 #include "actors/job_pool.hpp"
 #include "configs/cluster.hpp"
 #include "messages/actor_cluster.hpp"
-#include "store/database/cache_keys.hpp"
+
+namespace kiln::store {
+class cache_keys;
+}
 
 namespace kiln::actors {
 
@@ -32,8 +35,8 @@ inline constexpr const char* node_label = "kiln.node";
 struct cluster_options {
   node_info self;
   std::vector<std::string> seeds;
-  /// The cluster actor behind an address. Blocking, and bounded by configs::cluster::dial_time.
-  std::function<result<cluster_actor>(const std::string& address)> dial;
+  /// The node behind an address. Blocking, and bounded by configs::cluster::dial_time.
+  std::function<result<node_actor>(const std::string& address)> dial;
   /// The addresses that a seed stands for. Blocking.
   std::function<result<std::vector<std::string>>(const std::string& seed)> resolve;
   /// Why the node behind a handle may not be called so, as what its certificate "…"; empty when it may. Null:
@@ -54,16 +57,13 @@ struct cluster_options {
   std::shared_ptr<job_pool> dials, io;
 };
 
-using cluster_impl = cluster_actor::extend<caf::reacts_to<tick_atom>>;
+/// It is time for a heartbeat.
+using heartbeat_atom = caf::atom_constant<caf::atom("heartbeat")>;
+
+using cluster_impl =
+    cluster_actor::extend<caf::reacts_to<heartbeat_atom>, caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 cluster_impl::behavior_type cluster(cluster_impl::stateful_pointer<actor_state> self,
                                     cluster_options options);
-
-/// What `keys`, of the node `node`, knows of a question. Pure but for the database.
-cache_records answer_question(const store::cache_keys& keys, std::string_view node,
-                              const cache_query& question);
-
-/// What is wrong with a node's introduction; empty when nothing is.
-std::string fault_of(const node_info& info);
 
 }  // namespace kiln::actors

@@ -7,8 +7,8 @@
 
 #include <spdlog/spdlog.h>
 
+#include "actors/handle_rest.hpp"
 #include "actors/peers.hpp"
-#include "actors/worker/forward_worker_messages.hpp"
 #include "configs/cluster.hpp"
 
 namespace kiln::actors {
@@ -23,11 +23,11 @@ bool fits(const cache_records& facts) {
   return facts.links.size() <= cfg::answer_links_max && facts.results.size() <= cfg::answer_results_max &&
          std::all_of(facts.links.begin(), facts.links.end(),
                      [&](const auto& s) {
-                       return short_enough(s.child) && short_enough(s.link.parent) &&
+                       return short_enough(s.child) && short_enough(s.parent) &&
                               short_enough(s.link.digest) && short_enough(s.link.selector);
                      }) &&
          std::all_of(facts.results.begin(), facts.results.end(),
-                     [&](const auto& r) { return short_enough(r.key) && short_enough(r.id); });
+                     [&](const auto& r) { return short_enough(r.key) && short_enough(r.result.id); });
 }
 
 class inbound_worker_state {
@@ -43,33 +43,30 @@ class inbound_worker_state {
 
   inbound_worker_impl::behavior_type behavior() {
     self_->set_down_handler([this](caf::down_msg& m) { clients_.erase(m.source); });
-    return forward_worker_messages<inbound_worker_impl>(
+    self_->set_default_handler(caf::drop);  // what is not for other nodes: an error, and no word
+    return handle_rest<inbound_worker_impl>(
         [this]<class Reply, class First, class... Parts>(First&& first,
                                                          Parts&&... parts) -> caf::result<Reply> {
           if (auto refused = refusal(first)) return to_caf(*refused);
           return pass<Reply>(std::forward<First>(first), std::forward<Parts>(parts)...);
         },
-        [this](auto atom, const auto& part) { take(atom, part); },
+        [this](auto&&... parts) { tell(std::move(parts)...); },
+        [this](remember_atom a, cache_records& facts) { remember(a, facts); },
         [this](drain_atom) { options_.draining = true; },
         [this](list_atom) { return static_cast<std::uint64_t>(clients_.size()); });
   }
 
  private:
-  /// Why nobody gets an answer to a question that begins so. Exports, imports and sources belong to the node
-  /// whose clients they are for; nobody is lent ours.
+  /// Why nobody gets an answer to a question that begins so.
   template <class First>
   std::optional<error> refusal([[maybe_unused]] const First& first) const {
     constexpr bool is_run = std::is_same_v<First, run_request>;
     constexpr bool is_work = is_run || std::is_same_v<First, checksum_request>;
-    constexpr bool is_look = std::is_same_v<First, pin_atom> || std::is_same_v<First, ref_scope> ||
-                             std::is_same_v<First, describe_atom> || std::is_same_v<First, load_count_atom>;
-    if constexpr (!is_work && !is_look && !std::is_same_v<First, prune_caches>)
-      return make_error(errc::permission_denied,
-                        "node " + options_.node + " does not do that for other nodes");
     if (is_work && options_.role == node_role::coordinator)
       return make_error(errc::failed_precondition, "node " + options_.node + " coordinates only");
     if (is_run && options_.draining)
       return make_error(errc::unavailable, "node " + options_.node + " is draining");
+    // Sources belong to the node whose clients they are for; nobody is lent ours.
     if constexpr (is_run) {
       if (first.op.op.has_source() || first.op.op.has_build())
         return make_error(errc::permission_denied,
@@ -101,24 +98,13 @@ class inbound_worker_state {
     return self_->delegate(worker, std::forward<Args>(args)...);
   }
 
-  /// What has no answer, and leaves nothing here that belonged to its sender.
-  void take(release_atom a, const std::string& id) { tell(a, id); }
-
-  void take(remember_atom a, const cache_records& facts) {
-    if (fits(facts)) return tell(a, facts);
+  void remember(remember_atom a, cache_records& facts) {
+    if (fits(facts)) return tell(a, std::move(facts));
     spdlog::warn("another node wants too much remembered: {} links, {} results", facts.links.size(),
                  facts.results.size());
   }
 
-  /// Only for those who came through here.
-  void take(leave_atom, const caf::strong_actor_ptr& who) {
-    auto found = clients_.find(caf::actor_cast<caf::actor_addr>(who));
-    if (found == clients_.end()) return;
-    self_->demonitor(found->first);
-    clients_.erase(found);
-    if (auto worker = options_.worker()) self_->send(worker, leave_atom::value, who);
-  }
-
+  /// What has no answer leaves nothing here that belonged to its sender.
   template <class... Args>
   void tell(Args&&... args) {
     if (auto worker = options_.worker()) self_->delegate(worker, std::forward<Args>(args)...);

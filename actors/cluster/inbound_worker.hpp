@@ -1,6 +1,6 @@
-// What one other node holds of our worker: one inbound worker a link. Owns who came through it. Passes
-// requests that one node has for another (steps, but no sources; looks at refs) on with their sender, so that
-// jobs and pins belong to whoever asked over there; refuses all others, and work while draining or when this
+// What one other node holds of our worker: one inbound worker a link. Owns who came through it. Passes what
+// one node may ask of another's worker (peer_worker_actor: steps, looks at refs) on with its sender, so that
+// jobs and pins belong to whoever asked over there; refuses sources, and work while draining or when this
 // node only coordinates. A sender that dies is forgotten (the worker sees it itself); when the inbound worker
 // ends, the worker is told to forget everyone who came through. A worker that is down is `unavailable`.
 #pragma once
@@ -20,7 +20,7 @@ struct inbound_worker_options {
   bool draining = false;
 };
 
-using inbound_worker_impl = worker_actor::extend<
+using inbound_worker_impl = peer_worker_actor::extend<
     /// Take no new work.
     caf::reacts_to<drain_atom>,
     /// How many came through and are still there.

@@ -4,7 +4,7 @@
 #include <map>
 #include <type_traits>
 
-#include "actors/worker/forward_worker_messages.hpp"
+#include "actors/handle_rest.hpp"
 
 namespace kiln::actors {
 
@@ -23,11 +23,18 @@ std::string vertex_of(const T& request) {
 }
 
 struct remote_worker_state {
-  remote_worker_impl::pointer self = nullptr;
+  remote_worker_impl::pointer self;
   remote_worker_options o;
   std::map<std::string, progress_actor> listeners;  // by the vertex they listen to
   std::map<std::uint64_t, std::function<void(const error&)>> open;
   std::uint64_t last = 0;
+
+  remote_worker_state(remote_worker_impl::pointer actor, remote_worker_options options)
+      : self(actor), o(std::move(options)) {
+    self->set_down_handler([this](caf::down_msg&) { self->quit(caf::exit_reason::user_shutdown); });
+    self->monitor(caf::actor_cast<caf::actor>(o.principal));
+    o.principal = nullptr;  // nobody is kept alive by what is done for them
+  }
 
   ~remote_worker_state() { refuse(make_error(errc::cancelled, "context canceled")); }
 
@@ -78,7 +85,7 @@ struct remote_worker_state {
     return promise;
   }
 
-  void node_left() {
+  void node_lost() {
     refuse(make_error(errc::unavailable, "node " + o.node + " is gone"));
     self->quit(caf::exit_reason::user_shutdown);
   }
@@ -88,24 +95,14 @@ struct remote_worker_state {
 
 remote_worker_impl::behavior_type remote_worker(remote_worker_impl::stateful_pointer<actor_state> self,
                                                 remote_worker_options options) {
-  auto& state = self->state.hold<remote_worker_state>("remote_worker");
-  state.self = self;
-  state.o = std::move(options);
-  self->set_down_handler([self](caf::down_msg&) { self->quit(caf::exit_reason::user_shutdown); });
-  self->monitor(caf::actor_cast<caf::actor>(state.o.principal));
-  state.o.principal = nullptr;  // nobody is kept alive by what is done for them
-  return forward_worker_messages<remote_worker_impl>(
+  auto& state = self->state.hold<remote_worker_state>("remote_worker", self, std::move(options));
+  return handle_rest<remote_worker_impl>(
       [&state]<class Reply, class... Parts>(Parts&&... parts) {
         return state.relay<Reply, std::decay_t<Parts>...>(std::forward<Parts>(parts)...);
       },
-      [&state]<class Atom, class Part>(Atom atom, const Part& part) {
-        if constexpr (std::is_same_v<Atom, leave_atom>) {
-          state.node_left();
-        } else {
-          state.self->send(state.o.inbound_worker, atom, part);
-        }
-      },
-      [&state](ctl::StatusResponse& told) { state.hear(told); });
+      [&state](auto&&... parts) { state.self->send(state.o.inbound_worker, std::move(parts)...); },
+      [&state](ctl::StatusResponse& told) { state.hear(told); },
+      [&state](node_lost_atom) { state.node_lost(); });
 }
 
 }  // namespace kiln::actors

@@ -6,13 +6,14 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/ending.hpp"
 #include "actors/cluster/remote_worker.hpp"
-#include "actors/solve/key_store.hpp"
 #include "actors/cluster/step_scheduler.hpp"
+#include "actors/ending.hpp"
+#include "actors/handle_rest.hpp"
 #include "actors/progress.hpp"
 #include "configs/cluster.hpp"
 #include "configs/placing.hpp"
+#include "messages/located_id.hpp"
 #include "solver/error_details.hpp"
 
 namespace kiln::actors {
@@ -50,30 +51,33 @@ class step_dispatcher_state {
   step_dispatcher_impl::behavior_type behavior() {
     ending_.watch(self_, "the step_dispatcher");
     self_->set_down_handler([this](caf::down_msg& m) { forget(m.source); });
-    return {
+    return handle_rest<step_dispatcher_impl>(
+        // The local worker's own.
+        [this]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
+          return here<Reply>(std::forward<Parts>(parts)...);
+        },
+        [this](auto&&... parts) {
+          if (auto worker = options_.worker()) self_->send(worker, std::move(parts)...);
+        },
+
         // Steps, and refs that may be anywhere.
         [this](run_request& r, const progress_actor& p) { return run(r, p); },
-        [this](checksum_request& r, const progress_actor& p) -> caf::result<digest> {
-          if (!is_remote(r.ref)) return here<digest>(std::move(r), p);
-          auto l = locate(r.ref);
-          auto named = std::exchange(r.ref, l.id);
-          auto grant = lend(l.node, r.sessions);
-          return there<digest>(std::move(grant), l.node, named, std::move(r), p);
+        [this](checksum_request& r, progress_actor& p) -> caf::result<digest> {
+          return look<digest>(r, std::move(p));
         },
         [this](pin_atom a, const std::string& id) -> caf::result<bool> {
-          auto l = locate(id);
-          return there<bool>(nullptr, l.node.empty() ? options_.self.name : l.node, id, a, l.id);
+          auto at = place_of(id);
+          return there<bool>(nullptr, at.node, id, a, at.id);
         },
         [this](release_atom a, const std::string& id) {
-          auto l = locate(id);
+          auto at = place_of(id);
           auto sender = self_->current_sender();
-          auto remote_worker = remote_workers_.find(
-              {caf::actor_cast<caf::actor_addr>(sender), l.node.empty() ? options_.self.name : l.node});
-          if (remote_worker != remote_workers_.end()) self_->send(remote_worker->second, a, l.id);
+          auto remote_worker = remote_workers_.find({caf::actor_cast<caf::actor_addr>(sender), at.node});
+          if (remote_worker != remote_workers_.end()) self_->send(remote_worker->second, a, at.id);
         },
-        [this](ref_scope& s, gw::ReadFileRequest& r) { return look<gw::ReadFileResponse>(s, r); },
-        [this](ref_scope& s, gw::ReadDirRequest& r) { return look<gw::ReadDirResponse>(s, r); },
-        [this](ref_scope& s, gw::StatFileRequest& r) { return look<gw::StatFileResponse>(s, r); },
+        [this](ref_scope& s, gw::ReadFileRequest& r) { return look<gw::ReadFileResponse>(s, std::move(r)); },
+        [this](ref_scope& s, gw::ReadDirRequest& r) { return look<gw::ReadDirResponse>(s, std::move(r)); },
+        [this](ref_scope& s, gw::StatFileRequest& r) { return look<gw::StatFileResponse>(s, std::move(r)); },
         [this](prune_caches& r) -> caf::result<bool> {
           for (auto& [name, inbound_worker] : nodes_)
             self_->request(inbound_worker, caf::infinite, r).then([](bool) {}, [](caf::error&) {});
@@ -81,28 +85,8 @@ class step_dispatcher_state {
         },
         [this](remember_atom, const cache_records& facts) { remember(facts); },
 
-        // The local worker's own.
-        [this](describe_atom a) -> caf::result<types::WorkerRecord> { return here<types::WorkerRecord>(a); },
-        [this](key_request& r, const progress_actor& p) { return here<key_reply>(std::move(r), p); },
-        [this](session_group& s, gw::ResolveSourceMetaRequest& r, const progress_actor& p) {
-          return here<gw::ResolveSourceMetaResponse>(std::move(s), std::move(r), p);
-        },
-        [this](check_atom a, export_spec& s) { return here<std::string>(a, std::move(s)); },
-        [this](export_request& r, const progress_actor& p) { return here<export_reply>(std::move(r), p); },
-        [this](finalize_atom a, std::uint64_t id, export_request& r, const progress_actor& p) {
-          return here<export_reply>(a, id, std::move(r), p);
-        },
-        [this](check_atom a, cache_entry& e) { return here<cache_export_kind>(a, std::move(e)); },
-        [this](cache_import& r, const progress_actor& p) { return here<bool>(std::move(r), p); },
-        [this](import_load& r, const progress_actor& p) { return here<run_reply>(std::move(r), p); },
-        [this](cache_export& r, const progress_actor& p) { return here<export_reply>(std::move(r), p); },
-        [this](load_count_atom a) { return here<worker_load>(a); },
-        [this](leave_atom a, const caf::strong_actor_ptr& who) {
-          if (auto worker = options_.worker()) self_->send(worker, a, who);
-        },
-
         // Nodes.
-        [this](join_atom, const node_info& info, const worker_actor& inbound_worker) {
+        [this](join_atom, const node_info& info, const peer_worker_actor& inbound_worker) {
           node_joined(info, inbound_worker);
         },
         [this](const node_load& load, const std::string& name) {
@@ -110,15 +94,16 @@ class step_dispatcher_state {
           assign();
         },
         [this](leave_atom, const std::string& name) { node_left(name); },
-        [this](tick_atom, std::uint64_t what) {
-          if (what == seek_tick) return seek_cluster();
+        [this](seek_atom) { seek_cluster(); },
+        [this](assign_atom) {
           alarm_.reset();
           assign();
-        },
-    };
+        });
   }
 
  private:
+  const std::string& name() const { return options_.self.name; }
+
   template <class Reply, class... Parts>
   caf::result<Reply> here(Parts&&... parts) {
     auto worker = options_.worker();
@@ -142,8 +127,7 @@ class step_dispatcher_state {
               [this, promise, node, ref, grant](caf::error& e) mutable {
                 auto failure = from_caf(e);
                 // Also when the cluster has not told of its end yet.
-                if (failure.code == errc::unavailable && node != options_.self.name)
-                  failure = lost_with(node, ref);
+                if (failure.code == errc::unavailable && node != name()) failure = lost_with(node, ref);
                 promise.deliver(to_caf(std::move(failure)));
               });
     return promise;
@@ -153,20 +137,28 @@ class step_dispatcher_state {
     return solver::lost_ref(ref, "node " + node + " is gone");
   }
 
-  template <class Reply, class Request>
-  caf::result<Reply> look(ref_scope& scope, Request& request) {
-    if (!is_remote(scope.ref)) return here<Reply>(std::move(scope), std::move(request));
-    auto l = locate(scope.ref);
-    auto named = std::exchange(scope.ref, l.id);
-    auto grant = lend(l.node, scope.sessions);
-    return there<Reply>(std::move(grant), l.node, named, std::move(scope), std::move(request));
+  /// Where a ref is, this node by its name.
+  located_id place_of(const std::string& ref) const {
+    auto at = located_id::parse(ref);
+    if (!at.is_remote()) at.node = name();
+    return at;
+  }
+
+  /// A question about a ref, which `scope` names.
+  template <class Reply, class Scope, class Rest>
+  caf::result<Reply> look(Scope& scope, Rest rest) {
+    if (!is_remote(scope.ref)) return here<Reply>(std::move(scope), std::move(rest));
+    auto at = place_of(scope.ref);
+    auto named = std::exchange(scope.ref, at.id);
+    auto grant = lend(at.node, scope.sessions);
+    return there<Reply>(std::move(grant), at.node, named, std::move(scope), std::move(rest));
   }
 
   /// Names our clients' sessions as other nodes do, and grants that node what `op` needs of them for as long
   /// as the result lives; without an op, what it takes to read refs.
   std::shared_ptr<void> lend(const std::string& node, session_group& sessions, const pb::Op& op = {}) {
     auto grant = grant_of(op, sessions);
-    for (auto& id : sessions.ids) id = at_node(options_.self.name, id);
+    for (auto& id : sessions.ids) id = retold(id, name(), node);
     return options_.grants ? options_.grants->add(node, std::move(grant)) : nullptr;
   }
 
@@ -174,13 +166,13 @@ class step_dispatcher_state {
 
   using remote_worker_key = std::pair<caf::actor_addr, std::string>;
 
-  worker_actor worker_of(const std::string& node) const {
-    if (node == options_.self.name) return options_.worker();
+  peer_worker_actor worker_of(const std::string& node) const {
+    if (node == name()) return options_.worker();
     auto found = nodes_.find(node);
-    return found == nodes_.end() ? worker_actor{} : found->second;
+    return found == nodes_.end() ? peer_worker_actor{} : found->second;
   }
 
-  worker_actor remote_worker_of(const caf::strong_actor_ptr& who, const std::string& node) {
+  remote_worker_impl remote_worker_of(const caf::strong_actor_ptr& who, const std::string& node) {
     auto address = caf::actor_cast<caf::actor_addr>(who);
     auto found = remote_workers_.find({address, node});
     if (found != remote_workers_.end()) return found->second;
@@ -251,7 +243,7 @@ class step_dispatcher_state {
     steps_.emplace(id, std::move(s));
     // Sources are fetched where the client's files and credentials are.
     if (is_source) {
-      start(id, options_.self.name);
+      start(id, name());
     } else {
       submit(id);
     }
@@ -278,7 +270,7 @@ class step_dispatcher_state {
     if (!wake || (alarm_ && *alarm_ <= *wake)) return;
     alarm_ = wake;
     auto wait = std::max(*wake - self_->clock().now(), work_time::duration{0});
-    self_->delayed_send(handle_of<step_dispatcher_impl>(self_), wait, tick_atom::value, std::uint64_t{0});
+    self_->delayed_send(handle_of<step_dispatcher_impl>(self_), wait, assign_atom::value);
   }
 
   void start(std::uint64_t id, const std::string& node) {
@@ -287,9 +279,8 @@ class step_dispatcher_state {
     auto remote_worker = remote_worker_of(s.requester, node);
     if (!remote_worker) return again(id, make_error(errc::unavailable, "worker is restarting, try again"));
     auto request = s.request;
-    bool elsewhere = node != options_.self.name;
-    for (auto& input : request.inputs)
-      input = elsewhere ? as_seen_by(node, at_node(options_.self.name, input)) : as_seen_by(node, input);
+    bool elsewhere = node != name();
+    for (auto& input : request.inputs) input = retold(input, name(), node);
     s.grant = elsewhere ? lend(node, request.sessions, request.op.op) : nullptr;
     // A step that comes back from another node is told of, too.
     if (elsewhere || s.attempts > 0) self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
@@ -334,7 +325,7 @@ class step_dispatcher_state {
     for (const auto& input : s.request.inputs) places_.learn(input, -1, node);
     for (std::size_t n = 0; n < reply.outputs.size(); ++n) {
       auto& output = reply.outputs[n];
-      if (node != options_.self.name) output = at_node(node, output);
+      output = retold(output, node, name());
       places_.learn(output, n < reply.bytes.size() ? reply.bytes[n] : -1, node);
     }
     s.promise.deliver(std::move(reply));
@@ -344,16 +335,14 @@ class step_dispatcher_state {
   void run_failed(std::uint64_t id, const std::string& node, error e) {
     if (!is_current(id, node)) return;
     if (e.code == errc::unavailable) return again(id, std::move(e));
-    if (node == options_.self.name) return fail(id, std::move(e));
+    if (node == name()) return fail(id, std::move(e));
     if (auto lost = solver::lost_ref_of(e); !lost.empty()) {
-      auto ref = is_remote(lost) ? as_seen_by(options_.self.name, lost) : at_node(node, lost);
+      auto ref = retold(lost, node, name());
       // What we have ourselves is not lost, that node only could not get it.
       if (is_remote(ref)) return fail(id, solver::lost_ref(ref, e.message));
       return again(id, std::move(e));
     }
-    solver::rename_refs(e, [this, &node](const std::string& ref) {
-      return is_remote(ref) ? as_seen_by(options_.self.name, ref) : at_node(node, ref);
-    });
+    solver::rename_refs(e, [this, &node](const std::string& ref) { return retold(ref, node, name()); });
     fail(id, std::move(e));
   }
 
@@ -385,13 +374,12 @@ class step_dispatcher_state {
       self_->monitor(cluster);
       self_->send(cluster, join_atom::value, handle_of<members_listener>(self_));
     } else {
-      self_->delayed_send(handle_of<step_dispatcher_impl>(self_), limits::seek_interval, tick_atom::value,
-                          seek_tick);
+      self_->delayed_send(handle_of<step_dispatcher_impl>(self_), limits::seek_interval, seek_atom::value);
     }
   }
 
-  void node_joined(const node_info& info, const worker_actor& inbound_worker) {
-    if (info.name == options_.self.name) return;
+  void node_joined(const node_info& info, const peer_worker_actor& inbound_worker) {
+    if (info.name == name()) return;
     if (places_.has_node(info.name)) node_left(info.name);
     if (options_.node_up) options_.node_up(info);
     nodes_[info.name] = inbound_worker;
@@ -399,15 +387,15 @@ class step_dispatcher_state {
     assign();
   }
 
-  void node_left(const std::string& name) {
-    if (name == options_.self.name || nodes_.erase(name) == 0) return;
+  void node_left(const std::string& node) {
+    if (node == name() || nodes_.erase(node) == 0) return;
     // Their running steps come back as failures of their remote workers.
-    places_.drop_node(name);
-    if (options_.node_down) options_.node_down(name);
+    places_.drop_node(node);
+    if (options_.node_down) options_.node_down(node);
     for (auto& [key, remote_worker] : remote_workers_)
-      if (key.second == name) self_->send(remote_worker, leave_atom::value, caf::strong_actor_ptr{});
+      if (key.second == node) self_->send(remote_worker, node_lost_atom::value);
     for (auto at = remote_workers_.begin(); at != remote_workers_.end();) {
-      if (at->first.second != name) {
+      if (at->first.second != node) {
         ++at;
         continue;
       }
@@ -421,13 +409,13 @@ class step_dispatcher_state {
   void remember(const cache_records& facts) {
     std::set<std::string> nodes;
     for (const auto& r : facts.results)
-      if (is_remote(r.id)) nodes.insert(locate(r.id).node);
+      if (is_remote(r.result.id)) nodes.insert(located_id::parse(r.result.id).node);
     for (const auto& node : nodes) {
       auto inbound_worker = nodes_.find(node);
       if (inbound_worker == nodes_.end()) continue;
       auto theirs = facts;
-      for (auto& r : theirs.results)
-        if (r.id != scratch_result) r.id = as_seen_by(node, at_node(options_.self.name, r.id));
+      for (auto& [key, r] : theirs.results)
+        if (r.id != scratch_result) r.id = retold(r.id, name(), node);
       self_->send(inbound_worker->second, remember_atom::value, std::move(theirs));
     }
   }
@@ -436,15 +424,14 @@ class step_dispatcher_state {
   ending ending_;
   step_dispatcher_options options_;
   step_scheduler places_;
-  std::map<std::string, worker_actor> nodes_;
-  std::map<remote_worker_key, worker_actor> remote_workers_;
+  std::map<std::string, peer_worker_actor> nodes_;
+  std::map<remote_worker_key, remote_worker_impl> remote_workers_;
   std::map<caf::actor_addr, remote_worker_key> owners_;  // of remote workers
   std::set<caf::actor_addr> watched_;                    // requesters
   std::map<std::uint64_t, step> steps_;
   std::uint64_t last_step_ = 0;
   std::optional<work_time> alarm_;
   bool assigning_ = false, assign_again_ = false;
-  static constexpr std::uint64_t seek_tick = 1;
   caf::actor_addr cluster_;  // that told of the nodes
 };
 

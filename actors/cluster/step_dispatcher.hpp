@@ -28,7 +28,13 @@ struct step_dispatcher_options {
 };
 
 using step_dispatcher_actor = worker_actor::extend_with<members_listener>;
-using step_dispatcher_impl = step_dispatcher_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+/// It is time to look for the cluster actor again.
+using seek_atom = caf::atom_constant<caf::atom("seek")>;
+/// A step has waited for its node long enough to be given to another.
+using assign_atom = caf::atom_constant<caf::atom("assign")>;
+
+using step_dispatcher_impl =
+    step_dispatcher_actor::extend<caf::reacts_to<seek_atom>, caf::reacts_to<assign_atom>>;
 
 step_dispatcher_impl::behavior_type step_dispatcher(step_dispatcher_impl::stateful_pointer<actor_state> self,
                                                     step_dispatcher_options options);

@@ -4,6 +4,7 @@
 
 #include "configs/placing.hpp"
 #include "messages/filter.hpp"
+#include "messages/located_id.hpp"
 
 namespace kiln::actors {
 
@@ -103,8 +104,8 @@ std::chrono::nanoseconds step_scheduler::transfer_time(const std::string& node, 
     auto found = places_.find(input);
     if (found == places_.end() || found->second.nodes.empty()) {
       // Nobody is known to have it: an own ref lies here, another one at the node it names.
-      auto l = locate(input);
-      if (!is_cache && (l.node.empty() ? here_ : l.node) != node) missing += limits::unknown_input_bytes;
+      auto at = located_id::parse(input).node;
+      if (!is_cache && (at.empty() ? here_ : at) != node) missing += limits::unknown_input_bytes;
     } else if (!found->second.nodes.contains(node)) {
       missing += found->second.bytes < 0 ? limits::unknown_input_bytes : found->second.bytes;
     }

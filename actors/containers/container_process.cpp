@@ -174,7 +174,7 @@ class process_state {
     return {
         [this](gw::ExecMessage& message) { return take(message); },
         [this](credit_atom, std::uint64_t bytes) { core_->credit(bytes); },
-        [this](tick_atom, std::uint64_t id) { jobs_.finish(id); },
+        [this](job_done_atom, std::uint64_t id) { jobs_.finish(id); },
     };
   }
 

@@ -25,7 +25,7 @@ struct process_options {
       ended;  // called on a pool thread when nothing of the process is left: how it went
 };
 
-using process_impl = process_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+using process_impl = process_actor::extend<caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 process_impl::behavior_type container_process(process_impl::stateful_pointer<actor_state> self,
                                               process_options options);

@@ -114,7 +114,7 @@ class containers_state {
         [this](exec_atom, build_actor& build, gw::ExecMessage& init, process_listener& listener) {
           return start(build, std::move(init), listener);
         },
-        [this](tick_atom, std::uint64_t id) { jobs_.finish(id); },
+        [this](job_done_atom, std::uint64_t id) { jobs_.finish(id); },
     };
   }
 

@@ -28,7 +28,7 @@ struct containers_options {
   std::shared_ptr<job_pool> processes;  // configs::containers::processes_max × threads_per_process threads
 };
 
-using containers_impl = containers_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+using containers_impl = containers_actor::extend<caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 containers_impl::behavior_type containers(containers_impl::stateful_pointer<actor_state> self,
                                           containers_options options);

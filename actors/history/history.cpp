@@ -27,7 +27,6 @@ namespace cfg = configs::history;
 
 constexpr const char* bucket = "history";
 constexpr const char* keep_label = "kiln.keep.history";  // of a document: the build that stored it last
-constexpr std::uint64_t sweep_tick = 0;                  // jobs count from 1
 
 std::int64_t ns_of(const google::protobuf::Timestamp& t) { return t.seconds() * 1'000'000'000 + t.nanos(); }
 
@@ -349,7 +348,7 @@ struct history_state {
     auto at = self->clock().now() + pause;
     if (sweep_at && *sweep_at <= at) return;
     sweep_at = at;
-    self->delayed_send(self, pause, tick_atom::value, sweep_tick);
+    self->delayed_send(self, pause, sweep_atom::value);
   }
 
   void sweep() {
@@ -363,7 +362,7 @@ struct history_state {
       if (!s.ok()) spdlog::warn("history records not removed: {}", s.error().message);
       if (!more || sweep_at) return wait_to_sweep();
       sweep_at = self->clock().now();
-      self->send(self, tick_atom::value, sweep_tick);
+      self->send(self, sweep_atom::value);
     });
   }
 
@@ -424,13 +423,8 @@ history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> 
       [&state](replay_atom, const std::string& ref, const status_listener& who) {
         return state.when_read<bool>([&state, ref, who](auto promise) { state.replay(ref, who, promise); });
       },
-      [&state](tick_atom, std::uint64_t id) {
-        if (id == sweep_tick) {
-          state.sweep();
-        } else {
-          state.jobs.finish(id);
-        }
-      },
+      [&state](sweep_atom) { state.sweep(); },
+      [&state](job_done_atom, std::uint64_t id) { state.jobs.finish(id); },
   };
 }
 

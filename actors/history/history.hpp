@@ -27,7 +27,11 @@ struct history_options {
       index;  // empty, for tests that look at the work it has; null: one of its own
 };
 
-using history_impl = history_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+/// It is time to look for what is too old or too much.
+using sweep_atom = caf::atom_constant<caf::atom("sweep")>;
+
+using history_impl =
+    history_actor::extend<caf::reacts_to<sweep_atom>, caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> self,
                                     history_options options);

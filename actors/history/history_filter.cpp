@@ -68,6 +68,8 @@ std::optional<std::string> field_of(const ctl::BuildHistoryRecord& r, std::span<
   if (path[0] == "status") {
     if (!r.has_completedat()) return "running";
     if (!r.has_error()) return "completed";
+    // As upstream: what a frontend or a client was told has no better sign. Source:
+    // solver/llbsolver/history/filter.go.
     return r.error().message().find("context canceled") != std::string::npos ? "canceled" : "error";
   }
   if (path[0] == "repository") {

@@ -3,50 +3,70 @@
 #include <spdlog/spdlog.h>
 
 #include <algorithm>
+#include <utility>
 
 namespace kiln {
 
-session_state::~session_state() {
-  if (link) link->close(make_error(errc::unavailable, "session " + link->id() + " ended"));
-}
+namespace {
 
-session_actor::behavior_type session(session_actor::stateful_pointer<session_state> self,
+class session_state {
+ public:
+  session_state(session_actor::pointer self, session_options options)
+      : self_(self), options_(std::move(options)) {
+    check_later();
+  }
+  ~session_state() {
+    options_.link->close(make_error(errc::unavailable, "session " + options_.link->id() + " ended"));
+  }
+
+  session_actor::behavior_type behavior() {
+    return {
+        [this](health_atom) { check(); },
+        [this](health_atom, bool healthy, const std::string& why) { checked(healthy, why); },
+        [this](ended_atom) { self_->quit(); },
+    };
+  }
+
+ private:
+  void check_later() { self_->delayed_send(self_, options_.interval, health_atom::value); }
+
+  void check() {
+    asked_at_ = self_->clock().now();
+    auto timeout = std::max(options_.timeout, last_duration_ * 3 / 2);
+    // The link may answer after this actor is gone: the message then goes nowhere.
+    options_.link->check_health(timeout, [me = actors::handle_of<session_actor>(self_)](status outcome) {
+      caf::anon_send(me, health_atom::value, outcome.ok(),
+                     outcome.ok() ? std::string{} : outcome.error().message);
+    });
+  }
+
+  void checked(bool healthy, const std::string& why) {
+    last_duration_ = std::chrono::duration_cast<std::chrono::milliseconds>(self_->clock().now() - asked_at_);
+    failures_ = healthy ? 0 : failures_ + 1;
+    if (failures_ >= options_.failures_max) {
+      spdlog::error("session {}: health check failed fatally: {}", options_.link->id(), why);
+      options_.link->close(make_error(errc::unavailable, "session healthcheck failed fatally: " + why));
+      self_->quit();
+      return;
+    }
+    if (!healthy)
+      spdlog::warn("session {}: health check failed ({} of {}): {}", options_.link->id(), failures_,
+                   options_.failures_max, why);
+    check_later();
+  }
+
+  session_actor::pointer self_;
+  session_options options_;
+  int failures_ = 0;
+  caf::actor_clock::time_point asked_at_{};
+  std::chrono::milliseconds last_duration_{0};
+};
+
+}  // namespace
+
+session_actor::behavior_type session(session_actor::stateful_pointer<actors::actor_state> self,
                                      session_options options) {
-  auto& st = self->state;
-  st.link = std::move(options.link);
-  st.interval = options.interval;
-  st.timeout = options.timeout;
-  st.failures_max = options.failures_max;
-  self->delayed_send(self, st.interval, health_atom::value);
-  return {
-      [self](health_atom) {
-        auto& st = self->state;
-        st.asked_at = self->clock().now();
-        auto timeout = std::max(st.timeout, st.last_duration * 3 / 2);
-        // The link may answer after this actor is gone: the message then goes nowhere.
-        st.link->check_health(timeout, [me = caf::actor_cast<session_actor>(self)](status outcome) {
-          caf::anon_send(me, health_atom::value, outcome.ok(),
-                         outcome.ok() ? std::string{} : outcome.error().message);
-        });
-      },
-      [self](health_atom, bool healthy, const std::string& why) {
-        auto& st = self->state;
-        st.last_duration =
-            std::chrono::duration_cast<std::chrono::milliseconds>(self->clock().now() - st.asked_at);
-        st.failures = healthy ? 0 : st.failures + 1;
-        if (st.failures >= st.failures_max) {
-          spdlog::error("session {}: health check failed fatally: {}", st.link->id(), why);
-          st.link->close(make_error(errc::unavailable, "session healthcheck failed fatally: " + why));
-          self->quit();
-          return;
-        }
-        if (!healthy)
-          spdlog::warn("session {}: health check failed ({} of {}): {}", st.link->id(), st.failures,
-                       st.failures_max, why);
-        self->delayed_send(self, st.interval, health_atom::value);
-      },
-      [self](ended_atom) { self->quit(); },
-  };
+  return self->state.hold<session_state>("session", self, std::move(options)).behavior();
 }
 
 }  // namespace kiln

@@ -11,6 +11,7 @@
 #include <memory>
 #include <string>
 
+#include "actors/handles.hpp"
 #include "base/result.hpp"
 #include "messages/actor_interfaces.hpp"
 
@@ -27,7 +28,7 @@ class session_link {
   virtual void close(error why) = 0;
 };
 
-/// Source: BuildKit session/grpc.go, healthCheckConfig; features.md C1.
+/// Source: BuildKit session/grpc.go, healthCheckConfig.
 struct session_options {
   std::shared_ptr<session_link> link;
   std::chrono::milliseconds interval;  // between an answer and the next check
@@ -44,19 +45,7 @@ using session_actor = caf::typed_actor<caf::reacts_to<health_atom>,
                                        /// The tunnel ended by itself.
                                        caf::reacts_to<ended_atom>>;
 
-struct session_state {
-  std::shared_ptr<session_link> link;
-  std::chrono::milliseconds interval{};
-  std::chrono::milliseconds timeout{};
-  int failures_max = 0;
-  int failures = 0;
-  caf::actor_clock::time_point asked_at{};
-  std::chrono::milliseconds last_duration{0};
-  static inline const char* name = "session";
-  ~session_state();
-};
-
-session_actor::behavior_type session(session_actor::stateful_pointer<session_state> self,
+session_actor::behavior_type session(session_actor::stateful_pointer<actors::actor_state> self,
                                      session_options options);
 
 }  // namespace kiln

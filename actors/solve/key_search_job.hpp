@@ -38,12 +38,12 @@ struct key_facts {
 
 /// For what needs no database: which keys and links there are to look up, and the key of the result.
 struct no_links : solver::key_lookup {
-  std::vector<std::string> children(std::string_view, const solver::key_link&) const override { return {}; }
+  std::vector<std::string> children(std::string_view, const cache_link&) const override { return {}; }
 };
 
 /// A result that may be loaded: a record here, or (with `import`) one of an imported cache.
 struct known_result {
-  store::cached_result result;
+  cached_result result;
   std::shared_ptr<const exporters::imported_cache> import;
 };
 
@@ -54,7 +54,7 @@ inline std::vector<known_result> results_of(const std::string& key, const store:
   if (solver::is_random(key)) return out;
   for (auto& r : keys.results(key)) out.push_back({std::move(r), nullptr});
   for (const auto& import : imports)
-    for (auto& r : import->results(key)) out.push_back({{std::move(r.id), r.created_at_ns}, import});
+    for (auto& r : import->results(key)) out.push_back({std::move(r), import});
   return out;
 }
 
@@ -88,7 +88,7 @@ inline std::vector<known_result> candidates_of(const std::vector<std::string>& m
 }
 
 /// Links that are there already need no transaction. Blocking.
-inline void drop_known_links(store::cache_keys::batch& batch, const store::cache_keys& keys) {
+inline void drop_known_links(cache_records& batch, const store::cache_keys& keys) {
   std::erase_if(batch.links, [&](const auto& entry) {
     auto children = keys.children(entry.parent, entry.link);
     return std::find(children.begin(), children.end(), entry.child) != children.end();

@@ -10,11 +10,10 @@
 
 namespace kiln::actors {
 
-vertex_impl::behavior_type vertex_state::start(vertex_impl::stateful_pointer<vertex_state> self,
-                                               vertex_options options) {
-  self_ = self;
-  options_ = std::move(options);
-  inputs_.resize(options_.inputs.size());
+vertex_state::vertex_state(vertex_impl::pointer self, vertex_options options)
+    : self_(self), options_(std::move(options)), inputs_(options_.inputs.size()) {}
+
+vertex_impl::behavior_type vertex_state::behavior() {
   progress_.emplace(options_.spec);
   ending_.watch(self_, "the actor of " + options_.spec.name);
   add_imports(options_.imports);
@@ -35,7 +34,7 @@ vertex_impl::behavior_type vertex_state::start(vertex_impl::stateful_pointer<ver
           progress_->forward(std::move(status));
         }
       },
-      [this](tick_atom, std::uint64_t job) { jobs_.finish(job); },
+      [this](job_done_atom, std::uint64_t job) { jobs_.finish(job); },
   };
 }
 
@@ -306,8 +305,8 @@ void vertex_state::refuse_waiters(const caf::error& e) {
 
 namespace {
 
-vertex_impl::behavior_type vertex(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options) {
-  return self->state.start(self, std::move(options));
+vertex_impl::behavior_type vertex(vertex_impl::stateful_pointer<actor_state> self, vertex_options options) {
+  return self->state.hold<vertex_state>("vertex", self, std::move(options)).behavior();
 }
 
 }  // namespace

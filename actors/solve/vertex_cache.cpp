@@ -59,8 +59,7 @@ bool vertex_state::ask_peers(int index, output_facts& out, const solver::key_sea
   cache_query question;
   for (const auto& root : search.roots())
     if (!solver::is_random(root)) question.roots.push_back(root);
-  for (const auto& e : search.lookups())
-    question.links.push_back({e.parent, e.link.input, e.link.output, e.link.digest, e.link.selector});
+  question.links = search.lookups();
   auto lookups = question.roots.size() + question.links.size();
   if (lookups <= out.asked_peers) return false;
   out.asked_peers = lookups;
@@ -73,11 +72,7 @@ bool vertex_state::ask_peers(int index, output_facts& out, const solver::key_sea
       .then(
           [this, index, told](cache_records& facts) {
             if (facts.links.empty() && facts.results.empty()) return told();
-            store::cache_keys::batch batch;
-            for (const auto& l : facts.links)
-              batch.links.push_back({l.link.parent, to_link(l.link), l.child});
-            for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});
-            save(std::move(batch), [this, index, told] {
+            save(std::move(facts), [this, index, told] {
               ++facts_;
               outputs_[index].evicted = false;
               told();
@@ -144,7 +139,7 @@ void vertex_state::load_imported(int index, known_result next, std::vector<known
 void vertex_state::keep_imported(int index, const std::string& ref, std::int64_t created,
                                  const std::vector<std::string>& keys, std::function<void()> then) {
   auto search = links_now(index);
-  store::cache_keys::batch batch;
+  cache_records batch;
   for (const auto& key : keys) {
     if (solver::is_random(key)) continue;
     if (!is_root()) append_links(batch, search.links_to(key));
@@ -159,8 +154,8 @@ void vertex_state::loaded(int index, const std::string& ref, std::vector<std::st
   progress_->cached();
   // Keys this result was not yet reached by lead to it from now on.
   if (!is_root()) {
-    store::cache_keys::batch batch;
-    append_links(batch, links_now(index).links_to(matches.front()));
+    cache_records batch;
+    batch.links = links_now(index).links_to(matches.front());
     save(std::move(batch));
   }
   finish(index, {ref, std::move(matches)});
@@ -200,7 +195,7 @@ void vertex_state::forget(const std::string& id, std::function<void()> then) {
       [then = std::move(then)](result<bool>) { then(); });
 }
 
-void vertex_state::save(store::cache_keys::batch batch, std::function<void()> then) {
+void vertex_state::save(cache_records batch, std::function<void()> then) {
   if (batch.links.empty() && batch.results.empty()) return then();
   jobs_.run<bool>(
       self_, *options_.io,

@@ -7,6 +7,7 @@
 #include "actors/solve/step_history.hpp"
 #include "actors/solve/vertex_state.hpp"
 #include "actors/worker/worker_devices.hpp"
+#include "messages/located_id.hpp"
 #include "solver/graph.hpp"
 
 namespace kiln::actors {
@@ -186,15 +187,11 @@ void vertex_state::ran(std::vector<std::string> refs) {
       });
 }
 
-void vertex_state::tell_holders(const store::cache_keys::batch& batch) {
+void vertex_state::tell_holders(const cache_records& batch) {
   if (std::none_of(batch.results.begin(), batch.results.end(),
                    [](const auto& r) { return is_remote(r.result.id); }))
     return;
-  cache_records facts;
-  for (const auto& l : batch.links)
-    facts.links.push_back({{l.parent, l.link.input, l.link.output, l.link.digest, l.link.selector}, l.child});
-  for (const auto& r : batch.results) facts.results.push_back({r.key, r.result.id, r.result.created_at_ns});
-  self_->send(worker(), remember_atom::value, std::move(facts));
+  self_->send(worker(), remember_atom::value, batch);
 }
 
 }  // namespace kiln::actors

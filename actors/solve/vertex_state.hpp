@@ -27,12 +27,11 @@
 
 namespace kiln::actors {
 
-using vertex_impl = vertex_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+using vertex_impl = vertex_actor::extend<caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 class vertex_state {
  public:
-  static inline const char* name = "vertex";
-
+  vertex_state(vertex_impl::pointer self, vertex_options options);
   ~vertex_state() {
     stop_.request_stop();
     auto gone = ending_.for_waiters();
@@ -40,7 +39,7 @@ class vertex_state {
     refuse_waiters(to_caf(std::move(gone)));
   }
 
-  vertex_impl::behavior_type start(vertex_impl::stateful_pointer<vertex_state> self, vertex_options options);
+  vertex_impl::behavior_type behavior();
 
  private:
   using phase = vertex_phase;
@@ -142,7 +141,7 @@ class vertex_state {
   void forget(
       const std::string& id, std::function<void()> then = [] {});
   void save(
-      store::cache_keys::batch batch, std::function<void()> then = [] {});
+      cache_records batch, std::function<void()> then = [] {});
 
   // Equal work.
   void claim();
@@ -165,7 +164,7 @@ class vertex_state {
   /// Tells why this runs, then runs `then`.
   void explain(std::function<void()> then);
   struct outcome {
-    store::cache_keys::batch batch;
+    cache_records batch;
     std::vector<vertex_result> values;
   };
   /// Under which keys results are kept. Blocking; for a job.
@@ -173,7 +172,7 @@ class vertex_state {
                             const solver::key_lookup& db);
   void ran(std::vector<std::string> refs);
   /// Nodes that made the result remember it too.
-  void tell_holders(const store::cache_keys::batch& batch);
+  void tell_holders(const cache_records& batch);
 
   // Failures. One error may end very many vertices, so it is handed on as it is and never copied.
   /// An input's failure is its own story; only a dead input needs words.
@@ -185,7 +184,7 @@ class vertex_state {
   progress_actor progress_handle() const { return handle_of<progress_actor>(self_); }
   worker_actor worker() const { return options_.peers.worker(); }
 
-  vertex_impl::pointer self_ = nullptr;
+  vertex_impl::pointer self_;
   vertex_options options_;
   ending ending_;
   job_runner jobs_;

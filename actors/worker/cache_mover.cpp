@@ -87,15 +87,12 @@ caf::result<export_reply> cache_mover::export_cache(cache_export& r, const progr
       });
 }
 
-void cache_mover::remember(const cache_records& facts) {
-  store::cache_keys::batch batch;
-  for (const auto& l : facts.links) batch.links.push_back({l.link.parent, to_link(l.link), l.child});
-  for (const auto& r : facts.results) batch.results.push_back({r.key, {r.id, r.created_at_ns}});
+void cache_mover::remember(cache_records& facts) {
   if (*facts_waiting_ >= configs::cluster::facts_waiting_max) return;
   ++*facts_waiting_;
   std::shared_ptr<void> waiting(nullptr, [count = facts_waiting_](void*) { --*count; });
-  w_.io->submit([o = w_.options, batch = std::move(batch), waiting] {
-    if (auto s = o->store->keys().add(batch); !s.ok())
+  w_.io->submit([o = w_.options, facts = std::move(facts), waiting] {
+    if (auto s = o->store->keys().add(facts); !s.ok())
       spdlog::warn("keys of a peer's build not kept: {}", s.error().message);
   });
 }

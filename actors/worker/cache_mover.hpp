@@ -26,7 +26,7 @@ class cache_mover {
   caf::result<run_reply> load(import_load& r, const progress_actor& progress);
   caf::result<export_reply> export_cache(cache_export& r, const progress_actor& progress);
   /// Keys of a peer's build; dropped when many wait, for they only spare others a question.
-  void remember(const cache_records& facts);
+  void remember(cache_records& facts);
   /// Empties named cache mounts: the records whose description tells of them, unless they are in use.
   caf::result<bool> prune(prune_caches& r);
   void drop(const caf::actor_addr& who);

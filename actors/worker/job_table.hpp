@@ -78,7 +78,7 @@ class job_table {
   void meet(const caf::strong_actor_ptr& requester);
   /// It is gone: its jobs are stopped and forgotten. False when it was never met.
   bool drop(const caf::actor_addr& requester);
-  /// A job has ended; for (tick_atom, id).
+  /// A job has ended; for (job_done_atom, id).
   void finish(std::uint64_t id) { runner_.finish(id); }
   /// Stops all and answers whoever waits.
   void refuse_all(const error& why);

@@ -49,9 +49,9 @@ class worker_state {
         [this](import_load& r, const progress_actor& progress) { return caches_.load(r, progress); },
         [this](cache_export& r, const progress_actor& progress) { return caches_.export_cache(r, progress); },
         [this](load_count_atom) { return jobs_.load(); },
-        [this](remember_atom, const cache_records& facts) { caches_.remember(facts); },
+        [this](remember_atom, cache_records& facts) { caches_.remember(facts); },
         [this](leave_atom, const caf::strong_actor_ptr& who) { drop(caf::actor_cast<caf::actor_addr>(who)); },
-        [this](tick_atom, std::uint64_t id) { jobs_.finish(id); },
+        [this](job_done_atom, std::uint64_t id) { jobs_.finish(id); },
     };
   }
 

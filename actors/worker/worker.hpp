@@ -56,7 +56,7 @@ struct worker_options {
   std::shared_ptr<job_pool> ops, calls, io;  // steps; what waits for others; short work on the disk
 };
 
-using worker_impl = worker_actor::extend<caf::reacts_to<tick_atom, std::uint64_t>>;
+using worker_impl = worker_actor::extend<caf::reacts_to<job_done_atom, std::uint64_t>>;
 
 worker_impl::behavior_type worker(worker_impl::stateful_pointer<actor_state> self, worker_options options);
 

@@ -2,7 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/solve/key_store.hpp"
+#include "messages/located_id.hpp"
 #include "solver/error_details.hpp"
 
 namespace kiln::actors {

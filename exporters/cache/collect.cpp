@@ -187,7 +187,7 @@ class collector {
       key.id = std::move(stack.back());
       stack.pop_back();
       std::set<rc::key_origin> origins;
-      keys_.for_each_backlink(key.id, [&](const store::cache_link& l, std::string_view parent) {
+      keys_.for_each_backlink(key.id, [&](const cache_link& l, std::string_view parent) {
         origins.insert({std::string(parent), l.input, l.selector, solver::root_key(l.digest, l.output)});
       });
       for (const auto& import : scope_.imports)

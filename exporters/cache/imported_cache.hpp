@@ -28,7 +28,7 @@ class imported_cache final : public solver::key_lookup {
   void set_table_id(std::string id) { table_id_ = std::move(id); }
   const solver::remote_cache::imported_graph& graph() const { return graph_; }
 
-  std::vector<std::string> children(std::string_view parent, const solver::key_link& link) const override {
+  std::vector<std::string> children(std::string_view parent, const cache_link& link) const override {
     return graph_.children(parent, link);
   }
   /// Newest first.

@@ -4,6 +4,7 @@
 #include <map>
 #include <set>
 
+#include "actors/handles.hpp"
 #include "actors/spawn_outside.hpp"
 #include "messages/actor_error.hpp"
 
@@ -128,137 +129,145 @@ class exec_call final : public exec_reactor, public call_state {
   bool ending_ = false;
 };
 
-struct exec_state {
-  std::shared_ptr<exec_call> call;
-  containers_actor containers;
-  build_actor build;
-  std::map<std::string, process_actor> processes;             // null while starting
-  std::map<std::string, std::vector<gw::ExecMessage>> early;  // input that came before the process was up
-  std::set<std::string> ended;                                // processes that were here
-  bool input_ended = false;
-  static inline const char* name = "exec-call";
-  // However the actor ends, the call does; processes see their listener go.
-  ~exec_state() {
-    if (call) call->fail(make_error(errc::unavailable, "the daemon dropped the call"));
+class exec_state {
+ public:
+  exec_state(exec_actor::pointer self, std::shared_ptr<exec_call> call, const build_lookup& lookup,
+             containers_actor containers)
+      : self_(self), call_(std::move(call)), containers_(std::move(containers)) {
+    self_->monitor(containers_);
+    self_->set_down_handler([this](caf::down_msg& down) {
+      if (down.source == containers_.address())
+        give_up(make_error(errc::unavailable, "the daemon's containers are restarting"));
+    });
+    find(lookup);
   }
+  // However the actor ends, the call does; processes see their listener go.
+  ~exec_state() { call_->fail(make_error(errc::unavailable, "the daemon dropped the call")); }
+
+  exec_actor::behavior_type behavior() {
+    return {
+        [this](gw::ExecMessage& message) { said(message); },
+        [this](input_atom, gw::ExecMessage& message) { take(message); },
+        [this](ended_input_atom) { input_ends(); },
+        [this](written_atom, const std::string& id, std::uint64_t bytes) {
+          auto it = processes_.find(id);
+          if (it != processes_.end() && it->second) self_->send(it->second, credit_atom::value, bytes);
+        },
+    };
+  }
+
+ private:
+  void find(const build_lookup& lookup) {
+    if (lookup.known) {
+      build_ = lookup.known;
+      call_->read_next();
+      return;
+    }
+    self_->request(lookup.builds, caf::infinite, find_atom::value, lookup.ref)
+        .then(
+            [this](build_actor& build) {
+              build_ = build;
+              call_->read_next();
+            },
+            [this](caf::error& e) { give_up(from_caf(e).with_context("forwarding ExecProcess")); });
+  }
+
+  void give_up(const error& e) {
+    call_->fail(e);
+    self_->quit();
+  }
+
+  void end_if_idle() {
+    if (!input_ended_ || !processes_.empty()) return;
+    call_->succeed();
+    self_->quit();
+  }
+
+  /// What a process says.
+  void said(gw::ExecMessage& message) {
+    bool done = message.has_done();
+    auto id = message.processid();
+    call_->send(std::move(message));
+    if (!done) return;
+    processes_.erase(id);
+    ended_.insert(id);
+    end_if_idle();
+  }
+
+  /// What the client says.
+  void take(gw::ExecMessage& message) {
+    if (message.processid().empty()) return give_up(make_error(errc::invalid_argument, "ProcessID required"));
+    if (!message.has_init()) return pass_on(std::move(message));
+    if (processes_.contains(message.processid()))
+      return give_up(make_error(errc::already_exists, "Process " + message.processid() + " already exists"));
+    start(std::move(message));
+  }
+
+  void start(gw::ExecMessage message) {
+    auto id = message.processid();
+    processes_.emplace(id, process_actor{});
+    self_
+        ->request(containers_, caf::infinite, exec_atom::value, build_, std::move(message),
+                  actors::handle_of<process_listener>(self_))
+        .then(
+            [this, id](process_actor& process) {
+              auto it = processes_.find(id);
+              if (it == processes_.end()) return;  // it has ended already
+              it->second = process;
+              for (auto& early : std::exchange(early_[id], {})) caf::anon_send(process, std::move(early));
+              early_.erase(id);
+            },
+            [this](caf::error& e) { give_up(from_caf(e)); });
+    call_->read_next();
+  }
+
+  void pass_on(gw::ExecMessage message) {
+    auto it = processes_.find(message.processid());
+    // The client may not know yet that it has ended.
+    if (it == processes_.end() && ended_.contains(message.processid())) return call_->read_next();
+    if (it == processes_.end())
+      return give_up(make_error(errc::not_found, "IO for process \"" + message.processid() + "\" not found"));
+    if (!it->second) {
+      early_[message.processid()].push_back(std::move(message));
+      return call_->read_next();
+    }
+    self_->request(it->second, caf::infinite, std::move(message))
+        .then([this](bool) { call_->read_next(); },
+              [this](caf::error& e) {
+                auto why = from_caf(e);
+                // A process that has just ended takes no more input; that is no error of the client's.
+                if (why.code == errc::unavailable) return call_->read_next();
+                give_up(why);
+              });
+  }
+
+  void input_ends() {
+    input_ended_ = true;
+    for (auto& [id, process] : processes_) {
+      if (!process) continue;
+      gw::ExecMessage eof;
+      eof.set_processid(id);
+      eof.mutable_file()->set_eof(true);
+      caf::anon_send(process, std::move(eof));
+    }
+    end_if_idle();
+  }
+
+  exec_actor::pointer self_;
+  std::shared_ptr<exec_call> call_;
+  containers_actor containers_;
+  build_actor build_;
+  std::map<std::string, process_actor> processes_;             // null while starting
+  std::map<std::string, std::vector<gw::ExecMessage>> early_;  // input that came before the process was up
+  std::set<std::string> ended_;                                // processes that were here
+  bool input_ended_ = false;
 };
 
-using exec_pointer = exec_actor::stateful_pointer<exec_state>;
-
-void give_up(exec_pointer self, const error& e) {
-  self->state.call->fail(e);
-  self->quit();
-}
-
-void end_if_idle(exec_pointer self) {
-  auto& st = self->state;
-  if (!st.input_ended || !st.processes.empty()) return;
-  st.call->succeed();
-  self->quit();
-}
-
-void start_process(exec_pointer self, gw::ExecMessage message) {
-  auto& st = self->state;
-  auto id = message.processid();
-  st.processes.emplace(id, process_actor{});
-  self->request(st.containers, caf::infinite, exec_atom::value, st.build, std::move(message),
-                caf::actor_cast<process_listener>(self))
-      .then(
-          [self, id](process_actor& process) {
-            auto& st = self->state;
-            auto it = st.processes.find(id);
-            if (it == st.processes.end()) return;  // it has ended already
-            it->second = process;
-            for (auto& early : std::exchange(st.early[id], {})) caf::anon_send(process, std::move(early));
-            st.early.erase(id);
-          },
-          [self](caf::error& e) { give_up(self, from_caf(e)); });
-  st.call->read_next();
-}
-
-void to_process(exec_pointer self, gw::ExecMessage message) {
-  auto& st = self->state;
-  auto it = st.processes.find(message.processid());
-  // The client may not know yet that it has ended.
-  if (it == st.processes.end() && st.ended.contains(message.processid())) return st.call->read_next();
-  if (it == st.processes.end())
-    return give_up(self,
-                   make_error(errc::not_found, "IO for process \"" + message.processid() + "\" not found"));
-  if (!it->second) {
-    st.early[message.processid()].push_back(std::move(message));
-    return st.call->read_next();
-  }
-  self->request(it->second, caf::infinite, std::move(message))
-      .then([self](bool) { self->state.call->read_next(); },
-            [self](caf::error& e) {
-              auto why = from_caf(e);
-              // A process that has just ended takes no more input; that is no error of the client's.
-              if (why.code == errc::unavailable) return self->state.call->read_next();
-              give_up(self, why);
-            });
-}
-
-exec_actor::behavior_type exec_behavior(exec_pointer self, std::shared_ptr<exec_call> call,
-                                        build_lookup lookup, containers_actor containers) {
-  auto& st = self->state;
-  st.call = std::move(call);
-  st.containers = containers;
-  self->monitor(containers);
-  self->set_down_handler([self, containers](caf::down_msg& down) {
-    if (down.source == containers.address())
-      give_up(self, make_error(errc::unavailable, "the daemon's containers are restarting"));
-  });
-  if (lookup.known) {
-    st.build = lookup.known;
-    st.call->read_next();
-  } else {
-    self->request(lookup.builds, caf::infinite, find_atom::value, lookup.ref)
-        .then(
-            [self](build_actor& build) {
-              self->state.build = build;
-              self->state.call->read_next();
-            },
-            [self](caf::error& e) { give_up(self, from_caf(e).with_context("forwarding ExecProcess")); });
-  }
-  return {
-      [self](gw::ExecMessage& message) {
-        auto& st = self->state;
-        bool done = message.has_done();
-        auto id = message.processid();
-        st.call->send(std::move(message));
-        if (!done) return;
-        st.processes.erase(id);
-        st.ended.insert(id);
-        end_if_idle(self);
-      },
-      [self](input_atom, gw::ExecMessage& message) {
-        auto& st = self->state;
-        if (message.processid().empty())
-          return give_up(self, make_error(errc::invalid_argument, "ProcessID required"));
-        if (!message.has_init()) return to_process(self, std::move(message));
-        if (st.processes.contains(message.processid()))
-          return give_up(
-              self, make_error(errc::already_exists, "Process " + message.processid() + " already exists"));
-        start_process(self, std::move(message));
-      },
-      [self](ended_input_atom) {
-        auto& st = self->state;
-        st.input_ended = true;
-        for (auto& [id, process] : st.processes) {
-          if (!process) continue;
-          gw::ExecMessage eof;
-          eof.set_processid(id);
-          eof.mutable_file()->set_eof(true);
-          caf::anon_send(process, std::move(eof));
-        }
-        end_if_idle(self);
-      },
-      [self](written_atom, const std::string& id, std::uint64_t bytes) {
-        auto it = self->state.processes.find(id);
-        if (it != self->state.processes.end() && it->second)
-          self->send(it->second, credit_atom::value, bytes);
-      },
-  };
+exec_actor::behavior_type exec_behavior(exec_actor::stateful_pointer<actors::actor_state> self,
+                                        std::shared_ptr<exec_call> call, const build_lookup& lookup,
+                                        containers_actor containers) {
+  return self->state.hold<exec_state>("exec-call", self, std::move(call), lookup, std::move(containers))
+      .behavior();
 }
 
 }  // namespace

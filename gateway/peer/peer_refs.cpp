@@ -10,7 +10,7 @@
 #include "gateway/peer/peer_requests.hpp"
 #include "gateway/peer/peer_service.hpp"
 #include "gateway/transport/pulled_stream.hpp"
-#include "messages/cluster_types.hpp"
+#include "messages/located_id.hpp"
 #include "solver/error_details.hpp"
 #include "store/files/turns.hpp"
 
@@ -72,7 +72,7 @@ bool is_passing(const error& e) {
 class peer_blobs final : public store::blob_provider {
  public:
   peer_blobs(std::shared_ptr<peer_refs::shared> shared, std::string located)
-      : shared_(std::move(shared)), located_(std::move(located)), where_(locate(located_)) {}
+      : shared_(std::move(shared)), located_(std::move(located)), where_(located_id::parse(located_)) {}
 
   bool is_peer() const override { return true; }
 
@@ -236,7 +236,7 @@ peer_refs::peer_refs(store::ref_store& store, std::shared_ptr<peer_directory> pe
     : shared_(std::make_shared<shared>(store, std::move(peers), options)) {}
 
 result<store::ref> peer_refs::fetch(const std::string& located, const job_context& job) {
-  auto where = locate(located);
+  auto where = located_id::parse(located);
   auto& store = shared_->store;
   if (where.id.empty()) return store::ref{};
   if (where.node.empty() || where.node == shared_->peers->self()) {

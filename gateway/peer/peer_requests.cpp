@@ -5,7 +5,7 @@
 #include "base/utf8.hpp"
 #include "configs/cluster.hpp"
 #include "configs/peers.hpp"
-#include "messages/cluster_types.hpp"
+#include "messages/located_id.hpp"
 
 namespace kiln::gateway {
 

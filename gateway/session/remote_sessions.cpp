@@ -8,7 +8,7 @@
 #include "gateway/transport/generic_call.hpp"
 #include "gateway/session/session_registry.hpp"
 #include "kiln_peer.grpc.pb.h"
-#include "messages/cluster_types.hpp"
+#include "messages/located_id.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"
 
@@ -160,7 +160,7 @@ class remote_session final : public session_caller {
 result<std::shared_ptr<session_caller>> remote_sessions::find(std::string_view id,
                                                               std::chrono::milliseconds wait,
                                                               std::stop_token stop) {
-  auto where = locate(strip_session_prefix(id));
+  auto where = located_id::parse(strip_session_prefix(id));
   if (where.node.empty()) return local_.find(id, wait, std::move(stop));
   if (where.node == peers_->self()) return local_.find(where.id, wait, std::move(stop));
   auto p = peers_->find(where.node);
@@ -183,7 +183,7 @@ result<std::shared_ptr<session_caller>> remote_sessions::find(std::string_view i
   api::SessionInfoResponse info;
   if (!info.ParseFromString(*answer)) return unreachable("its answer is unreadable");
   return std::shared_ptr<session_caller>(
-      std::make_shared<remote_session>(at_node(where.node, where.id), where.id, std::move(p), info));
+      std::make_shared<remote_session>(where.text(), where.id, std::move(p), info));
 }
 
 }  // namespace kiln::gateway

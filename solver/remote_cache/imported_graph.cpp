@@ -90,7 +90,7 @@ status imported_graph::add(const cache_config& config, const std::map<kiln::dige
   return {};
 }
 
-std::vector<std::string> imported_graph::children(std::string_view parent, const key_link& link) const {
+std::vector<std::string> imported_graph::children(std::string_view parent, const cache_link& link) const {
   auto node = keys_.find(std::string(parent));
   if (node == keys_.end()) return {};
   auto found = node->second.children.find(way(root_key(link.digest, link.output), link.input, link.selector));

@@ -44,7 +44,7 @@ class imported_graph final : public key_lookup {
 
   bool has(std::string_view key) const { return keys_.contains(std::string(key)); }
   std::size_t size() const { return keys_.size(); }
-  std::vector<std::string> children(std::string_view parent, const key_link& link) const override;
+  std::vector<std::string> children(std::string_view parent, const cache_link& link) const override;
   /// Newest first.
   std::vector<imported_result> results(std::string_view key) const;
   /// Bottom first; empty when there is no such result.

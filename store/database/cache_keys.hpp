@@ -11,23 +11,9 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "messages/cache_records.hpp"
 
 namespace kiln::store {
-
-/// One way from an input's key to an op's key. A key without inputs has no link; its id is
-/// sha256("<op digest>@<output>"). Source: wire.md section 8.
-struct cache_link {
-  std::int32_t input = 0;
-  std::int32_t output = 0;
-  std::string digest;    // of the op's cache map
-  std::string selector;  // digest; may be empty
-  bool operator==(const cache_link&) const = default;
-};
-
-struct cached_result {
-  std::string id;  // record id of the ref, or what a cache backend understands
-  std::int64_t created_at_ns = 0;
-};
 
 class cache_keys {
  public:
@@ -47,20 +33,7 @@ class cache_keys {
   virtual std::vector<std::string> keys_of_result(std::string_view result_id) const = 0;
 
   /// One durable transaction for everything one finished vertex adds.
-  struct batch {
-    struct link_entry {
-      std::string parent;
-      cache_link link;
-      std::string child;
-    };
-    struct result_entry {
-      std::string key;
-      cached_result result;
-    };
-    std::vector<link_entry> links;
-    std::vector<result_entry> results;
-  };
-  virtual status add(const batch& entries) = 0;
+  virtual status add(const cache_records& entries) = 0;
   /// Forgets a result everywhere, and keys that then lead to nothing.
   virtual status release(std::string_view result_id) = 0;
   /// Every key that has no incoming link (for walks and the debug endpoints).

@@ -117,7 +117,7 @@ class cache_keys_db final : public cache_keys {
     return keys;
   }
 
-  status add(const batch& entries) override {
+  status add(const cache_records& entries) override {
     if (entries.links.empty() && entries.results.empty()) return {};
     auto now = now_ns();
     return db_.write([&entries, now](transaction& t) -> status {

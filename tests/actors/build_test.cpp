@@ -95,7 +95,7 @@ struct builds_fixture : graph_fixture {
           me->request(builds, caf::infinite, solve_atom::value, request)
               .then([=](ctl::SolveResponse& r) { answers->push_back(std::move(r)); },
                     [=](caf::error& e) { answers->push_back(from_caf(e)); });
-          return {[](tick_atom) {}};
+          return {[](done_atom) {}};
         },
         caf::unit);
     sched.run();

@@ -1,5 +1,6 @@
 #include "fakes.hpp"
 
+#include "actors/handle_rest.hpp"
 #include "actors/solve/graph_spec.hpp"
 #include "solver/cache_map.hpp"
 #include "solver/graph.hpp"
@@ -8,9 +9,11 @@ namespace kiln::test {
 
 worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_ptr<worker_script> script) {
   self->set_down_handler([=](caf::down_msg& m) { script->forget(m.source); });
-  auto unimplemented = [] { return to_caf(make_error(errc::unimplemented, "not part of this test")); };
-  return {
-      [](describe_atom) { return types::WorkerRecord{}; },
+  return actors::handle_rest<worker_actor>(
+      []<class Reply, class... Parts>(Parts&&...) -> caf::result<Reply> {
+        return to_caf(make_error(errc::unimplemented, "not part of this test"));
+      },
+      [](auto&&...) {}, [](describe_atom) { return types::WorkerRecord{}; },
       [=](key_request& r, const progress_actor&) -> caf::result<key_reply> {
         if (r.op.op.has_source()) {
           auto id = r.op.op.source().identifier();
@@ -78,42 +81,31 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         if (ref.starts_with("finish ")) script->release_one(std::stoul(ref.substr(7)), false);
         if (ref.starts_with("fail ")) script->release_one(std::stoul(ref.substr(5)), true);
       },
-      [=](ref_scope&, gw::ReadFileRequest&) -> caf::result<gw::ReadFileResponse> { return unimplemented(); },
-      [=](ref_scope&, gw::ReadDirRequest&) -> caf::result<gw::ReadDirResponse> { return unimplemented(); },
-      [=](ref_scope&, gw::StatFileRequest&) -> caf::result<gw::StatFileResponse> { return unimplemented(); },
       [=](session_group&, gw::ResolveSourceMetaRequest& r,
           const progress_actor&) -> caf::result<gw::ResolveSourceMetaResponse> {
         auto image = script->images.find(r.source().identifier());
-        if (image == script->images.end()) return unimplemented();
+        if (image == script->images.end())
+          return to_caf(make_error(errc::unimplemented, "not part of this test"));
         gw::ResolveSourceMetaResponse out;
         *out.mutable_source() = r.source();
         out.mutable_image()->set_digest(sha256(image->second).str());
         out.mutable_image()->set_config(image->second);
         return out;
       },
-      [=](check_atom, export_spec&) -> caf::result<std::string> { return unimplemented(); },
-      [=](export_request&, const progress_actor&) -> caf::result<export_reply> { return unimplemented(); },
-      [=](finalize_atom, std::uint64_t, export_request&, const progress_actor&) -> caf::result<export_reply> {
-        return unimplemented();
-      },
       [=](prune_caches&) -> caf::result<bool> { return true; },
-      [=](check_atom, cache_entry&) -> caf::result<cache_export_kind> { return unimplemented(); },
-      [=](cache_import&, const progress_actor&) -> caf::result<bool> { return unimplemented(); },
       [=](import_load& r, const progress_actor&) -> caf::result<run_reply> {
         script->imported.push_back(r.result);
         if (auto f = script->failures.find("import " + r.result); f != script->failures.end())
           return to_caf(f->second);
         return run_reply{{script->finish("imported")}};
       },
-      [=](cache_export&, const progress_actor&) -> caf::result<export_reply> { return unimplemented(); },
       [=](load_count_atom) {
         return worker_load{static_cast<std::int32_t>(script->held.size()), 0};
       },
       [=](remember_atom, const cache_records& facts) { script->remembered.push_back(facts); },
       [=](leave_atom, const caf::strong_actor_ptr& who) {
         script->forget(caf::actor_cast<caf::actor_addr>(who));
-      },
-  };
+      });
 }
 
 graph_client ask_graph(caf::actor_system& system, const build_graph_actor& graph, const pb::Definition& def,

@@ -1,4 +1,4 @@
-// Fakes for the actors' tests: a scripted worker, an in-step_history key database, a collector of progress,
+// Fakes for the actors' tests: a scripted worker, a key database in memory, a collector of progress,
 // a deterministic actor system.
 #pragma once
 
@@ -22,34 +22,32 @@
 namespace kiln::test {
 
 struct memory_cache_keys : store::cache_keys {
-  using row = std::pair<store::cache_link, std::string>;
+  using row = std::pair<cache_link, std::string>;
   std::multimap<std::string, row> links;
   std::multimap<std::string, row> backlinks;
-  std::map<std::string, std::vector<store::cached_result>> by_key;
+  std::map<std::string, std::vector<cached_result>> by_key;
 
   bool has(std::string_view key) const override {
     std::string k(key);
     return links.contains(k) || backlinks.contains(k) || by_key.contains(k);
   }
-  std::vector<std::string> children(std::string_view parent, const store::cache_link& link) const override {
+  std::vector<std::string> children(std::string_view parent, const cache_link& link) const override {
     std::vector<std::string> out;
     for (auto [a, b] = links.equal_range(std::string(parent)); a != b; ++a)
       if (a->second.first == link) out.push_back(a->second.second);
     return out;
   }
-  void for_each_link(
-      std::string_view parent,
-      const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
+  void for_each_link(std::string_view parent,
+                     const std::function<void(const cache_link&, std::string_view)>& f) const override {
     for (auto [a, b] = links.equal_range(std::string(parent)); a != b; ++a)
       f(a->second.first, a->second.second);
   }
-  void for_each_backlink(
-      std::string_view child,
-      const std::function<void(const store::cache_link&, std::string_view)>& f) const override {
+  void for_each_backlink(std::string_view child,
+                         const std::function<void(const cache_link&, std::string_view)>& f) const override {
     for (auto [a, b] = backlinks.equal_range(std::string(child)); a != b; ++a)
       f(a->second.first, a->second.second);
   }
-  std::vector<store::cached_result> results(std::string_view key) const override {
+  std::vector<cached_result> results(std::string_view key) const override {
     auto found = by_key.find(std::string(key));
     if (found == by_key.end()) return {};
     return {found->second.rbegin(), found->second.rend()};
@@ -61,7 +59,7 @@ struct memory_cache_keys : store::cache_keys {
         if (r.id == id) out.push_back(key);
     return out;
   }
-  status add(const batch& entries) override {
+  status add(const cache_records& entries) override {
     for (const auto& l : entries.links) {
       links.emplace(l.parent, row{l.link, l.child});
       backlinks.emplace(l.child, row{l.link, l.parent});

@@ -578,13 +578,13 @@ TEST_CASE_METHOD(node, "a cancelled build leaves no process behind and its work 
         return {[owner](ctl::StatusResponse& s) {
                   for (const auto& v : s.vertexes())
                     if (v.name().find("sleep") != std::string::npos && v.has_started())
-                      caf::anon_send(owner, tick_atom::value);
+                      caf::anon_send(owner, done_atom::value);
                 },
                 [me](done_atom) { me->quit(); }};
       },
       caf::unit);
   self->send(peers.builds(), watch_atom::value, request.ref(), listener);
-  self->receive([](tick_atom) {},
+  self->receive([](done_atom) {},
                 caf::after(std::chrono::seconds(30)) >> [] { FAIL("the step never started"); });
   self->send(peers.builds(), cancel_atom::value, request.ref());
   solving.receive([](ctl::SolveResponse&) { FAIL("not cancelled"); },

@@ -82,7 +82,7 @@ TEST_CASE("another build's way to the same key is exported as a key, not with it
   auto other = layer_of(*b.refs, b.image, {{"huge", "other stage"}});
   auto key = b.add("other", {{b.image_key, {0, 0, op("other"), ""}}});
   b.save(key, other, 5'000'000'000);
-  store::cache_keys::batch batch;
+  cache_records batch;
   batch.links.push_back({key, {1, 0, op("copy"), "path"}, b.copy_key});
   must(b.refs->keys().add(batch));
   auto m =

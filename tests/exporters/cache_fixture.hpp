@@ -59,16 +59,15 @@ struct finished_build : test_daemon {
                    {{copy_key}, copy.id(), {1, 2}, {}}};
     scope.results = {3};
   }
-  std::string add(const std::string& name,
-                  const std::vector<std::pair<std::string, store::cache_link>>& from) {
+  std::string add(const std::string& name, const std::vector<std::pair<std::string, cache_link>>& from) {
     auto key = sha256("local key of " + name).str();
-    store::cache_keys::batch batch;
+    cache_records batch;
     for (const auto& [parent, link] : from) batch.links.push_back({parent, link, key});
     must(refs->keys().add(batch));
     return key;
   }
   void save(const std::string& key, const store::ref& r, std::int64_t created) {
-    store::cache_keys::batch batch;
+    cache_records batch;
     batch.results.push_back({key, {r.id(), created}});
     must(refs->keys().add(batch));
   }

@@ -267,7 +267,7 @@ their = lambda f: b"\0" + packet(f)
 ours = lambda f: b"\1" + packet(f)
 write("basp", "beat", accepted + their(frame(2, beat, normal | 1, 50, 5)) + their(frame(2, beat, normal, 50, 5)))
 write("basp", "answer", accepted + ours(frame(2, beat, normal | 9, 5, 50)) + their(frame(2, beat, response | normal | 9, 50, 5)))
-write("basp", "run", accepted + ours(frame(2, of("+kiln::cache_facts+kiln::worker_actor", b"\0\0" + number(6) + node(b"A")),
+write("basp", "run", accepted + ours(frame(2, of("+kiln::cache_facts+kiln::peer_worker_actor", b"\0\0" + number(6) + node(b"A")),
                                            response | normal | 1, 5, 50)) + their(frame(2, run, normal | 1, 61, 6)))
 write("basp", "failure", accepted + ours(frame(2, beat, normal | 9, 5, 50)) +
       their(frame(2, of("+@error", b"\1" + atom("kiln") + b"\0\0" + text("@<>+kiln::error") + b"\5" + text("why") + length(1) +

@@ -51,10 +51,10 @@ struct wire {
     if (!s.ok()) throw std::runtime_error(s.error().message);
     return *this;
   }
-  /// A tells of a inbound_worker, 6, in its answer to a hello.
+  /// A tells of an inbound worker, 6, in its answer to a hello.
   wire& with_worker() {
     gate.take_out(message(bytes()
-                              .message("+kiln::link_hello+kiln::worker_actor")
+                              .message("+kiln::link_hello+kiln::peer_worker_actor")
                               .value(caf_system(), link_hello{})
                               .handle('A', 6)
                               .str(),
@@ -65,7 +65,7 @@ struct wire {
 
 std::string hello() {
   return bytes()
-      .message("+@atom+kiln::link_hello+@strong_actor_ptr+kiln::worker_actor")
+      .message("+@atom+kiln::link_hello+@strong_actor_ptr+kiln::peer_worker_actor")
       .atom(hello_atom::value)
       .value(caf_system(), link_hello{{}, 7, {"host:1", "host:2"}})
       .handle('B', 50)
@@ -115,8 +115,8 @@ TEST_CASE("what nodes say is walked over to its last byte, as CAF reads it") {
   check_walk("kiln::link_hello",
              link_hello{{"n", 1, "v", node_role::worker, "c", "d", 3, {}}, 9, {"x", "y"}});
   check_walk("kiln::link_heartbeat", link_heartbeat{1, {1, 2, true, 3, 4, 5, 6}, {"x"}});
-  check_walk("kiln::cache_query", cache_query{{{"p", 1, 2, "d", "s"}}, {"r"}});
-  check_walk("kiln::cache_records", cache_records{{{{"p", 1, 2, "d", "s"}, "c"}}, {{"k", "i", 4}}});
+  check_walk("kiln::cache_query", cache_query{{{"p", {1, 2, "d", "s"}, ""}}, {"r"}});
+  check_walk("kiln::cache_records", cache_records{{{"p", {1, 2, "d", "s"}, "c"}}, {{"k", {"i", 4}}}});
   check_walk("kiln::run_reply", run_reply{{"a", "b"}, {1, -1}});
   check_walk("kiln::checksum_request",
              checksum_request{"v", "r", {{"p", true, false, {"i"}, {}, {}}}, {{"s"}}});
@@ -220,7 +220,7 @@ TEST_CASE("whatever no honest node sends ends its connection") {
   // Whom it may speak to, and of.
   fresh("an actor it does not know", message(beat(), 50, 99));
   fresh("an asker", message(run(), 50, 5));
-  fresh("a inbound_worker that is no cluster actor", message(beat(), 50, 6));
+  fresh("an inbound worker that is no cluster actor", message(beat(), 50, 6));
   fresh("the second part of the cluster actor",
         message(bytes().message("+@atom+@str").atom(drain_atom::value).text("a").str(), 50, 5));
   fresh("the list", message(bytes().message("+@atom").atom(list_atom::value).str(), 50, 5));

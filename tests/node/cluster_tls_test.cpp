@@ -40,9 +40,9 @@ std::uint16_t free_port() {
 struct news {
   std::mutex mutex;
   std::condition_variable changed;
-  std::map<std::string, worker_actor> up;
+  std::map<std::string, peer_worker_actor> up;
 
-  bool wait(const std::function<bool(const std::map<std::string, worker_actor>&)>& until) {
+  bool wait(const std::function<bool(const std::map<std::string, peer_worker_actor>&)>& until) {
     std::unique_lock lock(mutex);
     return changed.wait_for(lock, 20s, [&] { return until(up); });
   }
@@ -50,7 +50,7 @@ struct news {
 
 members_listener::behavior_type listener(members_listener::pointer, std::shared_ptr<news> heard) {
   return {
-      [heard](join_atom, node_info& info, const worker_actor& inbound_worker) {
+      [heard](join_atom, node_info& info, const peer_worker_actor& inbound_worker) {
         std::lock_guard lock(heard->mutex);
         heard->up[info.name] = inbound_worker;
         heard->changed.notify_all();
@@ -260,7 +260,7 @@ TEST_CASE("what one node may ask another's worker for at a time is bounded, and 
   {
     node b(certs, "b", {a.address()});
     REQUIRE(b.sees("a"));
-    worker_actor inbound_worker = b.heard->up.at("a");
+    auto inbound_worker = b.heard->up.at("a");
     auto progress = b.system->spawn(
         [](progress_actor::pointer, caf::unit_t) -> progress_actor::behavior_type {
           return {[](ctl::StatusResponse&) {}};

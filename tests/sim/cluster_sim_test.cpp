@@ -179,7 +179,7 @@ std::string simulate(unsigned seed, bool faults) {
       return "a build at " + b.node + " has " + std::to_string(b.client.answers->size()) + " answers";
     const auto& answer = b.client.answers->front();
     if (answer.ok()) {
-      auto at = at_node(b.node, answer->ref);
+      auto at = placed(b.node, answer->ref);
       auto found = w.value_of.find(at);
       if (found == w.value_of.end()) return "nobody has made " + at;
       if (found->second != b.expected) return "wrong result " + at;

@@ -50,7 +50,7 @@ void cluster_world::start(sim_node& n) {
     if (!r.sessions.ids.empty() && is_remote(r.sessions.ids.front())) ++away;
     for (const auto& input : r.inputs) {
       if (input.empty()) continue;
-      auto l = locate(input);
+      auto l = located_id::parse(input);
       if (l.node == name) violations.push_back("node " + name + " is given its own ref as " + input);
       auto& holder = named(l.node.empty() ? name : l.node);
       if (!holder.up || !reaches(name, holder.info.name) || !holder.script->refs.contains(l.id))
@@ -60,13 +60,13 @@ void cluster_world::start(sim_node& n) {
   };
   script->evaluate = [this, &n](const run_request& r, const std::string& ref) {
     std::vector<std::string> inputs;
-    for (const auto& input : r.inputs) inputs.push_back(value_of.at(at_node(n.info.name, input)));
-    value_of[at_node(n.info.name, ref)] = meaning(r, inputs);
+    for (const auto& input : r.inputs) inputs.push_back(value_of.at(placed(n.info.name, input)));
+    value_of[placed(n.info.name, ref)] = meaning(r, inputs);
     n.refs.insert(ref);
     n.serial = n.script->serial;
   };
   script->content_of = [this, name](const std::string& ref) {
-    return sha256(value_of.at(at_node(name, ref)));
+    return sha256(value_of.at(placed(name, ref)));
   };
   n.worker = system.spawn(fake_worker, script);
   actors::cluster_options o;
@@ -122,7 +122,7 @@ void cluster_world::crash(sim_node& n) {
   n.script->evaluate = [](const run_request&, const std::string&) {};
 }
 
-result<cluster_actor> cluster_world::dial(const std::string& from, const std::string& address) {
+result<node_actor> cluster_world::dial(const std::string& from, const std::string& address) {
   auto& target = named(address);
   auto& source = named(from);
   if (!target.up || !source.up || !reaches(from, target.info.name))
@@ -132,8 +132,7 @@ result<cluster_actor> cluster_world::dial(const std::string& from, const std::st
     if (std::minmax(c.state->from, c.state->to) == std::minmax(from, target.info.name) && !c.state->cut)
       return c.handle;
   auto state = std::make_shared<wire_state>(wire_state{from, target.info.name, false});
-  auto handle = system.spawn(wire, state, caf::actor_cast<cluster_actor>(source.cluster),
-                             caf::actor_cast<cluster_actor>(target.cluster));
+  auto handle = system.spawn(wire, state, node_actor(source.cluster), node_actor(target.cluster));
   connections_.push_back({state, handle});
   return handle;
 }

@@ -8,6 +8,7 @@
 #include "../actors/fakes.hpp"
 #include "actors/cluster/cluster.hpp"
 #include "actors/cluster/step_dispatcher.hpp"
+#include "messages/located_id.hpp"
 #include "network.hpp"
 #include "solver/error_details.hpp"
 
@@ -29,6 +30,9 @@ struct sim_node {
   actors::step_dispatcher_impl step_dispatcher;
   build_graph_actor graph;
 };
+
+/// A ref of a node as one who is none names it.
+inline std::string placed(const std::string& node, const std::string& ref) { return retold(ref, node, ""); }
 
 class cluster_world {
  public:
@@ -77,12 +81,12 @@ class cluster_world {
  private:
   struct connection {
     std::shared_ptr<wire_state> state;
-    cluster_actor handle;
+    node_actor handle;
   };
   static constexpr int steps_at_once_max = 200'000;  // without time passing
 
   void run_all();
-  result<cluster_actor> dial(const std::string& from, const std::string& address);
+  result<node_actor> dial(const std::string& from, const std::string& address);
 
   std::vector<connection> connections_;
   std::set<std::string> cut_;

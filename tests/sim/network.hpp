@@ -9,8 +9,8 @@
 #include <memory>
 #include <string>
 
+#include "actors/handle_rest.hpp"
 #include "actors/handles.hpp"
-#include "actors/worker/forward_worker_messages.hpp"
 #include "messages/actor_cluster.hpp"
 
 namespace kiln::test {
@@ -21,14 +21,13 @@ struct wire_state {
 };
 
 /// Stands for one actor of the other node towards a worker, as its address does over a real connection.
-inline worker_actor::behavior_type wire_requester(worker_actor::stateful_pointer<actors::actor_state> self,
-                                                  std::shared_ptr<wire_state> wire, worker_actor target,
-                                                  worker_actor inbound_worker,
-                                                  caf::strong_actor_ptr principal) {
+inline peer_worker_actor::behavior_type wire_requester(
+    peer_worker_actor::stateful_pointer<actors::actor_state> self, std::shared_ptr<wire_state> wire,
+    peer_worker_actor target, peer_worker_actor inbound_worker, caf::strong_actor_ptr principal) {
   self->set_down_handler([self](caf::down_msg&) { self->quit(); });
   self->monitor(caf::actor_cast<caf::actor>(principal));
   self->monitor(inbound_worker);
-  return actors::forward_worker_messages(
+  return actors::handle_rest<peer_worker_actor>(
       [self, wire, target]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
         auto promise = self->make_response_promise<Reply>();
         if (wire->cut) return promise;  // never to be answered
@@ -42,16 +41,16 @@ inline worker_actor::behavior_type wire_requester(worker_actor::stateful_pointer
                 });
         return promise;
       },
-      [self, wire, target]<class Atom, class Part>(Atom atom, const Part& part) {
-        if (!wire->cut) self->send(target, atom, part);
+      [self, wire, target](auto&&... parts) {
+        if (!wire->cut) self->send(target, std::move(parts)...);
       });
 }
 
 /// An inbound worker as the other end of the wire has it.
-inline worker_actor::behavior_type wire_worker(worker_actor::stateful_pointer<actors::actor_state> self,
-                                               std::shared_ptr<wire_state> wire, worker_actor target,
-                                               cluster_actor connection) {
-  auto& requesters = self->state.hold<std::map<caf::actor_addr, worker_actor>>("wire inbound_worker");
+inline peer_worker_actor::behavior_type wire_worker(
+    peer_worker_actor::stateful_pointer<actors::actor_state> self, std::shared_ptr<wire_state> wire,
+    peer_worker_actor target, node_actor connection) {
+  auto& requesters = self->state.hold<std::map<caf::actor_addr, peer_worker_actor>>("wire inbound_worker");
   auto end = connection.address();
   self->set_down_handler([self, &requesters, end](caf::down_msg& m) {
     requesters.erase(m.source);
@@ -63,76 +62,64 @@ inline worker_actor::behavior_type wire_worker(worker_actor::stateful_pointer<ac
     auto sender = self->current_sender();
     auto [at, fresh] = requesters.try_emplace(caf::actor_cast<caf::actor_addr>(sender));
     if (fresh) {
-      at->second = self->spawn(wire_requester, wire, target, actors::handle_of<worker_actor>(self), sender);
+      at->second =
+          self->spawn(wire_requester, wire, target, actors::handle_of<peer_worker_actor>(self), sender);
       self->monitor(caf::actor_cast<caf::actor>(sender));
     }
     return at->second;
   };
-  return actors::forward_worker_messages(
+  return actors::handle_rest<peer_worker_actor>(
       [self, stand_in]<class Reply, class... Parts>(Parts&&... parts) -> caf::result<Reply> {
         return self->delegate(stand_in(), std::forward<Parts>(parts)...);
       },
-      [self, stand_in]<class Atom, class Part>(Atom atom, const Part& part) {
-        self->send(stand_in(), atom, part);
-      });
+      [self, stand_in](auto&&... parts) { self->send(stand_in(), std::move(parts)...); });
 }
 
 /// One connection; to each end it is the other node's cluster actor.
 class wire_actor_state {
  public:
-  wire_actor_state(cluster_actor::pointer self, std::shared_ptr<wire_state> wire, cluster_actor from,
-                   cluster_actor to)
+  wire_actor_state(node_actor::pointer self, std::shared_ptr<wire_state> wire, node_actor from, node_actor to)
       : self_(self), wire_(std::move(wire)), from_(std::move(from)), to_(std::move(to)) {
     self->set_down_handler([self](caf::down_msg&) { self->quit(caf::exit_reason::remote_link_unreachable); });
     self->monitor(from_);
     self->monitor(to_);
   }
 
-  cluster_actor::behavior_type behavior() {
-    return {
+  node_actor::behavior_type behavior() {
+    return actors::handle_rest<node_actor>(
+        [this]<class Reply, class... Parts>(Parts&&... parts) {
+          return relay<Reply>(std::forward<Parts>(parts)...);
+        },
+        [this](auto&&... parts) {
+          if (!wire_->cut) self_->send(other(), std::move(parts)...);
+        },
+        // What the wire stands for at both ends.
         [this](hello_atom a, link_hello& h, const caf::strong_actor_ptr&,
-               const worker_actor& inbound_worker) -> caf::result<link_hello, worker_actor> {
+               const peer_worker_actor& inbound_worker) -> caf::result<link_hello, peer_worker_actor> {
           auto target = other();  // before the promise takes the sender
-          auto promise = self_->make_response_promise<link_hello, worker_actor>();
+          auto promise = self_->make_response_promise<link_hello, peer_worker_actor>();
           if (wire_->cut) return promise;
           self_
               ->request(target, caf::infinite, a, std::move(h), caf::actor_cast<caf::strong_actor_ptr>(self_),
                         wrap(inbound_worker))
               .then(
-                  [this, promise](link_hello& reply, const worker_actor& theirs) mutable {
+                  [this, promise](link_hello& reply, const peer_worker_actor& theirs) mutable {
                     if (!wire_->cut) promise.deliver(std::move(reply), wrap(theirs));
                   },
                   [this, promise](caf::error& e) mutable {
                     if (!wire_->cut) promise.deliver(std::move(e));
                   });
           return promise;
-        },
-        [this](link_heartbeat& b) { return relay<link_heartbeat>(std::move(b)); },
-        [this](cache_query& q) { return relay<cache_records>(std::move(q)); },
-        [this](drain_atom a) { return relay<bool>(a); },
-        [this](leave_atom a, std::uint64_t id, const std::string& reason) {
-          if (!wire_->cut) self_->send(other(), a, id, reason);
-        },
-        [](ask_peers_atom, cache_query&) -> caf::result<cache_records> { return not_for_others(); },
-        [](join_atom, const members_listener&) {},
-        [](list_atom) -> caf::result<cluster_view> { return not_for_others(); },
-        [](drain_atom, const std::string&) -> caf::result<bool> { return not_for_others(); },
-        [](drain_atom, done_atom) -> caf::result<bool> { return not_for_others(); },
-        [](tick_atom, std::uint64_t) {},
-    };
+        });
   }
 
  private:
-  static caf::error not_for_others() {
-    return to_caf(make_error(errc::permission_denied, "not for other nodes"));
-  }
-
-  cluster_actor other() {
+  node_actor other() {
     return caf::actor_cast<caf::actor_addr>(self_->current_sender()) == from_.address() ? to_ : from_;
   }
 
-  worker_actor wrap(const worker_actor& inbound_worker) {
-    return self_->spawn(wire_worker, wire_, inbound_worker, actors::handle_of<cluster_actor>(self_));
+  peer_worker_actor wrap(const peer_worker_actor& inbound_worker) {
+    return self_->spawn(wire_worker, wire_, inbound_worker, actors::handle_of<node_actor>(self_));
   }
 
   template <class Reply, class... Parts>
@@ -151,14 +138,13 @@ class wire_actor_state {
     return promise;
   }
 
-  cluster_actor::pointer self_;
+  node_actor::pointer self_;
   std::shared_ptr<wire_state> wire_;
-  cluster_actor from_, to_;
+  node_actor from_, to_;
 };
 
-inline cluster_actor::behavior_type wire(cluster_actor::stateful_pointer<actors::actor_state> self,
-                                         std::shared_ptr<wire_state> state, cluster_actor from,
-                                         cluster_actor to) {
+inline node_actor::behavior_type wire(node_actor::stateful_pointer<actors::actor_state> self,
+                                      std::shared_ptr<wire_state> state, node_actor from, node_actor to) {
   return self->state.hold<wire_actor_state>("wire", self, std::move(state), std::move(from), std::move(to))
       .behavior();
 }

@@ -11,11 +11,11 @@ using namespace kiln::solver;
 namespace {
 
 struct memory_keys : key_lookup {
-  std::map<std::pair<std::string, key_link>, std::set<std::string>> links;
-  void add(const std::vector<key_entry>& entries) {
+  std::map<std::pair<std::string, cache_link>, std::set<std::string>> links;
+  void add(const std::vector<cache_edge>& entries) {
     for (const auto& e : entries) links[{e.parent, e.link}].insert(e.child);
   }
-  std::vector<std::string> children(std::string_view parent, const key_link& link) const override {
+  std::vector<std::string> children(std::string_view parent, const cache_link& link) const override {
     auto found = links.find({std::string(parent), link});
     if (found == links.end()) return {};
     return {found->second.begin(), found->second.end()};
