@@ -54,7 +54,7 @@ inline std::vector<known_result> results_of(const std::string& key, const store:
   if (solver::is_random(key)) return out;
   for (auto& r : keys.results(key)) out.push_back({std::move(r), nullptr});
   for (const auto& import : imports)
-    for (auto& r : import->results(key)) out.push_back({std::move(r), import});
+    for (auto& r : import->results(key)) out.push_back({{std::move(r.id), r.created_at_ns}, import});
   return out;
 }
 
