@@ -103,7 +103,7 @@ struct cluster_fixture {
       auto found = at.find(address);
       if (found == at.end() || nodes[found->second].unreachable || !nodes[found->second].actor)
         return make_error(errc::unavailable, "connection refused");
-      return nodes[found->second].actor;
+      return node_actor(nodes[found->second].actor);
     };
     o.resolve = [this](const std::string& seed) -> result<std::vector<std::string>> {
       auto found = names.find(seed);

@@ -36,12 +36,12 @@ struct named_state {
 
 /// Waits in its handler for as many milliseconds as it is told.
 caf::behavior sleeper(caf::stateful_actor<named_state>*, caf::unit_t) {
-  return {[](tick_atom, std::uint64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }};
+  return {[](job_done_atom, std::uint64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }};
 }
 
 /// Computes for that long.
 caf::behavior worker(caf::stateful_actor<named_state>*, caf::unit_t) {
-  return {[](tick_atom, std::uint64_t ms) {
+  return {[](job_done_atom, std::uint64_t ms) {
     auto until = actors::thread_times::now().cpu + static_cast<std::int64_t>(ms) * 1'000'000;
     while (actors::thread_times::now().cpu < until) {
     }
@@ -58,13 +58,13 @@ TEST_CASE("a handler that waits for too long, or computes, is told with its acto
     auto a = system.spawn(sleeper, caf::unit);
     auto b = system.spawn(worker, caf::unit);
     for (const auto& who : {a, b})
-      for (std::uint64_t ms : {0, 80, 0}) caf::anon_send(who, tick_atom::value, ms);
+      for (std::uint64_t ms : {0, 80, 0}) caf::anon_send(who, job_done_atom::value, ms);
     for (const auto& who : {a, b}) caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
   }
   REQUIRE(lines.size() == 2);
   for (const auto& line : lines) {
     CHECK_THAT(line, Catch::StartsWith("slow handler: sleeper took "));
-    CHECK_THAT(line, Catch::Contains("(tick, "));
+    CHECK_THAT(line, Catch::Contains("(job_done, "));
   }
 }
 
@@ -74,7 +74,7 @@ TEST_CASE("where there are too few cores a handler that waits may do so for othe
     watched_config config(true);
     caf::actor_system system(config);
     for (const auto& who : {system.spawn(sleeper, caf::unit), system.spawn(worker, caf::unit)}) {
-      caf::anon_send(who, tick_atom::value, std::uint64_t{80});
+      caf::anon_send(who, job_done_atom::value, std::uint64_t{80});
       caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
     }
   }
