@@ -101,6 +101,7 @@ std::string quote(std::string_view text) {
 
 std::string quote(const std::vector<std::string>& items) {
   std::vector<std::string> quoted;
+  quoted.reserve(items.size());
   for (const auto& item : items) quoted.push_back(quote(std::string_view(item)));
   return bracketed(quoted);
 }

@@ -4,6 +4,7 @@
 #include <unordered_map>
 #include <utility>
 
+#include "base/shortened.hpp"
 #include "configs/definition.hpp"
 #include "solver/caps.hpp"
 #include "solver/error_details.hpp"
@@ -133,14 +134,6 @@ std::string file_name(const pb::FileOp& file) {
   return out.take();
 }
 
-/// Cut to so many bytes at most, between two characters.
-std::string cut(std::string text, std::size_t bytes_max) {
-  if (text.size() <= bytes_max) return text;
-  while (bytes_max > 0 && (static_cast<unsigned char>(text[bytes_max]) & 0xc0) == 0x80) --bytes_max;
-  text.resize(bytes_max);
-  return text + "…";
-}
-
 std::string op_name(const pb::Op& op, const input_naming& input_name) {
   auto side = [&](std::int64_t index) {
     return index < 0 ? "scratch" : "(" + input_name(static_cast<int>(index)) + ")";
@@ -154,11 +147,11 @@ std::string op_name(const pb::Op& op, const input_naming& input_name) {
       bounded_text parts(", ", limits::joined_name_bytes_max);
       for (int i = 0; i < op.inputs_size(); ++i)
         if (!parts.add(input_name(i))) break;
-      return cut("merge (" + parts.take() + ")", limits::joined_name_bytes_max);
+      return shortened("merge (" + parts.take() + ")", limits::joined_name_bytes_max);
     }
     case pb::Op::kDiff:
-      return cut("diff " + side(op.diff().lower().input()) + " -> " + side(op.diff().upper().input()),
-                 limits::joined_name_bytes_max);
+      return shortened("diff " + side(op.diff().lower().input()) + " -> " + side(op.diff().upper().input()),
+                       limits::joined_name_bytes_max);
     case pb::Op::kPassthrough: return "passthrough " + op.passthrough().id();
     default: return "unknown";
   }
@@ -168,8 +161,8 @@ std::string op_name(const pb::Op& op, const input_naming& input_name) {
 
 std::string vertex_name(const pb::Op& op, const pb::OpMetadata& metadata, const input_naming& input_name) {
   auto custom = metadata.description().find("llb.customname");
-  return cut(custom != metadata.description().end() ? custom->second : op_name(op, input_name),
-             limits::name_bytes_max);
+  return shortened(custom != metadata.description().end() ? custom->second : op_name(op, input_name),
+                   limits::name_bytes_max);
 }
 
 result<std::vector<int>> dependency_order(int root, int count,

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/shortened.hpp"
 #include "base/json_text.hpp"
 
 namespace kiln::solver {
@@ -10,10 +11,7 @@ namespace {
 
 std::string quoted(const std::string& name) {
   constexpr std::size_t shown_max = 60;  // characters of a name in a line
-  if (name.size() <= shown_max) return "\"" + name + "\"";
-  auto cut = shown_max;
-  while (cut > 0 && (static_cast<unsigned char>(name[cut]) & 0xc0) == 0x80) --cut;  // whole characters
-  return "\"" + name.substr(0, cut) + "…\"";
+  return "\"" + shortened(name, shown_max) + "\"";
 }
 
 }  // namespace

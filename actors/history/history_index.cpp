@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/shortened.hpp"
 #include "rpc_status.pb.h"
 
 namespace kiln::actors {
@@ -13,14 +14,7 @@ std::int64_t ns_of(const google::protobuf::Timestamp& t) { return t.seconds() * 
 std::int64_t began(const ctl::BuildHistoryRecord& r) { return ns_of(r.createdat()); }
 std::int64_t ended(const ctl::BuildHistoryRecord& r) { return ns_of(r.completedat()); }
 
-void cut(std::string& text) {
-  constexpr auto most = configs::history::long_text_bytes;
-  if (text.size() <= most) return;
-  auto end = most;
-  while (end > 0 && (static_cast<unsigned char>(text[end]) & 0xc0) == 0x80) --end;  // whole characters
-  text.resize(end);
-  text += "…";
-}
+void cut(std::string& text) { text = shortened(std::move(text), configs::history::long_text_bytes); }
 
 void cut_all(google::protobuf::Map<std::string, std::string>& texts) {
   for (auto& [key, text] : texts) cut(text);

@@ -3,16 +3,39 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <stop_token>
+#include <string>
 #include <string_view>
 
 #include <grpcpp/grpcpp.h>
 
 #include "base/result.hpp"
-#include "client/connect/dial.hpp"
+#include "client/commands/go_template.hpp"
+#include "client/connect/connect.hpp"
+#include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
+#include "control.grpc.pb.h"
 
 namespace kiln::client {
+
+/// What every command that asks the daemon begins with: its format, if there is one, and the connection.
+struct daemon_call {
+  std::optional<go_template> format;
+  daemon_connection connection;
+  std::unique_ptr<moby::buildkit::v1::Control::Stub> control;
+
+  static result<daemon_call> open(const global_flags& global, const std::string& format_text,
+                                  interrupt_handler& interrupts) {
+    daemon_call out;
+    if (!format_text.empty()) {
+      KILN_TRY(out.format, go_template::parse(format_text));
+    }
+    KILN_TRY(out.connection, connect_daemon(global, false, interrupts));
+    out.control = moby::buildkit::v1::Control::NewStub(out.connection.channel);
+    return out;
+  }
+};
 
 /// Makes a unary call: `rpc(context)` returns its grpc::Status. `what` prefixes the error.
 template <class Rpc>

@@ -126,21 +126,17 @@ status show_trace(const daemon_connection& connection, const std::string& ref,
 // Source: buildctl debug/histories.go.
 status run_histories(const global_flags& global, const histories_flags& flags,
                      interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, interrupts));
   control::BuildHistoryRequest request;
   request.set_earlyexit(true);
   tab_writer writer(1, 8, 1, '\t');
-  if (!format) writer.write("TYPE\tREF\tCREATED\tCOMPLETED\tGENERATION\tPINNED\n");
+  if (!call.format) writer.write("TYPE\tREF\tCREATED\tCOMPLETED\tGENERATION\tPINNED\n");
   KILN_CHECK(read_stream<control::BuildHistoryEvent>(
-      interrupts, "failed to list history", [&](auto& c) { return stub->ListenBuildHistory(&c, request); },
+      interrupts, "failed to list history",
+      [&](auto& c) { return call.control->ListenBuildHistory(&c, request); },
       [&](const control::BuildHistoryEvent& e) -> status {
-        if (format) {
-          KILN_TRY(auto text, format->render(from_message(e)));
+        if (call.format) {
+          KILN_TRY(auto text, call.format->render(from_message(e)));
           return print(text + "\n");
         }
         writer.write(event_row(e) + (e.record().pinned() ? "\t*\n" : "\t\n"));
@@ -152,30 +148,26 @@ status run_histories(const global_flags& global, const histories_flags& flags,
 // Source: buildctl prunehistories.go.
 status run_prune_histories(const global_flags& global, const prune_histories_flags& flags,
                            interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, interrupts));
   control::BuildHistoryRequest request;
   request.set_earlyexit(true);
   tab_writer writer(1, 8, 1, '\t');
-  if (!format) writer.write("TYPE\tREF\tCREATED\tCOMPLETED\tGENERATION\n");
+  if (!call.format) writer.write("TYPE\tREF\tCREATED\tCOMPLETED\tGENERATION\n");
   status failed;
   KILN_CHECK(read_stream<control::BuildHistoryEvent>(
-      interrupts, "failed to list history", [&](auto& c) { return stub->ListenBuildHistory(&c, request); },
+      interrupts, "failed to list history",
+      [&](auto& c) { return call.control->ListenBuildHistory(&c, request); },
       [&](const control::BuildHistoryEvent& e) -> status {
         if (!e.has_record() || e.record().pinned()) return {};
         control::UpdateBuildHistoryRequest update;
         update.set_ref(e.record().ref());
         update.set_delete_(true);
-        if (auto deleted = update_history(*stub, update, interrupts); !deleted.ok()) {
+        if (auto deleted = update_history(*call.control, update, interrupts); !deleted.ok()) {
           if (failed.ok()) failed = std::move(deleted);
           return {};
         }
-        if (format) {
-          KILN_TRY(auto text, format->render(from_message(e)));
+        if (call.format) {
+          KILN_TRY(auto text, call.format->render(from_message(e)));
           return print(text + "\n");
         }
         writer.write(event_row(e) + "\n");

@@ -23,25 +23,20 @@ tab_writer table() { return tab_writer(1, 8, 1, '\t'); }
 }  // namespace
 
 status run_du(const global_flags& global, const du_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, interrupts));
   control::DiskUsageRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   control::DiskUsageResponse response;
   KILN_CHECK(unary_call(interrupts, "failed to call diskusage",
-                        [&](auto& c) { return stub->DiskUsage(&c, request, &response); }));
+                        [&](auto& c) { return call.control->DiskUsage(&c, request, &response); }));
   std::vector<usage_record> records(response.record().begin(), response.record().end());
   std::sort(records.begin(), records.end(), [](const usage_record& a, const usage_record& b) {
     return a.size() != b.size() ? a.size() < b.size() : a.id() < b.id();
   });
-  if (format) {
+  if (call.format) {
     go_value::array list;
     for (const auto& r : records) list.push_back(usage_value(r));
-    KILN_TRY(auto text, format->render(list));
+    KILN_TRY(auto text, call.format->render(list));
     return print(text + "\n");
   }
   auto writer = table();
@@ -60,12 +55,7 @@ status run_du(const global_flags& global, const du_flags& flags, interrupt_handl
 }
 
 status run_prune(const global_flags& global, const prune_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, interrupts));
   control::PruneRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   request.set_all(flags.all);
@@ -77,11 +67,11 @@ status run_prune(const global_flags& global, const prune_flags& flags, interrupt
   bool first = true;
   std::int64_t total = 0;
   KILN_CHECK(read_stream<usage_record>(
-      interrupts, "failed to call prune", [&](auto& c) { return stub->Prune(&c, request); },
+      interrupts, "failed to call prune", [&](auto& c) { return call.control->Prune(&c, request); },
       [&](const usage_record& r) -> status {
         total += r.size();
-        if (format) {
-          KILN_TRY(auto text, format->render(usage_value(r)));
+        if (call.format) {
+          KILN_TRY(auto text, call.format->render(usage_value(r)));
           return print(text + "\n");
         }
         if (flags.verbose) {
@@ -93,7 +83,7 @@ status run_prune(const global_flags& global, const prune_flags& flags, interrupt
         first = false;
         return print(writer.flush());
       }));
-  if (format) return {};
+  if (call.format) return {};
   writer.write("Total:\t" + format_bytes(total) + "\n");
   return print(writer.flush());
 }

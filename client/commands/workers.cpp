@@ -131,21 +131,16 @@ std::string verbose(const types::WorkerRecord& w) {
 
 // Source: buildctl debug/workers.go.
 status run_workers(const global_flags& global, const workers_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, interrupts));
   control::ListWorkersRequest request;
   for (const auto& f : flags.filters) request.add_filter(f);
   control::ListWorkersResponse response;
   KILN_CHECK(unary_call(interrupts, "failed to list workers",
-                        [&](auto& c) { return stub->ListWorkers(&c, request, &response); }));
-  if (format) {
+                        [&](auto& c) { return call.control->ListWorkers(&c, request, &response); }));
+  if (call.format) {
     go_value::array list;
     for (const auto& w : response.record()) list.push_back(worker_value(w));
-    KILN_TRY(auto text, format->render(list));
+    KILN_TRY(auto text, call.format->render(list));
     return print(text + "\n");
   }
   tab_writer writer(1, 8, 1, '\t');
@@ -157,18 +152,13 @@ status run_workers(const global_flags& global, const workers_flags& flags, inter
 
 // Source: buildctl debug/info.go.
 status run_info(const global_flags& global, const info_flags& flags, interrupt_handler& interrupts) {
-  std::optional<go_template> format;
-  if (!flags.format.empty()) {
-    KILN_TRY(format, go_template::parse(flags.format));
-  }
-  KILN_TRY(auto connection, connect_daemon(global, false, interrupts));
-  auto stub = control::Control::NewStub(connection.channel);
+  KILN_TRY(auto call, daemon_call::open(global, flags.format, interrupts));
   control::InfoResponse response;
-  KILN_CHECK(
-      unary_call(interrupts, "failed to call info", [&](auto& c) { return stub->Info(&c, {}, &response); }));
+  KILN_CHECK(unary_call(interrupts, "failed to call info",
+                        [&](auto& c) { return call.control->Info(&c, {}, &response); }));
   const auto& v = response.buildkitversion();
-  if (format) {
-    KILN_TRY(auto text, format->render(go_value::object{{{"buildkitVersion", version_value(v)}}}));
+  if (call.format) {
+    KILN_TRY(auto text, call.format->render(go_value::object{{{"buildkitVersion", version_value(v)}}}));
     return print(text + "\n");
   }
   tab_writer writer(0, 0, 1, ' ');

@@ -41,20 +41,22 @@ void read_fragment(std::string_view fragment, git_url& out) {
   out.subdir = clean_absolute(subdir).substr(1);
 }
 
+/// What follows the first such mark; with it, it is gone from `rest`.
+std::string_view cut_off(std::string_view& rest, char mark) {
+  auto at = rest.find(mark);
+  if (at == std::string_view::npos) return {};
+  auto after = rest.substr(at + 1);
+  rest = rest.substr(0, at);
+  return after;
+}
+
 // scheme://[user@]host/path[?query][#fragment]
 std::optional<git_url> parse_url(std::string_view text, const std::string& scheme) {
   git_url out;
   out.scheme = scheme;
   auto rest = text;
-  std::string_view fragment, query;
-  if (auto at = rest.find('#'); at != std::string_view::npos) {
-    fragment = rest.substr(at + 1);
-    rest = rest.substr(0, at);
-  }
-  if (auto at = rest.find('?'); at != std::string_view::npos) {
-    query = rest.substr(at + 1);
-    rest = rest.substr(0, at);
-  }
+  auto fragment = cut_off(rest, '#');
+  auto query = cut_off(rest, '?');
   out.remote = rest;
   auto authority = rest.substr(rest.find("://") + 3);
   auto slash = authority.find('/');
@@ -91,15 +93,8 @@ std::optional<git_url> parse_scp(std::string_view text) {
   out.scheme = "ssh";
   out.host = host;
   auto rest = text.substr(colon + 1);
-  std::string_view fragment, query;
-  if (auto mark = rest.find('#'); mark != std::string_view::npos) {
-    fragment = rest.substr(mark + 1);
-    rest = rest.substr(0, mark);
-  }
-  if (auto mark = rest.find('?'); mark != std::string_view::npos) {
-    query = rest.substr(mark + 1);
-    rest = rest.substr(0, mark);
-  }
+  auto fragment = cut_off(rest, '#');
+  auto query = cut_off(rest, '?');
   out.path = rest;
   out.remote = std::string(user) + "@" + std::string(host) + ":" + std::string(rest);
   auto values = parse_query(query);

@@ -120,6 +120,7 @@ std::vector<descriptor> imported_graph::all_layers() const {
   std::map<kiln::digest, descriptor> unique;
   for (const auto& [id, node] : layers_) unique.try_emplace(node.blob.digest, node.blob);
   std::vector<descriptor> out;
+  out.reserve(unique.size());
   for (auto& [d, blob] : unique) out.push_back(std::move(blob));
   return out;
 }
