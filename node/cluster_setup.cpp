@@ -13,6 +13,7 @@
 
 #include "actors/ask_and_wait.hpp"
 #include "node/basp_gate.hpp"
+#include "node/tls_context.hpp"
 #include "configs/node_names.hpp"
 #include "configs/version.hpp"
 #include "messages/actor_error.hpp"

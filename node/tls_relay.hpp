@@ -34,9 +34,6 @@ struct tls_relay_options {
   std::function<std::unique_ptr<relay_gate>(bool dialled, const certificate_identity& other)> gate;
 };
 
-/// Whom a certificate is for, PEM.
-result<certificate_identity> identity_of(const std::string& certificate);
-
 class tls_relay {
  public:
   /// Listens; errors name the address.
