@@ -166,7 +166,7 @@ struct cluster_fixture {
 
 /// A node played by the test: says hello and answers what the test lets it.
 struct puppet {
-  std::function<caf::result<link_heartbeat>(link_heartbeat&)> on_beat;
+  std::function<caf::result<link_heartbeat>(link_heartbeat&)> on_heartbeat;
   std::function<caf::result<cache_records>(cache_query&)> on_question;
   int questions = 0;
   std::uint64_t link = 0;
@@ -187,7 +187,7 @@ puppet_actor::behavior_type play(puppet_actor::pointer self, std::shared_ptr<pup
         return {link_hello{info, hello.link, {}}, inbound_worker};
       },
       [=](link_heartbeat& b) -> caf::result<link_heartbeat> {
-        if (p->on_beat) return p->on_beat(b);
+        if (p->on_heartbeat) return p->on_heartbeat(b);
         return link_heartbeat{b.link, {}, {}};
       },
       [=](cache_query& q) -> caf::result<cache_records> {
@@ -286,7 +286,7 @@ TEST_CASE(
   f.start("a", {});
   auto p = std::make_shared<puppet>();
   bool answers = true;
-  p->on_beat = [&](link_heartbeat& b) -> caf::result<link_heartbeat> {
+  p->on_heartbeat = [&](link_heartbeat& b) -> caf::result<link_heartbeat> {
     if (answers) return link_heartbeat{b.link, {}, {}};
     return to_caf(make_error(errc::unknown, "as if nothing came"));
   };
@@ -500,7 +500,7 @@ TEST_CASE("a peer that is slow to answer is not waited for again until a heartbe
   REQUIRE(f.nodes["b"].keys->add({{}, {{"root", {"r1", 1}}}}).ok());
   auto p = std::make_shared<puppet>();
   bool quick = false;
-  p->on_beat = [&](link_heartbeat& b) -> caf::result<link_heartbeat> {
+  p->on_heartbeat = [&](link_heartbeat& b) -> caf::result<link_heartbeat> {
     if (quick) return link_heartbeat{b.link, {}, {}};
     return to_caf(make_error(errc::unknown, "slow"));
   };

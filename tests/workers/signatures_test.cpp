@@ -164,12 +164,12 @@ TEST_CASE("weak digests are refused, expired keys where that is asked for") {
 
 TEST_CASE("what gpg reports decides") {
   std::string valid = "[GNUPG:] VALIDSIG F 2024-01-01 1704067200 0 4 0 ";
-  CHECK(judge_pgp_report(valid + "1 8 00 F\n", false).ok());
-  CHECK_THAT(verdict(judge_pgp_report(valid + "17 8 00 F\n", false)), Contains("public key algorithm 17"));
-  CHECK_THAT(verdict(judge_pgp_report(valid + "1 2 00 F\n", false)), Contains("hash 2"));
-  CHECK_THAT(verdict(judge_pgp_report("[GNUPG:] REVKEYSIG K who\n" + valid + "1 8 00 F\n", false)),
+  CHECK(check_pgp_report(valid + "1 8 00 F\n", false).ok());
+  CHECK_THAT(verdict(check_pgp_report(valid + "17 8 00 F\n", false)), Contains("public key algorithm 17"));
+  CHECK_THAT(verdict(check_pgp_report(valid + "1 2 00 F\n", false)), Contains("hash 2"));
+  CHECK_THAT(verdict(check_pgp_report("[GNUPG:] REVKEYSIG K who\n" + valid + "1 8 00 F\n", false)),
              Contains("revoked"));
-  CHECK_FALSE(judge_pgp_report("", false).ok());
+  CHECK_FALSE(check_pgp_report("", false).ok());
 }
 
 TEST_CASE("git commits and tags are checked against PGP and SSH keys") {

@@ -35,7 +35,6 @@ struct executor_options {
   network_settings network;
   std::string apparmor_profile;  // empty: none
   bool process_sandbox = true;   // false: the host's PID namespace (rootless in a container)
-  bool rootless = false;
 };
 
 class executor {

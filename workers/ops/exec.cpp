@@ -1,5 +1,5 @@
 // The exec op: one process in a container over its inputs.
-// Source: features.md D2; solver/llbsolver/ops/exec.go.
+// Source: solver/llbsolver/ops/exec.go.
 #include <algorithm>
 #include <array>
 
@@ -148,7 +148,7 @@ class exec_handler final : public op_handler {
     process_io io;
     io.output = [&](int stream, std::string_view bytes) { log.write(stream, bytes); };
     auto end = resources_.executor->run(spec, io, job.stop);
-    status verdict = end ? judge(op, *end) : status(std::move(end).error());
+    status verdict = end ? outcome_of(op, *end) : status(std::move(end).error());
     if (!verdict) log.flush();
     return verdict;
   }
@@ -168,7 +168,7 @@ class exec_handler final : public op_handler {
     return edits;
   }
 
-  static status judge(const pb::ExecOp& op, const exit_state& end) {
+  static status outcome_of(const pb::ExecOp& op, const exit_state& end) {
     const auto& valid = op.meta().validexitcodes();
     if (valid.empty() ? end.code == 0 : std::find(valid.begin(), valid.end(), end.code) != valid.end())
       return {};

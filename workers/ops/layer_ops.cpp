@@ -1,5 +1,5 @@
 // The ops that only combine refs: merge, diff and passthrough. No bytes move here.
-// Source: features.md D4; solver/llbsolver/ops/{merge,diff,passthrough}.go.
+// Source: solver/llbsolver/ops/{merge,diff,passthrough}.go.
 #include "workers/ops/ops.hpp"
 
 namespace kiln::workers {

@@ -125,7 +125,7 @@ status verify_pgp_in(const scratch_directory& scratch, const fs::path& file, std
   if (fields_of(imported.out, "IMPORT_OK").empty())
     return refused("failed to read armored public key: " + last_line(imported.err));
   KILN_TRY(auto checked, scratch.run(with({"--verify", scratch.path("signature"), file.string()}), stop));
-  KILN_CHECK(judge_pgp_report(checked.out, rules.reject_expired_keys));
+  KILN_CHECK(check_pgp_report(checked.out, rules.reject_expired_keys));
   auto valid = fields_of(checked.out, "VALIDSIG");
   KILN_TRY(auto listed, scratch.run(with({"--with-colons", "--list-keys", std::string(valid[0])}), stop));
   return check_key_lengths(listed.out);
@@ -158,7 +158,7 @@ signed_object split_signed_object(std::string_view raw) {
   return out;
 }
 
-status judge_pgp_report(std::string_view report, bool reject_expired_keys) {
+status check_pgp_report(std::string_view report, bool reject_expired_keys) {
   if (auto bad = fields_of(report, "BADSIG"); !bad.empty())
     return refused("signature by " + std::string(bad[0]) + ": what was signed is something else");
   if (auto revoked = fields_of(report, "REVKEYSIG"); !revoked.empty())

@@ -24,9 +24,9 @@ struct signed_object {
 /// Pure. Source: git's gpg-interface; "gpgsig" headers of commits, the end of a tag's message.
 signed_object split_signed_object(std::string_view raw);
 
-/// What gpg reported of a signature ("--status-fd"), judged. Weak digests, unknown key types, revoked keys
+/// What gpg reported of a signature ("--status-fd"), checked. Weak digests, unknown key types, revoked keys
 /// and bad signatures are refused; expired keys only where the rules say so. Pure.
-status judge_pgp_report(std::string_view report, bool reject_expired_keys);
+status check_pgp_report(std::string_view report, bool reject_expired_keys);
 
 /// Whether one of the keys made the armored detached signature of the file. `scratch` is a directory of its
 /// own, removed afterwards. Errors: permission_denied says what is wrong with the signature;
