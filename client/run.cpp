@@ -15,6 +15,7 @@
 #include "client/fd.hpp"
 #include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
+#include "client/warning.hpp"
 
 namespace kiln::client {
 namespace {
@@ -68,6 +69,7 @@ int run(const std::string& program, const std::vector<std::string>& arguments) {
     print_error(line.error(), false);
     return 1;
   }
+  warn_as_json(line->global.log_format == "json");
   interrupt_handler interrupts;
   auto done = std::visit(runner{line->global, interrupts}, line->command);
   if (done.ok()) return 0;

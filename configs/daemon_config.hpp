@@ -1,5 +1,5 @@
-// The daemon's settings: defaults, then the TOML file, then flags. Keys and flags are buildkitd's
-// (features.md A1–A5); what Kiln does not use yet is accepted and kept, what nobody knows is reported.
+// The daemon's settings: defaults, then the TOML file, then flags. What each is for, what it may be and how
+// it is called stands in configs/daemon_settings.hpp, and for users in docs/configuration.md.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,8 @@
 
 #include "base/result.hpp"
 #include "configs/cluster.hpp"
+#include "configs/history.hpp"
+#include "configs/registry.hpp"
 
 namespace kiln::configs {
 
@@ -44,7 +46,6 @@ struct worker_config {
   std::string bridge_subnet = "10.10.0.0/16";
   std::string binary;  // runtime; empty: crun, else runc
   std::string apparmor_profile;
-  bool selinux = false;
   int max_parallelism = 0;  // 0: unlimited
   bool rootless = false;
   bool no_process_sandbox = false;
@@ -76,8 +77,8 @@ struct dns_config {
 };
 
 struct history_config {
-  std::int64_t max_age_ns = 48LL * 3600 * 1'000'000'000;
-  int max_entries = 50;
+  std::int64_t max_age_ns = std::chrono::nanoseconds{history::age_max}.count();
+  int max_entries = history::entries_max;
 };
 
 struct frontend_config {
@@ -114,28 +115,28 @@ struct daemon_config {
   std::string group;  // of unix sockets: name or gid
   std::optional<std::int64_t> socket_uid;
   std::optional<std::int64_t> socket_gid;
-  std::string debug_address;
   tls_config tls;
   std::vector<std::string> insecure_entitlements;
   worker_config oci;
-  worker_config containerd;
   std::map<std::string, registry_config> registries;
   dns_config dns;
   history_config history;
   cluster_config cluster;
   frontend_config frontends;
-  int max_registry_concurrency = 0;  // 0: the default
+  int max_registry_concurrency = registry_concurrency;
   std::string provenance_env_dir = "/etc/buildkit/provenance.d";
-  std::string otel_socket_path = "/run/buildkit/otel-grpc.sock";
   bool cdi_disabled = false;
   std::vector<std::string> cdi_spec_dirs{"/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"};
   std::vector<std::string> cdi_auto_allowed;  // devices and kinds every build may have
 };
 
-/// What was read, and what in the file nobody knows ("worker.oci.snapshoter (line 4)").
+/// What was read, what in the file nobody knows ("worker.oci.snapshoter (line 4)"), and what in it has no
+/// effect
+/// ("otel.socketPath (line 9): socket for …").
 struct loaded_config {
   daemon_config config;
   std::vector<std::string> unknown_keys;
+  std::vector<std::string> without_effect;
 };
 
 /// Reads a config file over the defaults. A missing file gives the defaults. Errors name file, line and key.
@@ -143,11 +144,11 @@ result<loaded_config> load_config(const std::filesystem::path& file);
 /// The same from text; `name` stands for the file in errors.
 result<loaded_config> parse_config(std::string_view text, std::string_view name);
 
-/// Checks what neither TOML nor flags can: log level, entitlements, addresses, cert and key together.
+/// Checks what no setting says alone: addresses, certificate and key together, the cluster.
 status validate(const daemon_config& config);
 
 /// The GC rules in force: the configured ones, or the four default rules for this disk. Empty when GC
-/// is off. Source: features.md A5.
+/// is off. Source: BuildKit cmd/buildkitd/config/gcpolicy.go.
 struct resolved_gc_rule {
   bool all = false;
   std::vector<std::string> filters;

@@ -5,10 +5,11 @@
 #include <algorithm>
 #include <cstdlib>
 #include <functional>
+#include <memory>
 
 #include <CLI/CLI.hpp>
 
-#include "base/duration.hpp"
+#include "configs/daemon_settings.hpp"
 #include "configs/version.hpp"
 
 namespace kiln::configs {
@@ -38,7 +39,7 @@ struct rootless_paths {
   std::string runtime;  // of sockets
 };
 
-/// Where an unprivileged user's daemon lives. Source: features.md A1.
+/// Where an unprivileged user's daemon lives. Source: BuildKit util/appdefaults.
 std::optional<rootless_paths> rootless() {
   auto user = environment("USER");
   if (!in_user_namespace() || user.empty() || user == "root") return std::nullopt;
@@ -55,172 +56,94 @@ std::optional<rootless_paths> rootless() {
   return paths;
 }
 
-/// "Reserved[,Free[,Maximum]]" in MB (10^6).
-status read_keep_storage(const std::string& text, worker_config& w) {
-  std::string* targets[] = {&w.reserved_space, &w.min_free_space, &w.max_used_space};
-  std::size_t start = 0;
-  for (auto* target : targets) {
-    auto comma = text.find(',', start);
-    auto part = text.substr(start, comma == std::string::npos ? comma : comma - start);
-    if (part.empty() || part.find_first_not_of("0123456789") != std::string::npos || part.size() > 12)
-      return make_error(errc::invalid_argument,
-                        "--*-gc-keepstorage \"" + text + "\": expected Reserved[,Free[,Maximum]] in MB");
-    *target = std::to_string(std::stoll(part) * 1'000'000);
-    if (comma == std::string::npos) return {};
-    start = comma + 1;
-  }
-  return make_error(errc::invalid_argument, "--*-gc-keepstorage \"" + text + "\": too many values");
-}
-
-/// Binds flags whose values are applied over the config once that is loaded.
+/// Makes a flag of every setting that has one, as it is visited (configs/daemon_settings.hpp). What was given
+/// is applied later, when the config file has been read into the same config.
 class flag_set {
  public:
   explicit flag_set(CLI::App& app) : app_(app) {}
 
-  void text(const std::string& names, const std::string& help,
-            std::function<std::string&(daemon_config&)> target) {
-    auto value = std::make_shared<std::string>();
-    auto* option = app_.add_option(names, *value, help);
-    apply_.push_back([=](daemon_config& c) -> status {
-      if (*option) target(c) = *value;
-      return {};
+  template <class Kind>
+  void value(const settings::setting& about, const Kind& kind) {
+    if (about.flag.empty()) return;
+    auto given = std::make_shared<given_value>();
+    auto* option = add(about, kind_form(kind), *given);
+    if constexpr (std::is_same_v<Kind, settings::lacking>) {
+      option->group("");
+    } else if (auto shown = kind.shown(); !shown.empty() && kind.form != settings::flag_form::toggle) {
+      option->description(option->get_description() + " (default: " + shown + ")");
+    }
+    apply_.push_back([this, about, kind, option, given]() -> status {
+      auto* variable = about.variable.empty() ? nullptr : std::getenv(std::string(about.variable).c_str());
+      if (variable && *variable) KILN_CHECK(assign(kind, about, about.variable, std::string(variable)));
+      if (!*option) return {};
+      return assign(kind, about, about.flag, raw_of(kind_form(kind), *given));
     });
   }
-  void list(const std::string& names, const std::string& help,
-            std::function<std::vector<std::string>&(daemon_config&)> target) {
-    auto value = std::make_shared<std::vector<std::string>>();
-    auto* option = app_.add_option(names, *value, help)->allow_extra_args(false);
-    apply_.push_back([=](daemon_config& c) -> status {
-      if (*option) target(c) = *value;
-      return {};
-    });
+
+  // A flag stands for one value: there is none for those of many rows.
+  template <class Visit>
+  void table(std::string_view, const Visit& visit) {
+    visit(*this);
   }
-  void number(const std::string& names, const std::string& help, std::function<int&(daemon_config&)> target) {
-    auto value = std::make_shared<int>(0);
-    auto* option = app_.add_option(names, *value, help)->check(CLI::NonNegativeNumber);
-    apply_.push_back([=](daemon_config& c) -> status {
-      if (*option) target(c) = *value;
-      return {};
-    });
+  template <class Row, class Visit>
+  void rows(std::string_view, std::vector<Row>&, const Visit&) {}
+  template <class Table, class Visit>
+  void tables(std::string_view, std::map<std::string, Table>&, const Visit&) {}
+
+  status apply() const {
+    for (const auto& f : apply_) KILN_CHECK(f());
+    return {};
   }
-  /// "--x", "--x=true", "--x=false".
-  void boolean(const std::string& names, const std::string& help,
-               std::function<bool&(daemon_config&)> target) {
-    auto value = std::make_shared<bool>(false);
-    auto* option = app_.add_flag(names, *value, help);
-    apply_.push_back([=](daemon_config& c) -> status {
-      if (*option) target(c) = *value;
-      return {};
-    });
+  const std::vector<std::string>& without_effect() const { return without_effect_; }
+
+ private:
+  struct given_value {
+    bool on = false;
+    std::vector<std::string> texts;
+  };
+
+  template <class Kind>
+  static settings::flag_form kind_form(const Kind& kind) {
+    return kind.form;
   }
-  void custom(const std::string& names, const std::string& help,
-              std::function<status(daemon_config&, const std::vector<std::string>&)> f) {
-    auto value = std::make_shared<std::vector<std::string>>();
-    auto* option = app_.add_option(names, *value, help)->allow_extra_args(false);
-    apply_.push_back([=](daemon_config& c) -> status {
-      if (*option) return f(c, *value);
-      return {};
-    });
+
+  CLI::Option* add(const settings::setting& about, settings::flag_form form, given_value& into) {
+    std::string name(about.flag), help(about.does);
+    if (!about.variable.empty()) help += " [$" + std::string(about.variable) + "]";
+    if (form == settings::flag_form::toggle) return app_.add_flag(name, into.on, help);  // also "--x=false"
+    // One value an occurrence; of a flag for one value, the last counts.
+    return app_.add_option(name, into.texts, help)->allow_extra_args(false);
   }
-  status apply(daemon_config& c) const {
-    for (const auto& f : apply_) KILN_CHECK(f(c));
+
+  static settings::raw_value raw_of(settings::flag_form form, const given_value& given) {
+    switch (form) {
+      case settings::flag_form::toggle: return given.on;
+      case settings::flag_form::once: return given.texts.back();
+      case settings::flag_form::repeated: return given.texts;
+    }
     return {};
   }
 
- private:
+  template <class Kind>
+  status assign(const Kind& kind, const settings::setting& about, std::string_view name,
+                const settings::raw_value& raw) {
+    auto refused = [&](const std::string& why) {
+      return make_error(errc::invalid_argument, std::string(name) + why);
+    };
+    if constexpr (std::is_same_v<Kind, settings::lacking>) {
+      if (!settings::asks(raw)) return {};
+      if (kind.asked == settings::lacking::answer::refuse) return refused(": " + std::string(about.does));
+      without_effect_.push_back(std::string(name) + ": " + std::string(about.does));
+    } else if (auto wanted = kind.assign(raw)) {
+      return refused(" must be " + *wanted);
+    }
+    return {};
+  }
+
   CLI::App& app_;
-  std::vector<std::function<status(daemon_config&)>> apply_;
+  std::vector<std::function<status()>> apply_;
+  std::vector<std::string> without_effect_;
 };
-
-status read_labels(worker_config& w, const std::vector<std::string>& pairs) {
-  for (const auto& pair : pairs) {
-    auto equals = pair.find('=');
-    if (equals == std::string::npos || equals == 0)
-      return make_error(errc::invalid_argument, "worker label \"" + pair + "\": expected key=value");
-    w.labels[pair.substr(0, equals)] = pair.substr(equals + 1);
-  }
-  return {};
-}
-
-void add_worker_flags(flag_set& flags, const std::string& worker, const std::string& prefix,
-                      worker_config daemon_config::*w) {
-  flags.text("--" + worker, "use the " + prefix + " worker: true, false or auto",
-             [=](daemon_config& c) -> std::string& { return (c.*w).enabled; });
-  flags.custom("--" + worker + "-labels", "labels of the worker (key=value)",
-               [=](daemon_config& c, const auto& values) { return read_labels(c.*w, values); });
-  flags.text("--" + worker + "-snapshotter", "snapshotter: auto, overlayfs, fuse-overlayfs or native",
-             [=](daemon_config& c) -> std::string& { return (c.*w).snapshotter; });
-  flags.list("--" + worker + "-platform", "override the platforms detected",
-             [=](daemon_config& c) -> std::vector<std::string>& { return (c.*w).platforms; });
-  flags.text("--" + worker + "-net", "network of build steps: auto, bridge, cni or host",
-             [=](daemon_config& c) -> std::string& { return (c.*w).network_mode; });
-  flags.text("--" + prefix + "-cni-config-path", "CNI config file",
-             [=](daemon_config& c) -> std::string& { return (c.*w).cni_config_path; });
-  flags.text("--" + prefix + "-cni-binary-dir", "where CNI plugins are",
-             [=](daemon_config& c) -> std::string& { return (c.*w).cni_binary_dir; });
-  flags.number("--" + prefix + "-cni-pool-size", "network namespaces kept ready",
-               [=](daemon_config& c) -> int& { return (c.*w).cni_pool_size; });
-  flags.text("--" + worker + "-apparmor-profile", "AppArmor profile of build steps (must be loaded)",
-             [=](daemon_config& c) -> std::string& { return (c.*w).apparmor_profile; });
-  flags.boolean("--" + worker + "-selinux", "apply SELinux labels",
-                [=](daemon_config& c) -> bool& { return (c.*w).selinux; });
-  flags.number("--" + prefix + "-max-parallelism", "build steps run at once; 0 = unlimited",
-               [=](daemon_config& c) -> int& { return (c.*w).max_parallelism; });
-  flags.boolean("--" + worker + "-rootless", "run build steps without real root",
-                [=](daemon_config& c) -> bool& { return (c.*w).rootless; });
-  flags.boolean("--" + worker + "-gc", "collect garbage automatically",
-                [=](daemon_config& c) -> bool& { return (c.*w).gc; });
-  flags.custom("--" + worker + "-gc-keepstorage", "Reserved[,Free[,Maximum]] in MB for the default GC policy",
-               [=](daemon_config& c, const auto& values) { return read_keep_storage(values.back(), c.*w); });
-}
-
-void add_cluster_flags(flag_set& flags) {
-  auto text = [&](const std::string& name, const std::string& help, std::string cluster_config::*member) {
-    flags.text("--cluster-" + name, help,
-               [member](daemon_config& c) -> std::string& { return c.cluster.*member; });
-  };
-  auto duration = [&](const std::string& name, const std::string& help,
-                      std::int64_t cluster_config::*member) {
-    flags.custom("--cluster-" + name, help,
-                 [name, member](daemon_config& c, const std::vector<std::string>& values) -> status {
-                   auto parsed = parse_duration(values.back());
-                   if (!parsed.ok()) return std::move(parsed).error().with_context("--cluster-" + name);
-                   c.cluster.*member = *parsed;
-                   return {};
-                 });
-  };
-  text("listen", "host:port where other nodes of the cluster reach this one; there is no cluster without it",
-       &cluster_config::listen);
-  text("name", "name of this node; default the host name", &cluster_config::name);
-  text("advertise", "host that other nodes reach this one by; default that of --cluster-listen",
-       &cluster_config::advertise);
-  flags.number("--cluster-data-port", "port of its data; default the one after that of --cluster-listen",
-               [](daemon_config& c) -> int& { return c.cluster.data_port; });
-  flags.list("--cluster-seed",
-             "host:port of a node to join, or of a name that resolves to all of them, repeatable",
-             [](daemon_config& c) -> std::vector<std::string>& { return c.cluster.seeds; });
-  text("ca", "CA that the certificates of all nodes come from", &cluster_config::ca);
-  text("cert", "certificate of this node", &cluster_config::cert);
-  text("key", "its key", &cluster_config::key);
-  text("role", "both, coordinator (runs nothing) or worker", &cluster_config::role);
-  duration("beat-interval", "time between heartbeats", &cluster_config::heartbeat_interval_ns);
-  duration("dead-after", "a node not heard of for so long is dead", &cluster_config::dead_after_ns);
-  duration("peer-answer-time", "how long another node may take to say what its cache knows",
-           &cluster_config::peer_answer_time_ns);
-  duration("drain-grace", "how long a drained node waits for what still runs on it",
-           &cluster_config::drain_grace_ns);
-  flags.number("--cluster-slots", "steps this node runs at a time for everybody together; 0: two a core",
-               [](daemon_config& c) -> int& { return c.cluster.slots; });
-}
-
-/// An option CLI11 must know but nobody uses here: accepted so that scripts keep working.
-void accept(CLI::App& app, const std::string& names, bool takes_value) {
-  if (takes_value) {
-    app.add_option_function<std::string>(names, [](const std::string&) {})->group("");
-  } else {
-    app.add_flag(names)->group("");
-  }
-}
 
 }  // namespace
 
@@ -229,49 +152,12 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
   auto unprivileged = rootless();
 
   command_line line;
-  bool debug = false;
   bool version_flag = false;
   line.config_file = unprivileged ? unprivileged->config : "/etc/buildkit/buildkitd.toml";
   app.add_option("--config", line.config_file, "config file")->capture_default_str();
-  app.add_flag("--debug", debug, "log at level debug");
   app.add_flag("-v,--version", version_flag, "print the version");
-
   flag_set flags{app};
-  flags.text("--log-level", "error, warn, info, debug or trace",
-             [](daemon_config& c) -> std::string& { return c.log_level; });
-  flags.text("--log-format", "text or json", [](daemon_config& c) -> std::string& { return c.log_format; });
-  flags.text("--root", "state directory", [](daemon_config& c) -> std::string& { return c.root; });
-  flags.list("--addr", "listening address (unix://, tcp://, fd://), repeatable",
-             [](daemon_config& c) -> std::vector<std::string>& { return c.addresses; });
-  flags.text("--group", "group (name or gid) that owns the unix socket",
-             [](daemon_config& c) -> std::string& { return c.group; });
-  flags.text("--debugaddr", "debugging address",
-             [](daemon_config& c) -> std::string& { return c.debug_address; });
-  flags.text("--tlscert", "certificate of the server",
-             [](daemon_config& c) -> std::string& { return c.tls.cert; });
-  flags.text("--tlskey", "its key", [](daemon_config& c) -> std::string& { return c.tls.key; });
-  flags.text("--tlscacert", "CA that client certificates must come from",
-             [](daemon_config& c) -> std::string& { return c.tls.ca; });
-  flags.list("--allow-insecure-entitlement", "network.host, security.insecure or device, repeatable",
-             [](daemon_config& c) -> std::vector<std::string>& { return c.insecure_entitlements; });
-  flags.text("--otel-socket-path", "socket of the trace collector",
-             [](daemon_config& c) -> std::string& { return c.otel_socket_path; });
-  flags.boolean("--cdi-disabled", "no CDI devices", [](daemon_config& c) -> bool& { return c.cdi_disabled; });
-  flags.list("--cdi-spec-dir", "where CDI specs are, repeatable",
-             [](daemon_config& c) -> std::vector<std::string>& { return c.cdi_spec_dirs; });
-  add_worker_flags(flags, "oci-worker", "oci", &daemon_config::oci);
-  flags.text("--oci-worker-binary", "OCI runtime; default crun, else runc",
-             [](daemon_config& c) -> std::string& { return c.oci.binary; });
-  flags.boolean("--oci-worker-no-process-sandbox", "share the host's PID namespace (rootless only)",
-                [](daemon_config& c) -> bool& { return c.oci.no_process_sandbox; });
-  add_worker_flags(flags, "containerd-worker", "containerd", &daemon_config::containerd);
-  add_cluster_flags(flags);
-  for (auto name :
-       {"--oci-worker-proxy-snapshotter-path", "--containerd-worker-addr", "--containerd-worker-namespace",
-        "--containerd-worker-runtime", "--service-name", "--log-file"})
-    accept(app, name, true);
-  for (auto name : {"--trace", "--rootless", "--proxy-network", "--save-cache-debug"})
-    accept(app, name, false);
+  settings::visit(flags, line.config);
 
   try {
     app.parse(argc, argv);
@@ -297,9 +183,12 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
       line.config.addresses = {"unix://" + unprivileged->runtime + "/buildkitd.sock"};
     line.config.oci.rootless = true;
   }
-  if (auto level = environment("BUILDKITD_LOG_LEVEL"); !level.empty()) line.config.log_level = level;
-  KILN_CHECK(flags.apply(line.config));
-  if (debug) line.config.log_level = "debug";
+  KILN_CHECK(flags.apply());
+  line.without_effect = std::move(loaded.without_effect);
+  for (const auto& text : flags.without_effect()) line.without_effect.push_back(text);
+  if (line.config.oci.rootless && !in_user_namespace())
+    return make_error(errc::invalid_argument,
+                      "worker.oci.rootless: this is no user namespace (RootlessKit makes one)");
   if (!line.config.cdi_disabled) {
     auto& allowed = line.config.insecure_entitlements;
     if (std::find(allowed.begin(), allowed.end(), "device") == allowed.end()) allowed.push_back("device");

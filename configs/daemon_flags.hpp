@@ -1,4 +1,4 @@
-// kilnd's command line: buildkitd's flags over the config file (features.md A1–A3).
+// kilnd's command line: buildkitd's flags over the config file.
 #pragma once
 
 #include <optional>
@@ -12,7 +12,8 @@ namespace kiln::configs {
 
 struct command_line {
   daemon_config config;
-  std::vector<std::string> unknown_keys;  // of the config file
+  std::vector<std::string> unknown_keys;    // of the config file
+  std::vector<std::string> without_effect;  // keys and flags that ask for what Kiln has not, and why not
   std::string config_file;
   /// Set when the program is done after printing this (--help, --version).
   std::optional<std::string> print_and_exit;

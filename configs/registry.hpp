@@ -7,8 +7,10 @@
 
 namespace kiln::configs {
 
-/// Bulk transfers at a time per registry when `[system] maxRegistryConcurrency` is not set.
+/// Bulk transfers at a time per registry when `[system] maxRegistryConcurrency` is not set, and the most it
+/// may be.
 inline constexpr unsigned registry_concurrency = 4;
+inline constexpr unsigned registry_concurrency_max = 1'024;
 /// Bytes of a manifest or index we read. Source: distribution's own limit of 4 MiB.
 inline constexpr std::int64_t max_manifest_size = 4 << 20;
 /// Bytes of an image config we read.

@@ -102,7 +102,6 @@ workers::executor_options executor_options(const configs::daemon_config& c) {
                c.oci.cni_pool_size, c.oci.bridge_name,     c.oci.bridge_subnet};
   o.apparmor_profile = c.oci.apparmor_profile;
   o.process_sandbox = !c.oci.no_process_sandbox;
-  o.rootless = c.oci.rootless;
   return o;
 }
 
@@ -182,7 +181,7 @@ struct daemon::parts {
     labels[prefix + "hostname"] = host_name();
     labels[prefix + "network"] = resources->executor->default_network();
     labels[prefix + "oci.process-mode"] = config.oci.no_process_sandbox ? "no-sandbox" : "sandbox";
-    labels[prefix + "selinux.enabled"] = config.oci.selinux ? "true" : "false";
+    labels[prefix + "selinux.enabled"] = "false";
     labels[prefix + "snapshotter"] = std::string(store::to_string(refs->snapshotter()));
     if (!config.oci.apparmor_profile.empty())
       labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;

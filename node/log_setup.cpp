@@ -42,7 +42,9 @@ void set_up_logging(const configs::daemon_config& config) {
   auto sink = std::make_shared<spdlog::sinks::stderr_sink_mt>();
   auto logger = std::make_shared<spdlog::logger>("kilnd", sink);
   sink->set_formatter(log_formatter(config.log_format));
-  auto level = config.log_level == "warning" ? std::string("warn") : config.log_level;
+  auto level = config.log_level;
+  if (level == "warning") level = "warn";
+  if (level == "fatal" || level == "panic") level = "critical";
   logger->set_level(spdlog::level::from_str(level));
   logger->flush_on(spdlog::level::info);
   spdlog::set_default_logger(std::move(logger));

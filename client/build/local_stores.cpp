@@ -8,10 +8,10 @@
 #include "base/base64.hpp"
 #include "base/json_text.hpp"
 #include "base/numbers.hpp"
-#include "base/plain_text.hpp"
 #include "base/quoting.hpp"
 #include "base/text.hpp"
 #include "client/build/oci_index.hpp"
+#include "client/warning.hpp"
 
 namespace kiln::client {
 namespace {
@@ -20,8 +20,8 @@ using nlohmann::json;
 
 constexpr std::size_t manifest_bytes_max = 64 << 20;
 
-void warn(const std::string& directory, const std::string& why) {
-  fmt::print(stderr, "WARNING: local cache import at {} skipped: {}\n", directory, one_line(why));
+void warn_of_import(const std::string& directory, const std::string& why) {
+  warn(fmt::format("local cache import at {} skipped: {}", directory, why));
 }
 
 std::string value_or(const string_map& attrs, const char* key, std::string fallback) {
@@ -42,16 +42,18 @@ bool resolve_import(cache_request& import, blob_directory& store) {
   auto digest_text = value_or(import.attrs, "digest", "");
   if (digest_text.empty()) {
     auto found = oci_index(directory).find(value_or(import.attrs, "tag", "latest"));
-    if (!found.ok()) return warn(directory, found.error().message), false;
+    if (!found.ok()) return warn_of_import(directory, found.error().message), false;
     if (!*found)
-      return warn(directory, "no digest found for tag " + value_or(import.attrs, "tag", "latest")), false;
+      return warn_of_import(directory, "no digest found for tag " + value_or(import.attrs, "tag", "latest")),
+             false;
     digest_text = **found;
     import.attrs["digest"] = digest_text;
   }
   auto d = digest::parse(digest_text);
-  if (!d.ok()) return warn(directory, d.error().message), false;
+  if (!d.ok()) return warn_of_import(directory, d.error().message), false;
   if (auto facts = store.info(*d); !facts.ok())
-    return warn(directory, fmt::format("digest {} unavailable: {}", digest_text, facts.error().message)),
+    return warn_of_import(directory,
+                          fmt::format("digest {} unavailable: {}", digest_text, facts.error().message)),
            false;
   return true;
 }

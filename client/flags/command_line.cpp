@@ -28,7 +28,7 @@ void add_globals(CLI::App& app, global_flags& g) {
       "--addr", g.address,
       "buildkitd address (default: $BUILDKIT_HOST, $KILN_HOST, unix:///run/buildkit/buildkitd.sock, "
       "unix:///run/kiln/kilnd.sock)");
-  app.add_option("--log-format", g.log_format, "log formatter: json or text");
+  app.add_option("--log-format", g.log_format, "form of warnings: json or text")->capture_default_str();
   app.add_option("--tlsservername", g.tls.server_name, "buildkitd server name for certificate validation");
   app.add_option("--tlscacert", g.tls.ca_cert, "CA certificate for validation");
   app.add_option("--tlscert", g.tls.cert, "client certificate");
@@ -37,7 +37,8 @@ void add_globals(CLI::App& app, global_flags& g) {
       "--tlsdir", g.tls.directory,
       "directory containing CA certificate, client certificate, and client key. Supported file names are "
       "(ca.pem, cert.pem, key.pem) or (ca.crt, tls.crt, tls.key)");
-  app.add_option("--timeout", g.timeout_seconds, "timeout backend connection after value seconds");
+  app.add_option("--timeout", g.timeout_seconds, "seconds until an attempt to connect is given up")
+      ->capture_default_str();
   app.add_flag("--wait", g.wait, "block RPCs until the connection becomes available");
 }
 
@@ -48,9 +49,9 @@ void add_build(CLI::App& app, build_flags& b) {
   add_list(
       c, "-o,--output", b.outputs,
       "Define exports for build result, e.g. --output type=image,name=docker.io/username/image,push=true");
-  c->add_option(
-      "--progress", b.progress,
-      "Set type of progress (auto, plain, tty, rawjson, quiet). Use plain to show container output");
+  c->add_option("--progress", b.progress,
+                "Set type of progress (auto, plain, tty, rawjson, quiet). Use plain to show container output")
+      ->capture_default_str();
   c->add_option("--trace", b.trace_file, "Path to trace file. Defaults to no tracing.");
   add_list(c, "--secret", b.secrets, "Secret value exposed to the build. Format id=secretname,src=filepath");
   add_list(c, "--allow", b.allow,
@@ -231,11 +232,12 @@ bool build_flags::is_short() const {
          !call.empty() || !iid_file.empty() || push || load || pull || check || quiet;
 }
 
-result<command_line> parse_command_line(const std::string& program,
-                                        const std::vector<std::string>& arguments) {
-  command_line line;
-  auto& g = line.global;
-  build_flags b;
+namespace {
+
+/// Where the flags of every command are read to.
+struct all_flags {
+  global_flags global;
+  build_flags build;
   du_flags du;
   prune_flags prune;
   prune_histories_flags prune_histories;
@@ -252,83 +254,78 @@ result<command_line> parse_command_line(const std::string& program,
   cluster_drain_flags cluster_drain;
   cluster_certs_flags cluster_certs;
   std::string keep_duration;
+};
 
-  CLI::App app("build utility", program);
-  app.set_help_flag("-h,--help", "show help");
-  auto version = fmt::format("{} {} {} (BuildKit {})", program, configs::package_name, configs::version,
-                             configs::buildkit_version);
-  app.set_version_flag("-v,--version", version);
-  app.require_subcommand(1);
-  app.fallthrough();
-  add_globals(app, g);
-  add_build(app, b);
+void add_commands(CLI::App& app, all_flags& f) {
+  add_globals(app, f.global);
+  add_build(app, f.build);
 
   auto* c = app.add_subcommand("du", "disk usage");
-  add_list(c, "-f,--filter", du.filters, "Filter records");
-  c->add_flag("-v,--verbose", du.verbose, "Verbose output");
-  add_format(c, du.format);
+  add_list(c, "-f,--filter", f.du.filters, "Filter records");
+  c->add_flag("-v,--verbose", f.du.verbose, "Verbose output");
+  add_format(c, f.du.format);
 
   c = app.add_subcommand("prune", "clean up build cache");
-  c->add_option("--keep-duration", keep_duration, "Keep data newer than this limit");
-  c->add_option("--keep-storage", prune.keep_storage_mb, "Keep data below this limit (in MB)");
-  c->add_option("--keep-storage-min", prune.keep_storage_min_mb,
+  c->add_option("--keep-duration", f.keep_duration, "Keep data newer than this limit");
+  c->add_option("--keep-storage", f.prune.keep_storage_mb, "Keep data below this limit (in MB)");
+  c->add_option("--keep-storage-min", f.prune.keep_storage_min_mb,
                 "Always allow data above this limit (in MB)");
-  c->add_option("--free-storage", prune.free_storage_mb, "Keep free data below this limit (in MB)");
-  add_list(c, "-f,--filter", prune.filters, "Filter records");
-  c->add_flag("--all", prune.all, "Include internal/frontend references");
-  c->add_flag("-v,--verbose", prune.verbose, "Verbose output");
-  add_format(c, prune.format);
+  c->add_option("--free-storage", f.prune.free_storage_mb, "Keep free data below this limit (in MB)");
+  add_list(c, "-f,--filter", f.prune.filters, "Filter records");
+  c->add_flag("--all", f.prune.all, "Include internal/frontend references");
+  c->add_flag("-v,--verbose", f.prune.verbose, "Verbose output");
+  add_format(c, f.prune.format);
 
   c = app.add_subcommand("prune-histories", "clean up build histories");
-  add_format(c, prune_histories.format);
+  add_format(c, f.prune_histories.format);
 
   auto* debug = app.add_subcommand("debug", "debug utilities");
   debug->require_subcommand(1);
   c = debug->add_subcommand("dump-llb",
                             "dump LLB in human-readable format. LLB can be also passed via stdin. This "
                             "command does not require the daemon to be running.");
-  c->add_flag("--dot", dump_llb.dot, "Output dot format");
-  c->add_option("llbfile", dump_llb.file, "file, or - for stdin");
+  c->add_flag("--dot", f.dump_llb.dot, "Output dot format");
+  c->add_option("llbfile", f.dump_llb.file, "file, or - for stdin");
   c = debug->add_subcommand(
       "dump-metadata",
       "dump the metadata in human-readable format. This command requires the daemon NOT to be running.");
-  c->add_option("--root", dump_metadata.root, "path to state directory");
+  c->add_option("--root", f.dump_metadata.root, "path to state directory")->capture_default_str();
   c = debug->add_subcommand("workers", "list workers");
-  add_list(c, "-f,--filter", workers.filters, "containerd-style filter string slice");
-  c->add_flag("-v,--verbose", workers.verbose, "Verbose output");
-  add_format(c, workers.format);
+  add_list(c, "-f,--filter", f.workers.filters, "containerd-style filter string slice");
+  c->add_flag("-v,--verbose", f.workers.verbose, "Verbose output");
+  add_format(c, f.workers.format);
   c = debug->add_subcommand("info", "display internal information");
-  add_format(c, info.format);
+  add_format(c, f.info.format);
   c = debug->add_subcommand("monitor", "display build events");
-  c->add_flag("--completed", monitor.completed, "show completed builds");
-  c->add_option("--ref", monitor.ref, "show events for a specific build");
+  c->add_flag("--completed", f.monitor.completed, "show completed builds");
+  c->add_option("--ref", f.monitor.ref, "show events for a specific build");
   c = debug->add_subcommand("logs", "display build logs");
-  c->add_option("--progress", logs.progress, "progress output type");
-  c->add_flag("--trace", logs.trace, "show opentelemetry trace");
-  c->add_option("ref", logs.ref, "build ref");
+  c->add_option("--progress", f.logs.progress, "progress output type")->capture_default_str();
+  c->add_flag("--trace", f.logs.trace, "show opentelemetry trace");
+  c->add_option("ref", f.logs.ref, "build ref");
   c = debug->add_subcommand("ctl", "control build records");
-  c->add_flag("--pin", ctl.pin, "Pin build so it will not be garbage collected");
-  c->add_flag("--unpin", ctl.unpin, "Unpin build so it will be garbage collected");
-  c->add_flag("--delete", ctl.remove, "Delete build record");
-  c->add_option("ref", ctl.ref, "build ref");
+  c->add_flag("--pin", f.ctl.pin, "Pin build so it will not be garbage collected");
+  c->add_flag("--unpin", f.ctl.unpin, "Unpin build so it will be garbage collected");
+  c->add_flag("--delete", f.ctl.remove, "Delete build record");
+  c->add_option("ref", f.ctl.ref, "build ref");
   c = debug->add_subcommand("get", "retrieve a blob from contentstore");
-  c->add_option("digest", get.digest, "blob digest");
+  c->add_option("digest", f.get.digest, "blob digest");
   c = debug->add_subcommand("histories", "list build records");
-  add_format(c, histories.format);
+  add_format(c, f.histories.format);
 
   auto* cluster =
       app.add_subcommand("cluster", "the nodes of the daemon's cluster: who they are and how they are");
-  add_format(cluster, cluster_list.format);
+  add_format(cluster, f.cluster_list.format);
   c = cluster->add_subcommand("drain", "let a node take no new work, finish what it has, and leave");
-  c->add_option("node", cluster_drain.node, "name of the node")->required();
-  c->add_flag("--wait", cluster_drain.wait, "return when the node has left, not at once");
+  c->add_option("node", f.cluster_drain.node, "name of the node")->required();
+  c->add_flag("--wait", f.cluster_drain.wait, "return when the node has left, not at once");
   c = cluster->add_subcommand("certs",
                               "make a CA, if there is none, and a certificate for each node. This command "
                               "does not require the daemon to be running.");
-  c->add_option("directory", cluster_certs.directory,
+  c->add_option("directory", f.cluster_certs.directory,
                 "where to: ca.pem, ca.key, and NODE.pem, NODE.key for each node")
       ->required();
-  c->add_option("nodes", cluster_certs.nodes,
+  c->add_option("nodes", f.cluster_certs.nodes,
                 "names of nodes, each with the hosts it is reached by if these are others: name=host,host")
       ->required();
   app.add_subcommand("dial-stdio",
@@ -342,6 +339,46 @@ result<command_line> parse_command_line(const std::string& program,
     }
   };
   inherit(&app);
+}
+
+}  // namespace
+
+std::vector<flag_text> flag_texts() {
+  CLI::App app;
+  all_flags flags;
+  app.set_help_flag();
+  add_commands(app, flags);
+  std::vector<flag_text> out;
+  std::function<void(const CLI::App&, const std::string&)> walk = [&](const CLI::App& where,
+                                                                      const std::string& command) {
+    for (const auto* option : where.get_options({})) {
+      auto name = option->get_positional() ? option->get_name() : option->get_name(false, true);
+      if (name == "--help" || name == "-h,--help") continue;
+      auto form = option->get_expected_max() == 0        ? ""
+                  : option->get_items_expected_max() > 1 ? "texts"
+                                                         : "text";
+      out.push_back({command, name, form, option->get_default_str(), option->get_description()});
+    }
+    for (const auto* sub : where.get_subcommands({}))
+      walk(*sub, command + (command.empty() ? "" : " ") + sub->get_name());
+  };
+  walk(app, "");
+  return out;
+}
+
+result<command_line> parse_command_line(const std::string& program,
+                                        const std::vector<std::string>& arguments) {
+  command_line line;
+  all_flags f;
+  auto& g = f.global;
+  CLI::App app("build utility", program);
+  app.set_help_flag("-h,--help", "show help");
+  auto version = fmt::format("{} {} {} (BuildKit {})", program, configs::package_name, configs::version,
+                             configs::buildkit_version);
+  app.set_version_flag("-v,--version", version);
+  app.require_subcommand(1);
+  app.fallthrough();
+  add_commands(app, f);
 
   auto widened = widen_single_dashes(app, arguments);
   try {
@@ -370,30 +407,33 @@ result<command_line> parse_command_line(const std::string& program,
     for (const char* name : {"BUILDKIT_HOST", "KILN_HOST"})
       if (const char* value = std::getenv(name); value && *value && g.address.empty()) g.address = value;
 
-  if (!keep_duration.empty()) {
-    auto duration = parse_duration(keep_duration);
+  if (!f.keep_duration.empty()) {
+    auto duration = parse_duration(f.keep_duration);
     if (!duration.ok()) return std::move(duration).error().with_context("--keep-duration");
-    prune.keep_duration_ns = *duration;
+    f.prune.keep_duration_ns = *duration;
   }
+  line.global = f.global;
+  const auto* debug = app.get_subcommand("debug");
+  const auto* cluster = app.get_subcommand("cluster");
   auto chosen = [&](const char* name) { return app.got_subcommand(name); };
   auto debugging = [&](const char* name) { return debug->got_subcommand(name); };
-  if (chosen("build")) line.command = b;
-  else if (chosen("du")) line.command = du;
-  else if (chosen("prune")) line.command = prune;
-  else if (chosen("prune-histories")) line.command = prune_histories;
-  else if (chosen("cluster") && cluster->got_subcommand("drain")) line.command = cluster_drain;
-  else if (chosen("cluster") && cluster->got_subcommand("certs")) line.command = cluster_certs;
-  else if (chosen("cluster")) line.command = cluster_list;
+  if (chosen("build")) line.command = f.build;
+  else if (chosen("du")) line.command = f.du;
+  else if (chosen("prune")) line.command = f.prune;
+  else if (chosen("prune-histories")) line.command = f.prune_histories;
+  else if (chosen("cluster") && cluster->got_subcommand("drain")) line.command = f.cluster_drain;
+  else if (chosen("cluster") && cluster->got_subcommand("certs")) line.command = f.cluster_certs;
+  else if (chosen("cluster")) line.command = f.cluster_list;
   else if (chosen("dial-stdio")) line.command = dial_stdio_flags{};
-  else if (debugging("workers")) line.command = workers;
-  else if (debugging("info")) line.command = info;
-  else if (debugging("histories")) line.command = histories;
-  else if (debugging("logs")) line.command = logs;
-  else if (debugging("monitor")) line.command = monitor;
-  else if (debugging("get")) line.command = get;
-  else if (debugging("ctl")) line.command = ctl;
-  else if (debugging("dump-llb")) line.command = dump_llb;
-  else line.command = dump_metadata;
+  else if (debugging("workers")) line.command = f.workers;
+  else if (debugging("info")) line.command = f.info;
+  else if (debugging("histories")) line.command = f.histories;
+  else if (debugging("logs")) line.command = f.logs;
+  else if (debugging("monitor")) line.command = f.monitor;
+  else if (debugging("get")) line.command = f.get;
+  else if (debugging("ctl")) line.command = f.ctl;
+  else if (debugging("dump-llb")) line.command = f.dump_llb;
+  else line.command = f.dump_metadata;
   return line;
 }
 

@@ -155,6 +155,14 @@ struct command_line {
   command_flags command;
 };
 
+/// One flag or argument as the help has it. `command` is empty for what every command has; `form` says what
+/// it takes: "" (nothing), "text", "texts" (may be given again).
+struct flag_text {
+  std::string command, name, form, default_value, help;
+};
+/// All there are, in the help's order.
+std::vector<flag_text> flag_texts();
+
 /// Parses the arguments after the program's name. `program` is the name it was called by: "kilnctl" or
 /// "buildctl". invalid_argument names the flag or argument. Reads BUILDKIT_HOST and KILN_HOST. Source:
 /// buildctl main.go and its command files.

@@ -13,6 +13,7 @@
 #include "client/progress/plain.hpp"
 #include "client/progress/status_json.hpp"
 #include "client/progress/tty.hpp"
+#include "client/warning.hpp"
 
 namespace kiln::client {
 namespace {
@@ -84,7 +85,7 @@ frame_options frame_options_from_environment() {
   const char* colors = std::getenv("BUILDKIT_COLORS");
   std::vector<std::string> complaints;
   options.colors = parse_colors(colors ? colors : "", complaints);
-  for (const auto& complaint : complaints) fmt::print(stderr, "warning: {}\n", complaint);
+  for (const auto& complaint : complaints) warn(complaint);
   return options;
 }
 

@@ -11,6 +11,7 @@
 #include <type_traits>
 
 #include "base/json_text.hpp"
+#include "source_lines.hpp"
 
 namespace fs = std::filesystem;
 
@@ -25,8 +26,7 @@ std::string read(const fs::path& file) {
 std::string found(const char* pattern, const std::set<std::string>& allowed) {
   const std::regex wanted{pattern};
   std::string out;
-  for (auto folder : {"base", "messages", "configs", "solver", "store", "registry", "frontends", "workers",
-                      "exporters", "actors", "supervisors", "gateway", "client", "apps"})
+  for (const auto& folder : kiln::architecture::product_folders)
     for (const auto& entry : fs::recursive_directory_iterator(fs::path(KILN_SOURCE_DIR) / folder)) {
       auto extension = entry.path().extension();
       auto name = fs::relative(entry.path(), KILN_SOURCE_DIR).string();

@@ -19,6 +19,7 @@
 #include "client/connect/address.hpp"
 #include "client/connect/dial.hpp"
 #include "client/process.hpp"
+#include "client/warning.hpp"
 #include "client/session/docker_config.hpp"
 #include "client/session/token_fetch.hpp"
 
@@ -351,4 +352,11 @@ TEST_CASE("Base64 takes only full quartets") {
   CHECK(base64_decode("aGk") == std::nullopt);
   CHECK(base64_decode("a=k=") == std::nullopt);
   CHECK(base64_decode("") == std::optional<std::string>(""));
+}
+
+TEST_CASE("A warning is one line, plain or as JSON") {
+  CHECK(warning_line("a\nb", false).find("WARNING: a") == 0);
+  CHECK(warning_line("a\nb", false).find('\n') == std::string::npos);
+  auto line = warning_line("say \"x\"", true);
+  CHECK(line.find(R"("level":"warning","msg":"say \"x\"","time":"2)") != std::string::npos);
 }

@@ -91,17 +91,15 @@ TEST_CASE("a configuration that no process can hold, or that is no file, is refu
   CHECK_FALSE(load_config("/dev/zero").ok());
   for (auto text : {"[grpc]\ngid = 99999999999", "[grpc]\nuid = -5", "[grpc]\nuid = 4294967295"}) {
     auto loaded = parse_config(text, "kilnd.toml");
-    REQUIRE(loaded.ok());
-    auto checked = validate(loaded->config);
-    REQUIRE_FALSE(checked.ok());
-    CHECK(checked.error().message.find("expected 0 to 4294967294") != std::string::npos);
+    REQUIRE_FALSE(loaded.ok());
+    CHECK(loaded.error().message.find("id must be a number from 0 to 4294967294") != std::string::npos);
   }
 }
 
 TEST_CASE("mistakes name file, line and key") {
   auto e = parse_config("[history]\nmaxEntries = \"many\"\n", "kiln.toml");
   REQUIRE_FALSE(e.ok());
-  CHECK(e.error().message == "kiln.toml:2: history.maxEntries must be an integer");
+  CHECK(e.error().message == "kiln.toml:2: history.maxEntries must be a number from 0 to 1000000000");
   e = parse_config("root = [", "kiln.toml");
   REQUIRE_FALSE(e.ok());
   CHECK(e.error().message.rfind("kiln.toml:1: ", 0) == 0);
@@ -113,14 +111,62 @@ TEST_CASE("settings that make no sense are refused") {
   c.addresses = {"/run/x.sock"};
   CHECK(validate(c).error().message.find("unix:///run/x.sock") != std::string::npos);
   c = {};
-  c.insecure_entitlements = {"all"};
-  CHECK_FALSE(validate(c).ok());
-  c = {};
   c.tls.cert = "x";
   CHECK_FALSE(validate(c).ok());
   c = {};
-  c.log_level = "loud";
+  c.oci.enabled = "false";
   CHECK_FALSE(validate(c).ok());
+  c = {};
+  c.registries["r"].key_pairs.resize(2);
+  CHECK_FALSE(validate(c).ok());
+}
+
+TEST_CASE("a value out of its range is refused with file, line and key") {
+  auto fault = [](const std::string& text) {
+    auto loaded = parse_config(text, "k.toml");
+    return loaded.ok() ? "" : loaded.error().message;
+  };
+  CHECK(fault("insecure-entitlements = [\"device\", \"all\"]") ==
+        "k.toml:1: insecure-entitlements must be network.host, security.insecure or device, not \"all\"");
+  CHECK(fault("[log]\nlevel = \"loud\"").find("k.toml:2: log.level must be panic, fatal, error") == 0);
+  CHECK(fault("[system]\nmaxRegistryConcurrency = 0") ==
+        "k.toml:2: system.maxRegistryConcurrency must be a number from 1 to 1024");
+  CHECK(fault("[worker.oci]\nenabled = 1") ==
+        "k.toml:2: worker.oci.enabled must be true, false or auto, not \"\"");
+  CHECK(fault("[worker.oci]\nreservedSpace = \"much\"")
+            .find("k.toml:2: worker.oci.reservedSpace must be a size") == 0);
+  CHECK(
+      fault("[[worker.oci.gcpolicy]]\nkeepDuration = -1").find("gcpolicy.keepDuration must be a duration") !=
+      std::string::npos);
+}
+
+TEST_CASE("what Kiln lacks is refused or without effect, never ignored") {
+  auto loaded = parse_config(R"(
+debug = false
+proxyNetwork = false
+[otel]
+socketPath = "/run/otel.sock"
+[worker.oci]
+selinux = false
+[worker.containerd]
+enabled = false
+namespace = "x"
+[cache]
+)",
+                             "k.toml");
+  REQUIRE(loaded.ok());
+  CHECK(loaded->without_effect ==
+        std::vector<std::string>{
+            "otel.socketPath (line 5): socket for traces out of builds: Kiln opens none",
+            "worker.containerd.namespace (line 10): of the containerd worker, which Kiln has not"});
+  for (auto text : {"proxyNetwork = true", "worker.oci.selinux = true", "worker.containerd.enabled = true",
+                    "worker.oci.proxySnapshotterPath = \"/s\"", "cache.gha.sign.command = [\"x\"]"}) {
+    auto refused = parse_config(text, "k.toml");
+    INFO(text);
+    REQUIRE_FALSE(refused.ok());
+    CHECK(refused.error().message.find("k.toml:1: ") == 0);
+    CHECK(refused.error().message.find("Kiln") != std::string::npos);
+  }
 }
 
 TEST_CASE("without settings the default GC policy has four rules sized by the disk") {

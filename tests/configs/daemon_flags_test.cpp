@@ -55,8 +55,32 @@ TEST_CASE("keep storage is given in megabytes") {
   CHECK_FALSE(parse({"--config", "/nonexistent", "--oci-worker-gc-keepstorage", "1,2,3,4"}).ok());
 }
 
+TEST_CASE("the last of a flag for one value counts, and a level is less than one that is named") {
+  auto line =
+      parse({"--config", "/nonexistent", "--root", "/a", "--root", "/b", "--debug", "--log-level", "warn"});
+  REQUIRE(line.ok());
+  CHECK(line->config.root == "/b");
+  CHECK(line->config.log_level == "warn");
+  CHECK(parse({"--config", "/nonexistent", "--trace"})->config.log_level == "trace");
+}
+
+TEST_CASE("flags for what Kiln lacks are refused by name, or said to be without effect") {
+  auto line = parse({"--config", "/nonexistent", "--containerd-worker=false", "--save-cache-debug",
+                     "--containerd-worker-gc=false", "--otel-socket-path=/s"});
+  REQUIRE(line.ok());
+  REQUIRE(line->without_effect.size() == 2);
+  CHECK(line->without_effect[0].find("--save-cache-debug: ") == 0);
+  CHECK(line->without_effect[1].find("--otel-socket-path: ") == 0);
+  for (auto flag : {"--containerd-worker=true", "--proxy-network", "--oci-worker-selinux"}) {
+    auto refused = parse({"--config", "/nonexistent", flag});
+    REQUIRE_FALSE(refused.ok());
+    CHECK(refused.error().message.find(std::string(flag).substr(0, std::string(flag).find('='))) == 0);
+  }
+}
+
 TEST_CASE("bad flags are refused by name") {
-  for (auto flag : {"--no-such-flag", "--allow-insecure-entitlement=everything", "--addr=/run/x.sock",
+  for (auto flag : {"--no-such-flag", "--oci-worker=false", "--oci-max-parallelism=-1", "--service-name=x",
+                    "--allow-insecure-entitlement=everything", "--addr=/run/x.sock",
                     "--oci-worker-net=token-ring", "--log-level=loud"}) {
     auto line = parse({"--config", "/nonexistent", flag});
     REQUIRE_FALSE(line.ok());
