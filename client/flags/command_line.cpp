@@ -412,6 +412,7 @@ result<command_line> parse_command_line(const std::string& program,
     if (!duration.ok()) return std::move(duration).error().with_context("--keep-duration");
     f.prune.keep_duration_ns = *duration;
   }
+  line.global = f.global;
   const auto* debug = app.get_subcommand("debug");
   const auto* cluster = app.get_subcommand("cluster");
   auto chosen = [&](const char* name) { return app.got_subcommand(name); };
