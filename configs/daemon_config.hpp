@@ -107,6 +107,18 @@ struct cluster_config {
   bool on() const { return !listen.empty(); }
 };
 
+/// `[cache.gha]`: signatures of caches in GitHub's Actions cache. Signed caches are kept apart from others.
+struct gha_cache_config {
+  std::vector<std::string> sign_command;  // gets the index, writes a Sigstore bundle; empty: not signed
+  bool verify = false;                    // caches without a good signature are refused
+  int times_min = 0;                      // who must have told when it was signed
+  int log_times_min = 0;                  // transparency logs among them
+  std::map<std::string, std::string> certificate;  // field of the signer's certificate → pattern
+  std::string trusted_root;                        // file; empty: where Sigstore's clients keep it
+
+  bool signed_caches() const { return !sign_command.empty() || verify; }
+};
+
 struct daemon_config {
   std::string log_level = "info";   // error, warn, info, debug, trace
   std::string log_format = "text";  // text, json
@@ -123,6 +135,7 @@ struct daemon_config {
   history_config history;
   cluster_config cluster;
   frontend_config frontends;
+  gha_cache_config gha_cache;
   int max_registry_concurrency = registry_concurrency;
   std::string provenance_env_dir = "/etc/buildkit/provenance.d";
   bool cdi_disabled = false;

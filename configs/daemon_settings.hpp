@@ -169,6 +169,52 @@ void visit_registry(V& v, registry_config& r) {
   });
 }
 
+/// BuildKit's code reads `command` in [cache.gha.sign], its manual says `cmd` in [ghacache.sign], a shell's
+/// line.
+template <class V>
+void visit_gha_cache(V& v, gha_cache_config& c) {
+  v.table("sign", [&](V& sign) {
+    sign.value(
+        {"command", "", "program that gets the cache's index and writes a Sigstore bundle", "not signed"},
+        plain{c.sign_command});
+    sign.value({"cmd", "", "the same as a shell's line"}, shell_line{c.sign_command});
+  });
+  v.table("verify", [&](V& verify) {
+    verify.value({"required", "", "caches without a good signature are refused"}, plain{c.verify});
+    verify.value({"trustedRoot", "", "file with the roots of trust", "where Sigstore's clients keep it"},
+                 plain{c.trusted_root});
+    verify.table("policy", [&](V& policy) {
+      policy.value({"timestampThreshold", "", "how many must have told when it was signed"},
+                   number{c.times_min, 0, 64});
+      policy.value({"tlogThreshold", "", "transparency logs among them"}, number{c.log_times_min, 0, 64});
+      for (std::string_view field : {"certificateIssuer",
+                                     "subjectAlternativeName",
+                                     "issuer",
+                                     "githubWorkflowTrigger",
+                                     "githubWorkflowSHA",
+                                     "githubWorkflowName",
+                                     "githubWorkflowRepository",
+                                     "githubWorkflowRef",
+                                     "buildSignerURI",
+                                     "buildSignerDigest",
+                                     "runnerEnvironment",
+                                     "sourceRepositoryURI",
+                                     "sourceRepositoryDigest",
+                                     "sourceRepositoryRef",
+                                     "sourceRepositoryIdentifier",
+                                     "sourceRepositoryOwnerURI",
+                                     "sourceRepositoryOwnerIdentifier",
+                                     "buildConfigURI",
+                                     "buildConfigDigest",
+                                     "buildTrigger",
+                                     "runInvocationURI",
+                                     "sourceRepositoryVisibilityAtSigning"})
+        policy.value({field, "", "pattern for this field of the signer's certificate", "any"},
+                     named_text{c.certificate, field});
+    });
+  });
+}
+
 template <class V>
 void visit_cluster(V& v, cluster_config& c) {
   v.value({"listen", "--cluster-listen", "`host:port` where other nodes reach this one", "no cluster"},
@@ -274,10 +320,8 @@ void visit(V& v, daemon_config& c) {
     system.value({"maxRegistryConcurrency", "", "transfers at a time with one registry"},
                  number{c.max_registry_concurrency, 1, registry_concurrency_max});
   });
-  v.table("cache", [&](V& cache) {
-    cache.value({"gha", "", "signatures of caches at GitHub: Kiln neither makes nor checks them"},
-                lacking{lacking::answer::refuse});
-  });
+  v.table("cache", [&](V& cache) { cache.table("gha", [&](V& gha) { visit_gha_cache(gha, c.gha_cache); }); });
+  v.table("ghacache", [&](V& gha) { visit_gha_cache(gha, c.gha_cache); });
   v.table("cluster", [&](V& cluster) { visit_cluster(cluster, c.cluster); });
 }
 

@@ -55,6 +55,9 @@ inline constexpr int gha_keys_per_page = 100;
 inline constexpr int gha_key_pages_max = 1'000;
 /// Bytes of a signature of a cache.
 inline constexpr std::int64_t cache_signature_size = 1 << 20;
+/// Bytes of Sigstore's trusted root; the folder that its clients keep that of the public instance in.
+inline constexpr std::int64_t sigstore_root_size = 4 << 20;
+inline constexpr const char* sigstore_repository = "tuf-repo-cdn.sigstore.dev";
 /// Attempts of a request to a blob at a signed URL; the pauses before them make 8 seconds together.
 inline constexpr int signed_blob_attempts = 6;
 

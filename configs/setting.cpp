@@ -172,6 +172,20 @@ wanted keep_storage::assign(const raw_value& raw) const {
   return {};
 }
 
+wanted named_text::assign(const raw_value& raw) const {
+  std::string text;
+  auto fault = take(raw, text, "a string");
+  if (!text.empty()) texts[std::string(name)] = text;
+  return fault;
+}
+
+wanted shell_line::assign(const raw_value& raw) const {
+  std::string line;
+  auto fault = take(raw, line, "a string");
+  if (!line.empty() && words.empty()) words = {"/bin/sh", "-c", line};
+  return fault;
+}
+
 wanted log_switch::assign(const raw_value& raw) const {
   bool on = false;
   auto fault = take(raw, on, "true or false");

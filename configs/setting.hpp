@@ -172,6 +172,27 @@ struct keep_storage {
   std::string shown() const { return ""; }
 };
 
+/// A text in a map, where it has its name only when it is not empty.
+struct named_text {
+  std::map<std::string, std::string>& texts;
+  std::string_view name;
+  static constexpr auto form = flag_form::once;
+  static constexpr std::string_view type = "text";
+  std::optional<std::string> assign(const raw_value& raw) const;
+  std::string range() const { return ""; }
+  std::string shown() const { return ""; }
+};
+
+/// A shell's line for a program that is else given as words; the words count.
+struct shell_line {
+  std::vector<std::string>& words;
+  static constexpr auto form = flag_form::once;
+  static constexpr std::string_view type = "text";
+  std::optional<std::string> assign(const raw_value& raw) const;
+  std::string range() const { return ""; }
+  std::string shown() const { return ""; }
+};
+
 /// A switch that stands for one log level.
 struct log_switch {
   std::string& level;

@@ -21,6 +21,10 @@ namespace kiln::distribution {
 class hosts;
 }
 
+namespace kiln::configs {
+struct gha_cache_config;
+}
+
 namespace kiln::exporters {
 
 /// An attestation with the files it is read from.
@@ -70,6 +74,7 @@ class exporter {
 struct exporter_resources {
   store::ref_store* store = nullptr;
   distribution::hosts* hosts = nullptr;
+  const configs::gha_cache_config* gha_cache = nullptr;  // null: caches are not signed
 };
 
 /// Checks type and attributes before anything runs: invalid_argument names the attribute at fault,

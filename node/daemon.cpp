@@ -259,7 +259,7 @@ struct daemon::parts {
       return solver::admit_step(op, config.insecure_entitlements, there);
     };
     tree.worker.parallelism_max = config.oci.max_parallelism;
-    tree.worker.cache_resources = {refs.get(), hosts.get()};
+    tree.worker.cache_resources = {refs.get(), hosts.get(), &config.gha_cache};
 
     tree.containers.make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
       return make_container(request, inputs);

@@ -11,12 +11,16 @@
 #include "distribution/hosts.hpp"
 #include "exporters/cache/azure_blob_store.hpp"
 #include "exporters/cache/cache_attributes.hpp"
+#include "exporters/cache/gha_signing.hpp"
 #include "exporters/cache/http_object_store.hpp"
+#include "exporters/image_writer.hpp"
 
 namespace kiln::exporters {
 namespace {
 
 constexpr const char* blob_prefix = "buildkit-blob-1-";
+
+std::string signature_key(const digest& index) { return gha_blob_key(index) + "-sig"; }
 
 error bad(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
@@ -49,6 +53,13 @@ class gha_store final : public object_store {
   /// Under the number after that of the newest one. Where somebody else has that number and its bytes do not
   /// come, he died, or the service does not show them yet: then the next.
   status put_manifest(const std::string& key, const std::string& text) override {
+    // First: who finds the index finds its signature.
+    if (!cache_->signing.sign_command.empty()) {
+      auto index = sha256(text);
+      step signing(job_, "signing cache index " + index.str());
+      KILN_TRY(auto bundle, sign_cache(cache_->signing, text, job_));
+      KILN_CHECK(put(signature_key(index), text_body(bundle)));
+    }
     auto body = text_body(text);
     const auto patient_until = std::chrono::steady_clock::now() + cache_->index_patience;
     for (std::int64_t least = 1;; ++least) {
@@ -68,7 +79,27 @@ class gha_store final : public object_store {
   }
 
   status get_manifest(const std::string& key, const std::function<status(std::string_view)>& use) override {
-    return download(key, 0, use, [&] { return service_->newest(key + "#"); });
+    auto look = [&] { return service_->newest(key + "#"); };
+    if (!cache_->signing.verify) return download(key, 0, use, look);
+    std::string text;
+    auto keep = [&](std::string& into, std::int64_t limit) {
+      return [&into, limit](std::string_view bytes) -> status {
+        if (static_cast<std::int64_t>(into.size() + bytes.size()) > limit)
+          return make_error(errc::resource_exhausted, "gha: an index or its signature is too large");
+        into += bytes;
+        return {};
+      };
+    };
+    KILN_CHECK(download(key, 0, keep(text, configs::max_cache_object_size), look));
+    auto index = sha256(text);
+    step verifying(job_, "verifying signature of cache index " + index.str());
+    std::string bundle;
+    auto got = get(signature_key(index), 0, keep(bundle, configs::cache_signature_size));
+    if (!got.ok() && got.error().code == errc::not_found)
+      return make_error(errc::permission_denied, "missing signature for github actions cache");
+    if (!got.ok()) return got;
+    KILN_CHECK(check_cache_signature(cache_->signing, text, bundle));
+    return use(text);
   }
 
  private:
@@ -158,8 +189,9 @@ status read_place(const attributes& attrs, gha_place& out) {
 
 std::string gha_blob_key(const digest& blob) { return blob_prefix + blob.str(); }
 
-std::string gha_index_key(const std::string& name, const std::string& scope) {
-  return "index-" + name + "-1-" + std::string(sha256(scope).hex().substr(0, 8));
+std::string gha_index_key(const std::string& name, const std::string& scope, bool with_signature) {
+  return "index-" + name + "-1-" + std::string(sha256(scope).hex().substr(0, 8)) +
+         (with_signature ? "-sig" : "");
 }
 
 std::unique_ptr<object_store> open_gha_store(std::shared_ptr<gha_cache> cache,
@@ -179,7 +211,10 @@ result<object_cache_settings> gha_settings(const attributes& attrs, exporter_res
   out.export_names = {token.write_scope()};
   for (const auto& scope : token.scopes) out.import_names.push_back(scope.name);
   auto name = attrs.contains("scope") ? attrs.at("scope") : "buildkit";
-  out.manifest_key = [name](const std::string& scope) { return gha_index_key(name, scope); };
+  if (resources.gha_cache != nullptr) cache->signing = *resources.gha_cache;
+  out.manifest_key = [name, sig = cache->signing.signed_caches()](const std::string& scope) {
+    return gha_index_key(name, scope, sig);
+  };
   out.blob_key = gha_blob_key;
   out.open = [cache,
               hosts = resources.hosts](const job_context& job) -> result<std::unique_ptr<object_store>> {

@@ -3,6 +3,7 @@
 // SaveMutable.
 #pragma once
 
+#include "configs/daemon_config.hpp"
 #include "exporters/cache/gha_service.hpp"
 #include "exporters/cache/object_store.hpp"
 
@@ -17,6 +18,8 @@ struct gha_cache {
   std::chrono::nanoseconds index_pause = configs::gha_index_pause;
   std::chrono::nanoseconds index_patience = configs::gha_index_patience;
 
+  configs::gha_cache_config signing;
+
   std::once_flag listing;
   std::optional<std::set<std::string>> listed;
 };
@@ -26,6 +29,6 @@ std::unique_ptr<object_store> open_gha_store(std::shared_ptr<gha_cache> cache,
 
 /// Keys of blobs and of a scope's index. Source: gha.go, blobKey, indexKey.
 std::string gha_blob_key(const digest& blob);
-std::string gha_index_key(const std::string& name, const std::string& scope);
+std::string gha_index_key(const std::string& name, const std::string& scope, bool with_signature = false);
 
 }  // namespace kiln::exporters

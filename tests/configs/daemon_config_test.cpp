@@ -140,6 +140,23 @@ TEST_CASE("a value out of its range is refused with file, line and key") {
       std::string::npos);
 }
 
+TEST_CASE("signatures of caches at GitHub are configured by either name of the table") {
+  auto loaded = parse_config(
+      "[cache.gha.sign]\ncommand = [\"sign\", \"x\"]\ncmd = \"ignored\"\n[cache.gha.verify]\n"
+      "required = true\n[cache.gha.verify.policy]\ntlogThreshold = 1\nissuer = \"https://i\"\n",
+      "k.toml");
+  REQUIRE(loaded.ok());
+  const auto& c = loaded->config.gha_cache;
+  CHECK(c.sign_command == std::vector<std::string>{"sign", "x"});
+  CHECK(c.verify);
+  CHECK(c.log_times_min == 1);
+  CHECK(c.certificate == std::map<std::string, std::string>{{"issuer", "https://i"}});
+  loaded = parse_config("[ghacache.sign]\ncmd = \"sign x\"\n", "k.toml");
+  REQUIRE(loaded.ok());
+  CHECK(loaded->config.gha_cache.sign_command == std::vector<std::string>{"/bin/sh", "-c", "sign x"});
+  CHECK(loaded->unknown_keys.empty());
+}
+
 TEST_CASE("what Kiln lacks is refused or without effect, never ignored") {
   auto loaded = parse_config(R"(
 debug = false
@@ -160,7 +177,7 @@ namespace = "x"
             "otel.socketPath (line 5): socket for traces out of builds: Kiln opens none",
             "worker.containerd.namespace (line 10): of the containerd worker, which Kiln has not"});
   for (auto text : {"proxyNetwork = true", "worker.oci.selinux = true", "worker.containerd.enabled = true",
-                    "worker.oci.proxySnapshotterPath = \"/s\"", "cache.gha.sign.command = [\"x\"]"}) {
+                    "worker.oci.proxySnapshotterPath = \"/s\""}) {
     auto refused = parse_config(text, "k.toml");
     INFO(text);
     REQUIRE_FALSE(refused.ok());

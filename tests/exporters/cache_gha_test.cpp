@@ -2,14 +2,21 @@
 // (tests/support/github_cache.py).
 #include <catch2/catch.hpp>
 
+#include <sys/stat.h>
+
 #include <chrono>
 #include <ctime>
+#include <fstream>
+#include <iterator>
 
 #include "base/base64.hpp"
+#include "exporters/cache/gha_signing.hpp"
 #include "exporters/cache/gha_store.hpp"
 #include "exporters/cache/http_object_store.hpp"
 #include "tests/exporters/cache_fixture.hpp"
 #include "tests/support/github_cache.hpp"
+#include "tests/support/little_sigstore.hpp"
+#include "tests/support/temp_dir.hpp"
 
 using namespace kiln;
 using namespace kiln::exporters;
@@ -371,4 +378,146 @@ TEST_CASE("a token that the service no longer takes is said to be that") {
   auto refused = open_gha_store(cache, hosts.transport(), {})->find("x");
   CHECK(refused.error().code == errc::unauthenticated);
   CHECK(refused.error().message == "gha: looking for x: the service answers 401: the token has expired");
+}
+
+namespace {
+
+/// A daemon's signing program, which asks a Sigstore in this process, and the policy that takes what it
+/// signs.
+struct signer {
+  test::temp_dir dir;
+  test::little_sigstore sigstore;
+  configs::gha_cache_config config;
+
+  signer() {
+    auto index = (dir / "index").string(), bundle = (dir / "bundle").string();
+    ::mkfifo(index.c_str(), 0600);
+    ::mkfifo(bundle.c_str(), 0600);
+    std::ofstream(dir / "root.json") << json_text(sigstore.trusted_root());
+    config.sign_command = {"/bin/sh", "-c", "cat >" + index + " && cat " + bundle};
+    config.verify = true;
+    config.times_min = 2;
+    config.log_times_min = 1;
+    config.certificate = {{"subjectAlternativeName", "https://github.com/some/repo/*"}, {"issuer", "*"}};
+    config.trusted_root = (dir / "root.json").string();
+  }
+  /// Signs the next index.
+  std::jthread once() {
+    return std::jthread([this] {
+      std::ifstream in(dir / "index");
+      std::string text{std::istreambuf_iterator<char>(in), {}};
+      std::ofstream(dir / "bundle") << json_text(sigstore.sign(text));
+    });
+  }
+  std::string import_failure(const attributes& attrs) const {
+    test_daemon d;
+    d.resources.gha_cache = &config;
+    auto done = must(make_cache_importer("gha", attrs, d.resources))->load({});
+    return done.ok() ? "" : done.error().message;
+  }
+};
+
+}  // namespace
+
+TEST_CASE("a signed cache is read where signatures are wanted, and is apart from others") {
+  service s;
+  signer who;
+  finished_build a;
+  a.resources.gha_cache = &who.config;
+  auto attrs = s.attrs(2);
+  {
+    auto signing = who.once();
+    must_export(a, attrs);
+  }
+  auto keys = s.keys();
+  REQUIRE(keys.size() == 6);  // four layers, the index, its signature
+  CHECK(numbers_of(s, main_index + "-sig") == std::vector<std::string>{"1"});
+  CHECK(std::count_if(keys.begin(), keys.end(), [](const auto& k) { return k.ends_with("-sig"); }) == 1);
+  CHECK(who.import_failure(attrs).empty());
+  test_daemon b;
+  b.resources.gha_cache = &who.config;
+  auto cache = must(must(make_cache_importer("gha", attrs, b.resources))->load({}));
+  CHECK_FALSE(find_copy(*cache).empty());
+  CHECK(imported_files(attrs).empty());  // who wants no signatures reads another cache
+
+  // The same index again: its signature is there.
+  {
+    auto signing = who.once();
+    must_export(a, attrs);
+  }
+  CHECK(numbers_of(s, main_index + "-sig") == std::vector<std::string>{"1", "2"});
+}
+
+TEST_CASE("an index whose signature is not as wanted is refused") {
+  service s;
+  signer who;
+  finished_build a;
+  a.resources.gha_cache = &who.config;
+  auto attrs = s.attrs(1);
+  {
+    auto signing = who.once();
+    must_export(a, attrs);
+  }
+  const std::string failed = "signature verification failed: ";
+  SECTION("by somebody else") {
+    who.config.certificate["issuer"] = "https://accounts.example";
+    CHECK(who.import_failure(attrs) == failed + "certificate field \"issuer\" does not match policy (\"" +
+                                           test::little_sigstore::issuer +
+                                           "\" != \"https://accounts.example\")");
+    who.config.certificate = {
+        {"runnerEnvironment", "github-hosted"}};  // of which the certificate says nothing
+    CHECK(who.import_failure(attrs).find(failed + "certificate field \"runnerEnvironment\"") == 0);
+  }
+  SECTION("with too few witnesses") {
+    who.config.times_min = 3;
+    CHECK(who.import_failure(attrs) == failed + "not enough timestamp authorities: have 2, need 3");
+    who.config.times_min = 0;
+    who.config.log_times_min = 2;
+    CHECK(who.import_failure(attrs) == failed + "not enough tlog authorities: have 1, need 2");
+  }
+  SECTION("by an instance that is not trusted") {
+    std::ofstream(who.dir / "root.json") << json_text(test::little_sigstore().trusted_root());
+    CHECK(who.import_failure(attrs) == failed + "the signature is in no transparency log that is trusted");
+  }
+  SECTION("none, or of another index") {
+    std::string key;
+    for (const auto& k : s.keys())
+      if (k.ends_with("-sig")) key = k.substr(k.find(' ') + 1);
+    s.evict(key);
+    CHECK(who.import_failure(attrs) == "missing signature for github actions cache");
+    s.reserve("refs/heads/main", key, {{"data", json_text(who.sigstore.sign("another"))}});
+    CHECK(who.import_failure(attrs).find(failed) == 0);
+  }
+  SECTION("nobody to trust") {
+    who.config.trusted_root = (who.dir / "none.json").string();
+    CHECK(who.import_failure(attrs).find("no trusted root of Sigstore for github actions cache: ") == 0);
+  }
+}
+
+TEST_CASE("a signature that cannot be made, or that nobody would take, leaves no index behind") {
+  service s;
+  signer who;
+  finished_build a;
+  a.resources.gha_cache = &who.config;
+  auto attrs = s.attrs(2);
+  who.config.sign_command = {"/bin/sh", "-c", "echo no key here >&2; exit 3"};
+  CHECK(export_failure(a, attrs).find("signing command /bin/sh ended with code 3: no key here") !=
+        std::string::npos);
+  who.config.sign_command = {"/nowhere/cosign"};
+  CHECK(export_failure(a, attrs).find("/nowhere/cosign is not installed") != std::string::npos);
+  who.config.sign_command = {"cat"};
+  CHECK_FALSE(export_failure(a, attrs).empty());
+  CHECK(numbers_of(s, main_index + "-sig").empty());
+}
+
+TEST_CASE("patterns of certificate fields have a star at either end") {
+  CHECK(matches_pattern("*", ""));
+  CHECK(matches_pattern("a", "a"));
+  CHECK_FALSE(matches_pattern("a", "ab"));
+  CHECK(matches_pattern("a*", "ab"));
+  CHECK_FALSE(matches_pattern("a*", "ba"));
+  CHECK(matches_pattern("*b", "ab"));
+  CHECK_FALSE(matches_pattern("*b", "ba"));
+  CHECK(matches_pattern("*b*", "abc"));
+  CHECK_FALSE(matches_pattern("*d*", "abc"));
 }

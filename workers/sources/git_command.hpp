@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-#include "workers/sources/program.hpp"
+#include "base/program.hpp"
 
 namespace kiln::workers {
 

@@ -8,7 +8,7 @@
 #include <sys/stat.h>
 
 #include "base/text.hpp"
-#include "workers/sources/program.hpp"
+#include "base/program.hpp"
 
 namespace kiln::workers {
 

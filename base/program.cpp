@@ -1,4 +1,4 @@
-#include "workers/sources/program.hpp"
+#include "base/program.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -14,7 +14,7 @@
 #include "base/open_files.hpp"
 #include "base/unique_fd.hpp"
 
-namespace kiln::workers {
+namespace kiln {
 
 namespace {
 
@@ -104,4 +104,4 @@ result<program_outcome> run_program(program_call call, std::stop_token stop) {
   return done;
 }
 
-}  // namespace kiln::workers
+}  // namespace kiln

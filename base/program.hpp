@@ -1,4 +1,4 @@
-// Runs a helper program (git, gpg, ssh-keygen) to its end. Blocking.
+// Runs a helper program (git, gpg, ssh-keygen, what signs caches) to its end. Blocking.
 #pragma once
 
 #include <stop_token>
@@ -7,7 +7,7 @@
 
 #include "base/result.hpp"
 
-namespace kiln::workers {
+namespace kiln {
 
 struct program_call {
   std::vector<std::string> argv;         // the first is looked for on PATH
@@ -26,4 +26,4 @@ struct program_outcome {
 /// not installed; unavailable if it cannot be started.
 result<program_outcome> run_program(program_call call, std::stop_token stop);
 
-}  // namespace kiln::workers
+}  // namespace kiln
