@@ -1,12 +1,10 @@
 #include "actors/containers/containers.hpp"
 
 #include <atomic>
-#include <condition_variable>
 #include <map>
-#include <mutex>
-#include <stop_token>
 
 #include "actors/containers/container_process.hpp"
+#include "actors/containers/held_container.hpp"
 #include "configs/containers.hpp"
 
 namespace kiln::actors {
@@ -14,50 +12,6 @@ namespace kiln::actors {
 namespace {
 
 namespace cfg = configs::containers;
-
-/// One container and the number of its processes; shared with pool threads.
-class held_container {
- public:
-  std::stop_token released() const { return stop_.get_token(); }
-  std::shared_ptr<workers::client_container> get() {
-    std::lock_guard lock(mutex_);
-    return container_;
-  }
-  void set(std::shared_ptr<workers::client_container> c) {
-    std::lock_guard lock(mutex_);
-    container_ = std::move(c);
-  }
-  void enter() {
-    std::lock_guard lock(mutex_);
-    ++inside_;
-  }
-  void leave(status how) {
-    std::lock_guard lock(mutex_);
-    if (failure_.ok()) failure_ = std::move(how);
-    --inside_;
-    empty_.notify_all();
-  }
-  void kill() { stop_.request_stop(); }
-  /// Kills what runs and waits for its end, then unmounts. Blocking, so nothing for the pool of short work.
-  /// Tells what the first process failed with that did, killed ones too. Source: frontend/gateway/container,
-  /// Release.
-  status release() {
-    kill();
-    std::shared_ptr<workers::client_container> last;
-    std::unique_lock lock(mutex_);
-    empty_.wait(lock, [&] { return inside_ == 0; });
-    last.swap(container_);
-    return failure_;
-  }
-
- private:
-  std::mutex mutex_;
-  std::condition_variable empty_;
-  std::stop_source stop_;
-  std::shared_ptr<workers::client_container> container_;
-  int inside_ = 0;
-  status failure_;
-};
 
 using held_pointer = std::shared_ptr<held_container>;
 

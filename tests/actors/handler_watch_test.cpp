@@ -64,7 +64,7 @@ TEST_CASE("a handler that waits for too long, or computes, is told with its acto
   REQUIRE(lines.size() == 2);
   for (const auto& line : lines) {
     CHECK_THAT(line, Catch::StartsWith("slow handler: sleeper took "));
-    CHECK_THAT(line, Catch::Contains("(job_done, "));
+    CHECK_THAT(line, Catch::Contains("(wait, "));
   }
 }
 
