@@ -50,16 +50,18 @@ stop_pid() {  # stop_pid PID [SECONDS]
 # The control groups that a test named go with it, whatever happens: every hierarchy may have them.
 groups_made=()
 drop_groups() {
-  local name
+  local name group
   for name in "${groups_made[@]}"; do
-    find /sys/fs/cgroup -mindepth 1 -maxdepth 2 -type d -name "$name" -exec find {} -depth -type d -exec rmdir {} + \; 2>/dev/null
+    for group in /sys/fs/cgroup/"$name" /sys/fs/cgroup/*/"$name"; do
+      [ ! -d "$group" ] || find "$group" -depth -type d -exec rmdir {} + || return 1
+    done
   done
 }
 
 on_exit() {
   local status=$?
   for pid in "${pids[@]}"; do stop_pid "$pid" 10 || true; done
-  drop_groups || true
+  drop_groups || { echo "FAILED: control groups are left"; status=1; }
   if [ $status -eq 0 ]; then
     local left
     left=$(grep -c "$scratch" /proc/self/mounts || true)
