@@ -194,6 +194,34 @@ printf 'FROM busybox AS b\nFROM scratch\nCOPY --from=b /bin /bin\nRUN true\n' >D
 must_build "$dir" --output "type=tar,dest=$made/fs.tar"
 check_same "mount points left on scratch" "$(tar tvf "$made/fs.tar" dev proc sys | awk '{print $1}' | sort -u)" "drwxr-xr-x"
 
+check_same "those that go again" "$(tar tf "$made/fs.tar" | grep -c '^etc')" 0
+echo q >secret
+printf 'FROM busybox\nRUN --mount=type=secret,id=s --mount=type=secret,id=t --mount=type=tmpfs,target=/x/a --mount=type=tmpfs,target=/x/b true\n' >Dockerfile
+must_build "$dir" --secret id=s,src=secret --secret id=t,src=secret --output "type=tar,dest=$made/stubs.tar"
+check_same "several mount points in one directory" "$(tar tf "$made/stubs.tar" | grep -E '^(run|x)/')" ""
+
+say "modes of file systems in memory, programs with privileges in a context, users with too many colons"
+context privileges
+echo x >program
+python3 -c 'import os; os.setxattr("program", "security.capability", b"\1\0\0\2\0\x20" + bytes(14))'
+cat >Dockerfile <<'D'
+FROM busybox AS b
+RUN mkdir /d && chown 5:6 /d && chmod 2710 /d
+RUN --mount=type=tmpfs,target=/d --mount=type=tmpfs,target=/n stat -c '%n %a %u' /d /n >/modes
+USER 1:2:3
+RUN id -u >/tmp/ids && id -g >>/tmp/ids
+FROM scratch
+COPY --from=b /modes /tmp/ids /
+COPY --chown=3 program /
+D
+must_build "$dir" --output "type=tar,dest=$made/fs.tar"
+mkdir "$made/out" && tar -C "$made/out" -xf "$made/fs.tar"
+check_same "modes" "$(result modes)" "/d 2710 0
+/n 1777 0"
+check_same "user and group" "$(result ids)" "1
+2"
+check_absent "the program's attributes" "$(tar --xattrs --xattrs-include='*' -tvvf "$made/fs.tar")" "security.capability"
+
 say "hard links among several sources"
 context hard_links
 mkdir x y
