@@ -48,7 +48,8 @@ status check_cache_exports(ctl::CacheOptions& cache) {
   std::vector<std::string> duplicates;
   google::protobuf::RepeatedPtrField<ctl::CacheOptionsEntry> kept;
   for (const auto& e : cache.exports()) {
-    if (!exporters::is_cache_exporter(e.type())) return invalid("unknown cache exporter: \"" + e.type() + "\"");
+    if (!exporters::is_cache_exporter(e.type()))
+      return invalid("unknown cache exporter: \"" + e.type() + "\"");
     identity id{e.type(), {e.attrs().begin(), e.attrs().end()}};
     if (e.type() == "registry") id.second = {{"ref", id.second["ref"]}};
     bool fresh = seen.insert(id).second;

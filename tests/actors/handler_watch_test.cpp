@@ -36,7 +36,8 @@ struct named_state {
 
 /// Waits in its handler for as many milliseconds as it is told.
 caf::behavior sleeper(caf::stateful_actor<named_state>*, caf::unit_t) {
-  return {[](job_done_atom, std::uint64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }};
+  return {
+      [](job_done_atom, std::uint64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }};
 }
 
 /// Computes for that long.

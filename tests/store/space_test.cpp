@@ -33,9 +33,13 @@ std::string drop(ref_store& store, const std::string& name, std::size_t size,
   return layer_of(store, {}, {{"data", text.c_str()}}, {.description = name, .type = type}).id();
 }
 
+/// Not counting what a start has set aside, and is removing.
 int snapshot_count(const temporary_root& root) {
   int n = 0;
-  for (const auto& e : fs::directory_iterator(root.path() / "snapshots")) n += e.path().filename() != "empty";
+  for (const auto& e : fs::directory_iterator(root.path() / "snapshots")) {
+    auto name = e.path().filename().string();
+    n += name != "empty" && !name.starts_with("removed-");
+  }
   return n;
 }
 
