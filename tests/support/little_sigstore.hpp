@@ -72,7 +72,7 @@ class little_sigstore {
     bool with_time = true;      // of the authority
     std::int64_t age_s = 60;    // of the signature
     std::int64_t life_s = 600;  // of the certificate, from the signature on
-    key logged_by;              // another log of certificates
+    key logged_by = {};         // another log of certificates
   };
 
   /// A bundle of version 0.3.
