@@ -22,6 +22,8 @@ void keep(const std::string& line) {
   lines.push_back(line);
 }
 
+using wait_atom = caf::atom_constant<caf::atom("wait")>;
+
 struct watched_config : caf::actor_system_config {
   explicit watched_config(bool crowded = false) {
     add_message_types<caf::id_block::kiln>();
@@ -36,13 +38,12 @@ struct named_state {
 
 /// Waits in its handler for as many milliseconds as it is told.
 caf::behavior sleeper(caf::stateful_actor<named_state>*, caf::unit_t) {
-  return {
-      [](job_done_atom, std::uint64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }};
+  return {[](wait_atom, std::uint64_t ms) { std::this_thread::sleep_for(std::chrono::milliseconds(ms)); }};
 }
 
 /// Computes for that long.
 caf::behavior worker(caf::stateful_actor<named_state>*, caf::unit_t) {
-  return {[](job_done_atom, std::uint64_t ms) {
+  return {[](wait_atom, std::uint64_t ms) {
     auto until = actors::thread_times::now().cpu + static_cast<std::int64_t>(ms) * 1'000'000;
     while (actors::thread_times::now().cpu < until) {
     }
@@ -59,7 +60,7 @@ TEST_CASE("a handler that waits for too long, or computes, is told with its acto
     auto a = system.spawn(sleeper, caf::unit);
     auto b = system.spawn(worker, caf::unit);
     for (const auto& who : {a, b})
-      for (std::uint64_t ms : {0, 80, 0}) caf::anon_send(who, job_done_atom::value, ms);
+      for (std::uint64_t ms : {0, 80, 0}) caf::anon_send(who, wait_atom::value, ms);
     for (const auto& who : {a, b}) caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
   }
   REQUIRE(lines.size() == 2);
@@ -75,7 +76,7 @@ TEST_CASE("where there are too few cores a handler that waits may do so for othe
     watched_config config(true);
     caf::actor_system system(config);
     for (const auto& who : {system.spawn(sleeper, caf::unit), system.spawn(worker, caf::unit)}) {
-      caf::anon_send(who, job_done_atom::value, std::uint64_t{80});
+      caf::anon_send(who, wait_atom::value, std::uint64_t{80});
       caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
     }
   }
