@@ -14,27 +14,28 @@
 using namespace kiln;
 using namespace kiln::exporters;
 using test::little_sigstore;
-using json = nlohmann::json;
 
 namespace {
 
 const std::string artifact = "what is signed";
 
-result<sigstore::signer> check(const json& bundle, const json& root, const std::string& text = artifact) {
+result<sigstore::signer> check(const nlohmann::json& bundle, const nlohmann::json& root,
+                               const std::string& text = artifact) {
   KILN_TRY(auto trusted, sigstore::parse_trusted_root(json_text(root)));
   KILN_TRY(auto parsed, sigstore::parse_bundle(json_text(bundle)));
   return sigstore::verify(text, parsed, trusted);
 }
 
-std::string refused(const json& bundle, const json& root, const std::string& text = artifact) {
+std::string refused(const nlohmann::json& bundle, const nlohmann::json& root,
+                    const std::string& text = artifact) {
   auto done = check(bundle, root, text);
   return done.ok() ? "" : done.error().message;
 }
 
-json& entry_of(json& bundle) { return bundle["verificationMaterial"]["tlogEntries"][0]; }
+nlohmann::json& entry_of(nlohmann::json& bundle) { return bundle["verificationMaterial"]["tlogEntries"][0]; }
 
 /// The same text with another last byte, in base64.
-void spoil(json& text) {
+void spoil(nlohmann::json& text) {
   auto bytes = *base64_decode(text_value(text));
   bytes.back() = static_cast<char>(bytes.back() ^ 1);
   text = base64_encode(bytes);
@@ -184,24 +185,26 @@ TEST_CASE("what of a signature does not hold is refused, and said") {
 
 TEST_CASE("what is no bundle is said to be none") {
   little_sigstore s;
-  auto said = [&](const std::function<void(json&)>& change) {
+  auto said = [&](const std::function<void(nlohmann::json&)>& change) {
     auto bundle = s.sign(artifact);
     change(bundle);
     auto parsed = sigstore::parse_bundle(json_text(bundle));
     return parsed.ok() ? "" : parsed.error().message;
   };
-  CHECK(said([](json&) {}).empty());
-  CHECK(said([](json& b) { b["mediaType"] = "x"; }) ==
+  CHECK(said([](nlohmann::json&) {}).empty());
+  CHECK(said([](nlohmann::json& b) { b["mediaType"] = "x"; }) ==
         "signature bundle: mediaType \"x\" is none of versions 0.1 to 0.3");
-  CHECK(said([](json& b) { b["verificationMaterial"].erase("certificate"); }) ==
+  CHECK(said([](nlohmann::json& b) { b["verificationMaterial"].erase("certificate"); }) ==
         "signature bundle: it has no certificate; signatures by bare keys are not taken");
-  CHECK(said([](json& b) { b.erase("messageSignature"); }) == "signature bundle: it has no signature");
-  CHECK(said([](json& b) { b["messageSignature"]["signature"] = "*"; }) ==
+  CHECK(said([](nlohmann::json& b) { b.erase("messageSignature"); }) ==
+        "signature bundle: it has no signature");
+  CHECK(said([](nlohmann::json& b) { b["messageSignature"]["signature"] = "*"; }) ==
         "signature bundle: the signature is no base64");
-  CHECK(said([](json& b) { b["messageSignature"]["messageDigest"]["algorithm"] = "SHA2_512"; }) ==
+  CHECK(said([](nlohmann::json& b) { b["messageSignature"]["messageDigest"]["algorithm"] = "SHA2_512"; }) ==
         "signature bundle: a digest of kind SHA2_512");
-  CHECK(said([](json& b) { entry_of(b)["logIndex"] = "-1"; }) == "signature bundle: logIndex is no number");
-  CHECK(said([](json& b) {
+  CHECK(said([](nlohmann::json& b) { entry_of(b)["logIndex"] = "-1"; }) ==
+        "signature bundle: logIndex is no number");
+  CHECK(said([](nlohmann::json& b) {
           for (int i = 0; i < 40; ++i) b["verificationMaterial"]["tlogEntries"].push_back(json(entry_of(b)));
         }) == "signature bundle: more than 32 tlogEntries");
   CHECK_FALSE(sigstore::parse_bundle("{").ok());
