@@ -163,7 +163,7 @@ TEST_CASE("what of a signature does not hold is refused, and said") {
   }
   SECTION("the same entry twice, to count for two") {
     auto& entries = bundle["verificationMaterial"]["tlogEntries"];
-    entries.push_back(json(entries[0]));
+    entries.push_back(nlohmann::json(entries[0]));
     CHECK(refused(bundle, root) == "an entry of a transparency log is there twice");
   }
   SECTION("a time that nobody whom we trust told does not count") {
@@ -178,7 +178,7 @@ TEST_CASE("what of a signature does not hold is refused, and said") {
   }
   SECTION("a time told twice counts once") {
     auto& times = bundle["verificationMaterial"]["timestampVerificationData"]["rfc3161Timestamps"];
-    times.push_back(json(times[0]));
+    times.push_back(nlohmann::json(times[0]));
     CHECK(check(bundle, root)->times == 2);
   }
 }
@@ -205,7 +205,8 @@ TEST_CASE("what is no bundle is said to be none") {
   CHECK(said([](nlohmann::json& b) { entry_of(b)["logIndex"] = "-1"; }) ==
         "signature bundle: logIndex is no number");
   CHECK(said([](nlohmann::json& b) {
-          for (int i = 0; i < 40; ++i) b["verificationMaterial"]["tlogEntries"].push_back(json(entry_of(b)));
+          for (int i = 0; i < 40; ++i)
+            b["verificationMaterial"]["tlogEntries"].push_back(nlohmann::json(entry_of(b)));
         }) == "signature bundle: more than 32 tlogEntries");
   CHECK_FALSE(sigstore::parse_bundle("{").ok());
   CHECK_FALSE(sigstore::parse_bundle("[]").ok());

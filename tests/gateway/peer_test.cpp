@@ -127,8 +127,8 @@ TEST_CASE("a ref of another node arrives lazily, whole, and the second use is fr
   CHECK(listing(*n.b.store, got) == listing(*n.a.store, top));
   CHECK(must(store::content_checksum(*n.b.store, got, {}, {})) ==
         must(store::content_checksum(*n.a.store, top, {}, {})));
-  CHECK(n.b.got.options().description == "RUN x");
-  CHECK(n.b.got.options().type == store::record_type::source_local);
+  CHECK(got.options().description == "RUN x");
+  CHECK(got.options().type == store::record_type::source_local);
   auto theirs = must(n.a.store->layers().of(top, {})), ours = must(n.b.store->layers().of(got, {}));
   REQUIRE(ours.size() == 3);
   for (std::size_t i = 0; i < ours.size(); ++i)

@@ -93,7 +93,7 @@ TEST_CASE("a certificate without its key, or one that cannot be read, is a start
 
 TEST_CASE("no listen address is a start-up error") {
   gateway_fixture f;
-  auto none = gateway::server::start({}, f.make_services());
+  auto none = gateway::server::start(gateway::server_options{}, f.make_services());
   REQUIRE_FALSE(none.ok());
   CHECK(none.error().message == "no listen addresses given");
 }

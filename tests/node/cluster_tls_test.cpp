@@ -91,7 +91,7 @@ struct certificates {
   }
 };
 
-struct node {
+struct linked_node {
   configs::daemon_config config;
   std::unique_ptr<node::cluster_setup> setup;
   std::unique_ptr<node_config> caf;
@@ -103,8 +103,8 @@ struct node {
   members_listener ears;
   worker_actor worker;  // what other nodes reach; none
 
-  node(certificates& certs, const std::string& name, std::vector<std::string> seeds,
-       const std::function<void(configs::cluster_config&)>& change = {}) {
+  linked_node(certificates& certs, const std::string& name, std::vector<std::string> seeds,
+              const std::function<void(configs::cluster_config&)>& change = {}) {
     auto& c = config.cluster;
     c.name = name;
     c.listen = "127.0.0.1:" + std::to_string(free_port());
@@ -129,7 +129,7 @@ struct node {
     ears = system->spawn(listener, heard);
     caf::anon_send(caf::actor_cast<cluster_actor>(cluster), join_atom::value, ears);
   }
-  ~node() {
+  ~linked_node() {
     caf::anon_send_exit(cluster, caf::exit_reason::user_shutdown);
     caf::anon_send_exit(ears, caf::exit_reason::user_shutdown);
     if (worker) caf::anon_send_exit(worker, caf::exit_reason::user_shutdown);
@@ -204,10 +204,10 @@ int given_to(const std::string& address, const std::string& cert, const std::str
 }
 
 /// The reason that dialling `to` gives, with these certificates.
-std::string refusal(certificates& certs, const node& to,
+std::string refusal(certificates& certs, const linked_node& to,
                     const std::function<void(configs::cluster_config&)>& change) {
   // Checked at start as well; so a node is started well and its files do not matter any more.
-  node stranger(certs, "stranger", {}, change);
+  linked_node stranger(certs, "stranger", {}, change);
   auto dialled = stranger.options.dial(to.address());
   return dialled.ok() ? "" : dialled.error().message;
 }
@@ -217,17 +217,17 @@ std::string refusal(certificates& certs, const node& to,
 TEST_CASE("nodes of one CA find each other over TLS, lose who dies, and take back who returns") {
   spdlog::set_level(spdlog::level::off);
   certificates certs;
-  node a(certs, "a", {});
-  node b(certs, "b", {a.address()});
+  linked_node a(certs, "a", {});
+  linked_node b(certs, "b", {a.address()});
   CHECK(a.sees("b"));
   CHECK(b.sees("a"));
   {
-    node c(certs, "c", {b.address()});
+    linked_node c(certs, "c", {b.address()});
     CHECK(a.sees("c"));
     CHECK(c.sees("a"));
   }
   CHECK(a.loses("c"));
-  node c(certs, "c", {b.address()});
+  linked_node c(certs, "c", {b.address()});
   CHECK(a.sees("c"));
   CHECK(c.sees("b"));
 }
@@ -248,7 +248,7 @@ TEST_CASE("what one node may ask another's worker for at a time is bounded, and 
     }
   };
   certificates certs;
-  node a(certs, "a", {});
+  linked_node a(certs, "a", {});
   auto pool = std::make_shared<actors::job_pool>(8);
   actors::worker_options w;
   w.handler = [](const pb::Op&) -> result<std::shared_ptr<workers::op_handler>> {
@@ -258,7 +258,7 @@ TEST_CASE("what one node may ask another's worker for at a time is bounded, and 
   w.jobs_of_node_max = 4;
   a.worker = caf::actor_cast<worker_actor>(a.system->spawn(actors::worker, std::move(w)));
   {
-    node b(certs, "b", {a.address()});
+    linked_node b(certs, "b", {a.address()});
     REQUIRE(b.sees("a"));
     auto inbound_worker = b.heard->up.at("a");
     auto progress = b.system->spawn(
@@ -291,8 +291,8 @@ TEST_CASE("what one node may ask another's worker for at a time is bounded, and 
 
 TEST_CASE("a cluster actor that is started again is found again at its port") {
   certificates certs;
-  node a(certs, "a", {});
-  node b(certs, "b", {a.address()});
+  linked_node a(certs, "a", {});
+  linked_node b(certs, "b", {a.address()});
   REQUIRE(a.sees("b"));
   caf::anon_send_exit(a.cluster, caf::exit_reason::kill);
   CHECK(b.loses("a"));
@@ -302,8 +302,8 @@ TEST_CASE("a cluster actor that is started again is found again at its port") {
 
 TEST_CASE("whoever has no valid certificate gets nothing, and disturbs nobody") {
   certificates certs;
-  node a(certs, "a", {});
-  node b(certs, "b", {a.address()});
+  linked_node a(certs, "a", {});
+  linked_node b(certs, "b", {a.address()});
   REQUIRE(a.sees("b"));
   throw_at(a.address(), "GET / HTTP/1.0\r\n\r\n");
   std::string noise(1 << 20, '\0');
@@ -339,12 +339,13 @@ TEST_CASE("whoever has no valid certificate gets nothing, and disturbs nobody") 
 
 TEST_CASE("an expired certificate is told at start") {
   certificates certs;
-  CHECK_THROWS_WITH(node(certs, "a", {},
-                         [&](configs::cluster_config& c) {
-                           auto pair = *configs::make_certificate(certs.ca, "a", {}, std::time(nullptr), -1h);
-                           c.cert = certs.write("old.pem", pair.cert);
-                           c.key = certs.write("old.key", pair.key);
-                         }),
+  CHECK_THROWS_WITH(linked_node(certs, "a", {},
+                                [&](configs::cluster_config& c) {
+                                  auto pair =
+                                      *configs::make_certificate(certs.ca, "a", {}, std::time(nullptr), -1h);
+                                  c.cert = certs.write("old.pem", pair.cert);
+                                  c.key = certs.write("old.key", pair.key);
+                                }),
                     Catch::Contains("expired on "));
 }
 
@@ -415,8 +416,8 @@ class hostile {
 
 TEST_CASE("whoever has a node's certificate and says what no node does is hung up on, and the node lives") {
   certificates certs;
-  node a(certs, "a", {});
-  node b(certs, "b", {a.address()});
+  linked_node a(certs, "a", {});
+  linked_node b(certs, "b", {a.address()});
   REQUIRE(a.sees("b"));
   using test::bytes;
   auto to = [&](const std::function<std::string(const hostile&)>& what) {
@@ -456,8 +457,8 @@ TEST_CASE("whoever has a node's certificate and says what no node does is hung u
 
 TEST_CASE("nobody takes over a node's connections with another certificate") {
   certificates certs;
-  node a(certs, "a", {});
-  node b(certs, "b", {a.address()});
+  linked_node a(certs, "a", {});
+  linked_node b(certs, "b", {a.address()});
   REQUIRE(a.sees("b"));
   // As CAF names b: host and process are the same, the last byte counts actor systems.
   auto& id = dynamic_cast<const caf::node_id::default_data&>(*b.system->node());
@@ -475,17 +476,18 @@ TEST_CASE("nobody takes over a node's connections with another certificate") {
 
 TEST_CASE("a node's name is its certificate's") {
   certificates certs;
-  node a(certs, "a", {});
+  linked_node a(certs, "a", {});
   // At its own start.
-  CHECK_THROWS_WITH(node(certs, "b", {a.address()}, [&](configs::cluster_config& c) { certs.put(c, "c"); }),
-                    Catch::Contains("is for c, not for node b"));
+  CHECK_THROWS_WITH(
+      linked_node(certs, "b", {a.address()}, [&](configs::cluster_config& c) { certs.put(c, "c"); }),
+      Catch::Contains("is for c, not for node b"));
   // And by the others: one that lies about its name is refused, on both sides.
-  node liar(certs, "liar", {});
+  linked_node liar(certs, "liar", {});
   caf::anon_send_exit(liar.cluster, caf::exit_reason::user_shutdown);
   liar.options.self.name = "b";
   liar.options.seeds = {a.address()};
   liar.start();
-  auto refused = [&](node& n) {
+  auto refused = [&](linked_node& n) {
     for (int i = 0; i < 400; ++i) {
       for (const auto& seen : n.view().nodes)
         if (seen.state == "refused" && seen.reason.find("is for liar, not for node b") != std::string::npos)
@@ -501,10 +503,10 @@ TEST_CASE("a node's name is its certificate's") {
 
 TEST_CASE("those who connect and say nothing keep nobody out") {
   certificates certs;
-  node a(certs, "a", {});
+  linked_node a(certs, "a", {});
   std::vector<unique_fd> silent;
   for (int i = 0; i < 300; ++i) silent.push_back(connect_to(a.address()));
-  node b(certs, "b", {a.address()});
+  linked_node b(certs, "b", {a.address()});
   CHECK(a.sees("b"));
   CHECK(b.sees("a"));
 }
