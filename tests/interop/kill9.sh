@@ -39,7 +39,10 @@ unaccounted() {
   there=$(du -sB1 "$state/snapshots" "$state/blobs" | awk '{ sum += $1 } END { print sum }')
   echo $((there - said))
 }
+# What a start sets aside it removes while it serves (store/leftovers.hpp).
+cleared() { [ -z "$(find "$state" "$state/snapshots" -maxdepth 1 -name 'removed-*')" ]; }
 nothing_left() {  # nothing_left DESCRIPTION: of what a kill leaves that nobody can go on with
+  wait_for 60 cleared || fail "$1: what was set aside is not removed"
   check_same "$1: containers" "$(containers)" ""
   check_same "$1: cgroups" "$(groups)" 0
   check_same "$1: temporary files" "$(find "$state/transient" -mindepth 1 | wc -l)" 0

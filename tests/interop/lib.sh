@@ -1,6 +1,7 @@
 # What every interop test stands on: a scratch directory, a registry, base images, a daemon. Sourced by bash.
 # Everything started here is stopped by pid when the test ends, and what it left behind is a failure.
-set -euo pipefail
+set -eEuo pipefail
+trap '[[ $- != *e* ]] || printf "FAILED: %s, line %s: %s\n" "${BASH_SOURCE[0]}" "$LINENO" "$BASH_COMMAND" >&2' ERR  # never without a word
 
 source_dir=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 build_dir=${KILN_BINARY_DIR:-$source_dir/build}
