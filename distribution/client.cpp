@@ -1,9 +1,8 @@
 #include "distribution/client.hpp"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 
+#include "base/pause.hpp"
 #include "base/json_text.hpp"
 #include "base/url.hpp"
 #include "distribution/authorizer.hpp"
@@ -125,10 +124,7 @@ status repository::pause(int n, const response* answer) {
       wait = std::min<std::chrono::milliseconds>(std::chrono::seconds(std::stoi(after)),
                                                  configs::registry_max_retry_after);
   }
-  std::mutex m;
-  std::unique_lock lock(m);
-  std::condition_variable_any never;
-  never.wait_for(lock, job_.stop, wait, [] { return false; });
+  pause_for(wait, job_.stop);
   return job_.check();
 }
 

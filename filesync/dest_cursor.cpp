@@ -1,12 +1,10 @@
 #include "filesync/dest_cursor.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/sysmacros.h>
 
 #include "filesync/tree.hpp"
 
@@ -58,20 +56,9 @@ status dest_cursor::load() {
     struct stat st {};
     if (dir < 0 || ::fstatat(dir, name.c_str(), &st, AT_SYMLINK_NOFOLLOW) != 0) continue;
     file_stat entry;
-    entry.set_path(path);
-    entry.set_mode(to_go_mode(st.st_mode) & ~go_mode::socket);
-    entry.set_uid(st.st_uid);
-    entry.set_gid(st.st_gid);
-    entry.set_modtime(st.st_mtim.tv_sec * 1'000'000'000LL + st.st_mtim.tv_nsec);
-    if (!S_ISDIR(st.st_mode)) entry.set_size(st.st_size);
-    if (S_ISBLK(st.st_mode) || S_ISCHR(st.st_mode)) {
-      entry.set_devmajor(major(st.st_rdev));
-      entry.set_devminor(minor(st.st_rdev));
-    }
+    fill_plain(st, path, entry);
     if (S_ISLNK(st.st_mode)) {
-      std::array<char, 4097> target{};
-      ssize_t n = ::readlinkat(dir, name.c_str(), target.data(), target.size() - 1);
-      if (n > 0) entry.set_linkname(std::string(target.data(), static_cast<std::size_t>(n)));
+      (void)fill_link(dir, name.c_str(), path, entry);  // gone meanwhile: it is no longer what is sent either
     } else if (!S_ISDIR(st.st_mode) && st.st_nlink > 1) {
       auto [it, first] = inodes_.try_emplace(st.st_ino, path);
       if (!first) entry.set_linkname(it->second);

@@ -117,6 +117,8 @@ status read_xattrs(const std::string& path, bool follow, file_stat& out) {
   return {};
 }
 
+}  // namespace
+
 void fill_plain(const struct stat& st, std::string_view path, file_stat& out) {
   out.Clear();
   out.set_path(std::string(path));
@@ -138,8 +140,6 @@ status fill_link(int dir_fd, const char* name, std::string_view path, file_stat&
   out.set_linkname(std::string(target.data(), static_cast<std::size_t>(n)));
   return {};
 }
-
-}  // namespace
 
 status fill_stat(int dir_fd, const char* name, const struct stat& st, std::string_view path, file_stat& out) {
   fill_plain(st, path, out);

@@ -54,5 +54,9 @@ int compare_paths(std::string_view a, std::string_view b);
 status fill_stat(int dir_fd, const char* name, const struct stat& st, std::string_view path, file_stat& out);
 /// The same of what a descriptor (O_PATH will do) stands for.
 status fill_stat(int fd, const struct stat& st, std::string_view path, file_stat& out);
+/// What of that needs no further call: neither a link's target nor xattrs.
+void fill_plain(const struct stat& st, std::string_view path, file_stat& out);
+/// The target of the link `name` below `dir_fd`, or with no name of the one that `dir_fd` stands for.
+status fill_link(int dir_fd, const char* name, std::string_view path, file_stat& out);
 
 }  // namespace kiln::filesync

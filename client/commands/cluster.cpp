@@ -4,13 +4,12 @@
 
 #include <algorithm>
 #include <chrono>
-#include <condition_variable>
 #include <filesystem>
-#include <mutex>
 #include <sstream>
 
 #include <fmt/format.h>
 
+#include "base/pause.hpp"
 #include "base/files.hpp"
 #include "client/commands/call.hpp"
 #include "client/commands/commands.hpp"
@@ -112,15 +111,6 @@ bool has_left(const v1::NodesResponse& nodes, const std::string& name) {
   return true;
 }
 
-/// False when interrupted.
-bool pause(std::chrono::milliseconds time, const interrupt_handler& interrupts) {
-  std::mutex mutex;
-  std::condition_variable_any never;
-  std::unique_lock lock(mutex);
-  never.wait_for(lock, interrupts.token(), time, [] { return false; });
-  return !interrupts.token().stop_requested();
-}
-
 }  // namespace
 
 status run_cluster(const global_flags& global, const cluster_flags& flags, interrupt_handler& interrupts) {
@@ -155,7 +145,7 @@ status run_cluster_drain(const global_flags& global, const cluster_drain_flags& 
   while (flags.wait) {
     KILN_TRY(auto nodes, list_nodes(*stub, interrupts));
     if (has_left(nodes, flags.node)) break;
-    if (!pause(drain_poll, interrupts))
+    if (!pause_for(drain_poll, interrupts.token()))
       return make_error(errc::cancelled, "interrupted; the node still drains");
   }
   return {};

@@ -1,10 +1,10 @@
 #include "exporters/cache/gha_store.hpp"
 
-#include <condition_variable>
 #include <ctime>
 
 #include <spdlog/spdlog.h>
 
+#include "base/pause.hpp"
 #include "base/duration.hpp"
 #include "base/numbers.hpp"
 #include "base/url.hpp"
@@ -74,7 +74,8 @@ class gha_store final : public object_store {
       if (mine) return write(*mine, body);
       if (std::chrono::steady_clock::now() >= patient_until) continue;
       --least;
-      KILN_CHECK(pause());
+      pause_for(cache_->index_pause, job_.stop);
+      KILN_CHECK(job_.check());
     }
   }
 
@@ -136,13 +137,6 @@ class gha_store final : public object_store {
       else spdlog::warn("{}; the cache is asked for each blob instead", keys.error().message);
     });
     return cache_->listed;
-  }
-
-  status pause() const {
-    std::mutex mutex;
-    std::unique_lock lock(mutex);
-    std::condition_variable_any().wait_for(lock, job_.stop, cache_->index_pause, [] { return false; });
-    return job_.check();
   }
 
   std::shared_ptr<gha_cache> cache_;

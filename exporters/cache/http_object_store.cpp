@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <charconv>
-#include <condition_variable>
-#include <mutex>
 
+#include "base/pause.hpp"
 #include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
 
@@ -91,10 +90,7 @@ result<distribution::response> http_object_store::send(const object_call& c) {
     auto r = transport_.perform(q);
     bool temporary = r.ok() ? r->status == 429 || r->status >= 500 : r.error().code == errc::unavailable;
     if (!temporary || used || n >= attempts_) return r;
-    std::mutex mutex;
-    std::condition_variable_any waiting;
-    std::unique_lock lock(mutex);
-    waiting.wait_for(lock, job_.stop, pause, [] { return false; });
+    pause_for(pause, job_.stop);
     KILN_CHECK(job_.check());
   }
 }

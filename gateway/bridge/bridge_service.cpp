@@ -31,24 +31,14 @@ error no_build_id(std::string_view method) {
 template <class Response>
 using guard_pointer = std::shared_ptr<call_guard<unary_call<Response>>>;
 
-/// One request on behalf of a call; the requester ends with the answer.
+/// The answer of an actor as that of the call.
 template <class Response, class Handle, class... Args>
 void pass_on(caf::event_based_actor* self, const guard_pointer<Response>& guard, const Handle& target,
              Args&&... args) {
-  watch_target(self, target, [guard](error e) { (*guard)->fail(e); });
-  auto plain = caf::actor_cast<caf::actor>(target);
-  self->request(target, caf::infinite, std::forward<Args>(args)...)
-      .then(
-          [=](Response& answer) {
-            (*guard)->succeed(std::move(answer));
-            self->demonitor(plain);
-            self->quit();
-          },
-          [=](caf::error& e) {
-            (*guard)->fail(from_caf(e));
-            self->demonitor(plain);
-            self->quit();
-          });
+  request_for<unary_call<Response>, Response>(
+      self, guard, target,
+      [](unary_call<Response>& call, Response& answer) { call.succeed(std::move(answer)); },
+      std::forward<Args>(args)...);
 }
 
 }  // namespace

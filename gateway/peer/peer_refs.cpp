@@ -2,10 +2,10 @@
 
 #include <spdlog/spdlog.h>
 
-#include <condition_variable>
 #include <map>
 #include <mutex>
 
+#include "base/pause.hpp"
 #include "content.grpc.pb.h"
 #include "gateway/peer/peer_requests.hpp"
 #include "gateway/peer/peer_service.hpp"
@@ -39,18 +39,14 @@ struct peer_refs::shared : std::enable_shared_from_this<peer_refs::shared> {
   }
   /// A pause before the attempt after `n` that moved nothing.
   status pause(int n, const std::stop_token& stop) {
-    std::unique_lock lock(mutex);
-    auto until = std::chrono::steady_clock::now() + options.retry_pause * (1 << std::min(n - 1, 6));
-    freed.wait_until(lock, stop, until, [] { return false; });
-    if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
-    return {};
+    if (pause_for(options.retry_pause * (1 << std::min(n - 1, 6)), stop)) return {};
+    return make_error(errc::cancelled, "context canceled");
   }
 
   store::ref_store& store;
   const std::shared_ptr<peer_directory> peers;
   const peer_refs_options options;
   std::mutex mutex;
-  std::condition_variable_any freed;
   store::turns turns;                        // of refs being made known here
   std::map<std::string, std::string> known;  // "node!id" → id here
 };

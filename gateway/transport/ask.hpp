@@ -51,6 +51,26 @@ void watch_target(caf::event_based_actor* self, const Handle& target, std::funct
   });
 }
 
+/// One request on behalf of a call, by a requester that ends with the answer; `answered` takes it.
+template <class Call, class Response, class Handle, class Answered, class... Args>
+void request_for(caf::event_based_actor* self, const std::shared_ptr<call_guard<Call>>& guard,
+                 const Handle& target, Answered answered, Args&&... args) {
+  watch_target(self, target, [guard](error e) { (*guard)->fail(e); });
+  auto plain = caf::actor_cast<caf::actor>(target);
+  self->request(target, caf::infinite, std::forward<Args>(args)...)
+      .then(
+          [=](Response& response) {
+            answered(*guard->get(), response);
+            self->demonitor(plain);
+            self->quit();
+          },
+          [=](caf::error& e) {
+            (*guard)->fail(from_caf(e));
+            self->demonitor(plain);
+            self->quit();
+          });
+}
+
 /// Sends args to target as a request of its own and finishes the call with the answer. The requester goes
 /// down when the client does.
 template <class Call, class Response, class Handle, class... Args>
@@ -66,20 +86,7 @@ void ask(caf::actor_system& system, std::shared_ptr<Call> call, const Handle& ta
   auto requester = actors::spawn_outside(
       system,
       [=](caf::event_based_actor* self, caf::unit_t) mutable {
-        watch_target(self, target, [guard](error e) { (*guard)->fail(e); });
-        auto plain = caf::actor_cast<caf::actor>(target);
-        self->request(target, caf::infinite, std::move(args)...)
-            .then(
-                [=](Response& response) {
-                  answered(*guard->get(), response);
-                  self->demonitor(plain);
-                  self->quit();
-                },
-                [=](caf::error& e) {
-                  (*guard)->fail(from_caf(e));
-                  self->demonitor(plain);
-                  self->quit();
-                });
+        request_for<Call, Response>(self, guard, target, answered, std::move(args)...);
       },
       caf::unit);
   call->on_cancel([requester] { caf::anon_send_exit(requester, caf::exit_reason::user_shutdown); });

@@ -1,9 +1,8 @@
 #include "store/blobs/session_content.hpp"
 
 #include <algorithm>
-#include <condition_variable>
-#include <mutex>
 
+#include "base/pause.hpp"
 #include "configs/remote_cache.hpp"
 #include "content.pb.h"
 
@@ -109,9 +108,7 @@ status session_content::write(const digest& d, std::int64_t size, byte_source& f
     if (!is_locked) return outcome;
     // Somebody else is writing it: then it is there, or can be written.
     stream.reset();
-    std::mutex mutex;
-    std::unique_lock lock(mutex);
-    std::condition_variable_any().wait_for(lock, job.stop, pause, [] { return false; });
+    pause_for(pause, job.stop);
     KILN_CHECK(job.check());
   }
 }
