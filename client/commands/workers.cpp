@@ -90,7 +90,7 @@ go_value worker_value(const types::WorkerRecord& w) {
 std::string platforms_text(const types::WorkerRecord& w) {
   std::string out;
   for (const auto& p : w.platforms())
-    out += (out.empty() ? "" : ",") + format_platform(normalize(from_proto(p)));
+    out += (out.empty() ? "" : ",") + format_platform(normalize(kiln::from_proto(p)));
   return out;
 }
 

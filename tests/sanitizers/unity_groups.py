@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Which source files may be compiled as one: unity_groups.py SIZE FILE... prints "GROUP FILE" lines.
+"""Source files compiled as one: unity_groups.py FOLDER SIZE ALONE FILE... writes FOLDER/*.cpp, each including up to SIZE of
+these files (ALONE: a ;-list of those that must not), and prints a ;-list of what is to be compiled.
 
-Most of the time a file takes is spent on the headers it shares with its neighbours, and instrumented that is
-minutes. Files go into one group unless both have something of the same name at the left margin (private
-functions of two files, say). Names are found by the look of a line: one that is missed ends in a compiler error.
+Most of the time a file takes is spent on the headers it shares with its neighbours, and instrumented that is minutes.
+Neighbours in one folder go together, unless both have something of the same name at the left margin (private functions of
+two files, say). Names are found by the look of a line: one that is missed ends in a compiler error.
 """
+import collections
 import functools
 import os
 import re
@@ -61,7 +63,33 @@ def groups(size, paths):
     return [files for files, *_ in made]
 
 
+def main(folder, size, alone, *paths):
+    os.makedirs(folder, exist_ok=True)
+    wanted, compiled = {}, []
+    alone = [os.path.join(root, path) for path in alone.split(";")]
+    by_folder = collections.defaultdict(list)
+    for path in paths:
+        if path in alone:
+            compiled.append(path)
+        else:
+            by_folder[os.path.dirname(path)].append(path)
+    for where, files in by_folder.items():
+        for number, group in enumerate(groups(int(size), files)):
+            if len(group) == 1:
+                compiled += group
+                continue
+            name = f"{os.path.relpath(where, root).replace('/', '_')}_{number}.cpp"
+            wanted[name] = "".join(f'#include "{os.path.relpath(path, root)}"\n' for path in group)
+            compiled.append(os.path.join(folder, name))
+    for name in set(os.listdir(folder)) - wanted.keys():
+        os.remove(os.path.join(folder, name))
+    for name, text in wanted.items():
+        path = os.path.join(folder, name)
+        if not os.path.exists(path) or open(path, encoding="utf-8").read() != text:
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+    print(";".join(compiled), end="")
+
+
 if __name__ == "__main__":
-    for number, files in enumerate(groups(int(sys.argv[1]), sys.argv[2:])):
-        for file in files:
-            print(number, file)
+    main(*sys.argv[1:])
