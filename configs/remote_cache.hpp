@@ -64,8 +64,11 @@ inline constexpr int signed_blob_attempts = 6;
 /// Attempts of one request to an object store (s3, azblob), and the pause before the second; it doubles.
 inline constexpr int object_store_attempts = 3;
 inline constexpr std::chrono::milliseconds object_store_backoff{250};
-/// Bytes of one upload request; larger blobs go in parts. 5 MiB – 5 GiB.
-inline constexpr std::int64_t s3_part_size = 512LL << 20;
+/// Requests under way for one blob that goes up in parts.
+inline constexpr unsigned object_parts_at_a_time = 5;
+/// Bytes of one upload request, at least; larger blobs go in parts (5 MiB – 5 GiB), at most so many.
+inline constexpr std::int64_t s3_part_size = 16LL << 20;
+inline constexpr std::int64_t s3_parts_max = 10'000;
 /// Bytes from which an object cannot be copied in one request.
 inline constexpr std::int64_t s3_copy_size_max = 5LL << 30;
 /// Age from which a cached blob that is still used is written anew. Source: s3.go, touchRefresh.
@@ -73,17 +76,45 @@ inline constexpr std::chrono::hours s3_touch_after{24};
 
 /// Version of the Blob service we speak.
 inline constexpr const char* azure_storage_version = "2020-10-02";
-/// Bytes of one upload request; larger blobs go in blocks, at most 50,000. 1 B – 4,000 MiB.
+/// Bytes of one upload request, at least; larger blobs go in blocks (1 B – 4,000 MiB), at most so many.
 inline constexpr std::int64_t azblob_block_size = 32LL << 20;
+inline constexpr std::int64_t azblob_blocks_max = 50'000;
 /// Who gives out tokens, unless AZURE_AUTHORITY_HOST says otherwise, and what they are for.
 inline constexpr const char* azure_authority = "https://login.microsoftonline.com";
 inline constexpr const char* azure_storage_scope = "https://storage.azure.com/.default";
+inline constexpr const char* azure_storage_resource = "https://storage.azure.com/";
+inline constexpr const char* azure_instance_metadata = "http://169.254.169.254";
+/// Where Azure Arc's agent puts the keys it asks for, and how large they are.
+inline constexpr const char* azure_arc_tokens = "/var/opt/azcmagent/tokens/";
+inline constexpr std::int64_t azure_arc_key_size = 4 << 10;
+/// Bytes of a file with a certificate and its key; how long what is signed with it is good.
+inline constexpr std::int64_t azure_certificate_size = 1 << 20;
+inline constexpr std::chrono::seconds azure_claim_life{600};
 /// Hosts that are Azure's own end so: the daemon's token goes to these, and to the account that its
 /// environment names. Source: Azure's public, China, US government and DNS-zone clouds.
 inline constexpr const char* azure_storage_hosts[] = {".blob.core.windows.net", ".blob.core.chinacloudapi.cn",
                                                       ".blob.core.usgovcloudapi.net",
                                                       ".blob.storage.azure.net"};
-/// A token is not used any more when so little of its life is left.
-inline constexpr std::chrono::minutes azure_token_margin{5};
+
+/// Temporary keys and tokens are not used any more when so little of their life is left; those that come with
+/// less are used for this long.
+inline constexpr std::chrono::seconds secret_margin{300};
+inline constexpr std::chrono::seconds secret_kept_at_least{10};
+/// Bytes of a file with a token, of the tools' settings, of a login; of what is told of a helper's complaint.
+inline constexpr std::int64_t token_file_size = 64 << 10;
+inline constexpr std::int64_t aws_file_size = 1 << 20;
+inline constexpr std::int64_t sso_login_size = 64 << 10;
+inline constexpr std::size_t helper_error_size = 1'000;
+
+/// Services of the machine or container we run in: they are near or absent. An answer may take longer than
+/// reaching them: they ask others.
+inline constexpr std::chrono::milliseconds machine_service_connect_timeout{1'000};
+inline constexpr std::chrono::seconds machine_service_stall_timeout{5};
+inline constexpr const char* aws_instance_metadata = "http://169.254.169.254";
+inline constexpr const char* aws_instance_metadata_6 = "http://[fd00:ec2::254]";
+inline constexpr const char* aws_container_agent = "http://169.254.170.2";
+/// Who may be asked for a container's keys without TLS.
+inline constexpr const char* aws_container_hosts[] = {"127.0.0.1",     "localhost",      "[::1]",
+                                                      "169.254.170.2", "169.254.170.23", "[fd00:ec2::23]"};
 
 }  // namespace kiln::configs

@@ -46,6 +46,8 @@ struct request {
   std::shared_ptr<const tls_settings> tls;
   std::stop_token stop;
   std::chrono::seconds stall_timeout = configs::registry_stall_timeout;
+  std::chrono::milliseconds connect_timeout = configs::registry_connect_timeout;
+  bool by_proxy = true;  // by that of the environment, if it names one
   /// Only the server that was asked, by scheme, host and port, gets our certificate and every header; where
   /// it redirects to, what names the wanted content at most.
   bool follow_redirects = true;

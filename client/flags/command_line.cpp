@@ -184,6 +184,15 @@ std::vector<std::string> known_options(const CLI::App& app) {
   return out;
 }
 
+// The command below `app` that takes this option: "debug dump-metadata", or empty.
+std::string command_with(const CLI::App& app, const std::string& option) {
+  for (const auto* sub : app.get_subcommands({})) {
+    if (sub->get_option_no_throw(option)) return sub->get_name();
+    if (auto inner = command_with(*sub, option); !inner.empty()) return sub->get_name() + " " + inner;
+  }
+  return {};
+}
+
 // What CLI11 calls an unexpected argument or a missing subcommand, in the user's words.
 std::string explain(const CLI::App& app, const std::string& program,
                     const std::vector<std::string>& arguments, const CLI::ParseError& e) {
@@ -201,9 +210,12 @@ std::string explain(const CLI::App& app, const std::string& program,
     auto word = std::find_if(unknown.begin(), unknown.end(), [](const std::string& s) { return s != "--"; });
     if (word == unknown.end() && needs_command)
       word = std::find_if(unknown.begin(), unknown.end(), [](const std::string&) { return true; });
-    if (word != unknown.end() && word->starts_with("-"))
-      return fmt::format("unknown flag: {}{}", *word,
-                         suggestion(word->substr(0, word->find('=')), known_options(app)));
+    if (word != unknown.end() && word->starts_with("-")) {
+      auto option = word->substr(0, word->find('='));
+      if (auto other = command_with(app, option); !other.empty())
+        return fmt::format("{} is a flag of '{} {}'", option, program, other);
+      return fmt::format("unknown flag: {}{}", *word, suggestion(option, known_options(app)));
+    }
     std::vector<std::string> commands;
     for (const auto* sub : chosen->get_subcommands({})) commands.push_back(sub->get_name());
     std::string name = word != unknown.end() ? *word : "";

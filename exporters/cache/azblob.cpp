@@ -129,12 +129,7 @@ result<object_cache_settings> azblob_settings(const attributes& attrs, exporter_
     auto key = base64_decode(text);
     if (!key || key->empty()) return bad("secret_access_key for azblob cache is no base64");
     place->key = *std::move(key);
-  } else if (place->identity = azure_identity::of_environment(); !place->identity) {
-    return make_error(errc::unauthenticated,
-                      "no credentials for azblob cache in account " + place->account +
-                          ": set secret_access_key, or AZURE_TENANT_ID and AZURE_CLIENT_ID with "
-                          "AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE");
-  } else if (!is_azure(*url)) {
+  } else if (place->identity = std::make_shared<azure_identity>(); !is_azure(*url)) {
     return make_error(
         errc::permission_denied,
         "account_url \"" + *url +

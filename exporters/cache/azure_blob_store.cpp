@@ -23,15 +23,15 @@ status azure_blob_store::put(const std::string& key, const object_body& body) {
 }
 
 status azure_blob_store::put_blocks(const std::string& key, const object_body& body) {
+  // All ids of a blob's blocks have one length.
+  auto id = [](std::size_t n) { return base64_encode(fmt::format("{:06}", n)); };
+  KILN_TRY(auto count,
+           put_in_parts(body, configs::azblob_block_size, configs::azblob_blocks_max,
+                        [&](std::size_t n, object_body part) {
+                          return tell({"PUT", key, {{"blockid", id(n)}, {"comp", "block"}}, {}, part});
+                        }));
   std::string list = "<?xml version=\"1.0\" encoding=\"utf-8\"?><BlockList>";
-  std::int64_t at = 0;
-  for (int n = 0; at < body.size; ++n) {
-    auto size = std::min(configs::azblob_block_size, body.size - at);
-    auto id = base64_encode(fmt::format("{:06}", n));  // all of a blob's have one length
-    KILN_CHECK(tell({"PUT", key, {{"blockid", id}, {"comp", "block"}}, {}, part_of(body, at, size)}));
-    list += "<Latest>" + id + "</Latest>";
-    at += size;
-  }
+  for (std::size_t n = 0; n < count; ++n) list += "<Latest>" + id(n) + "</Latest>";
   auto done = tell({"PUT", key, {{"comp", "blocklist"}}, {}, text_body(list + "</BlockList>")});
   if (done.ok()) return {};
   // Whoever commits first takes the blocks of others with him; the blob is there all the same.

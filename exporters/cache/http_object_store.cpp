@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <charconv>
 
+#include "base/parallel.hpp"
 #include "base/pause.hpp"
 #include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
@@ -26,6 +27,8 @@ class limited_source final : public store::byte_source {
   std::unique_ptr<store::byte_source> in_;
   std::int64_t left_;
 };
+
+request_pace::seconds time_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
 }  // namespace
 
@@ -87,7 +90,11 @@ result<distribution::response> http_object_store::send(const object_call& c) {
         used = true;
         return c.on_body(r, bytes);
       };
+    if (pace_ &&
+        !pause_for(std::chrono::duration_cast<std::chrono::nanoseconds>(pace_->take(time_now())), job_.stop))
+      return job_.check().error();
     auto r = transport_.perform(q);
+    if (pace_ && r.ok()) pace_->answered(time_now(), r->status == 429 || r->status == 503);
     bool temporary = r.ok() ? r->status == 429 || r->status >= 500 : r.error().code == errc::unavailable;
     if (!temporary || used || n >= attempts_) return r;
     pause_for(pause, job_.stop);
@@ -104,6 +111,17 @@ result<distribution::response> http_object_store::ask(const object_call& c) {
 status http_object_store::tell(const object_call& c) {
   auto r = ask(c);
   return r.ok() ? status() : status(std::move(r).error());
+}
+
+result<std::size_t> put_in_parts(const object_body& body, std::int64_t least, std::int64_t most,
+                                 const std::function<status(std::size_t n, object_body part)>& send) {
+  auto size = std::max(least, (body.size + most - 1) / most);
+  auto count = static_cast<std::size_t>((body.size + size - 1) / size);
+  KILN_CHECK(parallel_try("upload", count, configs::object_parts_at_a_time, [&](std::size_t n) {
+    auto at = static_cast<std::int64_t>(n) * size;
+    return send(n, part_of(body, at, std::min(size, body.size - at)));
+  }));
+  return count;
 }
 
 object_body text_body(std::string text) {

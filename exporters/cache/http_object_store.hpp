@@ -10,6 +10,7 @@
 #include <string_view>
 
 #include "exporters/cache/object_store.hpp"
+#include "exporters/cache/request_pace.hpp"
 #include "distribution/transport.hpp"
 
 namespace kiln::exporters {
@@ -25,8 +26,10 @@ struct object_call {
 
 class http_object_store : public object_store {
  public:
-  http_object_store(distribution::transport& transport, job_context job, int attempts)
-      : transport_(transport), job_(std::move(job)), attempts_(attempts) {}
+  /// `pace`: shared by all jobs of an import or export, or none.
+  http_object_store(distribution::transport& transport, job_context job, int attempts,
+                    std::shared_ptr<request_pace> pace = nullptr)
+      : transport_(transport), job_(std::move(job)), attempts_(attempts), pace_(std::move(pace)) {}
 
   result<std::optional<object_info>> find(const std::string& key) override;
   status get(const std::string& key, std::int64_t offset,
@@ -51,7 +54,13 @@ class http_object_store : public object_store {
 
  private:
   const int attempts_;
+  const std::shared_ptr<request_pace> pace_;
 };
+
+/// A body in parts of at least `least` bytes, and at most `most` of them: `send` puts the part `n` (from 0)
+/// of `body`; several are under way at a time. How many there are.
+result<std::size_t> put_in_parts(const object_body& body, std::int64_t least, std::int64_t most,
+                                 const std::function<status(std::size_t n, object_body part)>& send);
 
 object_body text_body(std::string text);
 /// Bytes [begin, begin + size) of a body. `whole` must outlive it.

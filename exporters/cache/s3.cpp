@@ -1,11 +1,11 @@
 // Caches in Amazon S3 and what speaks its protocol. Source: cache/remotecache/s3/s3.go.
 #include <ctime>
-#include <fstream>
+#include <mutex>
 
 #include "base/duration.hpp"
-#include "base/text.hpp"
 #include "base/url.hpp"
 #include "configs/remote_cache.hpp"
+#include "exporters/cache/aws_identity.hpp"
 #include "exporters/cache/aws_signature.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/http_object_store.hpp"
@@ -19,55 +19,18 @@ namespace {
 struct s3_place {
   std::string base;  // "https://bucket.s3.region.amazonaws.com/" or "http://host/bucket/"
   std::string bucket, region;
-  aws_credentials who;
+  std::optional<aws_credentials> keys;     // of the attributes
+  std::shared_ptr<aws_identity> identity;  // when these have none
   int attempts = configs::object_store_attempts;
+  std::shared_ptr<request_pace> pace;
 };
 
 error bad(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
-/// [profile] of an INI file as the AWS tools write it.
-std::optional<aws_credentials> credentials_of_file(const std::string& path, const std::string& profile) {
-  std::ifstream in(path);
-  aws_credentials out;
-  bool here = false;
-  for (std::string line; std::getline(in, line);) {
-    if (line.starts_with('[')) {
-      here = line == "[" + profile + "]";
-      continue;
-    }
-    auto equals = line.find('=');
-    if (!here || equals == line.npos) continue;
-    auto name = trim(std::string_view(line).substr(0, equals)),
-         value = trim(std::string_view(line).substr(equals + 1));
-    if (name == "aws_access_key_id") out.key_id = value;
-    if (name == "aws_secret_access_key") out.secret = value;
-    if (name == "aws_session_token") out.session_token = value;
-  }
-  if (out.key_id.empty() || out.secret.empty()) return {};
-  return out;
-}
-
-/// Attributes, then the environment, then the shared credentials file.
-result<aws_credentials> credentials(const attributes& attrs) {
-  aws_credentials out{cache_text(attrs, "access_key_id"), cache_text(attrs, "secret_access_key"),
-                      cache_text(attrs, "session_token")};
-  if (!out.key_id.empty() && !out.secret.empty()) return out;
-  out = {environment("AWS_ACCESS_KEY_ID"), environment("AWS_SECRET_ACCESS_KEY"),
-         environment("AWS_SESSION_TOKEN")};
-  if (!out.key_id.empty() && !out.secret.empty()) return out;
-  auto file = environment("AWS_SHARED_CREDENTIALS_FILE", environment("HOME", "/root") + "/.aws/credentials");
-  if (auto found = credentials_of_file(file, environment("AWS_PROFILE", "default"))) return *found;
-  return make_error(
-      errc::unauthenticated,
-      "no credentials for s3 cache: set access_key_id and secret_access_key, or AWS_ACCESS_KEY_ID and "
-      "AWS_SECRET_ACCESS_KEY, or " +
-          file);
-}
-
 class s3_store final : public http_object_store {
  public:
   s3_store(s3_place place, distribution::transport& transport, const job_context& job)
-      : http_object_store(transport, job, place.attempts), place_(std::move(place)) {}
+      : http_object_store(transport, job, place.attempts, place.pace), place_(std::move(place)) {}
 
   status put(const std::string& key, const object_body& body) override {
     if (body.size > configs::s3_part_size) return put_parts(key, body);
@@ -89,19 +52,22 @@ class s3_store final : public http_object_store {
     KILN_TRY(auto begun, ask({"POST", key, {{"uploads", ""}}}));
     auto upload = xml_text(begun.body, "UploadId");
     auto outcome = [&]() -> status {
+      std::mutex mutex;
+      std::map<std::size_t, std::string> tags;
+      KILN_CHECK(put_in_parts(
+          body, configs::s3_part_size, configs::s3_parts_max, [&](std::size_t n, object_body part) -> status {
+            KILN_TRY(auto sent, ask({"PUT",
+                                     key,
+                                     {{"partNumber", std::to_string(n + 1)}, {"uploadId", upload}},
+                                     {},
+                                     std::move(part)}));
+            std::lock_guard lock(mutex);
+            tags[n] = distribution::header_of(sent.headers, "etag");
+            return {};
+          }));
       std::string list = "<CompleteMultipartUpload>";
-      std::int64_t at = 0;
-      for (int n = 1; at < body.size; ++n) {
-        auto size = std::min(configs::s3_part_size, body.size - at);
-        KILN_TRY(auto sent, ask({"PUT",
-                                 key,
-                                 {{"partNumber", std::to_string(n)}, {"uploadId", upload}},
-                                 {},
-                                 part_of(body, at, size)}));
-        list += "<Part><PartNumber>" + std::to_string(n) + "</PartNumber><ETag>" +
-                distribution::header_of(sent.headers, "etag") + "</ETag></Part>";
-        at += size;
-      }
+      for (const auto& [n, tag] : tags)
+        list += "<Part><PartNumber>" + std::to_string(n + 1) + "</PartNumber><ETag>" + tag + "</ETag></Part>";
       list += "</CompleteMultipartUpload>";
       KILN_TRY(auto done, ask({"POST", key, {{"uploadId", upload}}, {}, text_body(list)}));
       if (done.body.find("<Error>") != std::string::npos)
@@ -126,8 +92,11 @@ class s3_store final : public http_object_store {
     a.payload_sha256 = std::string(sha256("").hex());
     if (c.body)
       a.payload_sha256 = c.body->sha256.empty() ? "UNSIGNED-PAYLOAD" : std::string(c.body->sha256.hex());
-    for (const auto& [name, value] :
-         aws_signed_headers(a, place_.who, place_.region, "s3", std::time(nullptr)))
+    auto keys = place_.keys;
+    if (!keys) {
+      KILN_TRY(keys, place_.identity->credentials(transport_, job_));
+    }
+    for (const auto& [name, value] : aws_signed_headers(a, *keys, place_.region, "s3", std::time(nullptr)))
       q.headers.push_back(name + ": " + value);
     return q;
   }
@@ -142,6 +111,22 @@ class s3_store final : public http_object_store {
 
   s3_place place_;
 };
+
+/// Attribute, environment, or as many as the other object stores get.
+result<int> retry_attempts(const attributes& attrs) {
+  int otherwise = configs::object_store_attempts;
+  if (auto text = environment("AWS_MAX_ATTEMPTS"); !text.empty() && !attrs.contains("retry_max_attempts")) {
+    KILN_TRY(otherwise, cache_positive({{"AWS_MAX_ATTEMPTS", text}}, "AWS_MAX_ATTEMPTS", otherwise));
+  }
+  return cache_positive(attrs, "retry_max_attempts", otherwise);
+}
+
+result<bool> retries_adaptively(const attributes& attrs) {
+  bool given = attrs.contains("retry_mode");
+  auto mode = given ? cache_text(attrs, "retry_mode") : environment("AWS_RETRY_MODE", "standard");
+  if (mode == "standard" || mode == "adaptive" || (!given && mode == "legacy")) return mode == "adaptive";
+  return bad(std::string(given ? "retry_mode" : "AWS_RETRY_MODE") + " must be \"standard\" or \"adaptive\"");
+}
 
 }  // namespace
 
@@ -159,28 +144,34 @@ result<object_cache_settings> s3_settings(const attributes& attrs, exporter_reso
   out.import_names = {out.export_names.front()};
   KILN_TRY(int parallelism, cache_positive(attrs, "upload_parallelism", configs::cache_upload_parallelism));
   out.parallelism = static_cast<unsigned>(parallelism);
-  KILN_TRY(place.attempts, cache_positive(attrs, "retry_max_attempts", configs::object_store_attempts));
-  if (auto mode = cache_text(attrs, "retry_mode");
-      attrs.contains("retry_mode") && mode != "standard" && mode != "adaptive")
-    return bad("retry_mode must be \"standard\" or \"adaptive\"");
+  KILN_TRY(place.attempts, retry_attempts(attrs));
+  KILN_TRY(bool adaptive, retries_adaptively(attrs));
+  if (adaptive) place.pace = std::make_shared<request_pace>();
   out.touch_after = configs::s3_touch_after;
   if (auto text = cache_text(attrs, "touch_refresh"); !text.empty())
     if (auto parsed = parse_duration(text); parsed.ok()) out.touch_after = std::chrono::nanoseconds(*parsed);
-  KILN_TRY(place.who, credentials(attrs));
+  aws_credentials keys{cache_text(attrs, "access_key_id"), cache_text(attrs, "secret_access_key"),
+                       cache_text(attrs, "session_token")};
+  if (!keys.key_id.empty() && !keys.secret.empty()) {
+    place.keys = keys;
+  } else if (!keys.key_id.empty() || !keys.secret.empty()) {
+    return bad("access_key_id and secret_access_key for s3 cache go together");
+  } else {
+    place.identity = std::make_shared<aws_identity>(place.region);
+  }
 
   auto endpoint = cache_text(attrs, "endpoint_url");
+  if (endpoint.empty()) endpoint = environment("AWS_ENDPOINT_URL_S3", environment("AWS_ENDPOINT_URL"));
+  bool named = !endpoint.empty();
+  if (!named) endpoint = "https://s3." + place.region + "." + aws_domain(place.region);
+  if (!parse_url(endpoint).ok()) return bad("endpoint_url \"" + endpoint + "\" is no URL");
+  while (endpoint.ends_with('/')) endpoint.pop_back();
   auto path_style = cache_bool(attrs, "use_path_style", false);
-  if (endpoint.empty()) {
-    place.base = "https://" + place.bucket + ".s3." + place.region + ".amazonaws.com/";
-  } else {
-    if (endpoint.find("://") == endpoint.npos) return bad("endpoint_url \"" + endpoint + "\" is no URL");
-    while (endpoint.ends_with('/')) endpoint.pop_back();
-    if (path_style.ok() && *path_style) {
-      place.base = endpoint + "/" + place.bucket + "/";
-    } else {
-      place.base = endpoint.insert(endpoint.find("://") + 3, place.bucket + ".") + "/";
-    }
-  }
+  // No certificate is for a host of more than one part before the service's.
+  bool in_path = path_style.ok() && *path_style;
+  if (!named && place.bucket.find('.') != place.bucket.npos) in_path = true;
+  place.base = in_path ? endpoint + "/" + place.bucket + "/"
+                       : std::string(endpoint).insert(endpoint.find("://") + 3, place.bucket + ".") + "/";
   auto prefix_or = [&](const char* name, const char* otherwise) {
     return cache_text(attrs, "prefix") + (attrs.contains(name) ? attrs.at(name) : std::string(otherwise));
   };

@@ -85,6 +85,8 @@ TEST_CASE("A list flag takes one value so that the context may follow it") {
 
 TEST_CASE("Unknown flags and commands are named, with the nearest known one") {
   CHECK(refusal({"build", "--oputput", "x"}) == "unknown flag: --oputput (did you mean --output?)");
+  CHECK(refusal({"--target", "x", "build"}) == "--target is a flag of 'kilnctl build'");
+  CHECK(refusal({"build", "--root=/x"}) == "--root is a flag of 'kilnctl debug dump-metadata'");
   CHECK(refusal({"bild"}) == "unknown command \"bild\" (did you mean build?); run 'kilnctl --help'");
   CHECK(refusal({"debug", "wrkers"}) ==
         "unknown command \"wrkers\" (did you mean workers?); run 'kilnctl --help'");

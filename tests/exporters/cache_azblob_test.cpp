@@ -3,6 +3,8 @@
 #include <catch2/catch.hpp>
 
 #include <cstdlib>
+#include <ctime>
+#include <filesystem>
 #include <fstream>
 
 #include "base/base64.hpp"
@@ -11,11 +13,13 @@
 #include "exporters/cache/http_object_store.hpp"
 #include "exporters/cache/request_text.hpp"
 #include "tests/exporters/cache_fixture.hpp"
+#include "tests/support/environment_of.hpp"
 #include "tests/support/http_server.hpp"
 
 using namespace kiln;
 using namespace kiln::exporters;
 using namespace kiln::exporters::testing;
+using kiln::test::environment_of;
 using kiln::test::http_answer;
 using kiln::test::http_request;
 
@@ -54,11 +58,14 @@ struct account {
   std::map<std::string, std::string> blobs, blocks;
   bool lose_blocks = false;
   std::string bearer;  // accepted instead of a signature
+  std::string shown;   // of an application, instead of a secret
   kiln::test::http_server server{[this](const http_request& r) { return answer(r); }};
 
   http_answer answer(const http_request& r) {
     std::lock_guard lock(mutex);
     if (r.path == "/tenant/oauth2/v2.0/token") return token(r);
+    if (r.path == "/service" || r.path == "/arc" || r.path == "/metadata/identity/oauth2/token")
+      return machine(r);
     azure_request signed_part{r.method, r.path, fields_of(r.query), r.headers};
     auto authorization = r.header("authorization");
     if (authorization != azure_authorization(signed_part, "acc", *base64_decode(secret)) &&
@@ -95,10 +102,25 @@ struct account {
   }
   http_answer token(const http_request& r) {
     auto form = fields_of(r.body);
+    shown = form["client_assertion"];
     bool known = form["client_id"] == "app" && form["grant_type"] == "client_credentials" &&
-                 (form["client_secret"] == "p&ss" || form["client_assertion"] == "vouched");
+                 (form["client_secret"] == "p&ss" || shown == "vouched" || shown.starts_with("ey"));
     if (!known) return {401, {}, R"({"error":"invalid_client","error_description":"who are you"})"};
     return {200, {}, R"({"access_token":")" + bearer + R"(","expires_in":3600})"};
+  }
+  /// Tokens of the machine: App Service, Azure Arc, the metadata service.
+  http_answer machine(const http_request& r) {
+    auto query = fields_of(r.query);
+    auto given = R"({"access_token":")" + bearer + R"(","expires_on":")" +
+                 std::to_string(std::time(nullptr) + 3'600) + "\"}";
+    if (query["resource"] != "https://storage.azure.com/") return {400, {}, ""};
+    if (query["client_id"] == "stranger")
+      return {400, {}, R"({"error":"invalid_request","error_description":"Identity not found"})"};
+    if (r.path == "/service")
+      return r.header("x-identity-header") == "h" ? http_answer{200, {}, given} : http_answer{401, {}, ""};
+    if (r.header("metadata") != "true") return {400, {}, ""};
+    if (r.path == "/arc") return {401, {{"WWW-Authenticate", "Basic realm=/etc/shadow"}}, ""};
+    return {200, {}, given};
   }
   attributes attrs() {
     return {{"account_url", server.url() + "/acc"},
@@ -121,17 +143,6 @@ std::string import_error(const attributes& attrs) {
   auto loaded = must(make_cache_importer("azblob", attrs, d.resources))->load({});
   return loaded.ok() ? std::string() : loaded.error().message;
 }
-
-/// The environment's variables while it lives.
-struct environment_of {
-  std::map<std::string, std::string> set;
-  explicit environment_of(std::map<std::string, std::string> variables) : set(std::move(variables)) {
-    for (const auto& [name, value] : set) ::setenv(name.c_str(), value.c_str(), 1);
-  }
-  ~environment_of() {
-    for (const auto& [name, value] : set) ::unsetenv(name.c_str());
-  }
-};
 
 }  // namespace
 
@@ -253,6 +264,91 @@ TEST_CASE(
   }
 }
 
+TEST_CASE("an application shows that it has its certificate's key") {
+  account acc;
+  acc.bearer = "token";
+  auto attrs = acc.attrs();
+  attrs.erase("secret_access_key");
+  store::testing::temporary_root root;
+  auto pem = (root.path() / "app.pem").string(), bag = (root.path() / "app.pfx").string();
+  auto run = [](const std::string& command) {
+    REQUIRE(std::system((command + " 2>/dev/null").c_str()) == 0);
+  };
+  run("openssl req -x509 -newkey rsa:2048 -nodes -subj /CN=app -days 2 -keyout " + pem + ".key -out " + pem +
+      ".crt");
+  run("cat " + pem + ".crt " + pem + ".key >" + pem);
+  run("openssl pkcs12 -export -passout pass:word -in " + pem + ".crt -inkey " + pem + ".key -out " + bag);
+  std::map<std::string, std::string> who{{"AZURE_AUTHORITY_HOST", acc.server.url()},
+                                         {"AZURE_TENANT_ID", "tenant"},
+                                         {"AZURE_CLIENT_ID", "app"},
+                                         {"BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", acc.server.url()}};
+  for (const auto& [file, password] : std::map<std::string, std::string>{{pem, ""}, {bag, "word"}}) {
+    INFO(file);
+    auto with = who;
+    with["AZURE_CLIENT_CERTIFICATE_PATH"] = file;
+    with["AZURE_CLIENT_CERTIFICATE_PASSWORD"] = password;
+    environment_of e(with);
+    CHECK(import_error(attrs).empty());
+    // OpenSSL's own program checks what was signed.
+    auto first = acc.shown.find('.'), last = acc.shown.rfind('.');
+    REQUIRE(first < last);
+    auto raw = [](std::string text) {
+      for (char& c : text) c = c == '-' ? '+' : c == '_' ? '/' : c;
+      text.resize((text.size() + 3) / 4 * 4, '=');
+      return *base64_decode(text);
+    };
+    std::ofstream(root.path() / "signed") << acc.shown.substr(0, last);
+    std::ofstream(root.path() / "signature") << raw(acc.shown.substr(last + 1));
+    run("openssl x509 -in " + pem + ".crt -pubkey -noout >" + pem + ".pub");
+    run("openssl dgst -sha256 -verify " + pem + ".pub -signature " + (root.path() / "signature").string() +
+        " " + (root.path() / "signed").string() + " >/dev/null");
+    auto claims = raw(acc.shown.substr(first + 1, last - first - 1));
+    CHECK(claims.find("\"aud\":\"" + acc.server.url() + "/tenant/oauth2/v2.0/token\"") != std::string::npos);
+    CHECK(claims.find("\"sub\":\"app\"") != std::string::npos);
+  }
+  auto with = who;
+  with["AZURE_CLIENT_CERTIFICATE_PATH"] = bag;
+  with["AZURE_CLIENT_CERTIFICATE_PASSWORD"] = "other";
+  environment_of e(with);
+  CHECK(import_error(attrs) == "azure: AZURE_CLIENT_CERTIFICATE_PATH " + bag +
+                                   " has no RSA key with its certificate, or another password");
+}
+
+TEST_CASE("without an application the machine's identity is asked, then whoever has logged in with the CLI") {
+  account acc;
+  acc.bearer = "token";
+  auto attrs = acc.attrs();
+  attrs.erase("secret_access_key");
+  store::testing::temporary_root root;
+  environment_of base{{"AZURE_POD_IDENTITY_AUTHORITY_HOST", acc.server.url() + "/"},
+                      {"BUILDKIT_AZURE_STORAGE_ACCOUNT_URL", acc.server.url()},
+                      {"AZURE_TENANT_ID", ""},
+                      {"AZURE_CLIENT_ID", ""}};
+  CHECK(import_error(attrs).empty());
+  CHECK(acc.server.count("GET", "/metadata/identity") == 1);
+  {
+    environment_of e{{"IDENTITY_ENDPOINT", acc.server.url() + "/service"}, {"IDENTITY_HEADER", "h"}};
+    CHECK(import_error(attrs).empty());
+    CHECK(acc.server.count("GET", "/service") == 1);
+  }
+  // No program of this machine's is asked from here on.
+  environment_of only{{"PATH", root.path().string()}};
+  {
+    environment_of e{{"IDENTITY_ENDPOINT", acc.server.url() + "/arc"}, {"IMDS_ENDPOINT", "x"}};
+    CHECK(import_error(attrs).find("names no key of its own: \"Basic realm=/etc/shadow\"") !=
+          std::string::npos);
+  }
+  environment_of user{{"AZURE_CLIENT_ID", "stranger"}};
+  auto said = import_error(attrs);
+  CHECK(said.starts_with("no credentials for azblob cache: set secret_access_key, or AZURE_TENANT_ID and "));
+  CHECK(said.find("400 invalid_request: Identity not found") != std::string::npos);
+  CHECK(said.find("Azure CLI: ") != std::string::npos);
+  auto az = root.path() / "az";
+  std::ofstream(az) << "#!/bin/sh\necho '{\"accessToken\":\"token\",\"expires_on\":4102444800}'\n";
+  std::filesystem::permissions(az, std::filesystem::perms(0755));
+  CHECK(import_error(attrs).empty());
+}
+
 TEST_CASE(
     "the daemon's own token goes to Azure and to the account of its environment, and to no host a client "
     "names") {
@@ -260,10 +356,10 @@ TEST_CASE(
   acc.bearer = "token";
   auto attrs = acc.attrs();
   attrs.erase("secret_access_key");
-  environment_of e({{"AZURE_AUTHORITY_HOST", acc.server.url() + "/"},
-                    {"AZURE_TENANT_ID", "tenant"},
-                    {"AZURE_CLIENT_ID", "app"},
-                    {"AZURE_CLIENT_SECRET", "p&ss"}});
+  environment_of e{{"AZURE_AUTHORITY_HOST", acc.server.url() + "/"},
+                   {"AZURE_TENANT_ID", "tenant"},
+                   {"AZURE_CLIENT_ID", "app"},
+                   {"AZURE_CLIENT_SECRET", "p&ss"}};
   distribution::hosts hosts;
   auto said = [&](const std::string& url) {
     attrs["account_url"] = url;
@@ -297,11 +393,6 @@ TEST_CASE("attributes of Azure caches are checked") {
   auto bad = good;
   bad["secret_access_key"] = "*";
   CHECK(said(bad) == failed + "secret_access_key for azblob cache is no base64");
-  bad.erase("secret_access_key");
-  CHECK(said(bad) ==
-        failed +
-            "no credentials for azblob cache in account acc: set secret_access_key, or AZURE_TENANT_ID and "
-            "AZURE_CLIENT_ID with AZURE_CLIENT_SECRET or AZURE_FEDERATED_TOKEN_FILE");
 }
 
 // By hand: azurite-blob --location DIR & KILN_AZURITE=http://127.0.0.1:10000/devstoreaccount1 test_exporters

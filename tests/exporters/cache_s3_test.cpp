@@ -3,15 +3,19 @@
 
 #include <ctime>
 
+#include "configs/remote_cache.hpp"
 #include "exporters/cache/aws_signature.hpp"
+#include "exporters/cache/http_object_store.hpp"
 #include "exporters/cache/object_store.hpp"
 #include "exporters/cache/request_text.hpp"
 #include "tests/exporters/cache_fixture.hpp"
+#include "tests/support/environment_of.hpp"
 #include "tests/support/http_server.hpp"
 
 using namespace kiln;
 using namespace kiln::exporters;
 using namespace kiln::exporters::testing;
+using kiln::test::environment_of;
 using kiln::test::http_answer;
 using kiln::test::http_request;
 
@@ -34,6 +38,8 @@ struct bucket {
   std::map<std::string, std::time_t> modified;
   std::vector<std::string> problems;
   int fail_next = 0;  // answers 503 so often
+  std::map<int, std::string> parts;
+  int refuse_part = 0;
   kiln::test::http_server server{[this](const http_request& r) { return answer(r); }};
 
   http_answer answer(const http_request& r) {
@@ -57,6 +63,7 @@ struct bucket {
       modified[key] = std::time(nullptr);
       return {200, {}, "<CopyObjectResult/>"};
     }
+    if (r.query.find("upload") != std::string::npos) return part_of_upload(r, key);
     if (r.method == "PUT") {
       objects[key] = r.body;
       modified[key] = std::time(nullptr);
@@ -71,6 +78,31 @@ struct bucket {
     std::strftime(date, sizeof date, "%a, %d %b %Y %H:%M:%S GMT", &parts);
     if (r.method == "HEAD") return {200, {{"Last-Modified", date}}, ""};
     return {200, {{"Last-Modified", date}}, found->second};
+  }
+  http_answer part_of_upload(const http_request& r, const std::string& key) {
+    if (r.query == "uploads=") return {200, {}, "<R><UploadId>up</UploadId></R>"};
+    if (r.method == "DELETE") {
+      parts.clear();
+      return {204, {}, ""};
+    }
+    if (r.method == "PUT") {
+      auto number = std::stoi(r.query.substr(r.query.find("partNumber=") + 11));
+      if (number == refuse_part)
+        return {400, {}, "<Error><Code>BadDigest</Code><Message>odd</Message></Error>"};
+      parts[number] = r.body;
+      return {200, {{"ETag", "\"" + std::to_string(number) + "\""}}, ""};
+    }
+    std::string list = "<CompleteMultipartUpload>", whole;
+    for (const auto& [number, body] : parts) {
+      auto n = std::to_string(number);
+      list += "<Part><PartNumber>" + n + "</PartNumber><ETag>\"" + n + "\"</ETag></Part>";
+      whole += body;
+    }
+    if (r.body != list + "</CompleteMultipartUpload>")
+      return {400, {}, "<Error><Code>InvalidPart</Code></Error>"};
+    objects[key] = whole;
+    parts.clear();
+    return {200, {}, "<CompleteMultipartUploadResult/>"};
   }
   attributes attrs() {
     return {{"bucket", "pail"},
@@ -166,6 +198,39 @@ TEST_CASE("a busy bucket is asked again, and not for ever") {
   CHECK(pail.fail_next == 999);
 }
 
+TEST_CASE("a large blob goes up in parts, several at a time, and nothing of it stays when one is refused") {
+  bucket pail;
+  test_daemon d;
+  auto objects = must(must(s3_settings(pail.attrs(), d.resources)).open({}));
+  std::string text(2 * configs::s3_part_size, 'x');
+  for (std::size_t i = 0; i < text.size(); i += 4'096) text[i] = static_cast<char>(i / 4'096);
+  text += "tail";
+  must(objects->put("big", text_body(text)));
+  CHECK((pail.objects["big"] == text));
+  CHECK(pail.server.count("PUT", "/pail/big") == 3);
+  pail.refuse_part = 2;
+  auto refused = objects->put("other", text_body(text));
+  REQUIRE_FALSE(refused.ok());
+  CHECK(refused.error().message == "s3: PUT other: BadDigest: odd");
+  CHECK(pail.parts.empty());
+  CHECK_FALSE(pail.objects.contains("other"));
+}
+
+TEST_CASE("a bucket that says slow down in adaptive mode is waited for") {
+  bucket pail;
+  test_daemon d;
+  auto attrs = pail.attrs();
+  attrs["retry_mode"] = "adaptive";
+  attrs["retry_max_attempts"] = "5";
+  pail.fail_next = 3;
+  CHECK(must(make_cache_importer("s3", attrs, d.resources))->load({}).ok());
+  attrs.erase("retry_max_attempts");
+  environment_of e{{"AWS_MAX_ATTEMPTS", "1"}};
+  pail.fail_next = 2;
+  CHECK_FALSE(must(make_cache_importer("s3", attrs, d.resources))->load({}).ok());
+  CHECK(pail.fail_next == 1);
+}
+
 TEST_CASE("a cache config that is not what it should be is refused") {
   bucket pail;
   test_daemon d;
@@ -198,6 +263,13 @@ TEST_CASE("attributes of S3 caches are checked in upstream's words") {
     attrs[name] = value;
     CHECK(said(attrs) == "failed to configure s3 cache exporter: " + name + " must be a positive integer");
   }
+  auto half = good;
+  half["secret_access_key"] = "";
+  distribution::hosts none;
+  half["access_key_id"] = "k";
+  CHECK(
+      make_cache_exporter("s3", half, {nullptr, &none}).error().message ==
+      "failed to configure s3 cache exporter: access_key_id and secret_access_key for s3 cache go together");
   good["retry_mode"] = "stubborn";
   CHECK(said(good) ==
         "failed to configure s3 cache exporter: retry_mode must be \"standard\" or \"adaptive\"");
