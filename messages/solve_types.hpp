@@ -80,14 +80,19 @@ auto inspect(Inspector& f, key_set& x) {
   return f(x.keys);
 }
 
+/// Results that may not be on disk yet, by record, and the vertices (digests as clients know them) they are
+/// of: who brings their layers there says so in the name of these.
+using result_owners = std::map<std::string, std::string>;
+
 struct vertex_result {
   std::string ref;  // record id; empty = scratch
   std::vector<std::string> keys;
+  result_owners owners = {};  // of it and of what it is made on
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, vertex_result& x) {
-  return f(x.ref, x.keys);
+  return f(x.ref, x.keys, x.owners);
 }
 
 /// Asks for the `index`-th cache map of an op.
@@ -129,21 +134,23 @@ struct run_request {
   op_spec op;
   std::vector<std::string> inputs;  // record ids; empty = scratch
   session_group sessions;
+  result_owners owners = {};  // of the inputs
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, run_request& x) {
-  return f(x.op, x.inputs, x.sessions);
+  return f(x.op, x.inputs, x.sessions, x.owners);
 }
 
 struct run_reply {
   std::vector<std::string> outputs;      // record ids, pinned for the requester
   std::vector<std::int64_t> bytes = {};  // of each output without its parents, -1: unknown; for placing work
+  std::string usage = {};  // JSON: what its process used, as provenance tells it; empty: not known
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, run_reply& x) {
-  return f(x.outputs, x.bytes);
+  return f(x.outputs, x.bytes, x.usage);
 }
 
 /// What a worker has to do at the moment.
@@ -162,11 +169,12 @@ struct checksum_request {
   std::string ref;
   std::vector<content_selector> selectors;
   session_group sessions;
+  result_owners owners = {};  // of the ref
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, checksum_request& x) {
-  return f(x.vertex, x.ref, x.selectors, x.sessions);
+  return f(x.vertex, x.ref, x.selectors, x.sessions, x.owners);
 }
 
 /// Which ref a file question is about.
@@ -185,11 +193,12 @@ struct export_part {
   kiln::platform platform;
   std::string ref;
   std::vector<attestation> attestations;
+  result_owners owners = {};  // of the ref
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, export_part& x) {
-  return f(x.id, x.platform, x.ref, x.attestations);
+  return f(x.id, x.platform, x.ref, x.attestations, x.owners);
 }
 
 struct export_spec {
@@ -215,12 +224,13 @@ struct cache_step {
   pb::SourceOp source;             // of sources, as policies left it
   kiln::platform platform;
   std::string origin, pin;  // of sources, as in key_reply
+  std::string usage = {};   // of what was run, as in run_reply
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, cache_step& x) {
   return f(x.vertex, x.index, x.keys, x.ref, x.inputs, x.export_cache, x.original, x.source, x.platform,
-           x.origin, x.pin);
+           x.origin, x.pin, x.usage);
 }
 
 /// What a build did, for exporting its cache.
