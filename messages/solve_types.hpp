@@ -204,12 +204,13 @@ auto inspect(Inspector& f, export_part& x) {
 struct export_spec {
   std::string type;
   std::map<std::string, std::string> attributes;
-  std::int32_t index = 0;  // in the request
+  std::int32_t index = 0;                  // in the request
+  std::int32_t compatibility_version = 0;  // 0: the current one
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, export_spec& x) {
-  return f(x.type, x.attributes, x.index);
+  return f(x.type, x.attributes, x.index, x.compatibility_version);
 }
 
 /// One output of a vertex as far as it is known.
