@@ -24,11 +24,12 @@ struct op_spec {
   pb::OpMetadata metadata;
   kiln::platform platform;
   std::string cache_mount_namespace;
+  std::string name = {};  // what people know the vertex by
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, op_spec& x) {
-  return f(x.vertex, x.op, x.metadata, x.platform, x.cache_mount_namespace);
+  return f(x.vertex, x.op, x.metadata, x.platform, x.cache_mount_namespace, x.name);
 }
 
 struct vertex_input {

@@ -39,6 +39,7 @@ struct op_request {
   std::shared_ptr<resolutions> build =
       nullptr;                       // what the sources of its build lead to; null: nothing is remembered
   failure_snapshot* left = nullptr;  // filled in by a failing run; null: nobody wants it
+  std::string name = {};             // what people know the vertex by
 };
 
 /// Everything handlers share; owned by the worker.
