@@ -21,11 +21,12 @@ struct container_inputs {
   session_group sessions;
   bool network_host = false;
   bool security_insecure = false;
+  proxy_rules proxy = {};  // of the build
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, container_inputs& x) {
-  return f(x.refs, x.sessions, x.network_host, x.security_insecure);
+  return f(x.refs, x.sessions, x.network_host, x.security_insecure, x.proxy);
 }
 
 /// The other face of every build_actor (reach it with actor_cast): evaluates refs for a container; they

@@ -17,6 +17,19 @@
 
 namespace kiln {
 
+/// How a step of a build with a proxy network reaches the network: only through the worker's proxy, which
+/// has each request judged.
+struct proxy_rules {
+  bool on = false;
+  std::vector<std::string> policies;  // source policies, serialized, in their order
+  std::string policy_session;         // of the client that judges too; empty: none does
+};
+
+template <class Inspector>
+auto inspect(Inspector& f, proxy_rules& x) {
+  return f(x.on, x.policies, x.policy_session);
+}
+
 /// One op as a worker needs it.
 struct op_spec {
   std::string vertex;  // digest, as the client knows it: for progress and temporary names
@@ -25,11 +38,12 @@ struct op_spec {
   kiln::platform platform;
   std::string cache_mount_namespace;
   std::string name = {};  // what people know the vertex by
+  proxy_rules proxy = {};
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, op_spec& x) {
-  return f(x.vertex, x.op, x.metadata, x.platform, x.cache_mount_namespace, x.name);
+  return f(x.vertex, x.op, x.metadata, x.platform, x.cache_mount_namespace, x.name, x.proxy);
 }
 
 struct vertex_input {
@@ -146,12 +160,13 @@ auto inspect(Inspector& f, run_request& x) {
 struct run_reply {
   std::vector<std::string> outputs;      // record ids, pinned for the requester
   std::vector<std::int64_t> bytes = {};  // of each output without its parents, -1: unknown; for placing work
-  std::string usage = {};  // JSON: what its process used, as provenance tells it; empty: not known
+  std::string usage = {};    // JSON: what its process used, as provenance tells it; empty: not known
+  std::string proxied = {};  // of a step with a proxy: what it fetched (messages/proxy_capture.hpp)
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, run_reply& x) {
-  return f(x.outputs, x.bytes, x.usage);
+  return f(x.outputs, x.bytes, x.usage, x.proxied);
 }
 
 /// What a worker has to do at the moment.
@@ -227,12 +242,14 @@ struct cache_step {
   kiln::platform platform;
   std::string origin, pin;  // of sources, as in key_reply
   std::string usage = {};   // of what was run, as in run_reply
+  std::string proxy_op;     // of a step with a proxy: its op's digest in cache keys
+  std::string proxied;      // as in run_reply; empty: nobody knows
 };
 
 template <class Inspector>
 auto inspect(Inspector& f, cache_step& x) {
   return f(x.vertex, x.index, x.keys, x.ref, x.inputs, x.export_cache, x.original, x.source, x.platform,
-           x.origin, x.pin, x.usage);
+           x.origin, x.pin, x.usage, x.proxy_op, x.proxied);
 }
 
 /// What a build did, for exporting its cache.

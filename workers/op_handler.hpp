@@ -27,7 +27,8 @@ struct failure_snapshot {
   int action = -1;  // of a file op: which one failed
 };
 
-class resolutions;  // sources/resolutions.hpp
+class resolutions;    // sources/resolutions.hpp
+struct proxied_step;  // proxy/judge.hpp
 
 /// One op of a loaded graph, ready to be keyed or run.
 struct op_request {
@@ -40,6 +41,7 @@ struct op_request {
       nullptr;                       // what the sources of its build lead to; null: nothing is remembered
   failure_snapshot* left = nullptr;  // filled in by a failing run; null: nobody wants it
   std::string name = {};             // what people know the vertex by
+  proxied_step* proxied = nullptr;   // null: the network is as the op says
 };
 
 /// Everything handlers share; owned by the worker.

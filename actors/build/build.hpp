@@ -36,6 +36,7 @@ struct build_options {
   /// The frontend of that name ("dockerfile.v0", "gateway.v0"); null when there is none.
   std::function<std::unique_ptr<frontends::frontend>(const std::string& name)> frontend;
   std::vector<std::string> allowed_entitlements;  // by the daemon
+  bool proxy_network = false;                     // steps reach the network through a proxy, whoever asks
   provenance_settings provenance;                 // shared by all builds
   std::shared_ptr<workers::resolution_table>
       builds;                                      // what their sources lead to; null: nothing is remembered
