@@ -2,12 +2,17 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 
 namespace kiln::configs {
 
 /// Bytes of input compressed as one gzip member; part of the output format (changing it
 /// changes the bytes of every new gzip layer). 256 KiB … 16 MiB.
 inline constexpr std::size_t gzip_block_size = 1 << 20;
+/// Bytes of a file that an eStargz layer has as one piece. 64 KiB … 64 MiB.
+inline constexpr std::int64_t estargz_chunk_size = 4 << 20;
+/// Bytes of an entry's headers in such a layer.
+inline constexpr std::size_t estargz_headers_max = 1 << 20;
 /// 0–9, libdeflate's: its 4 makes layers no larger than gzip's usual 6 does, in two thirds of the time its 6
 /// takes.
 inline constexpr int gzip_default_level = 4;

@@ -177,9 +177,6 @@ result<image_options> take_image_options(attributes& attrs) {
     return make_error(errc::invalid_argument,
                       "exporter option \"compression=" + std::string(store::to_string(out.compression.kind)) +
                           "\" conflicts with \"oci-mediatypes=false\"");
-  if (out.compression.kind == store::compression::estargz)
-    return make_error(errc::unimplemented,
-                      "exporter option \"compression=estargz\" is not supported yet; use gzip or zstd");
   if (out.oci_artifact.value_or(false) && !out.oci())
     return make_error(errc::invalid_argument,
                       "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"");

@@ -15,31 +15,6 @@ using namespace store::tar;
 
 error bad(const char* why) { return make_error(errc::data_loss, std::string("tar: ") + why); }
 
-/// Octal, or GNU's base 256.
-bool parse_number(std::string_view field, std::int64_t& out) {
-  out = 0;
-  if (!field.empty() && (field[0] & 0x80) != 0) {
-    bool negative = (field[0] & 0x40) != 0;
-    std::uint64_t v = negative ? ~0ULL : 0;
-    for (std::size_t i = 0; i < field.size(); ++i) {
-      auto byte = static_cast<unsigned char>(field[i]);
-      if (i == 0) byte = negative ? byte | 0x80 : byte & 0x7f;
-      v = v << 8 | byte;
-    }
-    out = static_cast<std::int64_t>(v);
-    return true;
-  }
-  for (char c : field) {
-    if (c == ' ' || c == '\0') {
-      if (out != 0) break;
-      continue;
-    }
-    if (c < '0' || c > '7') return false;
-    out = out * 8 + (c - '0');
-  }
-  return true;
-}
-
 std::string_view text_of(const std::string& header, field f) { return {header.data() + f.offset, f.width}; }
 
 void put_octal(std::string& header, field f, std::uint64_t value) {
@@ -92,9 +67,9 @@ status tar_time_clamp::write(std::string_view bytes) {
 status tar_time_clamp::block(std::string& header) {
   if (header.find_first_not_of('\0') == std::string::npos)
     return out_.write(header);  // the end of the archive
-  std::int64_t size = 0, mtime = 0;
-  if (!parse_number(text_of(header, f_size), size) || size < 0) return bad("bad size in header");
-  auto whole = padded(static_cast<std::uint64_t>(size));
+  auto size = number(text_of(header, f_size));
+  if (!size || *size < 0) return bad("bad size in header");
+  auto whole = padded(static_cast<std::uint64_t>(*size));
   char type = header[f_type.offset];
   if (type == 'x' || type == 'g') {
     if (whole > configs::max_pax_header) return bad("extended header is too large");
@@ -102,10 +77,10 @@ status tar_time_clamp::block(std::string& header) {
     pax_header_ = header;
     pax_.clear();
     pax_left_ = whole;
-    pax_size_ = static_cast<std::uint64_t>(size);
+    pax_size_ = static_cast<std::uint64_t>(*size);
     return whole == 0 ? pax() : status();
   }
-  if (parse_number(text_of(header, f_mtime), mtime) && mtime > epoch_) {
+  if (number(text_of(header, f_mtime)).value_or(0) > epoch_) {
     put_octal(header, f_mtime, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
     sign(header);
   }
@@ -140,8 +115,7 @@ status tar_time_clamp::pax() {
     rest.remove_prefix(n);
   }
   put_octal(pax_header_, f_size, out.size());
-  std::int64_t mtime = 0;
-  if (parse_number(text_of(pax_header_, f_mtime), mtime) && mtime > epoch_)
+  if (number(text_of(pax_header_, f_mtime)).value_or(0) > epoch_)
     put_octal(pax_header_, f_mtime, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
   sign(pax_header_);
   out.resize(padded(out.size()));

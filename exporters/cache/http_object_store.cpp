@@ -7,26 +7,10 @@
 #include "base/pause.hpp"
 #include "base/time_text.hpp"
 #include "configs/remote_cache.hpp"
+#include "store/files/first_bytes.hpp"
 
 namespace kiln::exporters {
 namespace {
-
-/// The first `size` bytes of a source.
-class limited_source final : public store::byte_source {
- public:
-  limited_source(std::unique_ptr<store::byte_source> in, std::int64_t size)
-      : in_(std::move(in)), left_(size) {}
-  result<std::size_t> read(std::span<char> buffer) override {
-    auto n = std::min<std::int64_t>(left_, static_cast<std::int64_t>(buffer.size()));
-    KILN_TRY(std::size_t got, in_->read(buffer.first(static_cast<std::size_t>(n))));
-    left_ -= static_cast<std::int64_t>(got);
-    return got;
-  }
-
- private:
-  std::unique_ptr<store::byte_source> in_;
-  std::int64_t left_;
-};
 
 request_pace::seconds time_now() { return std::chrono::steady_clock::now().time_since_epoch(); }
 
@@ -137,7 +121,7 @@ object_body part_of(const object_body& whole, std::int64_t begin, std::int64_t s
   return {
       size, {}, [&whole, begin, size](std::int64_t offset) -> result<std::unique_ptr<store::byte_source>> {
         KILN_TRY(auto rest, whole.open(begin + offset));
-        return std::unique_ptr<store::byte_source>(new limited_source(std::move(rest), size - offset));
+        return std::unique_ptr<store::byte_source>(new store::first_bytes(std::move(rest), size - offset));
       }};
 }
 

@@ -21,16 +21,6 @@ class pass_through : public byte_sink {
   byte_sink& out_;
 };
 
-/// eStargz changes the tar itself (landmarks, table of contents), so it cannot be a mere compressor.
-class refusing_sink : public byte_sink {
- public:
-  status write(std::string_view) override { return refusal(); }
-  status finish() override { return refusal(); }
-
- private:
-  static status refusal() { return make_error(errc::unimplemented, "eStargz compression is not supported"); }
-};
-
 }  // namespace
 
 // Source: util/compression/compression.go, parse.
@@ -80,7 +70,7 @@ std::unique_ptr<byte_sink> make_compressor(compression kind, std::optional<int> 
   threads = std::min(threads, configs::compress_max_threads);
   switch (kind) {
     case compression::uncompressed: break;
-    case compression::estargz: return std::make_unique<refusing_sink>();
+    case compression::estargz:
     case compression::gzip:
       return make_gzip_writer(std::clamp(level.value_or(configs::gzip_default_level), 0, 9), out, threads);
     case compression::zstd:

@@ -20,7 +20,7 @@ std::string_view to_string(compression c);
 std::optional<compression> compression_of_media_type(std::string_view media_type);
 
 /// A sink that compresses into `out` on up to `threads` threads (0 = all cores).
-/// estargz is not written (its sink refuses with unimplemented); reading it is reading gzip.
+/// Not for estargz, which looks into the archive (store/archive/estargz.hpp); reading it is reading gzip.
 /// finish() ends the stream but does not finish `out`, which belongs to the caller.
 /// level: unset = the codec's default; gzip 0–9, zstd 0–22.
 std::unique_ptr<byte_sink> make_compressor(compression kind, std::optional<int> level, byte_sink& out,

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <condition_variable>
 #include <deque>
+#include <limits>
 #include <mutex>
 #include <vector>
 
@@ -43,11 +44,12 @@ void compress_piece(deflater& d, piece& p) {
   if (p.size == 0) p.outcome = make_error(errc::internal, "gzip: compression failed");
 }
 
-class gzip_writer : public byte_sink {
+class parallel_gzip_writer final : public gzip_writer {
  public:
-  gzip_writer(int level, byte_sink& out, unsigned threads) : level_(level), out_(out), threads_(threads) {}
+  parallel_gzip_writer(int level, byte_sink& out, unsigned threads)
+      : level_(level), out_(out), threads_(threads) {}
 
-  ~gzip_writer() override {
+  ~parallel_gzip_writer() override {
     {
       std::lock_guard lock(mutex_);
       stopping_ = true;
@@ -60,11 +62,11 @@ class gzip_writer : public byte_sink {
     if (!failure_.ok()) return failure_;
     while (!bytes.empty()) {
       if (current_ == nullptr) current_ = fresh_piece();
-      if (current_->input.size() == configs::gzip_block_size) {
+      if (current_->input.size() == limit_) {
         KILN_CHECK(submit());
         continue;
       }
-      std::size_t n = std::min(bytes.size(), configs::gzip_block_size - current_->input.size());
+      std::size_t n = std::min(bytes.size(), limit_ - current_->input.size());
       current_->input.append(bytes.substr(0, n));
       bytes.remove_prefix(n);
     }
@@ -74,11 +76,25 @@ class gzip_writer : public byte_sink {
   status finish() override {
     if (!failure_.ok()) return failure_;
     finishing_ = true;
-    if (current_ == nullptr) current_ = fresh_piece();  // there was no input: one empty member
-    KILN_CHECK(submit());
-    while (!order_.empty()) KILN_CHECK(drain_front());
-    return {};
+    if (current_ == nullptr && submitted_ == 0)
+      current_ = fresh_piece();  // there was no input: one empty member
+    if (current_) KILN_CHECK(submit());
+    return drain();
   }
+
+  result<std::size_t> cut(length of_next) override {
+    if (!failure_.ok()) return failure_.error();
+    if (current_) KILN_CHECK(submit());
+    limit_ = of_next == length::any ? std::numeric_limits<std::size_t>::max() : configs::gzip_block_size;
+    return submitted_;
+  }
+
+  status drain() override {
+    while (!order_.empty()) KILN_CHECK(drain_front());
+    return failure_;
+  }
+
+  const std::vector<std::int64_t>& members() const override { return members_; }
 
  private:
   std::unique_ptr<piece> fresh_piece() {
@@ -93,6 +109,7 @@ class gzip_writer : public byte_sink {
 
   /// Hands the current piece to the workers, or compresses it here when there is nothing to gain.
   status submit() {
+    ++submitted_;
     bool alone = threads_ <= 1 || (finishing_ && order_.empty()) || !has_worker();
     if (alone) {
       if (!own_) own_ = std::make_unique<deflater>(level_);
@@ -132,6 +149,8 @@ class gzip_writer : public byte_sink {
     }
     if (!p.outcome.ok()) return failure_ = p.outcome;
     if (auto s = out_.write({p.output.data(), p.size}); !s.ok()) return failure_ = s;
+    members_.push_back(written_);
+    written_ += static_cast<std::int64_t>(p.size);
     spare_.push_back(std::move(order_.front()));
     order_.pop_front();
     return {};
@@ -158,6 +177,10 @@ class gzip_writer : public byte_sink {
   std::size_t threads_;
   status failure_;
   bool finishing_ = false;
+  std::size_t limit_ = configs::gzip_block_size;  // bytes of a member's input
+  std::size_t submitted_ = 0;
+  std::int64_t written_ = 0;
+  std::vector<std::int64_t> members_;
   std::unique_ptr<deflater> own_;
   std::unique_ptr<piece> current_;
   std::deque<std::unique_ptr<piece>> order_;  // submitted, in output order; touched by the caller only
@@ -171,8 +194,8 @@ class gzip_writer : public byte_sink {
 
 }  // namespace
 
-std::unique_ptr<byte_sink> make_gzip_writer(int level, byte_sink& out, unsigned threads) {
-  return std::make_unique<gzip_writer>(level, out, threads);
+std::unique_ptr<gzip_writer> make_gzip_writer(int level, byte_sink& out, unsigned threads) {
+  return std::make_unique<parallel_gzip_writer>(level, out, threads);
 }
 
 }  // namespace kiln::store

@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cstddef>
+#include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -19,6 +21,13 @@ struct field {
 constexpr field f_name{0, 100}, f_mode{100, 8}, f_uid{108, 8}, f_gid{116, 8}, f_size{124, 12},
     f_mtime{136, 12}, f_checksum{148, 8}, f_type{156, 1}, f_link{157, 100}, f_magic{257, 6},
     f_version{263, 2}, f_major{329, 8}, f_minor{337, 8}, f_prefix{345, 155};
+
+inline std::string_view until_nul(std::string_view text) { return text.substr(0, text.find('\0')); }
+/// A number in a header's field, as Go reads it: octal digits between blanks and zeros; nothing when it is
+/// none.
+std::optional<std::int64_t> octal(std::string_view digits);
+/// The same, or GNU's two's complement with the first bit set.
+std::optional<std::int64_t> number(std::string_view digits);
 
 /// What so many bytes of content take, filled up to whole blocks.
 template <class Size>

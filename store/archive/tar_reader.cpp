@@ -32,34 +32,7 @@ error bad_header() { return make_error(errc::data_loss, "archive: invalid tar he
 error truncated() { return make_error(errc::data_loss, "archive: ends within an entry"); }
 
 std::string_view raw(std::span<const char> b, field f) { return {b.data() + f.offset, f.width}; }
-std::string_view until_nul(std::string_view text) { return text.substr(0, text.find('\0')); }
 std::string_view text(std::span<const char> b, field f) { return until_nul(raw(b, f)); }
-
-std::optional<std::int64_t> octal(std::string_view digits) {
-  constexpr auto fill = " \0"sv;
-  auto first = digits.find_first_not_of(fill);
-  if (first == std::string_view::npos) return 0;
-  digits = until_nul(digits.substr(first, digits.find_last_not_of(fill) - first + 1));
-  auto value = parse_uint(digits, 8, std::numeric_limits<std::uint64_t>::max());
-  if (!value) return std::nullopt;
-  return static_cast<std::int64_t>(*value);
-}
-
-/// Octal digits, or GNU's two's complement with the first bit set.
-std::optional<std::int64_t> number(std::string_view digits) {
-  if ((digits[0] & 0x80) == 0) return octal(digits);
-  bool negative = (digits[0] & 0x40) != 0;
-  std::uint64_t value = 0;
-  for (std::size_t i = 0; i < digits.size(); ++i) {
-    auto byte = static_cast<unsigned char>(digits[i]);
-    if (negative) byte = static_cast<unsigned char>(~byte);
-    if (i == 0) byte &= 0x7f;
-    if (value >> 56 != 0) return std::nullopt;
-    value = value << 8 | byte;
-  }
-  if (value >> 63 != 0) return std::nullopt;
-  return static_cast<std::int64_t>(negative ? ~value : value);
-}
 
 /// Puts what it reads where it belongs and remembers whether all of it could be read.
 struct number_reader {

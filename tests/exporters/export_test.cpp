@@ -321,6 +321,39 @@ TEST_CASE("force-compression converts what other exports made, and each kind can
         "application/vnd.docker.distribution.manifest.v2+json");
 }
 
+TEST_CASE(
+    "eStargz layers have annotations and diff ids of their own, and become the layers they were again") {
+  setup s;
+  auto ref = s.two_layers();
+  auto estargz = s.run("image", {{"compression", "estargz"}}, s.input(ref));
+  REQUIRE(estargz.ok());
+  auto layers = s.blob(estargz->response["containerimage.digest"])["layers"];
+  REQUIRE(layers.size() == 2);
+  for (const auto& l : layers) {
+    CHECK(l["mediaType"] == "application/vnd.oci.image.layer.v1.tar+gzip");
+    CHECK(text_member(l["annotations"], "containerd.io/snapshot/stargz/toc.digest").starts_with("sha256:"));
+    CHECK(text_member(l["annotations"], "io.containers.estargz.uncompressed-size") > "1");
+    CHECK(l["annotations"].size() == 2);
+  }
+  auto gzip = s.run("image", {{"force-compression", "true"}}, s.input(ref));
+  REQUIRE(gzip.ok());
+  for (const auto& l : s.blob(gzip->response["containerimage.digest"])["layers"])
+    CHECK_FALSE(l.contains("annotations"));
+
+  // As if it had never been eStargz; and the other way round.
+  setup fresh;
+  auto plain = fresh.run("image", {}, fresh.input(fresh.two_layers()));
+  auto diffs = [](setup& of, exporters::export_outcome& o) {
+    return of.blob(o.response["containerimage.config.digest"])["rootfs"]["diff_ids"];
+  };
+  CHECK(diffs(s, *gzip) == diffs(fresh, *plain));
+  CHECK(diffs(s, *gzip) != diffs(s, *estargz));
+  auto later = fresh.run("image", {{"compression", "estargz"}, {"force-compression", "true"}},
+                         fresh.input(fresh.two_layers()));
+  REQUIRE(later.ok());
+  CHECK(fresh.blob(later->response["containerimage.digest"])["layers"] == layers);
+}
+
 TEST_CASE("an image is pushed to a real registry and other tools can read it") {
   test::registry_process server;
   setup s;
