@@ -5,9 +5,7 @@
 
 #include "base/duration.hpp"
 #include "base/json_text.hpp"
-#include "base/numbers.hpp"
 #include "base/text.hpp"
-#include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "exporters/cache/azure_blob_store.hpp"
 #include "exporters/cache/cache_attributes.hpp"
