@@ -32,7 +32,7 @@ enum class build_phase { created, checking, solving, finishing, recording, finis
 class build_state {
  public:
   build_state(build_impl::pointer self, build_options options) : b_(self, std::move(options)) {
-    b_.failed = [this](error why, std::source_location where) { end(std::move(why), where); };
+    b_.failed = [this](error why, source_location where) { end(std::move(why), where); };
   }
   ~build_state();
   build_impl::behavior_type behavior();
@@ -47,7 +47,7 @@ class build_state {
   caf::result<gw::ReturnResponse> take_return(gw::ReturnRequest& r);
   void solved(gw::Result r);
   /// The build is over, well or badly: stops what still runs, tells watchers, keeps the record.
-  void end(result<ctl::SolveResponse> outcome, std::source_location where = std::source_location::current());
+  void end(result<ctl::SolveResponse> outcome, source_location where = source_location::current());
   /// No answer comes any more to whoever waits for one.
   void refuse_all(const error& why);
 
@@ -246,7 +246,7 @@ void build_state::solved(gw::Result r) {
                  [this] { exports_.run([this](ctl::SolveResponse response) { end(std::move(response)); }); });
 }
 
-void build_state::end(result<ctl::SolveResponse> outcome, std::source_location where) {
+void build_state::end(result<ctl::SolveResponse> outcome, source_location where) {
   if (phase_ >= build_phase::recording) return;
   if (!outcome.ok()) {
     auto failure = std::move(outcome).error();

@@ -100,11 +100,11 @@ caf::result<bool> cache_mover::prune(prune_caches& r) {
   return jobs_.start<bool, bool>(
       *w_.io, false,
       [o = w_.options, r](std::stop_token) -> result<bool> {
-        store::prune_options options;
-        options.all = true;
+        prune_rule rule;
+        rule.all = true;
         for (const auto& [id, on_input] : r.ids)
-          options.filters.push_back("type==exec.cachemount,description~=" + go_json_string(regex_of(id)));
-        KILN_CHECK(o->store->space().prune(options, [](const store::usage_record&) {}));
+          rule.filters.push_back("type==exec.cachemount,description~=" + go_json_string(regex_of(id)));
+        KILN_CHECK(o->store->space().prune(rule, [](const store::usage_record&) {}));
         return true;
       },
       [](bool done, const caf::actor_addr&) -> result<bool> { return done; });

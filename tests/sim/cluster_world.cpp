@@ -92,8 +92,9 @@ void cluster_world::start(sim_node& n) {
                    actors::step_dispatcher_options{n.info, [peers] { return peers.local_worker(); },
                                                    [peers] { return peers.cluster(); }});
   n.registry->put(actors::peers::worker_name, caf::actor_cast<caf::actor>(n.step_dispatcher));
-  n.graph =
-      system.spawn(actors::build_graph, actors::build_graph_options{peers, &n.keys, nullptr, io, nullptr});
+  n.graph = system.spawn(
+      actors::build_graph,
+      actors::build_graph_options{.peers = peers, .keys = &n.keys, .io = io, .vertices_at_once = 3});
 }
 
 void cluster_world::crash(sim_node& n) {
