@@ -28,7 +28,9 @@ workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state
       [self, &o](list_atom, ctl::ListWorkersRequest& request) -> caf::result<ctl::ListWorkersResponse> {
         auto f = filter::parse({request.filter().begin(), request.filter().end()});
         if (!f.ok()) return to_caf(f.error());
-        auto worker = o.peers.worker();
+        // In a cluster the dispatcher would tell of all nodes as one, and wait for them.
+        auto worker = o.peers.local_worker();
+        if (!worker) worker = o.peers.worker();
         if (!worker) return ctl::ListWorkersResponse{};
         auto promise = self->make_response_promise<ctl::ListWorkersResponse>();
         auto cluster = o.peers.registry->get<cluster_actor>(peers::cluster_name);
@@ -41,7 +43,7 @@ workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state
                     promise.deliver(std::move(out));
                     return;
                   }
-                  self->request(cluster, caf::infinite, list_atom::value)
+                  self->request(cluster, caf::infinite, ask_peers_atom::value, describe_atom::value)
                       .then(
                           [promise, out, f](const cluster_view& view) mutable {
                             for (const auto& n : view.nodes) {

@@ -212,9 +212,8 @@ struct daemon::parts {
       data->follow(*tree.step_dispatcher);
       tree.step_dispatcher->grants = data->grants();
       tree.worker.sessions = &data->sessions();
-      tree.worker.fetch = [this](const std::string& located, const job_context& job) {
-        return data->fetch(located, job);
-      };
+      tree.worker.cache_resources.fetch = tree.worker.fetch =
+          [this](const std::string& located, const job_context& job) { return data->fetch(located, job); };
     }
     KILN_TRY(auto listening, gateway_options(config));
     KILN_TRY(listeners, gateway::listeners::open(listening));

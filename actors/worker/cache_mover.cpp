@@ -78,7 +78,6 @@ caf::result<export_reply> cache_mover::export_cache(cache_export& r, const progr
                  exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
         progress_sender sink(progress, r.vertex);
         auto job = context_of(*o, stop, r.sessions, sink);
-        auto kept = fetch_trail(*o, r.trail, job);
         return exporters::export_cache(*exporter, scope_of(r.trail, o->imports.get()), o->cache_resources,
                                        job);
       },

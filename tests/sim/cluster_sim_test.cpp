@@ -76,8 +76,8 @@ pb::Definition invent(cluster_world& w, bool ignores, bool by_aliases = false) {
 }
 
 /// What went wrong with this seed; empty when nothing did.
-std::string simulate(unsigned seed, bool faults) {
-  cluster_world w(seed, 3, 1 + static_cast<int>(seed % 2));
+std::string simulate(unsigned seed, bool faults, int coordinators) {
+  cluster_world w(seed, 3, 1 + static_cast<int>(seed % 2), coordinators);
   for (int i = 0; i < 3; ++i) w.sources["image" + std::to_string(i)] = "image" + std::to_string(i);
   // Other names of one image: equal keys under different definitions, so that vertices merge.
   w.sources["image0-alias"] = w.sources["image0-other"] = "image0";
@@ -225,13 +225,13 @@ unsigned number(const char* variable, unsigned otherwise) {
   return text ? static_cast<unsigned>(std::strtoul(text, nullptr, 10)) : otherwise;
 }
 
-void run_seeds(unsigned first, unsigned count, bool faults) {
+void run_seeds(unsigned first, unsigned count, bool faults, int coordinators = 0) {
   if (auto only = number("KILN_SIM_SEED", 0)) {
     first = only;
     count = 1;
   }
   for (unsigned seed = first; seed < first + count; ++seed) {
-    auto wrong = simulate(seed, faults);
+    auto wrong = simulate(seed, faults, coordinators);
     INFO("seed " << seed);
     REQUIRE(wrong == "");
   }
@@ -243,4 +243,8 @@ TEST_CASE("a cluster gives every build what its definition says", "[cluster]") {
 
 TEST_CASE("no fault of a node or the network fails a build, corrupts or hangs it", "[cluster][faults]") {
   run_seeds(10'000, number("KILN_SIM_SEEDS", 40), true);
+}
+
+TEST_CASE("nor where a node only coordinates and the others are all there is to run steps", "[cluster]") {
+  run_seeds(30'000, number("KILN_SIM_SEEDS", 40), true, 1);
 }

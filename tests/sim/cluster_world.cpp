@@ -4,7 +4,7 @@ namespace kiln::test {
 
 using namespace std::chrono_literals;
 
-cluster_world::cluster_world(unsigned seed, int count, int slots) : random(seed) {
+cluster_world::cluster_world(unsigned seed, int count, int slots, int coordinators) : random(seed) {
   for (int i = 0; i < count; ++i) {
     auto n = std::make_unique<sim_node>();
     n->info.name = std::string(1, static_cast<char>('a' + i));
@@ -12,6 +12,7 @@ cluster_world::cluster_world(unsigned seed, int count, int slots) : random(seed)
     n->info.control_address = n->info.name + ":1";
     n->info.data_address = n->info.name + ":2";
     n->info.slots = slots;
+    if (i < coordinators) n->info.role = node_role::coordinator;
     nodes.push_back(std::move(n));
   }
   for (auto& n : nodes) start(*n);
