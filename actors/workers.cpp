@@ -1,25 +1,9 @@
 #include "actors/workers.hpp"
 
 #include "actors/cluster/cluster.hpp"
-#include "messages/filter.hpp"
+#include "actors/worker_fields.hpp"
 
 namespace kiln::actors {
-
-namespace {
-
-bool matches(const filter& f, const types::WorkerRecord& record) {
-  return f.matches([&](std::span<const std::string> path) -> std::optional<std::string> {
-    if (path.size() == 1 && path[0] == "id") return record.id();
-    if (path.size() < 2 || path[0] != "labels") return std::nullopt;
-    std::string name = path[1];
-    for (const auto& part : path.subspan(2)) name += "." + part;
-    auto label = record.labels().find(name);
-    if (label == record.labels().end()) return std::nullopt;
-    return label->second;
-  });
-}
-
-}  // namespace
 
 workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state> self,
                                      workers_options options) {
@@ -38,7 +22,7 @@ workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state
             .then(
                 [self, promise, cluster, f = *std::move(f)](types::WorkerRecord& record) mutable {
                   ctl::ListWorkersResponse out;
-                  if (matches(f, record)) *out.add_record() = record;
+                  if (f.matches(fields_of(record))) *out.add_record() = record;
                   if (!cluster) {
                     promise.deliver(std::move(out));
                     return;
@@ -48,7 +32,8 @@ workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state
                           [promise, out, f](const cluster_view& view) mutable {
                             for (const auto& n : view.nodes) {
                               bool there = n.state == "up" || n.state == "draining";
-                              if (there && n.info.role != node_role::coordinator && matches(f, n.info.record))
+                              if (there && n.info.role != node_role::coordinator &&
+                                  f.matches(fields_of(n.info.record)))
                                 *out.add_record() = n.info.record;
                             }
                             promise.deliver(std::move(out));

@@ -155,8 +155,16 @@ class step_dispatcher_state {
     if (!is_remote(scope.ref)) return here<Reply>(std::move(scope), std::move(rest));
     auto at = place_of(scope.ref);
     auto named = std::exchange(scope.ref, at.id);
+    if constexpr (requires { scope.owners; }) scope.owners = retold_owners(scope.owners, at.node);
     auto grant = lend(at.node, scope.sessions);
     return there<Reply>(std::move(grant), at.node, named, std::move(scope), std::move(rest));
+  }
+
+  /// Of records that this node tells that one of.
+  result_owners retold_owners(const result_owners& owners, const std::string& node) const {
+    result_owners out;
+    for (const auto& [record, vertex] : owners) out[retold(record, name(), node)] = vertex;
+    return out;
   }
 
   /// Names our clients' sessions as other nodes do, and grants that node what `op` needs of them for as long
@@ -385,6 +393,7 @@ class step_dispatcher_state {
     auto request = s.request;
     bool elsewhere = node != name();
     for (auto& input : request.inputs) input = retold(input, name(), node);
+    request.owners = retold_owners(request.owners, node);
     s.grant = elsewhere ? lend(node, request.sessions, request.op.op) : nullptr;
     // A step that comes back from another node is told of, too.
     if (elsewhere || s.attempts > 0) self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));

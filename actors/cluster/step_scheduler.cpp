@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "actors/worker/worker_devices.hpp"
+#include "actors/worker_fields.hpp"
 #include "base/text.hpp"
 #include "configs/placing.hpp"
 #include "messages/filter.hpp"
@@ -111,15 +112,7 @@ bool meets(const moby::buildkit::v1::types::WorkerRecord& record,
            const std::vector<std::string>& constraints) {
   if (constraints.empty()) return true;
   auto f = filter::parse(constraints);
-  return f.ok() && f->matches([&](std::span<const std::string> path) -> std::optional<std::string> {
-    if (path.size() == 1 && path[0] == "id") return record.id();
-    if (path.size() < 2 || path[0] != "labels") return std::nullopt;
-    std::string label = path[1];
-    for (const auto& part : path.subspan(2)) label += "." + part;
-    auto found = record.labels().find(label);
-    if (found == record.labels().end()) return std::nullopt;
-    return found->second;
-  });
+  return f.ok() && f->matches(fields_of(record));
 }
 
 }  // namespace

@@ -712,6 +712,7 @@ TEST_CASE("a remote worker passes on what the worker says of its own step, and n
       actors::remote_worker_options{worker, caf::actor_cast<caf::strong_actor_ptr>(vertex), "b"});
   run_request step;
   step.op.vertex = "mine";
+  step.owners["image"] = "base";  // it brings that vertex's layers to the disk
   caf::send_as(vertex, remote_worker, step, listener);
   f.sched.run();
   REQUIRE(seen->listener);
@@ -721,15 +722,29 @@ TEST_CASE("a remote worker passes on what the worker says of its own step, and n
   told.add_logs()->set_vertex("another");
   told.add_statuses()->set_vertex("another");
   told.add_warnings()->set_vertex("mine");
-  told.add_vertexes()->set_digest("mine");
+  for (const char* vertex : {"mine", "base", "another"}) {
+    auto& begun = *told.add_vertexes();
+    begun.set_digest(vertex);
+    begun.mutable_started()->set_seconds(7);
+    begun.set_name("by another name");
+    begun.set_error("it says");
+  }
+  told.add_statuses()->set_vertex("base");
   caf::anon_send(seen->listener, told);
   f.sched.run();
-  int logs = 0, others = 0;
+  int logs = 0, others = 0, of_base = 0;
+  std::set<std::string> begun;
   for (const auto& s : log->all) {
     logs += s.logs_size() + s.warnings_size();
-    others += s.vertexes_size() + s.statuses_size();
+    for (const auto& v : s.statuses()) ++(v.vertex() == "base" ? of_base : others);
     for (const auto& l : s.logs()) CHECK(l.vertex() == "mine");
+    for (const auto& v : s.vertexes()) {
+      begun.insert(v.digest());
+      CHECK((v.started().seconds() == 7 && v.name().empty() && v.error().empty()));
+    }
   }
+  CHECK(begun == std::set<std::string>{"base", "mine"});
+  CHECK(of_base == 1);
   CHECK(logs == 2);
   CHECK(others == 0);
   seen->listener = nullptr;

@@ -115,8 +115,8 @@ std::string simulate(unsigned seed, bool faults, int coordinators) {
       --to_start;
       auto before = w.random;
       begin(node, invent(w, seed % 3 == 0));
-      if (w.chance(
-              40)) {  // equal work beside it: its vertices follow those of the first, or the other way round
+      // Equal work beside it: its vertices follow those of the first, or the other way round.
+      if (w.chance(40)) {
         auto after = std::exchange(w.random, before);
         begin(node, invent(w, seed % 3 == 0, true));
         w.random = after;
