@@ -101,6 +101,8 @@ caf::result<bool> cache_mover::prune(prune_caches& r) {
   return jobs_.start<bool, bool>(
       *w_.io, false,
       [o = w_.options, r](std::stop_token) -> result<bool> {
+        if (o->detach_cache)
+          for (const auto& [id, on_input] : r.ids) KILN_CHECK(o->detach_cache(id));
         store::prune_options options;
         options.all = true;
         for (const auto& [id, on_input] : r.ids)
