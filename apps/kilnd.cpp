@@ -59,6 +59,7 @@ int main(int argc, char** argv) {
   umask(S_IRWXG | S_IRWXO);  // what is for others is given to them by name; so are modes in builds
   kiln::node::set_up_logging(line->config);
   for (const auto& key : line->unknown_keys) spdlog::warn("{}: unknown key {}", line->config_file, key);
+  for (const auto& text : line->outdated) spdlog::warn("deprecated: {}", text);
   for (const auto& text : line->without_effect) spdlog::warn("without effect: {}", text);
   int signals = open_signals();
   if (auto raised = kiln::raise_open_files(); !raised) spdlog::warn("{}", raised.error().message);

@@ -10,6 +10,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+#include <string_view>
 
 #include "base/open_files.hpp"
 #include "base/unique_fd.hpp"
@@ -20,6 +22,7 @@ namespace {
 
 constexpr std::size_t max_output_bytes = 64u << 20;
 constexpr int not_started = 127;
+constexpr std::string_view default_path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 std::vector<char*> pointers(std::vector<std::string>& strings) {
   std::vector<char*> p;
@@ -29,6 +32,21 @@ std::vector<char*> pointers(std::vector<std::string>& strings) {
 }
 
 }  // namespace
+
+std::optional<std::string> find_program(const std::string& name) {
+  auto runs = [](const std::string& path) { return ::access(path.c_str(), X_OK) == 0; };
+  if (name.find('/') != std::string::npos) return runs(name) ? std::optional(name) : std::nullopt;
+  const char* path = std::getenv("PATH");
+  std::string_view rest = path != nullptr ? path : default_path;
+  while (true) {
+    auto end = rest.find(':');
+    auto directory = rest.substr(0, end);
+    auto candidate = std::string(directory.empty() ? "." : directory) + "/" + name;
+    if (runs(candidate)) return candidate;
+    if (end == std::string_view::npos) return std::nullopt;
+    rest.remove_prefix(end + 1);
+  }
+}
 
 result<program_outcome> run_program(program_call call, std::stop_token stop) {
   auto argv = pointers(call.argv);

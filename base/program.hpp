@@ -1,6 +1,7 @@
 // Runs a helper program (git, gpg, ssh-keygen, what signs caches) to its end. Blocking.
 #pragma once
 
+#include <optional>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -21,6 +22,9 @@ struct program_outcome {
   std::string out;    // each at most 64 MiB; the rest is dropped
   std::string err;
 };
+
+/// Where the program lies: what PATH has of that name and can be run, or the path that `name` is.
+std::optional<std::string> find_program(const std::string& name);
 
 /// Kills the program, and what it started, when asked to stop. Errors: failed_precondition if the program is
 /// not installed; unavailable if it cannot be started.

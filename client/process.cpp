@@ -8,21 +8,15 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "base/program.hpp"
+
 extern char** environ;
 
 namespace kiln::client {
 
 result<std::string> find_program(const std::string& name) {
   if (name.find('/') != std::string::npos) return name;
-  const char* path = std::getenv("PATH");
-  std::string_view rest = path ? path : "/usr/local/bin:/usr/bin:/bin";
-  while (true) {
-    auto end = rest.find(':');
-    auto candidate = std::string(rest.substr(0, end)) + "/" + name;
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
-    if (end == std::string_view::npos) break;
-    rest.remove_prefix(end + 1);
-  }
+  if (auto found = kiln::find_program(name)) return *found;
   return make_error(errc::not_found, name + ": executable file not found in $PATH");
 }
 

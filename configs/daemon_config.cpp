@@ -55,6 +55,7 @@ class table_reader {
     status first_error;
     std::vector<std::string> unknown_keys;
     std::vector<std::string> without_effect;
+    std::vector<std::string> outdated;
   };
 
   table_reader(const toml::table& table, std::string path, outcome& out)
@@ -80,6 +81,8 @@ class table_reader {
     } else if (auto wanted = kind.assign(raw)) {
       fail(about.key, *node, " must be " + *wanted);
     }
+    if (!about.instead.empty())
+      out_.outdated.push_back(where(about.key, *node) + ": say " + std::string(about.instead) + " instead");
   }
 
   template <class Visit>
@@ -205,7 +208,7 @@ result<loaded_config> parse_config(std::string_view text, std::string_view name)
                                                   std::string(e.description()));
   }
   loaded_config loaded;
-  table_reader::outcome out{std::string(name), {}, {}, {}};
+  table_reader::outcome out{std::string(name), {}, {}, {}, {}};
   {
     table_reader reader{table, "", out};
     settings::visit(reader, loaded.config);
@@ -215,6 +218,7 @@ result<loaded_config> parse_config(std::string_view text, std::string_view name)
   std::sort(out.unknown_keys.begin(), out.unknown_keys.end());
   loaded.unknown_keys = std::move(out.unknown_keys);
   loaded.without_effect = std::move(out.without_effect);
+  loaded.outdated = std::move(out.outdated);
   return loaded;
 }
 
@@ -234,9 +238,6 @@ status validate(const daemon_config& c) {
   if (c.tls.cert.empty() != c.tls.key.empty()) return invalid("tlscert and tlskey must be given together");
   if (c.oci.enabled == "false")
     return invalid("worker.oci.enabled (--oci-worker) is false: there is no other worker");
-  for (const auto& [host, registry] : c.registries)
-    if (registry.key_pairs.size() > 1)
-      return invalid("registry.\"" + host + "\".keypair: there may be one pair for a registry");
   if (c.oci.no_process_sandbox && !c.oci.rootless)
     return invalid("can't enable NoProcessSandbox without Rootless");
   return validate_cluster(c.cluster);

@@ -151,6 +151,7 @@ struct loaded_config {
   daemon_config config;
   std::vector<std::string> unknown_keys;
   std::vector<std::string> without_effect;
+  std::vector<std::string> outdated;  // "debug (line 1): say log.level instead"
 };
 
 /// Reads a config file over the defaults. A missing file gives the defaults. Errors name file, line and key.

@@ -9,6 +9,7 @@
 
 #include <CLI/CLI.hpp>
 
+#include "configs/daemon_environment.hpp"
 #include "configs/daemon_settings.hpp"
 #include "configs/version.hpp"
 
@@ -37,6 +38,7 @@ struct rootless_paths {
   std::string config;
   std::string root;
   std::string runtime;  // of sockets
+  std::string cni_config;
 };
 
 /// Where an unprivileged user's daemon lives. Source: BuildKit util/appdefaults.
@@ -49,7 +51,9 @@ std::optional<rootless_paths> rootless() {
     return value.empty() ? home + "/" + std::string(below) : value;
   };
   rootless_paths paths;
-  paths.config = or_home("XDG_CONFIG_HOME", ".config") + "/buildkit/buildkitd.toml";
+  auto configs = or_home("XDG_CONFIG_HOME", ".config") + "/buildkit";
+  paths.config = configs + "/buildkitd.toml";
+  paths.cni_config = configs + "/cni.json";
   paths.root = or_home("XDG_DATA_HOME", ".local/share") + "/buildkit";
   auto runtime = environment("XDG_RUNTIME_DIR");
   paths.runtime = runtime.empty() ? "/run/buildkit" : runtime + "/buildkit";
@@ -76,6 +80,8 @@ class flag_set {
       auto* variable = about.variable.empty() ? nullptr : std::getenv(std::string(about.variable).c_str());
       if (variable && *variable) KILN_CHECK(assign(kind, about, about.variable, std::string(variable)));
       if (!*option) return {};
+      if (!about.instead.empty())
+        outdated_.push_back(std::string(about.flag) + ": say " + std::string(about.instead) + " instead");
       return assign(kind, about, about.flag, raw_of(kind_form(kind), *given));
     });
   }
@@ -95,6 +101,7 @@ class flag_set {
     return {};
   }
   const std::vector<std::string>& without_effect() const { return without_effect_; }
+  const std::vector<std::string>& outdated() const { return outdated_; }
 
  private:
   struct given_value {
@@ -143,6 +150,7 @@ class flag_set {
   CLI::App& app_;
   std::vector<std::function<status()>> apply_;
   std::vector<std::string> without_effect_;
+  std::vector<std::string> outdated_;
 };
 
 }  // namespace
@@ -168,8 +176,7 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
     return make_error(errc::invalid_argument, e.what());
   }
   if (version_flag) {
-    line.print_and_exit =
-        std::string("kilnd ") + package_name + " " + version + " (BuildKit " + buildkit_version + ")\n";
+    line.print_and_exit = version_line("kilnd") + "\n";
     return line;
   }
 
@@ -181,14 +188,23 @@ result<command_line> parse_command_line(int argc, const char* const* argv) {
     if (line.config.root == defaults.root) line.config.root = unprivileged->root;
     if (line.config.addresses == defaults.addresses)
       line.config.addresses = {"unix://" + unprivileged->runtime + "/buildkitd.sock"};
+    if (line.config.oci.cni_config_path == defaults.oci.cni_config_path)
+      line.config.oci.cni_config_path = unprivileged->cni_config;
     line.config.oci.rootless = true;
   }
   KILN_CHECK(flags.apply());
   line.without_effect = std::move(loaded.without_effect);
   for (const auto& text : flags.without_effect()) line.without_effect.push_back(text);
+  for (const auto& v : lacking_variables)
+    if (!environment(v.name).empty())
+      line.without_effect.push_back(std::string(v.name) + ": " + std::string(v.why));
+  line.outdated = std::move(loaded.outdated);
+  for (const auto& text : flags.outdated()) line.outdated.push_back(text);
   if (line.config.oci.rootless && !in_user_namespace())
     return make_error(errc::invalid_argument,
                       "worker.oci.rootless: this is no user namespace (RootlessKit makes one)");
+  if (line.config.oci.rootless && line.config.oci.network_mode == "auto")
+    line.config.oci.network_mode = "host";
   if (!line.config.cdi_disabled) {
     auto& allowed = line.config.insecure_entitlements;
     if (std::find(allowed.begin(), allowed.end(), "device") == allowed.end()) allowed.push_back("device");

@@ -14,6 +14,7 @@ struct command_line {
   daemon_config config;
   std::vector<std::string> unknown_keys;    // of the config file
   std::vector<std::string> without_effect;  // keys and flags that ask for what Kiln has not, and why not
+  std::vector<std::string> outdated;        // keys and flags, with what is said instead
   std::string config_file;
   /// Set when the program is done after printing this (--help, --version).
   std::optional<std::string> print_and_exit;

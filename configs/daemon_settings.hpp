@@ -53,13 +53,15 @@ void visit_gc_rule(V& v, gc_rule& rule) {
 
 template <class V>
 void visit_network(V& v, worker_config& w) {
-  v.value({"networkMode", "--oci-worker-net",
-           "network of build steps; `auto`: cni if it is configured, else host"},
-          choice{w.network_mode, {"auto", "bridge", "cni", "host"}});
+  v.value(
+      {"networkMode", "--oci-worker-net",
+       "network of build steps; `auto`: bridge if `$BUILDKIT_NETWORK_BRIDGE_AUTO` is true, else cni if it is "
+       "configured, else host (in a user namespace always host)"},
+      choice{w.network_mode, {"auto", "bridge", "cni", "host"}});
   v.value({"cniConfigPath", "--oci-cni-config-path", "CNI configuration, of network mode cni"},
           plain{w.cni_config_path});
   v.value({"cniBinaryPath", "--oci-cni-binary-dir", "directory of CNI plugins"}, plain{w.cni_binary_dir});
-  v.value({"cniPoolSize", "--oci-cni-pool-size", "network namespaces that are kept for the next step"},
+  v.value({"cniPoolSize", "--oci-cni-pool-size", "network namespaces that are made beforehand, and kept"},
           number{w.cni_pool_size});
   v.value({"bridgeName", "", "name of the bridge, of network mode bridge"}, plain{w.bridge_name});
   v.value({"bridgeSubnet", "", "its addresses"}, plain{w.bridge_subnet});
@@ -111,7 +113,7 @@ void visit_oci_worker(V& v, worker_config& w) {
   v.value({"userRemapUnsupported", "", "mapped users in snapshots, unfinished in BuildKit"},
           lacking{lacking::answer::refuse});
   v.value({"stargzSnapshotter", "", "options of a snapshotter that Kiln has not"},
-          lacking{lacking::answer::warn});
+          lacking{lacking::answer::refuse});
 }
 
 template <class V>
@@ -163,8 +165,9 @@ void visit_registry(V& v, registry_config& r) {
   v.value({"tlsconfigdir", "", "directories with `*.crt` (CAs), `*.cert` and `*.key` files"},
           plain{r.tls_config_dirs});
   v.rows("keypair", r.key_pairs, [](V& pair, registry_config::key_pair& p) {
-    pair.value({"key", "", "key of the client certificate, PEM; there may be one pair for a registry"},
-               plain{p.key});
+    pair.value(
+        {"key", "", "key of a client certificate, PEM; of several pairs a server sees the one it asks for"},
+        plain{p.key});
     pair.value({"cert", "", "the certificate, PEM"}, plain{p.cert});
   });
 }
@@ -256,8 +259,12 @@ void visit_cluster(V& v, cluster_config& c) {
 /// All of them.
 template <class V>
 void visit(V& v, daemon_config& c) {
-  v.value({"debug", "--debug", "the same as log level debug"}, log_switch{c.log_level, "debug"});
-  v.value({"trace", "--trace", "the same as log level trace"}, log_switch{c.log_level, "trace"});
+  v.value({"", "--debug", "the same as log level debug"}, log_switch{c.log_level, "debug"});
+  v.value({"debug", "", "older form of `log.level`", {}, {}, "log.level = \"debug\""},
+          log_switch{c.log_level, "debug"});
+  v.value(
+      {"trace", "--trace", "older form of `log.level`", {}, {}, "log.level = \"trace\" or --log-level=trace"},
+      log_switch{c.log_level, "trace"});
   v.value({"root", "--root", "directory of the state"}, plain{c.root});
   v.value({"insecure-entitlements", "--allow-insecure-entitlement",
            "what builds may be allowed by their clients; `device` is added unless CDI is off", "none"},
@@ -268,6 +275,10 @@ void visit(V& v, daemon_config& c) {
           lacking{lacking::answer::refuse, flag_form::toggle});
   v.value({"", "--save-cache-debug", "notes on cache keys for BuildKit's debugging: Kiln makes none"},
           lacking{lacking::answer::warn, flag_form::toggle});
+  for (std::string_view flag : {"--profile-cpu", "--profile-memory", "--profile-memoryrate",
+                                "--profile-block", "--profile-mutex", "--profile-trace"})
+    v.value({"", flag, "a profiler of Go programs: for Kiln there are perf and heaptrack"},
+            lacking{lacking::answer::refuse});
   v.table("log", [&](V& log) {
     log.value({"level", "--log-level", "what is logged", {}, "BUILDKITD_LOG_LEVEL"},
               choice{c.log_level, {"panic", "fatal", "error", "warn", "warning", "info", "debug", "trace"}});

@@ -39,6 +39,8 @@ inline constexpr std::chrono::milliseconds auth_timeout{60'000};
 inline constexpr std::chrono::seconds token_default_life{60};
 /// Idle connections kept, all hosts together.
 inline constexpr std::size_t registry_idle_connections = 32;
+/// Other sessions' authorizations that a new session is compared with. 1 – 64.
+inline constexpr std::size_t registry_shared_entries = 16;
 /// Cached tokens and challenges.
 inline constexpr std::size_t registry_auth_entries = 1'024;
 

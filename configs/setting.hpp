@@ -24,6 +24,7 @@ struct setting {
   std::string_view does;           // one line
   std::string_view unset = {};     // what stands for a default that does not speak for itself
   std::string_view variable = {};  // of the environment; goes over the file, and the flag over it
+  std::string_view instead = {};   // of an outdated setting: what is said instead
 };
 
 /// A value as the file or a flag has it. monostate: something else, such as a date.

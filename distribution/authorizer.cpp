@@ -2,9 +2,8 @@
 
 #include <algorithm>
 #include <cctype>
+#include <optional>
 #include <set>
-
-#include <openssl/rand.h>
 
 #include "auth.pb.h"
 #include "base/base64.hpp"
@@ -12,6 +11,7 @@
 #include "base/text.hpp"
 #include "base/url.hpp"
 #include "distribution/hosts.hpp"
+#include "distribution/token_authority.hpp"
 
 namespace kiln::distribution {
 namespace {
@@ -22,30 +22,31 @@ using clock = std::chrono::steady_clock;
 constexpr std::string_view client_id = "buildkit-client";
 constexpr int max_challenges = 16;
 
-/// New with every start of the daemon, so that token authorities mean nothing to another one.
-const std::string& process_salt() {
-  static const std::string salt = [] {
-    std::string s(32, '\0');
-    RAND_bytes(reinterpret_cast<unsigned char*>(s.data()), static_cast<int>(s.size()));
-    return s;
-  }();
-  return salt;
-}
-
-/// Asks one session; the answer parsed.
-template <class Response, class Request>
-result<Response> ask(session_caller& s, std::string_view method, const Request& req, std::stop_token stop) {
-  KILN_TRY(std::string bytes, s.call(method, req.SerializeAsString(), {}, configs::auth_timeout, stop));
-  Response out;
-  if (!out.ParseFromString(bytes))
-    return make_error(errc::internal, "client sent an unreadable answer to " + std::string(method));
-  return out;
-}
-
 /// Runs `use` on the sessions of the job; without any session nothing happens.
 status with_sessions(const job_context& job, const std::function<status(session_caller&)>& use) {
   if (job.directory == nullptr || job.sessions.ids.empty()) return {};
   return with_any_session(*job.directory, job.sessions, job.stop, use);
+}
+
+struct credentials {
+  std::string username, secret;
+};
+
+/// Empty where the client has none.
+result<credentials> ask_credentials(const std::string& host, const job_context& job) {
+  credentials out;
+  KILN_CHECK(with_sessions(job, [&](session_caller& session) -> status {
+    pba::CredentialsRequest req;
+    req.set_host(host);
+    auto r = ask_auth<pba::CredentialsResponse>(session, "Credentials", req, job.stop);
+    if (!r.ok()) {
+      if (r.error().code == errc::unimplemented) return {};
+      return std::move(r).error();
+    }
+    out = {r->username(), r->secret()};
+    return {};
+  }));
+  return out;
 }
 
 class challenge_parser {
@@ -153,9 +154,42 @@ std::shared_ptr<authorizer::entry> authorizer::find(const std::string& key) {
   return it == entries_.end() ? nullptr : it->second;
 }
 
+/// What is known of the host by other sessions of the same client: who has the same credentials, or proves to
+/// be the same authority, may use their tokens. Null if there is none, or the client cannot say.
+std::shared_ptr<authorizer::entry> authorizer::shared(const std::string& host, const job_context& job) {
+  if (job.directory == nullptr || job.sessions.ids.empty()) return nullptr;
+  std::vector<std::shared_ptr<entry>> others;
+  {
+    std::lock_guard lock(mutex_);
+    for (auto it = entries_.lower_bound(host + "/");
+         it != entries_.end() && it->first.starts_with(host + "/"); ++it)
+      if (std::find(others.begin(), others.end(), it->second) == others.end()) others.push_back(it->second);
+  }
+  if (others.size() > configs::registry_shared_entries) others.resize(configs::registry_shared_entries);
+  std::optional<result<credentials>> ours;
+  for (const auto& e : others) {
+    bool same = false;
+    if (e->client_fetches()) {
+      auto asked = with_sessions(job, [&](session_caller& session) -> status {
+        KILN_TRY(same, has_authority(session, host, e->authority, job.stop));
+        return {};
+      });
+      same = asked.ok() && same;
+    } else {
+      if (!ours) ours = ask_credentials(host, job);
+      same = ours->ok() && (*ours)->username == e->username && (*ours)->secret == e->secret;
+    }
+    if (!same) continue;
+    std::lock_guard lock(mutex_);
+    return entries_[key_of(host, job)] = e;
+  }
+  return nullptr;
+}
+
 result<std::string> authorizer::authorize(const std::string& host, const std::vector<std::string>& scopes,
                                           const job_context& job, std::shared_ptr<const tls_settings> tls) {
   auto e = find(key_of(host, job));
+  if (!e) e = shared(host, job);
   if (!e) return std::string();
   if (e->how.scheme == "basic") return "Basic " + base64_encode(e->username + ":" + e->secret);
   std::lock_guard fetching(e->fetching);
@@ -229,34 +263,15 @@ result<std::shared_ptr<authorizer::entry>> authorizer::learn(const std::string& 
   e->how = c;
   if (c.scheme == "bearer") {
     auto s = with_sessions(job, [&](session_caller& session) -> status {
-      pba::GetTokenAuthorityRequest req;
-      req.set_host(host);
-      req.set_salt(process_salt());
-      auto r = ask<pba::GetTokenAuthorityResponse>(session, "/moby.filesync.v1.Auth/GetTokenAuthority", req,
-                                                   job.stop);
-      if (!r.ok()) {
-        if (r.error().code == errc::unimplemented || r.error().code == errc::unavailable) return {};
-        return std::move(r).error();
-      }
-      e->client_fetches = r->publickey().size() == 32;
+      KILN_TRY(e->authority, token_authority(session, host, job.stop));
       return {};
     });
     KILN_CHECK(s);
-    if (e->client_fetches) return e;
+    if (e->client_fetches()) return e;
   }
-  auto s = with_sessions(job, [&](session_caller& session) -> status {
-    pba::CredentialsRequest req;
-    req.set_host(host);
-    auto r = ask<pba::CredentialsResponse>(session, "/moby.filesync.v1.Auth/Credentials", req, job.stop);
-    if (!r.ok()) {
-      if (r.error().code == errc::unimplemented) return {};
-      return std::move(r).error();
-    }
-    e->username = r->username();
-    e->secret = r->secret();
-    return {};
-  });
-  KILN_CHECK(s);
+  KILN_TRY(auto known, ask_credentials(host, job));
+  e->username = known.username;
+  e->secret = known.secret;
   if (c.scheme == "basic" && (e->username.empty() || e->secret.empty())) return std::shared_ptr<entry>();
   return e;
 }
@@ -268,7 +283,7 @@ status authorizer::check_realm(const entry& e) {
   if (!u.ok() || (u->scheme != "https" && u->scheme != "http"))
     return make_error(errc::unauthenticated,
                       "invalid token auth challenge realm \"" + (u.ok() ? u->str() : std::string()) + "\"");
-  bool secret = e.client_fetches || !e.secret.empty();
+  bool secret = e.client_fetches() || !e.secret.empty();
   if (secret && u->scheme == "http" && !e.plain && !is_localhost(u->host))
     return make_error(errc::unauthenticated, "token realm " + u->origin() +
                                                  " is not https, as the registry is: it gets no credentials");
@@ -279,7 +294,7 @@ result<authorizer::token> authorizer::fetch_token(const std::string& host, entry
                                                   const std::vector<std::string>& scopes,
                                                   const job_context& job,
                                                   std::shared_ptr<const tls_settings> tls) {
-  if (!e.client_fetches) return fetch_from_server(e, scopes, job, std::move(tls));
+  if (!e.client_fetches()) return fetch_from_server(e, scopes, job, std::move(tls));
   if (auto s = check_realm(e); !s.ok())
     return std::move(s).error().with_context("failed to fetch oauth token");
   pba::FetchTokenRequest req;
@@ -290,12 +305,17 @@ result<authorizer::token> authorizer::fetch_token(const std::string& host, entry
   for (const auto& s : scopes) req.add_scopes(s);
   pba::FetchTokenResponse answer;
   KILN_CHECK(with_sessions(job, [&](session_caller& session) -> status {
-    KILN_TRY(answer,
-             ask<pba::FetchTokenResponse>(session, "/moby.filesync.v1.Auth/FetchToken", req, job.stop));
+    KILN_TRY(answer, ask_auth<pba::FetchTokenResponse>(session, "FetchToken", req, job.stop));
     return {};
   }));
-  auto life = answer.expiresin() > 0 ? std::chrono::seconds(answer.expiresin()) : configs::token_default_life;
-  return token{"Bearer " + answer.token(), clock::now() + life * 9 / 10};
+  std::chrono::nanoseconds life =
+      answer.expiresin() > 0 ? std::chrono::seconds(answer.expiresin()) : configs::token_default_life;
+  life = life * 9 / 10;
+  // A client that kept it says since when it is one.
+  if (answer.issuedat() > 0)
+    life -= std::chrono::system_clock::now() -
+            std::chrono::system_clock::time_point(std::chrono::seconds(answer.issuedat()));
+  return token{"Bearer " + answer.token(), clock::now() + life};
 }
 
 result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vector<std::string>& scopes,

@@ -1,5 +1,5 @@
 // Credentials and tokens for registries: answers WWW-Authenticate challenges with what the client's session
-// offers, and caches what it got per registry, session and scope. Thread-safe; calls block.
+// offers, and caches what it got per registry, client and scope. Thread-safe; calls block.
 // A registry may name any host to give out its tokens (Docker Hub's and many others' are elsewhere), and that
 // host gets the credentials for this registry, as with every client of registries. But not in clear text,
 // unless the registry itself is spoken to so, and not by way of redirects. Source:
@@ -50,20 +50,23 @@ class authorizer {
     std::string header;
     std::chrono::steady_clock::time_point expires;
   };
-  /// What is known of one registry, for the sessions of one job.
+  /// What is known of one registry, for the sessions of one job and those of the same client.
   struct entry {
     challenge how;
-    bool plain = false;           // the registry asked over http, as configured
-    bool client_fetches = false;  // the client gets tokens itself
+    bool plain = false;     // the registry asked over http, as configured
+    std::string authority;  // the public key of a client that gets tokens itself
     std::string username, secret;
     std::map<std::string, token> tokens;  // by joined scopes
     std::vector<std::string> extra_scopes;
     std::mutex fetching;  // one token fetch at a time
+
+    bool client_fetches() const { return !authority.empty(); }
   };
 
   static status check_realm(const entry& e);
   static std::string key_of(const std::string& host, const job_context& job);
   std::shared_ptr<entry> find(const std::string& key);
+  std::shared_ptr<entry> shared(const std::string& host, const job_context& job);
   result<std::shared_ptr<entry>> learn(const std::string& host, const challenge& c, const job_context& job);
   result<token> fetch_token(const std::string& host, entry& e, const std::vector<std::string>& scopes,
                             const job_context& job, std::shared_ptr<const tls_settings> tls);

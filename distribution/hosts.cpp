@@ -62,13 +62,11 @@ result<std::shared_ptr<tls_settings>> load_tls(configs::registry_config c) {
       out->ca_bundle += pem;
     }
   }
-  // libcurl shows one client certificate; with several configured the first is used.
-  if (!c.key_pairs.empty()) {
-    for (const auto& file : {c.key_pairs[0].cert, c.key_pairs[0].key})
+  for (const auto& pair : c.key_pairs) {
+    for (const auto& file : {pair.cert, pair.key})
       if (auto pem = read_pem(file); !pem.ok())
-        return std::move(pem).error().with_context("failed to load keypair for " + c.key_pairs[0].cert);
-    out->cert_file = c.key_pairs[0].cert;
-    out->key_file = c.key_pairs[0].key;
+        return std::move(pem).error().with_context("failed to load keypair for " + pair.cert);
+    out->certificates.push_back({pair.cert, pair.key});
   }
   return out;
 }
@@ -135,8 +133,7 @@ result<endpoint> hosts::foreign(std::string_view url) {
   e.http_fallback = false;
   e.foreign = true;
   auto trust = *e.tls;
-  trust.cert_file.clear();
-  trust.key_file.clear();
+  trust.certificates.clear();
   e.tls = std::make_shared<tls_settings>(std::move(trust));
   return e;
 }

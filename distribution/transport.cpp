@@ -152,9 +152,18 @@ void set_options(CURL* easy, transfer& t, curl_slist* header_list, char* error_t
       curl_blob blob{const_cast<char*>(r.tls->ca_bundle.data()), r.tls->ca_bundle.size(), CURL_BLOB_COPY};
       curl_easy_setopt(easy, CURLOPT_CAINFO_BLOB, &blob);
     }
-    if (!r.tls->cert_file.empty()) {
-      curl_easy_setopt(easy, CURLOPT_SSLCERT, r.tls->cert_file.c_str());
-      curl_easy_setopt(easy, CURLOPT_SSLKEY, r.tls->key_file.c_str());
+    if (!r.tls->certificates.empty()) {
+      // The first also where another one is chosen: connections are told apart by it.
+      curl_easy_setopt(easy, CURLOPT_SSLCERT, r.tls->certificates[0].cert_file.c_str());
+      curl_easy_setopt(easy, CURLOPT_SSLKEY, r.tls->certificates[0].key_file.c_str());
+    }
+    if (r.tls->certificates.size() > 1) {
+      curl_ssl_ctx_callback choose = [](CURL*, void* context, void* tls) {
+        choose_certificate(context, static_cast<const tls_settings*>(tls)->certificates);
+        return CURLE_OK;
+      };
+      curl_easy_setopt(easy, CURLOPT_SSL_CTX_FUNCTION, choose);
+      curl_easy_setopt(easy, CURLOPT_SSL_CTX_DATA, const_cast<tls_settings*>(r.tls.get()));
     }
   }
   bool uploads = r.open_body || !r.body.empty();
@@ -303,10 +312,9 @@ result<request> redirected(request r, const response& answer) {
     return make_error(errc::invalid_argument, without_password(r.url) + " redirects to what is no http URL");
   if (from->origin() != to->origin()) {
     keep_harmless(r.headers);
-    if (r.tls && !r.tls->cert_file.empty()) {
+    if (r.tls && !r.tls->certificates.empty()) {
       auto anonymous = *r.tls;
-      anonymous.cert_file.clear();
-      anonymous.key_file.clear();
+      anonymous.certificates.clear();
       r.tls = std::make_shared<tls_settings>(std::move(anonymous));
     }
   } else if (to->user_info.empty() && !from->user_info.empty()) {

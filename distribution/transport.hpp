@@ -16,6 +16,7 @@
 #include "base/result.hpp"
 #include "base/url.hpp"
 #include "configs/registry.hpp"
+#include "distribution/client_certificates.hpp"
 #include "store/files/stream.hpp"
 
 namespace kiln::distribution {
@@ -24,7 +25,7 @@ namespace kiln::distribution {
 struct tls_settings {
   bool verify = true;
   std::string ca_bundle;  // PEM: the system's and the configured ones; empty = the system's
-  std::string cert_file, key_file;
+  std::vector<client_certificate> certificates;  // of ours; the server sees the one it asks for
 };
 
 /// Header names in lower case; a repeated header keeps every value.

@@ -183,7 +183,11 @@ class writer {
       bool known = id.empty() || std::any_of(parts_.begin(), parts_.end(), [&](const part& p) {
                      return p.id == id || (p.known_platform && format_platform(p.platform) == id);
                    });
-      if (!known)
+      // The one part there is stands for any platform, for upstream's sake; its annotations do not.
+      if (!known && parts_.size() == 1)
+        job_.progress->warn("annotations for " + id + " are not used: the result is for " +
+                            format_platform(parts_.front().platform));
+      else if (!known)
         return make_error(errc::invalid_argument,
                           "invalid annotation: no platform " + id + " found in source");
       if (!options_.oci() &&

@@ -160,6 +160,7 @@ struct daemon::parts {
                                   const job_context& job) {
       return store::content_checksum(*refs, r, selectors, job);
     };
+    tree.worker.detach_cache = [this](const std::string& id) { return resources->cache_mounts->detach(id); };
     tree.worker.record = record;
     if (resources->devices) tree.worker.devices = [this] { return devices(); };
     tree.worker.admit = [this](const pb::Op& op) {

@@ -1,13 +1,9 @@
 #include "store/state_root.hpp"
 
-#include <fcntl.h>
-#include <sys/file.h>
-
-#include <cerrno>
-
 #include <spdlog/spdlog.h>
 
 #include "base/files.hpp"
+#include "configs/state_files.hpp"
 #include "configs/store.hpp"
 #include "store/database/cache_keys_db.hpp"
 #include "store/files/confinement.hpp"
@@ -29,21 +25,11 @@ result<std::unique_ptr<state_root>> state_root::open(const ref_store_options& op
   KILN_CHECK(out->claim(options.confine));
   if (auto text = read_file("/proc/sys/kernel/random/boot_id", 1024); text.ok()) out->boot_id_ = *text;
   KILN_TRY(out->blobs_, blob_store::open(out->path_ / "blobs"));
-  KILN_TRY(out->database_, metadata_db::open(out->path_ / "metadata.mdb"));
+  KILN_TRY(out->database_, metadata_db::open(out->path_ / configs::database_file));
   out->values_ = std::make_unique<value_store>(*out->database_);
   KILN_CHECK(out->choose_snapshotter(options));
   out->keys_ = make_cache_keys(*out->database_);
   return out;
-}
-
-status state_root::lock() {
-  auto path = path_ / "kilnd.lock";
-  KILN_TRY(lock_, open_file(path, O_RDWR | O_CREAT, 0600));
-  if (::flock(lock_.get(), LOCK_EX | LOCK_NB) != 0)
-    return errno == EWOULDBLOCK ? make_error(errc::failed_precondition, "could not lock " + path.string() +
-                                                                            ", another instance is running")
-                                : errno_error(errno, "could not lock " + path.string());
-  return {};
 }
 
 /// Makes the state ours alone, and keeps us away from what builds put into it.
@@ -52,7 +38,7 @@ status state_root::claim(bool confined) {
   if (!root.ok()) return std::move(root).error().with_context("state directory");
   path_ = root->path();
   scratch_ = scratch_directory(path_ / scratch_name);
-  KILN_CHECK(lock());
+  KILN_TRY(lock_, lock_file::take(path_ / configs::lock_file));
   KILN_TRY(auto leaked, unmount_below(path_));
   if (leaked > 0) spdlog::info("store: undid {} leaked mounts below {}", leaked, path_.string());
   for (auto name : {scratch_name, "blobs", "snapshots"}) {

@@ -6,8 +6,8 @@
 #include <memory>
 #include <string>
 
+#include "base/lock_file.hpp"
 #include "base/result.hpp"
-#include "base/unique_fd.hpp"
 #include "store/blobs/blob_store.hpp"
 #include "store/database/cache_keys.hpp"
 #include "store/database/metadata_db.hpp"
@@ -50,11 +50,10 @@ class state_root {
  private:
   explicit state_root(const std::filesystem::path& path) : path_(path), scratch_(path) {}
   status claim(bool confined);
-  status lock();
   status choose_snapshotter(const ref_store_options& options);
 
   std::filesystem::path path_;
-  unique_fd lock_;
+  lock_file lock_;
   std::string boot_id_;
   scratch_directory scratch_;
   std::unique_ptr<metadata_db> database_;

@@ -1,6 +1,12 @@
 #include "workers/cache_mounts.hpp"
 
 #include <chrono>
+#include <cstdint>
+
+#include <spdlog/spdlog.h>
+
+#include "base/numbers.hpp"
+#include "configs/store.hpp"
 
 namespace kiln::workers {
 
@@ -11,38 +17,56 @@ constexpr int max_copies = 1000;
 // Other holders of a name (garbage collection) do not tell us when they are done.
 constexpr std::chrono::milliseconds poll_interval{100};
 
-// Metadata that tells a record somebody used from one that wipe() has just made.
-constexpr const char* used_mark = "cache-mount.used";
-
-std::string record_name(const std::string& key, int copy) {
-  return "cache-mount:" + key + (copy == 0 ? "" : "#" + std::to_string(copy));
+std::string record_name(const std::string& key, const std::string& generation, int copy) {
+  return "cache-mount:" + key + (generation.empty() ? "" : "@" + generation) +
+         (copy == 0 ? "" : "#" + std::to_string(copy));
 }
 
 }  // namespace
 
+cache_mounts::cache_mounts(store::ref_store& refs)
+    : refs_(refs),
+      generations_(refs.values(), "cache-mount-generations", store::limits::remembered_values,
+                   [](std::string_view) { return true; }) {}
+
 cache_mount::~cache_mount() {
   // In this order: unmounted, given back, told.
   if (auto s = mount_.unmount(); !s) mount_ = {};
+  auto record = ref_ ? ref_.id() : std::string();
   ref_ = {};
-  if (owner_ == nullptr) return;
-  { std::lock_guard lock(owner_->mutex_); }
-  owner_->freed_.notify_all();
+  if (owner_ != nullptr) owner_->given_back(*this, record);
 }
 
-result<std::shared_ptr<cache_mount>> cache_mounts::take(const std::string& name, const store::ref& base,
+void cache_mounts::given_back(const cache_mount& mount, const std::string& record) {
+  {
+    std::lock_guard lock(mutex_);
+    if (--held_[mount.key_] == 0) held_.erase(mount.key_);
+  }
+  freed_.notify_all();
+  if (generation_of(mount.key_) == mount.generation_) return;
+  prune_rule gone;
+  gone.filters = {"id==" + record};
+  gone.all = true;
+  if (auto s = refs_.space().prune(gone, [](const store::usage_record&) {}); !s)
+    spdlog::warn("detached cache mount {}: {}", mount.key_, s.error().message);
+}
+
+result<std::shared_ptr<cache_mount>> cache_mounts::take(const std::string& key, int copy,
+                                                        const store::ref& base,
                                                         const std::string& description,
                                                         const job_context& job) {
   store::record_options options;
   options.description = description;
   options.type = store::record_type::exec_cachemount;
   auto mount = std::make_shared<cache_mount>();
-  KILN_TRY(mount->ref_, refs_.acquire_named(name, base, options, job));
-  mount->name_ = name;
+  mount->key_ = key;
+  mount->generation_ = generation_of(key);
+  KILN_TRY(mount->ref_, refs_.acquire_named(record_name(key, mount->generation_, copy), base, options, job));
   KILN_TRY(auto specs, refs_.files().mounts(mount->ref_));
   KILN_TRY(mount->mount_, store::mounted::make(refs_, specs, store::mount_use::container));
   mount->owner_ = this;
-  if (!refs_.values().of_record(mount->ref_.id(), used_mark))
-    KILN_CHECK(refs_.values().set_of_record(mount->ref_.id(), used_mark, "1"));
+  std::lock_guard lock(mutex_);
+  ++held_[key];
   return mount;
 }
 
@@ -54,7 +78,7 @@ result<std::shared_ptr<cache_mount>> cache_mounts::acquire(const std::string& ke
   if (sharing == pb::LOCKED) {
     while (true) {
       KILN_CHECK(job.check());
-      auto taken = take(record_name(key, 0), base, description, job);
+      auto taken = take(key, 0, base, description, job);
       if (taken || taken.error().code != errc::failed_precondition) return taken;
       std::unique_lock lock(mutex_);
       freed_.wait_for(lock, job.stop, poll_interval, [] { return false; });
@@ -67,7 +91,7 @@ result<std::shared_ptr<cache_mount>> cache_mounts::acquire(const std::string& ke
   }
   for (int copy = 0; copy < max_copies; ++copy) {
     KILN_CHECK(job.check());
-    auto taken = take(record_name(key, copy), base, description, job);
+    auto taken = take(key, copy, base, description, job);
     if (!taken && taken.error().code == errc::failed_precondition) continue;
     if (taken && sharing == pb::SHARED) shared_[key] = *taken;
     return taken;
@@ -75,22 +99,18 @@ result<std::shared_ptr<cache_mount>> cache_mounts::acquire(const std::string& ke
   return make_error(errc::resource_exhausted, "too many users of cache mount " + key);
 }
 
-status cache_mounts::wipe(const std::string& key, const job_context& job) {
-  store::record_options options;
-  options.type = store::record_type::exec_cachemount;
-  for (int copy = 0; copy < max_copies; ++copy) {
-    auto taken = refs_.acquire_named(record_name(key, copy), {}, options, job);
-    if (!taken && taken.error().code == errc::failed_precondition) continue;  // in use: its user keeps it
-    if (!taken) return std::move(taken).error();
-    bool fresh = refs_.values().of_record(taken->id(), used_mark) == std::nullopt;
-    // Committing frees the name; nobody holds the record then.
-    std::string id = taken->id();
-    KILN_CHECK(refs_.commit(*std::move(taken)));
-    prune_rule only_this;
-    only_this.filters = {"id==" + id};
-    only_this.all = true;
-    KILN_CHECK(refs_.space().prune(only_this, [](const store::usage_record&) {}));
-    if (fresh) return {};  // made just now: there are no further ones
+status cache_mounts::detach(const std::string& id) {
+  std::lock_guard sharing_lock(shared_mutex_);  // nobody joins one that is being detached
+  std::vector<std::string> keys;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto& [key, count] : held_)
+      if (key == id || key.starts_with(id + ":")) keys.push_back(key);
+  }
+  for (const auto& key : keys) {
+    shared_.erase(key);
+    auto former = generation_of(key);
+    KILN_CHECK(generations_.set(key, std::to_string(parse_int(former).value_or(0) + 1)));
   }
   return {};
 }

@@ -11,6 +11,7 @@
 
 #include "messages/job.hpp"
 #include "ops.pb.h"
+#include "store/database/values.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::workers {
@@ -26,14 +27,14 @@ class cache_mount {
  private:
   friend class cache_mounts;
   class cache_mounts* owner_ = nullptr;
-  std::string name_;
+  std::string key_, generation_;
   store::mutable_ref ref_;
   store::mounted mount_;
 };
 
 class cache_mounts {
  public:
-  explicit cache_mounts(store::ref_store& refs) : refs_(refs) {}
+  explicit cache_mounts(store::ref_store& refs);
 
   /// shared: the one everybody uses; private: a free one or a new one; locked: waits until it is
   /// free (cancelled when the job is). `base` is what a new one starts from; `key` includes its id.
@@ -41,17 +42,23 @@ class cache_mounts {
                                                const store::ref& base, const std::string& description,
                                                const job_context& job);
 
-  /// Empties the cache of that key (all its copies but those in use now).
-  status wipe(const std::string& key, const job_context& job);
+  /// Takes the caches of that id from under those who use them: whoever comes from now on gets new ones. The
+  /// old ones go with their last user. Caches that nobody uses are left as they are.
+  status detach(const std::string& id);
 
  private:
   friend class cache_mount;
-  result<std::shared_ptr<cache_mount>> take(const std::string& name, const store::ref& base,
+  result<std::shared_ptr<cache_mount>> take(const std::string& key, int copy, const store::ref& base,
                                             const std::string& description, const job_context& job);
+  /// How often the caches of the key were detached, as a part of their names; empty at first.
+  std::string generation_of(const std::string& key) const { return generations_.get(key).value_or(""); }
+  void given_back(const cache_mount& mount, const std::string& record);
 
   store::ref_store& refs_;
+  store::remembered_values generations_;
   std::mutex mutex_;
   std::condition_variable_any freed_;
+  std::map<std::string, int> held_;  // mounts in use by key; under mutex_
   std::mutex shared_mutex_;
   std::map<std::string, std::weak_ptr<cache_mount>> shared_;  // by key; under shared_mutex_
 };

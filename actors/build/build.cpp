@@ -265,6 +265,7 @@ void build_state::end(result<ctl::SolveResponse> outcome, source_location where)
   for (const auto& [id, ref] : result_.result().refs) what.parts.push_back(what.multi ? id : "");
   if (outcome.ok() && recorder_.records()) what.known = result_.known();
   what.exports = exports_.replies();
+  if (outcome.ok()) what.metadata = result_.result().metadata;
   recorder_.end(outcome, std::move(what), [this, outcome] {
     phase_ = build_phase::finished;
     if (answer_) answer(*answer_, outcome);

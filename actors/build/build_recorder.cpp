@@ -6,6 +6,7 @@
 
 #include "actors/history/history.hpp"
 #include "actors/progress.hpp"
+#include "base/utf8.hpp"
 #include "messages/rpc_status.hpp"
 #include "rpc_status.pb.h"
 
@@ -101,7 +102,9 @@ void build_recorder::publish(ctl::BuildHistoryEventType type,
     record.set_numcachedsteps(b_.log.cached_steps());
     record.set_numwarnings(b_.log.warnings());
     if (outcome->ok()) {
-      *record.mutable_exporterresponse() = (*outcome)->exporterresponse();
+      // Not what exporters answered, whatever the field is called: clients know it so from BuildKit.
+      for (const auto& [key, value] : what.metadata)
+        (*record.mutable_exporterresponse())[key] = valid_utf8(value);
     } else {
       to_rpc_status(outcome->error(), *record.mutable_error());
     }

@@ -28,6 +28,7 @@ class build_recorder {
     std::vector<std::string> parts;  // platform ids; empty when single
     build_attestations::known_result known;
     std::vector<export_reply> exports;
+    std::map<std::string, std::string> metadata;  // of the result, as the frontend gave it
   };
   /// Keeps the documents, tells the history, then runs `then`. A document that cannot be kept is logged. The
   /// log must be closed.

@@ -63,6 +63,7 @@ struct history_state {
   job_runner jobs;
   std::map<std::string, ctl::BuildHistoryRecord> active;
   std::shared_ptr<history_index> finished;
+  std::deque<std::string> deleted;                       // refs of the last records that went
   std::optional<caf::actor_clock::time_point> sweep_at;  // the next look; an earlier one may be asked for
   std::map<caf::actor_addr, listening> listeners;
   std::deque<std::pair<std::function<status()>, std::function<void(status)>>>
@@ -189,11 +190,19 @@ struct history_state {
     wait_to_sweep();
   }
 
+  /// Lately, and no build has had the name since.
+  bool was_deleted(const std::string& ref) const {
+    return !ref.empty() && !active.contains(ref) && !finished->find(ref) &&
+           std::find(deleted.begin(), deleted.end(), ref) != deleted.end();
+  }
+
   result<bool> listen(const ctl::BuildHistoryRequest& request, const history_listener& who) {
     if (request.limit() < 0)
       return make_error(errc::invalid_argument, "invalid limit " + std::to_string(request.limit()));
     KILN_TRY(auto wanted,
              parse_history_filters({request.filter().begin(), request.filter().end()}, unix_now_ns()));
+    if (was_deleted(request.ref()))
+      return make_error(errc::unknown, "ref " + request.ref() + " is deleted: file does not exist");
     tell(request, wanted, who);
     if (request.earlyexit()) {
       self->send(who, done_atom::value);
@@ -245,6 +254,7 @@ struct history_state {
     if (!found) {
       if (request.delete_() && active.contains(request.ref()))
         return then(make_error(errc::failed_precondition, "build " + request.ref() + " is running"));
+      if (request.delete_() || request.finalize()) return then({});  // nothing is left to be done
       return then(make_error(errc::not_found,
                              "failed to retrieve record for ref \"" + request.ref() + "\": not found"));
     }
@@ -306,6 +316,8 @@ struct history_state {
       auto record = finished->take(ref);
       if (!record) continue;
       gone.push_back(ref);
+      deleted.push_back(ref);
+      if (deleted.size() > cfg::deleted_max) deleted.pop_front();
       for (auto& digest : finished->orphaned_documents(*record)) documents.push_back(std::move(digest));
       publish(event_of(ctl::DELETED, *record));
     }

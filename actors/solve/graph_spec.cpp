@@ -40,6 +40,7 @@ graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace) {
       spec.input_originals.push_back(from.op.vertex);
       spec.input_names.push_back(from.name.substr(0, configs::definition::input_name_bytes_max));
     }
+    spec.op.name = v.name;
     spec.name = std::move(v.name);
     if (g.source)
       if (auto where = g.source->locations().find(v.original.str()); where != g.source->locations().end())

@@ -100,6 +100,8 @@ caf::result<bool> cache_mover::prune(prune_caches& r) {
   return jobs_.start<bool, bool>(
       *w_.io, false,
       [o = w_.options, r](std::stop_token) -> result<bool> {
+        if (o->detach_cache)
+          for (const auto& [id, on_input] : r.ids) KILN_CHECK(o->detach_cache(id));
         prune_rule rule;
         rule.all = true;
         for (const auto& [id, on_input] : r.ids)

@@ -27,7 +27,8 @@ class cache_mover {
   caf::result<export_reply> export_cache(cache_export& r, const progress_actor& progress);
   /// Keys of a peer's build; dropped when many wait, for they only spare others a question.
   void remember(cache_records& facts);
-  /// Empties named cache mounts: the records whose description tells of them, unless they are in use.
+  /// Empties named cache mounts: whose description tells of them goes, and what is in use is only for its
+  /// users.
   caf::result<bool> prune(prune_caches& r);
   void drop(const caf::actor_addr& who);
 

@@ -8,6 +8,7 @@
 
 #include "actors/solve/graph_spec.hpp"
 #include "actors/progress.hpp"
+#include "actors/worker/echoed_output.hpp"
 #include "configs/definition.hpp"
 #include "configs/solving.hpp"
 #include "solver/cache_map.hpp"
@@ -89,10 +90,14 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
         if (o->admit) KILN_CHECK(o->admit(r.op.op));
         KILN_TRY(auto handler, o->handler(r.op.op));
         progress_sender sink(progress, r.op.vertex);
-        auto job = context_of(*o, stop, r.sessions, sink);
+        echoed_output echo(sink);
+        auto job = context_of(
+            *o, stop, r.sessions,
+            r.op.op.has_exec() && echoed_output::wanted() ? static_cast<progress_sink&>(echo) : sink);
         KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
         ran out;
         auto request = request_of(r.op, build);
+        request.name = r.op.name;
         request.left = &out.left;
         auto outputs = handler->run(request, inputs, job);
         if (!outputs.ok()) {

@@ -47,6 +47,8 @@ struct worker_options {
   std::function<result<store::ref>(const std::string& located, const job_context&)> fetch;
   /// Whether this node's own configuration lets a step run, whoever asks for it; blocking. Null: always.
   std::function<status(const pb::Op&)> admit;
+  /// Takes caches of that id from under the steps that mount them; blocking. Null: there are no such steps.
+  std::function<status(const std::string& id)> detach_cache;
   types::WorkerRecord record;
   /// The devices there are now, for the record; blocking. Null: none.
   std::function<std::vector<types::CDIDevice>()> devices;

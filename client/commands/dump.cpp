@@ -2,6 +2,8 @@
 #include <filesystem>
 #include <memory>
 
+#include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <fmt/format.h>
@@ -11,6 +13,7 @@
 #include "client/commands/llb_text.hpp"
 #include "client/fd.hpp"
 #include "client/progress/status_json.hpp"
+#include "configs/state_files.hpp"
 
 namespace kiln::client {
 namespace {
@@ -62,16 +65,18 @@ status dump_table(MDB_txn* txn, const char* name, std::string_view indent, std::
   return write_all(STDOUT_FILENO, out);
 }
 
-status dump_environment(const fs::path& directory) {
-  KILN_CHECK(write_all(STDOUT_FILENO, fmt::format("===== {} =====\n", (directory / "data.mdb").string())));
+/// An environment is a directory with data.mdb in it, or a file.
+status dump_environment(const fs::path& environment, bool is_file) {
+  KILN_CHECK(write_all(STDOUT_FILENO, fmt::format("===== {} =====\n", environment.string())));
   MDB_env* raw = nullptr;
   if (int code = mdb_env_create(&raw)) return lmdb_error(code, "lmdb");
   std::unique_ptr<MDB_env, decltype(&mdb_env_close)> env(raw, mdb_env_close);
   mdb_env_set_maxdbs(raw, tables_max);
-  if (int code = mdb_env_open(raw, directory.c_str(), MDB_RDONLY | MDB_NOLOCK, 0))
-    return lmdb_error(code, directory.string());
+  if (int code =
+          mdb_env_open(raw, environment.c_str(), MDB_RDONLY | MDB_NOLOCK | (is_file ? MDB_NOSUBDIR : 0), 0))
+    return lmdb_error(code, environment.string());
   MDB_txn* txn = nullptr;
-  if (int code = mdb_txn_begin(raw, nullptr, MDB_RDONLY, &txn)) return lmdb_error(code, directory.string());
+  if (int code = mdb_txn_begin(raw, nullptr, MDB_RDONLY, &txn)) return lmdb_error(code, environment.string());
   std::unique_ptr<MDB_txn, decltype(&mdb_txn_abort)> guard(txn, mdb_txn_abort);
   std::vector<std::string> tables;
   KILN_CHECK(dump_table(txn, nullptr, "", &tables));
@@ -80,6 +85,15 @@ status dump_environment(const fs::path& directory) {
     KILN_CHECK(dump_table(txn, table.c_str(), "  ", nullptr));
   }
   return {};
+}
+
+/// Nobody may write while we read. Empty where no daemon ever was, or where we may not look.
+result<unique_fd> keep_daemons_out(const fs::path& root) {
+  unique_fd lock(::open((root / configs::lock_file).c_str(), O_RDONLY | O_CLOEXEC));
+  if (lock && ::flock(lock.get(), LOCK_SH | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+    return make_error(errc::failed_precondition,
+                      fmt::format("--root {}: a daemon is running on it; stop it first", root.string()));
+  return lock;
 }
 
 }  // namespace
@@ -99,14 +113,18 @@ status run_dump_metadata(const dump_metadata_flags& flags) {
   std::error_code err;
   if (!fs::is_directory(flags.root, err))
     return make_error(errc::not_found, fmt::format("--root {}: not a directory", flags.root));
+  KILN_TRY(auto lock, keep_daemons_out(flags.root));
   bool any = false;
   std::vector<fs::path> candidates{flags.root};
   for (const auto& entry : fs::directory_iterator(flags.root, err))
     if (entry.is_directory(err)) candidates.push_back(entry.path());
   for (const auto& directory : candidates) {
-    if (!fs::exists(directory / "data.mdb", err)) continue;
-    KILN_CHECK(dump_environment(directory));
-    any = true;
+    for (const auto& [environment, is_file] :
+         {std::pair{directory / configs::database_file, true}, {directory, false}}) {
+      if (!fs::exists(is_file ? environment : environment / "data.mdb", err)) continue;
+      KILN_CHECK(dump_environment(environment, is_file));
+      any = true;
+    }
   }
   if (!any)
     return make_error(errc::not_found, fmt::format("--root {}: no metadata database there", flags.root));

@@ -2,6 +2,8 @@
 
 #include <filesystem>
 
+#include "configs/state_files.hpp"
+
 namespace kiln::client {
 namespace {
 
@@ -10,7 +12,7 @@ constexpr const char* default_sockets[] = {"/run/buildkit/buildkitd.sock", "/run
 /// Whether an embedded daemon ever ran there.
 bool has_state(const std::string& root) {
   std::error_code unreadable;
-  return std::filesystem::exists(root + "/metadata.mdb", unreadable);
+  return std::filesystem::exists(std::filesystem::path(root) / configs::database_file, unreadable);
 }
 
 result<std::string> choose_address(const global_flags& flags, without_daemon otherwise,

@@ -385,8 +385,7 @@ result<command_line> parse_command_line(const std::string& program,
   auto& g = f.global;
   CLI::App app("build utility", program);
   app.set_help_flag("-h,--help", "show help");
-  auto version = fmt::format("{} {} {} (BuildKit {})", program, configs::package_name, configs::version,
-                             configs::buildkit_version);
+  auto version = configs::version_line(program);
   app.set_version_flag("-v,--version", version);
   app.require_subcommand(1);
   app.fallthrough();

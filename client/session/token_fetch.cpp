@@ -66,7 +66,7 @@ result<distribution::response> perform(const http_call& call, const auth_tls& tl
   if (!tls.root_cas.empty()) {
     KILN_TRY(trust.ca_bundle, join_bundles(tls.root_cas));
   }
-  if (!tls.key_pairs.empty()) std::tie(trust.cert_file, trust.key_file) = tls.key_pairs.front();
+  for (const auto& [cert, key] : tls.key_pairs) trust.certificates.push_back({cert, key});
   r.tls = std::make_shared<distribution::tls_settings>(std::move(trust));
   return transport.perform(r);
 }

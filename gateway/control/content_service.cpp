@@ -1,10 +1,16 @@
 #include "gateway/control/content_service.hpp"
 
 #include <algorithm>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
 
+#include "base/text.hpp"
 #include "base/utf8.hpp"
 #include "configs/gateway.hpp"
 #include "gateway/transport/reactors.hpp"
+#include "messages/filter.hpp"
 
 namespace kiln::gateway {
 
@@ -27,6 +33,16 @@ void to_proto(const store::blob_info& blob, api::Info& out) {
   to_proto(blob.created_at_ns, *out.mutable_created_at());
   to_proto(blob.created_at_ns, *out.mutable_updated_at());
   for (const auto& [key, value] : blob.labels) (*out.mutable_labels())[valid_utf8(key)] = valid_utf8(value);
+}
+
+/// What filters may ask of a blob. Source: containerd core/content/adaptor.go.
+filter::lookup fields_of(const store::blob_info& blob) {
+  return [&blob](std::span<const std::string> path) -> std::optional<std::string> {
+    if (path.size() == 1 && path[0] == "digest") return blob.digest.str();
+    if (path.size() < 2 || path[0] != "labels") return std::nullopt;
+    auto label = blob.labels.find(join(std::vector<std::string>(path.begin() + 1, path.end()), "."));
+    return label == blob.labels.end() ? std::nullopt : std::optional(label->second);
+  };
 }
 
 result<digest> parse(const std::string& text) {
@@ -125,13 +141,15 @@ content_service::writer<api::ListContentResponse>* content_service::List(
     context*, const api::ListContentRequest* request) {
   auto call = stream_call<api::ListContentResponse>::make("Content/List");
   auto* reactor = call.get();
-  if (request->filters_size() > 0) {
-    call->fail(make_error(errc::unimplemented, "content list: filters are not supported"));
+  auto wanted = filter::parse({request->filters().begin(), request->filters().end()});
+  if (!wanted.ok()) {
+    call->fail(wanted.error());
     return reactor;
   }
-  bool taken = pool_.submit([this, call] {
+  bool taken = pool_.submit([this, call, wanted = *std::move(wanted)] {
     api::ListContentResponse batch;
     for (const auto& blob : blobs_.list()) {
+      if (!wanted.matches(fields_of(blob))) continue;
       to_proto(blob, *batch.add_info());
       if (batch.info_size() < static_cast<int>(cfg::content_list_batch)) continue;
       if (!call->send(std::move(batch))) return;

@@ -293,7 +293,15 @@ TEST_CASE("the history tells running and finished builds in order, by limit, fil
   CHECK(all->take() == std::vector<std::string>{"COMPLETE d", "COMPLETE b"});
   CHECK(update(f, "b", false, true).empty());
   CHECK(one->take() == std::vector<std::string>{"DELETED b"});
-  CHECK(update(f, "b", false, true).size() == 1);
+  CHECK(update(f, "b", false, true).empty());  // there is nothing left to do
+  CHECK(update(f, "b", true, false).size() == 1);
+  CHECK(update(f, "never", false, true).empty());
+  caf::scoped_actor self{f.system};
+  auto again = self->request(f.actor, caf::infinite, request, f.listeners.front());
+  f.sched.run();
+  again.receive(
+      [](bool) { FAIL("nobody listens to what is gone"); },
+      [](const caf::error& e) { CHECK(from_caf(e).message == "ref b is deleted: file does not exist"); });
   CHECK(f.list() == std::vector<std::string>{"COMPLETE a", "COMPLETE c", "COMPLETE d"});
 }
 

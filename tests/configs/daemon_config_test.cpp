@@ -116,9 +116,6 @@ TEST_CASE("settings that make no sense are refused") {
   c = {};
   c.oci.enabled = "false";
   CHECK_FALSE(validate(c).ok());
-  c = {};
-  c.registries["r"].key_pairs.resize(2);
-  CHECK_FALSE(validate(c).ok());
 }
 
 TEST_CASE("a value out of its range is refused with file, line and key") {

@@ -3,6 +3,7 @@
 #include <catch2/catch.hpp>
 
 #include <cstdio>
+#include <cstdlib>
 #include <fstream>
 
 using namespace kiln;
@@ -88,4 +89,40 @@ TEST_CASE("bad flags are refused by name") {
   }
   CHECK(parse({"--help"})->print_and_exit);
   CHECK(parse({"--version"})->print_and_exit);
+}
+
+TEST_CASE("who says something in an outdated way is told the other one") {
+  std::string file = "/tmp/kiln-outdated-test.toml";
+  std::ofstream(file) << "debug = true\n";
+  auto line = parse({"--config", file.c_str(), "--trace"});
+  std::remove(file.c_str());
+  REQUIRE(line.ok());
+  CHECK(line->config.log_level == "trace");
+  CHECK(line->outdated ==
+        std::vector<std::string>{"debug (line 1): say log.level = \"debug\" instead",
+                                 "--trace: say log.level = \"trace\" or --log-level=trace instead"});
+  CHECK(parse({"--config", "/nonexistent", "--debug"})->outdated.empty());
+}
+
+TEST_CASE("profilers of Go programs are refused by name, and variables that nobody reads are told") {
+  for (auto flag : {"--profile-cpu=/p", "--profile-memory=/p", "--profile-memoryrate=1", "--profile-block=/p",
+                    "--profile-mutex=/p", "--profile-trace=/p"}) {
+    auto refused = parse({"--config", "/nonexistent", flag});
+    REQUIRE_FALSE(refused.ok());
+    CHECK(refused.error().message.find(std::string(flag).substr(0, std::string(flag).find('=')) + ": ") == 0);
+  }
+  ::setenv("BUILDKIT_SCHEDULER_DEBUG", "1", 1);
+  auto line = parse({"--config", "/nonexistent"});
+  ::unsetenv("BUILDKIT_SCHEDULER_DEBUG");
+  REQUIRE(line.ok());
+  REQUIRE(line->without_effect.size() == 1);
+  CHECK(line->without_effect[0].find("BUILDKIT_SCHEDULER_DEBUG: ") == 0);
+}
+
+TEST_CASE("the version is told in BuildKit's fields: name, package, version, revision") {
+  auto line = parse({"--version"});
+  REQUIRE(line.ok());
+  REQUIRE(line->print_and_exit);
+  CHECK(line->print_and_exit->find("kilnd github.com/moby/buildkit v0.") == 0);
+  CHECK(line->print_and_exit->find(" kiln-") != std::string::npos);
 }

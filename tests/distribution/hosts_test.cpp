@@ -74,8 +74,9 @@ TEST_CASE("certificates come from files and directories, and a missing one is na
   hosts h({{"r.example", c}});
   auto tls = h.endpoints("r.example", false).value()[0].tls;
   CHECK(tls->ca_bundle.ends_with("CA-A\n"));
-  CHECK(tls->cert_file == d + "/client.cert");
-  CHECK(tls->key_file == d + "/client.key");
+  REQUIRE(tls->certificates.size() == 1);
+  CHECK(tls->certificates[0].cert_file == d + "/client.cert");
+  CHECK(tls->certificates[0].key_file == d + "/client.key");
   std::filesystem::remove_all(d);
   c.ca = {d + "/gone.pem"};
   hosts broken({{"r.example", c}});

@@ -102,8 +102,7 @@ TEST_CASE("our certificate is shown to the server that was asked, and to none th
   request r;
   auto tls = std::make_shared<tls_settings>();
   tls->verify = false;
-  tls->cert_file = cert;
-  tls->key_file = key;
+  tls->certificates = {{cert, key}};
   r.tls = tls;
   auto ask = [&](const std::string& path) {
     first.requests = first.certificates = 0;

@@ -202,10 +202,12 @@ struct setup {
   }
   result<exporters::export_outcome> run(const std::string& type,
                                         const std::map<std::string, std::string>& attrs,
-                                        const export_input& in) {
+                                        const export_input& in, progress_sink* told = nullptr) {
     auto e = make_exporter(type, attrs, 3, resources());
     if (!e.ok()) return std::move(e).error();
-    return (*e)->run(in, job());
+    auto j = job();
+    if (told) j.progress = told;
+    return (*e)->run(in, j);
   }
   nlohmann::json blob(const std::string& digest) {
     return nlohmann::json::parse(store->blobs().read_all(digest::trusted(digest), 1 << 20).value());
@@ -490,6 +492,18 @@ TEST_CASE("several platforms are split into directories, or refused when they co
         "docker exporter does not currently support exporting manifest lists");
   CHECK(s.run("image", {{"annotation[linux/s390x].k", "v"}}, in).error().message ==
         "invalid annotation: no platform linux/s390x found in source");
+}
+
+TEST_CASE("annotations for another platform are none of an image of one, which is said") {
+  setup s;
+  auto in = s.input(s.two_layers());
+  test::recording_progress told;
+  auto image = s.run("image", {{"annotation[linux/s390x].k", "v"}, {"annotation.all", "w"}}, in, &told);
+  REQUIRE(image.ok());
+  auto manifest = s.blob(image->response["containerimage.digest"]);
+  CHECK(manifest["annotations"] == nlohmann::json::object({{"all", "w"}}));
+  REQUIRE(told.warnings.size() == 1);
+  CHECK(told.warnings[0].find("annotations for linux/s390x are not used: ") == 0);
 }
 
 TEST_CASE("a tar export is one archive of all files") {

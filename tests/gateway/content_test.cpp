@@ -129,6 +129,22 @@ TEST_CASE("content info and list tell digest, size and labels of every blob") {
   }
   CHECK(stream->Finish().ok());
   CHECK(seen.size() == 250);
+
+  auto filtered = [&](std::vector<std::string> filters) {
+    grpc::ClientContext c;
+    api::ListContentRequest q;
+    for (auto& one : filters) q.add_filters(std::move(one));
+    auto some = f.stub->List(&c, q);
+    std::size_t count = 0;
+    while (some->Read(&r)) count += static_cast<std::size_t>(r.info_size());
+    auto s = some->Finish();
+    return s.ok() ? std::to_string(count) : s.error_message();
+  };
+  CHECK(filtered({"digest==" + sha256("blob 7").str()}) == "1");
+  CHECK(filtered({"digest==" + sha256("blob 7").str(), "digest==" + sha256("blob 8").str()}) == "2");
+  CHECK(filtered({"labels.a==b"}) == "250");
+  CHECK(filtered({"labels.\"x.y\""}) == "0");
+  CHECK(filtered({"labels.a=="}).find("filters: parse error") != std::string::npos);
 }
 
 TEST_CASE("a reader that leaves in the middle of a blob disturbs nobody") {

@@ -363,11 +363,36 @@ TEST_CASE_METHOD(worker_fixture, "cache mounts keep what was written, by id, and
     REQUIRE(two.ok());
     CHECK((*one)->path() == (*two)->path());
   }
-  SECTION("a wiped cache starts empty") {
-    REQUIRE(resources->cache_mounts->wipe("a", job()).ok());
+  SECTION("a detached cache is kept by those who have it, is empty for others, and goes with its last user") {
+    auto caches = [&] {
+      std::vector<std::string> ids;
+      auto used = refs->space().disk_usage({"type==exec.cachemount,description~=\"id .a.\""});
+      REQUIRE(used.ok());
+      for (const auto& u : *used) ids.push_back(u.id);
+      return ids;
+    };
+    auto held = resources->cache_mounts->acquire("a", pb::SHARED, {}, "with id \"a\"", job());
+    REQUIRE(held.ok());
+    auto before = caches();
+    REQUIRE(before.size() == 1);
+    REQUIRE(resources->cache_mounts->detach("a").ok());
+    CHECK(fs::exists((*held)->path() / "f"));
     sink.text[1].clear();
-    REQUIRE(run(with_cache("ls /cache | wc -l", "a", pb::SHARED), {root}).ok());
-    CHECK(sink.out() == "0\n");
+    for (auto sharing : {pb::SHARED, pb::LOCKED, pb::PRIVATE})
+      REQUIRE(run(with_cache("ls /cache; echo > /cache/new", "a", sharing), {root}).ok());
+    CHECK(sink.out() == "new\nnew\n");
+    CHECK(caches().size() == 2);
+    held->reset();
+    auto after = caches();
+    REQUIRE(after.size() == 1);
+    CHECK(after != before);
+    // Also for a daemon that is started anew.
+    workers::cache_mounts next(*refs);
+    auto again = next.acquire("a", pb::SHARED, {}, "again", job());
+    REQUIRE(again.ok());
+    CHECK(fs::exists((*again)->path() / "new"));
+    // What nobody has is none of its business.
+    REQUIRE(resources->cache_mounts->detach("b").ok());
   }
   CHECK(mounts_left() == 0);
 }

@@ -31,16 +31,17 @@ result<cni_network> parse_cni_network(const std::string& text) {
   return out;
 }
 
-cni_network bridge_cni_network(const std::string& bridge, const std::string& subnet) {
+cni_network bridge_cni_network(const std::string& bridge, const std::string& subnet,
+                               const bridge_plugins& plugins, const std::string& firewall) {
   json ranges = json::array({json::array({json{{"subnet", subnet}}})});
   return {"1.0.0",
           "buildkit",
-          {{{"type", "bridge"},
+          {{{"type", plugins.bridge},
             {"bridge", bridge},
             {"isDefaultGateway", true},
             {"ipMasq", true},
-            {"ipam", {{"type", "host-local"}, {"ranges", ranges}}}},
-           {{"type", "firewall"}, {"ingressPolicy", "same-bridge"}}}};
+            {"ipam", {{"type", plugins.addresses}, {"ranges", ranges}}}},
+           {{"type", plugins.firewall}, {"backend", firewall}, {"ingressPolicy", "same-bridge"}}}};
 }
 
 std::string cni_plugin_input(const cni_network& network, std::size_t plugin, const json& former) {

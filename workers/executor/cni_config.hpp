@@ -19,8 +19,16 @@ struct cni_network {
 /// A configuration of one plugin (.conf, .json) or of several (.conflist).
 result<cni_network> parse_cni_network(const std::string& text);
 
-/// Our own bridge with host-local addresses.
-cni_network bridge_cni_network(const std::string& bridge, const std::string& subnet);
+/// What the bridge's plugins are called: as everywhere, or as those that come with BuildKit.
+struct bridge_plugins {
+  std::string bridge = "bridge";
+  std::string addresses = "host-local";
+  std::string firewall = "firewall";
+};
+
+/// Our own bridge with host-local addresses. `firewall` is what the firewall plugin uses; empty: as it likes.
+cni_network bridge_cni_network(const std::string& bridge, const std::string& subnet,
+                               const bridge_plugins& plugins = {}, const std::string& firewall = "");
 
 /// What a plugin reads: its configuration, the network's name and version, the former plugin's result
 /// (null for the first).

@@ -1,6 +1,7 @@
 #include "workers/executor/cni_network.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -23,6 +24,7 @@
 
 #include "base/digest.hpp"
 #include "base/json_text.hpp"
+#include "base/text.hpp"
 #include "base/thread.hpp"
 #include "configs/executor.hpp"
 #include "store/files/private_directory.hpp"
@@ -147,12 +149,14 @@ class provider final : public network_provider, public std::enable_shared_from_t
       : network_(std::move(network)), options_(std::move(options)) {}
 
   ~provider() override {
+    closing_ = true;
+    filler_.join();
     for (auto& p : pool_) take_down(p);
   }
 
   status start() {
     for (const auto& plugin : network_.plugins) {
-      auto program = options_.plugins / text_member(plugin, "type");
+      auto program = program_of(plugin);
       if (::access(program.c_str(), X_OK) != 0)
         return make_error(errc::not_found, "failed to find CNI plugin " + program.string());
     }
@@ -165,7 +169,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
       if (lock) ::flock(lock.get(), LOCK_EX);
     }
     KILN_TRY(auto first, set_up(""));
+    unnamed_ = 1;
     give_back(std::move(first));
+    if (wanted() == 0) return {};
+    KILN_TRY(filler_, thread::start("cni-pool", [this] { fill(); }));
     return {};
   }
 
@@ -175,15 +182,37 @@ class provider final : public network_provider, public std::enable_shared_from_t
   void give_back(prepared p) {
     {
       std::lock_guard lock{mutex_};
-      if (p.hostname.empty() && pool_.size() < static_cast<std::size_t>(std::max(options_.pool_size, 0))) {
+      if (p.hostname.empty() && unnamed_ <= wanted()) {
         pool_.push_back(std::move(p));
         return;
       }
+      if (p.hostname.empty()) --unnamed_;
     }
     take_down(p);
   }
 
  private:
+  std::size_t wanted() const { return static_cast<std::size_t>(std::max(options_.pool_size, 0)); }
+
+  /// Makes what is missing to the size that was asked for, whether it is in use by then or not.
+  void fill() {
+    while (!closing_) {
+      {
+        std::lock_guard lock{mutex_};
+        if (unnamed_ >= wanted()) return;
+        ++unnamed_;
+      }
+      auto made = set_up("");
+      if (!made.ok()) {
+        spdlog::error("no network namespace can be made beforehand: {}", made.error().message);
+        std::lock_guard lock{mutex_};
+        --unnamed_;
+        return;
+      }
+      give_back(*std::move(made));
+    }
+  }
+
   result<prepared> set_up(const std::string& hostname) {
     prepared p;
     p.id = new_id();
@@ -239,16 +268,26 @@ class provider final : public network_provider, public std::enable_shared_from_t
 
   result<plugin_outcome> call(const prepared& p, std::size_t n, const char* command, const json& former) {
     plugin_call c;
-    c.program = options_.plugins / text_member(network_.plugins[n], "type");
+    c.program = program_of(network_.plugins[n]);
     std::string arguments = options_.arguments;
     if (!p.hostname.empty())
       arguments +=
           std::string(arguments.empty() ? "" : ";") + "K8S_POD_NAME=" + p.hostname + ";IgnoreUnknown=1";
-    c.environment = {std::string("CNI_COMMAND=") + command,   "CNI_CONTAINERID=" + p.id,
-                     "CNI_NETNS=" + p.file.string(),          "CNI_IFNAME=eth0",
-                     "CNI_PATH=" + options_.plugins.string(), "CNI_ARGS=" + arguments};
+    c.environment = {std::string("CNI_COMMAND=") + command,  "CNI_CONTAINERID=" + p.id,
+                     "CNI_NETNS=" + p.file.string(),         "CNI_IFNAME=eth0",
+                     "CNI_PATH=" + join(directories(), ":"), "CNI_ARGS=" + arguments};
     c.input = cni_plugin_input(network_, n, former);
     return run_plugin(c);
+  }
+
+  std::vector<std::string> directories() const { return {options_.plugins.begin(), options_.plugins.end()}; }
+
+  /// In the first directory that has it; where it should be, if none has.
+  fs::path program_of(const json& plugin) const {
+    auto name = text_member(plugin, "type");
+    for (const auto& directory : options_.plugins)
+      if (::access((directory / name).c_str(), X_OK) == 0) return directory / name;
+    return options_.plugins.empty() ? fs::path(name) : options_.plugins.front() / name;
   }
 
   /// Replaces the note in one step: a daemon killed meanwhile leaves the one or the other.
@@ -285,8 +324,11 @@ class provider final : public network_provider, public std::enable_shared_from_t
   cni_network network_;
   cni_options options_;
   store::private_directory directory_;  // options_.root
-  std::mutex mutex_;
+  std::atomic<bool> closing_{false};
+  thread filler_;
+  std::mutex mutex_;  // guards the rest
   std::vector<prepared> pool_;
+  std::size_t unnamed_ = 0;  // namespaces without a host's name, in the pool or lent
 };
 
 class lent_namespace final : public network_namespace {
@@ -313,6 +355,8 @@ result<std::unique_ptr<network_namespace>> provider::make(const std::string& hos
   }
   if (!ready) {
     KILN_TRY(ready, set_up(hostname));
+    std::lock_guard lock{mutex_};
+    if (hostname.empty()) ++unnamed_;
   }
   return std::unique_ptr<network_namespace>(
       std::make_unique<lent_namespace>(shared_from_this(), *std::move(ready)));

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "workers/executor/cni_config.hpp"
 #include "workers/executor/network.hpp"
@@ -13,14 +14,14 @@
 namespace kiln::workers {
 
 struct cni_options {
-  std::filesystem::path root;     // of namespaces; emptied at the start
-  std::filesystem::path plugins;  // directory of the plugins' programs
-  std::string arguments;          // CNI_ARGS for every container; may be empty
-  int pool_size = 0;              // namespaces kept ready
+  std::filesystem::path root;                  // of namespaces; emptied at the start
+  std::vector<std::filesystem::path> plugins;  // directories of the plugins' programs
+  std::string arguments;                       // CNI_ARGS for every container; may be empty
+  int pool_size = 0;                           // namespaces there are beforehand, and kept
 };
 
-/// Takes down what is left in root, then tries the network once. not_found without the plugins;
-/// "CNI setup error: …" when they do not work.
+/// Takes down what is left in root, then tries the network once; further namespaces are made while the daemon
+/// starts. not_found without the plugins; "CNI setup error: …" when they do not work.
 result<std::unique_ptr<network_provider>> cni_provider(cni_network network, cni_options options);
 
 }  // namespace kiln::workers

@@ -16,6 +16,7 @@
 #include "base/digest.hpp"
 #include "base/files.hpp"
 #include "base/json_text.hpp"
+#include "base/program.hpp"
 #include "base/slash_path.hpp"
 #include "base/utf8.hpp"
 #include "configs/executor.hpp"
@@ -33,20 +34,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-std::optional<std::string> find_on_path(const std::string& name) {
-  if (name.find('/') != std::string::npos) {
-    return ::access(name.c_str(), X_OK) == 0 ? std::optional(name) : std::nullopt;
-  }
-  const char* path = std::getenv("PATH");
-  std::istringstream directories(path != nullptr ? path : configs::default_path);
-  std::string directory;
-  while (std::getline(directories, directory, ':')) {
-    std::string candidate = (directory.empty() ? "." : directory) + "/" + name;
-    if (::access(candidate.c_str(), X_OK) == 0) return candidate;
-  }
-  return std::nullopt;
-}
 
 /// Empty where there is no such file. One that cannot be read is no file without name servers.
 result<std::string> read_text(const fs::path& path) {
@@ -168,11 +155,11 @@ std::string executor::default_network() const { return default_network_->name();
 result<std::unique_ptr<executor>> executor::open(executor_options options) {
   std::optional<std::string> binary;
   if (!options.binary.empty()) {
-    binary = find_on_path(options.binary);
+    binary = find_program(options.binary);
     if (!binary) return make_error(errc::not_found, "failed to find " + options.binary + " binary");
   } else {
     for (const char* name : {"buildkit-crun", "crun", "buildkit-runc", "runc"}) {
-      if (!binary) binary = find_on_path(name);
+      if (!binary) binary = find_program(name);
     }
     if (!binary) return make_error(errc::not_found, "failed to find crun or runc binary");
   }

@@ -3,8 +3,13 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstdlib>
+
+#include <spdlog/spdlog.h>
 
 #include "base/files.hpp"
+#include "base/numbers.hpp"
+#include "base/program.hpp"
 #include "configs/executor.hpp"
 #include "workers/executor/cni_network.hpp"
 
@@ -51,22 +56,56 @@ result<std::unique_ptr<network_provider>> configured_network(const network_setti
   return cni_provider(std::move(network), std::move(options));
 }
 
+/// The plugins that come with BuildKit, where PATH has all of them; else the usual ones.
+result<std::unique_ptr<network_provider>> bridge_network(const network_settings& settings,
+                                                         cni_options options) {
+  const bridge_plugins shipped{"buildkit-cni-bridge", "buildkit-cni-host-local", "buildkit-cni-firewall"};
+  bridge_plugins plugins = shipped;
+  std::vector<std::filesystem::path> directories;
+  for (const auto& name : {shipped.bridge, shipped.addresses, shipped.firewall}) {
+    auto found = find_program(name);
+    if (!found) {
+      plugins = {};
+      break;
+    }
+    directories.push_back(std::filesystem::path(*found).parent_path());
+  }
+  if (plugins.bridge == shipped.bridge) {
+    options.plugins = std::move(directories);
+  } else if (auto bridge = options.plugins.front() / plugins.bridge; ::access(bridge.c_str(), X_OK) != 0) {
+    return make_error(errc::not_found,
+                      "failed to find CNI bridge \"" + bridge.string() + "\" or " + shipped.bridge);
+  }
+  // firewalld is another network namespace's there.
+  const char* rootless = std::getenv("ROOTLESSKIT_STATE_DIR");
+  auto firewall = rootless != nullptr && *rootless != '\0' ? "iptables" : "";
+  return cni_provider(bridge_cni_network(settings.bridge_name, settings.bridge_subnet, plugins, firewall),
+                      std::move(options));
+}
+
+result<std::unique_ptr<network_provider>> fallback_network() {
+  spdlog::warn("no CNI configuration: steps use the host's network");
+  return host_network();
+}
+
 }  // namespace
 
 result<std::unique_ptr<network_provider>> network_for_mode(const network_settings& settings,
                                                            const std::filesystem::path& root) {
-  cni_options options{root, settings.cni_binary_dir, "", settings.cni_pool_size};
+  cni_options options{root, {settings.cni_binary_dir}, "", settings.cni_pool_size};
   if (settings.mode == "cni") return configured_network(settings, std::move(options));
-  if (settings.mode == "bridge")
-    return cni_provider(bridge_cni_network(settings.bridge_name, settings.bridge_subnet), std::move(options));
+  if (settings.mode == "bridge") return bridge_network(settings, std::move(options));
   if (settings.mode == "host") return host_network();
   if (settings.mode != "auto" && !settings.mode.empty())
     return make_error(errc::invalid_argument, "invalid network mode: \"" + settings.mode + "\"");
-  if (settings.cni_config_path.empty()) return host_network();
+  const char* bridge = std::getenv("BUILDKIT_NETWORK_BRIDGE_AUTO");
+  if (bridge != nullptr && parse_bool(bridge).value_or(false))
+    return bridge_network(settings, std::move(options));
+  if (settings.cni_config_path.empty()) return fallback_network();
   if (::access(settings.cni_config_path.c_str(), F_OK) == 0)
     return configured_network(settings, std::move(options));
   // Only where there is none: builds must not get the host's network because a disk failed.
-  if (errno == ENOENT || errno == ENOTDIR) return host_network();
+  if (errno == ENOENT || errno == ENOTDIR) return fallback_network();
   return errno_error(errno, "look for cni config \"" + settings.cni_config_path + "\"");
 }
 

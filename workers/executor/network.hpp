@@ -40,9 +40,10 @@ struct network_settings {
   std::string bridge_subnet;
 };
 
-/// The worker's default by mode; "auto" is cni where its configuration exists, host otherwise. `root` is a
-/// directory for the namespaces. invalid_argument for an unknown mode, not_found without configuration or
-/// plugins. Source: util/network/netproviders/network.go.
+/// The worker's default by mode; "auto" is the bridge where $BUILDKIT_NETWORK_BRIDGE_AUTO is true, else cni
+/// where its configuration exists, else host, with a warning. `root` is a directory for the namespaces.
+/// invalid_argument for an unknown mode, not_found without configuration or plugins. Source:
+/// util/network/netproviders/network.go.
 result<std::unique_ptr<network_provider>> network_for_mode(const network_settings& settings,
                                                            const std::filesystem::path& root);
 

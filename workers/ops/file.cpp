@@ -209,18 +209,12 @@ class file_solver {
       if (auto open = take(state_of(input))) return open;
     auto o = std::make_unique<open_state>();
     store::record_options options;
-    options.description = description();
+    options.description = request_.name;
     KILN_TRY(o->snapshot, refs_.create(input >= 0 ? state_of(input).ref : store::ref{}, options, job_));
     KILN_TRY(auto specs, refs_.files().mounts(o->snapshot));
     KILN_TRY(o->mount, store::mounted::make(refs_, specs));
     KILN_TRY(o->root, store::open_confined(o->mount.path()));
     return o;
-  }
-
-  std::string description() const {
-    auto named = request_.metadata.description().find("llb.customname");
-    if (named != request_.metadata.description().end()) return named->second;
-    return "fileop";
   }
 
   /// A root to read from; open snapshots are read where they are.

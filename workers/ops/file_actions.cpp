@@ -108,11 +108,11 @@ status make_directory(int root, const pb::FileActionMkDir& action, const std::op
     std::vector<std::string> made;
     auto who = owner.value_or(file_owner{});
     KILN_CHECK(make_directories_in_root(root, path, mode, who.uid, who.gid, &made));
-    for (auto it = made.rbegin(); it != made.rend(); ++it) {
-      KILN_TRY(auto e, open_entry(root, *it, what));
-      KILN_CHECK(set_times(e.directory.get(), e.name, action.timestamp()));
-    }
-    return {};
+    if (made.empty()) return {};
+    // Only the last keeps it: in each of the others a directory was made since. So it is in layers of
+    // BuildKit's.
+    KILN_TRY(auto e, open_entry(root, made.back(), what));
+    return set_times(e.directory.get(), e.name, action.timestamp());
   }
   KILN_TRY(auto e, open_entry(root, path, what));
   if (mkdirat(e.directory.get(), e.name.c_str(), mode) != 0) {

@@ -15,11 +15,6 @@ result<store::ref> input_at(std::span<const store::ref> inputs, std::int64_t ind
   return inputs[static_cast<std::size_t>(index)];
 }
 
-std::string name_of(const op_request& request, std::string fallback) {
-  auto it = request.metadata.description().find("llb.customname");
-  return it != request.metadata.description().end() ? it->second : fallback;
-}
-
 class layer_handler : public op_handler {
  public:
   explicit layer_handler(worker_resources& resources) : refs_(*resources.refs) {}
@@ -42,7 +37,7 @@ class merge_handler final : public layer_handler {
       if (part) parts.push_back(std::move(part));
     }
     if (parts.empty()) return std::vector<store::ref>{store::ref{}};
-    KILN_TRY(auto merged, refs_.merge(parts, {.description = name_of(request, "merge")}));
+    KILN_TRY(auto merged, refs_.merge(parts, {.description = request.name}));
     return std::vector<store::ref>{std::move(merged)};
   }
 };
@@ -59,7 +54,7 @@ class diff_handler final : public layer_handler {
     KILN_TRY(auto upper, input_at(inputs, op.upper().input()));
     if (!lower && !upper) return std::vector<store::ref>{store::ref{}};
     if (!lower) return std::vector<store::ref>{std::move(upper)};
-    KILN_TRY(auto difference, refs_.diff(lower, upper, {.description = name_of(request, "diff")}));
+    KILN_TRY(auto difference, refs_.diff(lower, upper, {.description = request.name}));
     return std::vector<store::ref>{std::move(difference)};
   }
 };
