@@ -136,6 +136,7 @@ struct daemon::parts {
   std::unique_ptr<distribution::hosts> hosts;
   std::shared_ptr<gateway::session_registry> sessions = std::make_shared<gateway::session_registry>();
   std::unique_ptr<workers::worker_resources> resources;
+  std::vector<platform> configured_platforms;
   std::unique_ptr<workers::op_registry> ops;
   supervision::tree_pools pools = supervision::tree_pools::make();
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
@@ -158,6 +159,7 @@ struct daemon::parts {
     workers::worker_options worker;
     worker.refs = refs.get();
     worker.executor = executor_options(config);
+    worker.platforms_max_age = std::chrono::nanoseconds{config.platforms_max_age_ns};
     if (!config.cdi_disabled)
       worker.devices = workers::cdi::registry_options{config.cdi_spec_dirs, config.cdi_auto_allowed};
     KILN_TRY(resources, workers::open_worker(std::move(worker)));
@@ -187,14 +189,12 @@ struct daemon::parts {
         all += (all.empty() ? "" : ",") + name;
       }
     for (const auto& [key, value] : config.oci.labels) labels[key] = value;
-    if (config.oci.platforms.empty()) {
-      to_proto(host_platform(), *record.add_platforms());
-    } else {
-      for (const auto& text : config.oci.platforms) {
-        KILN_TRY(auto p, parse_platform(text));
-        to_proto(p, *record.add_platforms());
-      }
+    for (const auto& text : config.oci.platforms) {
+      KILN_TRY(auto p, parse_platform(text));
+      if (auto why = resources->platforms->why_not(p); !why.ok()) spdlog::warn("{}", why.error().message);
+      configured_platforms.push_back(std::move(p));
     }
+    update(record);
     KILN_TRY(auto rules, configs::gc_rules(config.oci, disk_size(config.root)));
     for (const auto& rule : rules) {
       auto& out = *record.add_gcpolicy();
@@ -210,13 +210,15 @@ struct daemon::parts {
     version.set_version(configs::buildkit_version);
     version.set_revision(configs::version);
     version.set_dockerfileversion(configs::dockerfile_version);
-    for (auto& device : devices()) *record.add_cdidevices() = std::move(device);
     return record;
   }
 
-  std::vector<types::CDIDevice> devices() const {
-    if (!resources->devices) return {};
-    return actors::to_proto(resources->devices->devices());
+  /// What of the record may have changed since it was made.
+  void update(types::WorkerRecord& record) const {
+    record.clear_platforms();
+    for (const auto& p : workers::offered_platforms(configured_platforms, resources->platforms->known()))
+      to_proto(p, *record.add_platforms());
+    if (resources->devices) actors::set_devices(record, resources->devices->devices());
   }
 
   static std::vector<ctl::PruneRequest> gc_policy(const types::WorkerRecord& record) {
@@ -252,7 +254,8 @@ struct daemon::parts {
       return store::content_checksum(*refs, r, selectors, job);
     };
     tree.worker.record = record;
-    if (resources->devices) tree.worker.devices = [this] { return devices(); };
+    tree.worker.update = [this](types::WorkerRecord& now) { update(now); };
+    tree.workers.refresh = [this] { resources->platforms->refresh(); };
     tree.worker.admit = [this](const pb::Op& op) {
       std::vector<solver::device> there;
       if (resources->devices && op.exec().cdidevices_size() > 0) there = resources->devices->devices();

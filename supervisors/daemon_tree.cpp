@@ -10,7 +10,6 @@
 #include "actors/ask_and_wait.hpp"
 #include "actors/builds.hpp"
 #include "actors/cluster/cluster.hpp"
-#include "actors/workers.hpp"
 #include "messages/actor_error.hpp"
 
 namespace kiln::supervision {
@@ -121,7 +120,7 @@ result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options o) 
       leaf_period,
       {actor_child(o.step_dispatcher ? peers::local_worker_name : peers::worker_name, actors::worker,
                    o.worker),
-       actor_child(peers::workers_name, actors::workers, actors::workers_options{peers{registry}}),
+       actor_child(peers::workers_name, actors::workers, o.workers),
        actor_child(actors::containers_name, actors::containers, o.containers)},
       registry};
   // Where a lone node has its worker.

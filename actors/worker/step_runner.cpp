@@ -44,15 +44,16 @@ workers::op_request step_runner::request_of(const op_spec& spec, build_memory bu
 }
 
 caf::result<types::WorkerRecord> step_runner::describe() {
-  if (!w_.options->devices) return w_.options->record;
-  using devices = std::vector<types::CDIDevice>;
-  return jobs_.start<types::WorkerRecord, devices>(
-      *w_.io, false, [o = w_.options](std::stop_token) -> result<devices> { return o->devices(); },
-      [o = w_.options](devices there, const caf::actor_addr&) -> result<types::WorkerRecord> {
-        auto record = o->record;
-        record.mutable_cdidevices()->Assign(there.begin(), there.end());
-        return record;
-      });
+  using record = types::WorkerRecord;
+  if (!w_.options->update) return w_.options->record;
+  return jobs_.start<record, record>(
+      *w_.io, false,
+      [o = w_.options](std::stop_token) -> result<record> {
+        auto now = o->record;
+        o->update(now);
+        return now;
+      },
+      [](record now, const caf::actor_addr&) -> result<record> { return now; });
 }
 
 caf::result<key_reply> step_runner::key(key_request& r, const progress_actor& progress) {

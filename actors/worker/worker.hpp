@@ -48,8 +48,8 @@ struct worker_options {
   /// Whether this node's own configuration lets a step run, whoever asks for it; blocking. Null: always.
   std::function<status(const pb::Op&)> admit;
   types::WorkerRecord record;
-  /// The devices there are now, for the record; blocking. Null: none.
-  std::function<std::vector<types::CDIDevice>()> devices;
+  /// Puts into the record what may have changed since: devices, platforms; blocking. Null: nothing may.
+  std::function<void(types::WorkerRecord&)> update;
   int parallelism_max = 0;                                            // 0: as many as there are threads
   std::shared_ptr<const workers::resolution_table> builds = nullptr;  // what sources lead to; null: forgotten
   std::size_t jobs_of_node_max = configs::cluster::jobs_of_node_max;
