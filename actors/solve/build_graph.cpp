@@ -9,6 +9,7 @@
 #include "actors/ending.hpp"
 #include "actors/solve/graph_spec.hpp"
 #include "actors/handles.hpp"
+#include "actors/solve/shared_limits.hpp"
 #include "actors/solve/vertex.hpp"
 #include "workers/sources/resolutions.hpp"
 
@@ -22,6 +23,7 @@ constexpr const char* ignoring = "-ignorecache";
 struct entry {
   vertex_actor vertex;
   std::set<caf::actor_addr> holders;
+  std::shared_ptr<shared_limits> limits;
   std::shared_ptr<workers::resolutions>
       step_history;  // of the build whose own it is: it may run on when that has ended
 };
@@ -69,14 +71,18 @@ struct directory {
       if (found == vertices.end()) {
         auto build = build_of(v.op);
         auto step_history = options.builds && !build.empty() ? options.builds->find(build) : nullptr;
-        auto vertex = spawn_vertex(
-            self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self), options.peers,
-                   options.keys, options.step_history, options.io, options.imports, spec.imports, sources});
+        auto limits = std::make_shared<shared_limits>();
+        limits->add(v.op.metadata);
+        auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self),
+                                          options.peers, options.keys, options.step_history, options.io,
+                                          options.imports, spec.imports, sources, limits});
         self->monitor(vertex);
         identities[vertex.address()] = identity;
-        found = vertices.emplace(identity, entry{vertex, {}, std::move(step_history)}).first;
-      } else if (!spec.imports.empty()) {
-        self->send(found->second.vertex, import_list{spec.imports});
+        found =
+            vertices.emplace(identity, entry{vertex, {}, std::move(limits), std::move(step_history)}).first;
+      } else {
+        if (!spec.imports.empty()) self->send(found->second.vertex, import_list{spec.imports});
+        found->second.limits->add(v.op.metadata);
       }
       hold(found->first, found->second, who, session);
     }
