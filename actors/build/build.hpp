@@ -44,6 +44,8 @@ struct build_options {
   std::shared_ptr<job_pool> io, calls;             // short work; what waits for clients
 };
 
+using look_atom = caf::atom_constant<caf::atom("look")>;
+
 using build_impl = build_actor::extend<
     caf::replies_to<container_inputs>::with<container_inputs>,  // container_lender
     /// The questions of a frontend: its scope in the build's requests and what it asks.
@@ -52,7 +54,8 @@ using build_impl = build_actor::extend<
     caf::replies_to<std::int32_t, gw::ResolveSourceMetaRequest>::with<gw::ResolveSourceMetaResponse>,
     caf::replies_to<start_atom>::with<ctl::SolveResponse>,  // once, by `builds`
     caf::reacts_to<watch_atom, status_listener>, caf::reacts_to<ctl::StatusResponse>,
-    caf::reacts_to<serve_atom>, caf::reacts_to<job_done_atom, std::uint64_t>>;
+    caf::reacts_to<serve_atom>, caf::reacts_to<job_done_atom, std::uint64_t>,
+    caf::reacts_to<look_atom>>;  // time to look at what the machine uses
 
 build_impl::behavior_type build(build_impl::stateful_pointer<actor_state> self, build_options options);
 

@@ -2,6 +2,7 @@
 // Source: solver/llbsolver/ops/exec.go.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 
 #include <arpa/inet.h>
 
@@ -82,7 +83,14 @@ class step_log {
   explicit step_log(progress_sink& sink) : sink_(sink) {}
   void write(int stream, std::string_view bytes) {
     std::string passed = limiter(stream).pass(bytes, log_limiter::clock::now());
-    if (!passed.empty()) sink_.log(stream, passed);
+    if (passed.empty()) return;
+    sink_.log(stream, passed);
+    // As upstream: what steps print, on the daemon's own streams, for whoever looks for a fault there.
+    static const bool shown = [] {
+      const char* wanted = std::getenv("BUILDKIT_DEBUG_EXEC_OUTPUT");
+      return wanted != nullptr && std::string_view(wanted) == "1";
+    }();
+    if (shown) (void)write_all(stream, passed);
   }
   /// What was clipped last, for a step that failed.
   void flush() {
@@ -178,6 +186,7 @@ class exec_handler final : public op_handler {
     process_io io;
     io.output = [&](int stream, std::string_view bytes) { log.write(stream, bytes); };
     auto end = resources_.executor->run(spec, io, job.stop);
+    if (end && request.usage) *request.usage = end->usage;
     status verdict = end ? outcome_of(op, *end) : status(std::move(end).error());
     if (!verdict) log.flush();
     if (!verdict && foreign && !job.stop.stop_requested()) explain_platform(request.platform, *job.progress);
