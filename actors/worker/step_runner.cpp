@@ -8,6 +8,7 @@
 
 #include "actors/solve/graph_spec.hpp"
 #include "actors/progress.hpp"
+#include "actors/worker/step_progress.hpp"
 #include "configs/definition.hpp"
 #include "configs/solving.hpp"
 #include "solver/cache_map.hpp"
@@ -30,6 +31,15 @@ key_reply reply_of(solver::cache_map map) {
   for (auto& d : map.dependencies)
     out.dependencies.push_back({std::move(d.selector), d.content_based, std::move(d.content)});
   return out;
+}
+
+status bring_to_disk(const worker_options& o, const std::vector<store::ref>& refs, const job_context& job) {
+  for (const auto& r : refs)
+    if (r) {
+      auto mounts = o.store->files().mounts(r, job);
+      if (!mounts.ok()) return std::move(mounts).error();
+    }
+  return {};
 }
 
 }  // namespace
@@ -83,18 +93,27 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
     std::vector<std::int64_t> bytes;
     std::optional<error> failure;
     workers::failure_snapshot left;
+    std::string usage;
   };
   return jobs_.start<run_reply, ran>(
       *w_.ops, slot,
       [o = w_.options, r, progress, build = memory_of(build_of(r.op))](std::stop_token stop) -> result<ran> {
         if (o->admit) KILN_CHECK(o->admit(r.op.op));
         KILN_TRY(auto handler, o->handler(r.op.op));
-        progress_sender sink(progress, r.op.vertex);
+        // What needs its inputs on disk has begun once they are there.
+        bool on_disk = r.op.op.has_exec() || r.op.op.has_file();
+        using own = step_progress::own;
+        step_progress sink(*o->store, progress, r.op.vertex, r.owners, on_disk ? own::untold : own::told);
         auto job = context_of(*o, stop, r.sessions, sink);
         KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
+        if (on_disk) {
+          KILN_CHECK(bring_to_disk(*o, inputs, job));
+          sink.begin();
+        }
         ran out;
         auto request = request_of(r.op, build);
         request.left = &out.left;
+        request.usage = &out.usage;
         auto outputs = handler->run(request, inputs, job);
         if (!outputs.ok()) {
           if (!out.left.any) return std::move(outputs).error();
@@ -119,7 +138,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
           return *std::move(done.failure);
         }
         for (const auto& output : done.outputs) pins_.keep(who, output);
-        return run_reply{ids_of(done.outputs), std::move(done.bytes)};
+        return run_reply{ids_of(done.outputs), std::move(done.bytes), std::move(done.usage)};
       });
 }
 
@@ -127,7 +146,7 @@ caf::result<digest> step_runner::checksum(checksum_request& r, const progress_ac
   return jobs_.start<digest, digest>(
       *w_.calls, false,
       [o = w_.options, r, progress](std::stop_token stop) -> result<digest> {
-        progress_sender sink(progress, r.vertex);
+        step_progress sink(*o->store, progress, r.vertex, r.owners, step_progress::own::untold);
         auto job = context_of(*o, stop, r.sessions, sink);
         KILN_TRY(auto ref, open_ref(*o, r.ref, job));
         return o->checksum(ref, r.selectors, job);
