@@ -22,7 +22,7 @@ std::string_view short_path(std::string_view path) {
 
 }  // namespace
 
-void add_stack(error& e, std::source_location where) {
+void add_stack(error& e, source_location where) {
   if (solver::has_detail(e, stack_detail_type)) return;
   e.details.push_back(
       {std::string(stack_detail_type), "{\"frames\":[{\"Name\":" + go_json_string(where.function_name()) +

@@ -1,9 +1,8 @@
 // Where in which daemon an error came about, as BuildKit's clients show it with --debug: a Stack detail.
 #pragma once
 
-#include <source_location>
-
 #include "base/result.hpp"
+#include "base/source_location.hpp"
 
 namespace kiln::actors {
 
@@ -11,6 +10,6 @@ constexpr std::string_view stack_detail_type = "github.com/moby/buildkit/stack.S
 
 /// Adds the detail unless the error has one already: the first to know is nearest to the cause.
 /// Source: BuildKit util/stack/stack.go.
-void add_stack(error& e, std::source_location where = std::source_location::current());
+void add_stack(error& e, source_location where = source_location::current());
 
 }  // namespace kiln::actors

@@ -1,23 +1,11 @@
 #include "actors/workers.hpp"
 
 #include "actors/cluster/cluster.hpp"
-#include "messages/filter.hpp"
+#include "actors/worker_fields.hpp"
 
 namespace kiln::actors {
 
 namespace {
-
-bool matches(const filter& f, const types::WorkerRecord& record) {
-  return f.matches([&](std::span<const std::string> path) -> std::optional<std::string> {
-    if (path.size() == 1 && path[0] == "id") return record.id();
-    if (path.size() < 2 || path[0] != "labels") return std::nullopt;
-    std::string name = path[1];
-    for (const auto& part : path.subspan(2)) name += "." + part;
-    auto label = record.labels().find(name);
-    if (label == record.labels().end()) return std::nullopt;
-    return label->second;
-  });
-}
 
 class worker_list {
  public:
@@ -48,13 +36,15 @@ class worker_list {
   using answer = caf::typed_response_promise<ctl::ListWorkersResponse>;
 
   void own(filter wanted, answer promise) {
-    auto worker = options_.peers.worker();
+    // In a cluster the dispatcher would tell of all nodes as one, and wait for them.
+    auto worker = options_.peers.local_worker();
+    if (!worker) worker = options_.peers.worker();
     if (!worker) return promise.deliver(ctl::ListWorkersResponse{});
     self_->request(worker, caf::infinite, describe_atom::value)
         .then(
             [this, promise, wanted = std::move(wanted)](types::WorkerRecord& record) mutable {
               ctl::ListWorkersResponse out;
-              if (matches(wanted, record)) *out.add_record() = std::move(record);
+              if (wanted.matches(fields_of(record))) *out.add_record() = std::move(record);
               others(std::move(out), std::move(wanted), promise);
             },
             [promise](caf::error& e) mutable { promise.deliver(std::move(e)); });
@@ -63,12 +53,13 @@ class worker_list {
   void others(ctl::ListWorkersResponse out, filter wanted, answer promise) {
     auto cluster = options_.peers.registry->get<cluster_actor>(peers::cluster_name);
     if (!cluster) return promise.deliver(std::move(out));
-    self_->request(cluster, caf::infinite, list_atom::value)
+    self_->request(cluster, caf::infinite, ask_peers_atom::value, describe_atom::value)
         .then(
             [promise, out, wanted = std::move(wanted)](const cluster_view& view) mutable {
               for (const auto& n : view.nodes) {
                 bool there = n.state == "up" || n.state == "draining";
-                if (there && n.info.role != node_role::coordinator && matches(wanted, n.info.record))
+                if (there && n.info.role != node_role::coordinator &&
+                    wanted.matches(fields_of(n.info.record)))
                   *out.add_record() = n.info.record;
               }
               promise.deliver(std::move(out));

@@ -1,5 +1,5 @@
-// What ListWorkers tells: the worker of this node first, then those of the other nodes that are up. Owns
-// nothing; asks each time. May be asked for the list; a worker that is down is not on it.
+// What ListWorkers tells: the worker of this node first, then those of the other nodes that are up, as they
+// are now. Owns nothing; asks each time. May be asked for the list; a worker that is down is not on it.
 #pragma once
 
 #include <functional>

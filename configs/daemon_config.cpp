@@ -242,15 +242,15 @@ status validate(const daemon_config& c) {
   return validate_cluster(c.cluster);
 }
 
-result<std::vector<resolved_gc_rule>> gc_rules(const worker_config& worker, std::int64_t disk_total) {
-  std::vector<resolved_gc_rule> rules;
+result<std::vector<prune_rule>> gc_rules(const worker_config& worker, std::int64_t disk_total) {
+  std::vector<prune_rule> rules;
   if (!worker.gc) return rules;
   auto bytes = [&](const std::string& text) -> result<std::int64_t> {
     if (text.empty()) return std::int64_t{0};
     return parse_disk_space(text, disk_total);
   };
   for (const auto& rule : worker.gc_policy) {
-    resolved_gc_rule r{rule.all, rule.filters, rule.keep_duration_ns, 0, 0, 0};
+    prune_rule r{.filters = rule.filters, .all = rule.all, .keep_duration_ns = rule.keep_duration_ns};
     KILN_TRY(r.reserved_space, bytes(rule.reserved_space));
     KILN_TRY(r.max_used_space, bytes(rule.max_used_space));
     KILN_TRY(r.min_free_space, bytes(rule.min_free_space));
@@ -269,15 +269,16 @@ result<std::vector<resolved_gc_rule>> gc_rules(const worker_config& worker, std:
     max_used = std::min<std::int64_t>(most, 100'000'000'000);
   }
   constexpr std::int64_t hour_ns = 3600LL * 1'000'000'000;
-  rules.push_back({false,
-                   {"type==source.local", "type==exec.cachemount", "type==source.git.checkout"},
-                   48 * hour_ns,
-                   0,
-                   512'000'000,
-                   0});
-  rules.push_back({false, {}, 60 * 24 * hour_ns, reserved, max_used, min_free});
-  rules.push_back({false, {}, 0, reserved, max_used, min_free});
-  rules.push_back({true, {}, 0, reserved, max_used, min_free});
+  const prune_rule within_bounds{
+      .reserved_space = reserved, .max_used_space = max_used, .min_free_space = min_free};
+  rules.push_back({.filters = {"type==source.local", "type==exec.cachemount", "type==source.git.checkout"},
+                   .keep_duration_ns = 48 * hour_ns,
+                   .max_used_space = 512'000'000});
+  rules.push_back(within_bounds);
+  rules.back().keep_duration_ns = 60 * 24 * hour_ns;
+  rules.push_back(within_bounds);
+  rules.push_back(within_bounds);
+  rules.back().all = true;
   return rules;
 }
 

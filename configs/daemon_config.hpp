@@ -15,6 +15,7 @@
 #include "configs/history.hpp"
 #include "configs/platforms.hpp"
 #include "configs/registry.hpp"
+#include "messages/prune_rule.hpp"
 
 namespace kiln::configs {
 
@@ -164,14 +165,6 @@ status validate(const daemon_config& config);
 
 /// The GC rules in force: the configured ones, or the four default rules for this disk. Empty when GC
 /// is off. Source: BuildKit cmd/buildkitd/config/gcpolicy.go.
-struct resolved_gc_rule {
-  bool all = false;
-  std::vector<std::string> filters;
-  std::int64_t keep_duration_ns = 0;
-  std::int64_t reserved_space = 0;
-  std::int64_t max_used_space = 0;
-  std::int64_t min_free_space = 0;
-};
-result<std::vector<resolved_gc_rule>> gc_rules(const worker_config& worker, std::int64_t disk_total);
+result<std::vector<prune_rule>> gc_rules(const worker_config& worker, std::int64_t disk_total);
 
 }  // namespace kiln::configs

@@ -34,7 +34,7 @@ inline constexpr std::int64_t context_probe_size = 1024;
 /// Highest CPU or memory node in a cpuset.
 inline constexpr std::int64_t cpuset_max = 8192;
 
-/// The image that scans for an SBOM when none is named. Source: features.md L.
+/// The image that scans for an SBOM when none is named. Source: buildx, and docker/buildkit-syft-scanner.
 inline constexpr const char* sbom_generator = "docker/buildkit-syft-scanner:stable-1";
 
 }  // namespace kiln::configs

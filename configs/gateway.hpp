@@ -37,7 +37,7 @@ inline constexpr std::size_t stream_read_ahead_bytes = 2 << 20;
 /// Messages a job may have written that the network has not taken yet, in bytes. 64 KiB – 64 MiB.
 inline constexpr std::size_t stream_write_ahead_bytes = 2 << 20;
 
-/// Health of a session. Source: features.md C1.
+/// Health of a session. Source: BuildKit session/grpc.go.
 inline constexpr std::chrono::milliseconds health_interval{5'000};
 inline constexpr std::chrono::milliseconds health_timeout{15'000};
 inline constexpr int health_failures_max = 2;

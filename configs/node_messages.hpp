@@ -5,7 +5,7 @@
 
 namespace kiln::configs::cluster {
 
-constexpr std::size_t hello_bytes_max = 2u << 20;          // of a hello, and of an answer to one
+constexpr std::size_t hello_bytes_max = 2u << 20;          // of a hello, an answer to one, a worker's record
 constexpr std::size_t small_message_bytes_max = 1u << 20;  // of a beat, and of what is about one thing only
 constexpr std::size_t status_bytes_max = 4u << 20;         // of the progress of a step
 constexpr std::size_t message_elements_max = 262'144;      // of all lists of one message

@@ -20,6 +20,11 @@ constexpr int moving_share = 2;
 constexpr std::int64_t unknown_input_bytes = 32 << 20;
 constexpr std::int64_t cache_mount_bytes = 64 << 20;
 
+/// Steps and builds wait so long for a node that runs steps to join when there is none; 0 s – 10 min.
+constexpr std::chrono::milliseconds join_time{30'000};
+/// When nodes run steps but none may run this one: so long after one has come or gone, others may follow.
+constexpr std::chrono::milliseconds settle_time{5'000};
+
 constexpr std::chrono::milliseconds seek_interval{100};  // until the cluster actor is there
 
 constexpr std::size_t places_max = 100'000;  // refs whose nodes are remembered

@@ -20,8 +20,10 @@ constexpr std::size_t build_log_bytes_max = 64u << 20;  // kept in a build for l
 constexpr std::size_t build_states_bytes_max = 128u << 20;  // … with the beginnings and ends of vertices
 constexpr std::size_t status_log_bytes_max = 1u << 20;      // of log text in one status message
 
-constexpr std::chrono::seconds find_wait{3};          // for a build to register
-constexpr std::chrono::seconds watch_wait{6};         // for a build to appear
+constexpr std::chrono::seconds find_wait{3};   // for a build to register
+constexpr std::chrono::seconds watch_wait{6};  // for a build to appear
+constexpr std::chrono::milliseconds silent_wait{
+    500};                                             // for a worker to describe itself; longer ones are told
 constexpr std::chrono::seconds finished_visible{10};  // a finished build keeps its ref
 constexpr int sub_solve_depth_max = 64;               // frontends calling frontends
 constexpr int policy_rounds_max = 10;            // questions about one source. Source: llbsolver/policy.go

@@ -7,6 +7,7 @@
 #include "base/url.hpp"
 #include "distribution/authorizer.hpp"
 #include "distribution/media_types.hpp"
+#include "distribution/retry_after.hpp"
 
 namespace kiln::distribution {
 namespace {
@@ -118,12 +119,8 @@ int repository::attempts_at(std::size_t i) const {
 status repository::pause(int n, const response* answer) {
   auto wait = configs::registry_backoff * (1 << std::min(n - 1, 10));
   wait = std::min(wait, configs::registry_max_backoff);
-  if (answer != nullptr) {
-    std::string after = header_of(answer->headers, "retry-after");
-    if (!after.empty() && after.size() < 6 && after.find_first_not_of("0123456789") == after.npos)
-      wait = std::min<std::chrono::milliseconds>(std::chrono::seconds(std::stoi(after)),
-                                                 configs::registry_max_retry_after);
-  }
+  if (answer != nullptr)
+    if (auto asked = retry_after(answer->headers)) wait = std::min(*asked, configs::registry_max_retry_after);
   pause_for(wait, job_.stop);
   return job_.check();
 }

@@ -75,6 +75,8 @@ struct exporter_resources {
   store::ref_store* store = nullptr;
   distribution::hosts* hosts = nullptr;
   const configs::gha_cache_config* gha_cache = nullptr;  // null: caches are not signed
+  /// A ref of another node ("node!id"), as a lazy ref of the store; null: there are no other nodes. Blocking.
+  std::function<result<store::ref>(const std::string& located, const job_context&)> fetch = nullptr;
 };
 
 /// Checks type and attributes before anything runs: invalid_argument names the attribute at fault,

@@ -178,7 +178,8 @@ class writer {
   }
 
   status check_annotations() {
-    for (const auto& [id, set] : options_.annotations) {
+    for (const auto& [name, set] : options_.annotations) {
+      const auto& id = name;  // Clang 14 lets no lambda see a structured binding
       bool known = id.empty() || std::any_of(parts_.begin(), parts_.end(), [&](const part& p) {
                      return p.id == id || (p.known_platform && format_platform(p.platform) == id);
                    });

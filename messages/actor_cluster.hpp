@@ -27,6 +27,8 @@ using node_actor = caf::typed_actor<
     caf::replies_to<link_heartbeat>::with<link_heartbeat>,
     /// What this node's database knows.
     caf::replies_to<cache_query>::with<cache_records>,
+    /// This node's worker, as it is now.
+    caf::replies_to<describe_atom>::with<types::WorkerRecord>,
     /// Take no new work; finish what runs; then leave. Answered at once.
     caf::replies_to<drain_atom>::with<bool>,
     /// That link is closed by its other side, and why.
@@ -37,6 +39,8 @@ using cluster_actor = node_actor::extend<
     /// What the other nodes know: waits for those that answer in time (configs/cluster.hpp) and for
     /// nobody else. Empty when there are none.
     caf::replies_to<ask_peers_atom, cache_query>::with<cache_records>,
+    /// The other nodes, with their workers as they are now, or were when they last answered in time.
+    caf::replies_to<ask_peers_atom, describe_atom>::with<cluster_view>,
     /// Tells a listener all nodes there are, and what changes from now on.
     caf::reacts_to<join_atom, members_listener>, caf::replies_to<list_atom>::with<cluster_view>,
     /// Drains any node by name; not_found for an unknown one.

@@ -16,6 +16,7 @@
 #include "messages/cache_types.hpp"
 #include "messages/cluster_types.hpp"
 #include "messages/proto_inspect.hpp"
+#include "messages/prune_rule.hpp"
 #include "messages/solve_types.hpp"
 #include "worker.pb.h"
 
@@ -94,7 +95,7 @@ using workers_actor =
 using cache_manager_actor =
     caf::typed_actor<caf::replies_to<ctl::DiskUsageRequest>::with<ctl::DiskUsageResponse>,
                      /// Streams what goes to the listener; answers when all is done.
-                     caf::replies_to<ctl::PruneRequest, prune_listener>::with<bool>,
+                     caf::replies_to<prune_rule, prune_listener>::with<bool>,
                      /// A build ended: collect garbage by policy (throttled).
                      caf::reacts_to<collect_atom>>;
 
@@ -197,7 +198,7 @@ CAF_ADD_TYPE_ID(kiln, (kiln::ctl::UpdateBuildHistoryResponse))
 CAF_ADD_TYPE_ID(kiln, (kiln::ctl::UsageRecord))
 CAF_ADD_TYPE_ID(kiln, (kiln::ctl::DiskUsageRequest))
 CAF_ADD_TYPE_ID(kiln, (kiln::ctl::DiskUsageResponse))
-CAF_ADD_TYPE_ID(kiln, (kiln::ctl::PruneRequest))
+CAF_ADD_TYPE_ID(kiln, (kiln::prune_rule))
 CAF_ADD_TYPE_ID(kiln, (kiln::ctl::ListWorkersRequest))
 CAF_ADD_TYPE_ID(kiln, (kiln::ctl::ListWorkersResponse))
 CAF_ADD_TYPE_ID(kiln, (kiln::gw::PingRequest))

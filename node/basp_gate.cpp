@@ -32,7 +32,7 @@ constexpr bool is_one_of = (std::is_same_v<T, Ts> || ...);
 /// How large a message with such a part may be.
 template <class T>
 constexpr std::size_t bytes_max_with() {
-  if constexpr (is_one_of<T, link_hello>) return cfg::hello_bytes_max;
+  if constexpr (is_one_of<T, link_hello, types::WorkerRecord>) return cfg::hello_bytes_max;
   if constexpr (is_one_of<T, ctl::StatusResponse>) return cfg::status_bytes_max;
   if constexpr (is_one_of<T, cache_query, cache_records, run_request, run_reply, checksum_request,
                           gw::ReadFileResponse, gw::ReadDirResponse, gw::StatFileResponse, caf::error>)

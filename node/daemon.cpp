@@ -4,8 +4,6 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#include <grp.h>
-
 #include <algorithm>
 #include <future>
 #include <mutex>
@@ -21,6 +19,8 @@
 #include "actors/worker/worker_devices.hpp"
 #include "node/cluster_setup.hpp"
 #include "node/data_plane.hpp"
+#include "node/daemon_options.hpp"
+#include "node/worker_record.hpp"
 #include "base/unique_fd.hpp"
 #include "configs/daemon.hpp"
 #include "configs/provenance_environment.hpp"
@@ -68,42 +68,6 @@ std::int64_t disk_size(const std::string& path) {
   struct statvfs info;
   if (statvfs(path.c_str(), &info) != 0) return 0;
   return static_cast<std::int64_t>(info.f_blocks) * static_cast<std::int64_t>(info.f_frsize);
-}
-
-std::string host_name() {
-  char name[256] = {};
-  gethostname(name, sizeof name - 1);
-  return name;
-}
-
-result<gateway::server_options> gateway_options(const configs::daemon_config& c) {
-  gateway::server_options o;
-  o.addresses = c.addresses;
-  o.tls = {c.tls.cert, c.tls.key, c.tls.ca};
-  if (c.socket_uid) o.owner.uid = static_cast<uid_t>(*c.socket_uid);
-  if (c.socket_gid) o.owner.gid = static_cast<gid_t>(*c.socket_gid);
-  if (c.group.empty()) return o;
-  if (c.group.find_first_not_of("0123456789") == std::string::npos) {
-    o.owner.gid = static_cast<gid_t>(std::strtoul(c.group.c_str(), nullptr, 10));
-    return o;
-  }
-  auto* group = getgrnam(c.group.c_str());
-  if (!group) return make_error(errc::not_found, "--group: no group named \"" + c.group + "\"");
-  o.owner.gid = group->gr_gid;
-  return o;
-}
-
-workers::executor_options executor_options(const configs::daemon_config& c) {
-  workers::executor_options o;
-  o.root = std::filesystem::path(c.root) / "executor";
-  o.binary = c.oci.binary;
-  o.default_cgroup_parent = c.oci.default_cgroup_parent;
-  o.dns = {c.dns.nameservers, c.dns.options, c.dns.search_domains};
-  o.network = {c.oci.network_mode,  c.oci.cni_config_path, c.oci.cni_binary_dir,
-               c.oci.cni_pool_size, c.oci.bridge_name,     c.oci.bridge_subnet};
-  o.apparmor_profile = c.oci.apparmor_profile;
-  o.process_sandbox = !c.oci.no_process_sandbox;
-  return o;
 }
 
 }  // namespace
@@ -168,51 +132,6 @@ struct daemon::parts {
     return {};
   }
 
-  result<types::WorkerRecord> describe() {
-    types::WorkerRecord record;
-    KILN_TRY(auto id, actors::worker_id(*refs));
-    record.set_id(id);
-    auto& labels = *record.mutable_labels();
-    const std::string prefix = "org.mobyproject.buildkit.worker.";
-    labels[prefix + "executor"] = "oci";
-    labels[prefix + "hostname"] = host_name();
-    labels[prefix + "network"] = resources->executor->default_network();
-    labels[prefix + "oci.process-mode"] = config.oci.no_process_sandbox ? "no-sandbox" : "sandbox";
-    labels[prefix + "selinux.enabled"] = "false";
-    labels[prefix + "snapshotter"] = std::string(store::to_string(refs->snapshotter()));
-    if (!config.oci.apparmor_profile.empty())
-      labels[prefix + "apparmor.profile"] = config.oci.apparmor_profile;
-    if (cluster) labels[actors::node_label] = cluster->node_name();
-    if (cluster)
-      for (const auto& name : config.insecure_entitlements) {
-        auto& all = labels[actors::entitlements_label];
-        all += (all.empty() ? "" : ",") + name;
-      }
-    for (const auto& [key, value] : config.oci.labels) labels[key] = value;
-    for (const auto& text : config.oci.platforms) {
-      KILN_TRY(auto p, parse_platform(text));
-      if (auto why = resources->platforms->why_not(p); !why.ok()) spdlog::warn("{}", why.error().message);
-      configured_platforms.push_back(std::move(p));
-    }
-    update(record);
-    KILN_TRY(auto rules, configs::gc_rules(config.oci, disk_size(config.root)));
-    for (const auto& rule : rules) {
-      auto& out = *record.add_gcpolicy();
-      out.set_all(rule.all);
-      out.set_keepduration(rule.keep_duration_ns);
-      out.set_reservedspace(rule.reserved_space);
-      out.set_maxusedspace(rule.max_used_space);
-      out.set_minfreespace(rule.min_free_space);
-      for (const auto& filter : rule.filters) out.add_filters(filter);
-    }
-    auto& version = *record.mutable_buildkitversion();
-    version.set_package(configs::buildkit_package);
-    version.set_version(configs::buildkit_version);
-    version.set_revision(configs::version);
-    version.set_dockerfileversion(configs::dockerfile_version);
-    return record;
-  }
-
   /// What of the record may have changed since it was made.
   void update(types::WorkerRecord& record) const {
     record.clear_platforms();
@@ -221,25 +140,23 @@ struct daemon::parts {
     if (resources->devices) actors::set_devices(record, resources->devices->devices());
   }
 
-  static std::vector<ctl::PruneRequest> gc_policy(const types::WorkerRecord& record) {
-    std::vector<ctl::PruneRequest> policy;
-    for (const auto& rule : record.gcpolicy()) {
-      auto& out = policy.emplace_back();
-      out.set_all(rule.all());
-      out.set_keepduration(rule.keepduration());
-      out.set_reservedspace(rule.reservedspace());
-      out.set_maxusedspace(rule.maxusedspace());
-      out.set_minfreespace(rule.minfreespace());
-      *out.mutable_filter() = rule.filters();
-    }
-    return policy;
-  }
-
   status start_actors() {
-    KILN_TRY(auto record, describe());
+    worker_facts facts;
+    KILN_TRY(facts.id, actors::worker_id(*refs));
+    facts.network = resources->executor->default_network();
+    facts.snapshotter = store::to_string(refs->snapshotter());
+    if (cluster) facts.node = cluster->node_name();
+    KILN_TRY(facts.gc_policy, configs::gc_rules(config.oci, disk_size(config.root)));
+    KILN_TRY(auto record, worker_record(config, facts));
+    for (const auto& p : record.platforms()) {
+      configured_platforms.push_back(from_proto(p));
+      auto why = resources->platforms->why_not(configured_platforms.back());
+      if (!why.ok()) spdlog::warn("{}", why.error().message);
+    }
+    update(record);
     actors::peers peers{registry};
     auto tree = supervision::wire(*refs, sessions.get(), registry, pools);
-    tree.garbage_collector.policy = gc_policy(record);
+    tree.garbage_collector.policy = std::move(facts.gc_policy);
     tree.history.bounds.entries_max = config.history.max_entries;
     tree.history.bounds.age_max_ns = config.history.max_age_ns;
 
@@ -306,9 +223,8 @@ struct daemon::parts {
       data->follow(*tree.step_dispatcher);
       tree.step_dispatcher->grants = data->grants();
       tree.worker.sessions = &data->sessions();
-      tree.worker.fetch = [this](const std::string& located, const job_context& job) {
-        return data->fetch(located, job);
-      };
+      tree.worker.cache_resources.fetch = tree.worker.fetch =
+          [this](const std::string& located, const job_context& job) { return data->fetch(located, job); };
     }
     KILN_TRY(auto listening, gateway_options(config));
     KILN_TRY(listeners, gateway::listeners::open(listening));

@@ -1,5 +1,5 @@
 // How an op takes part in cache keys: its own digest and, per input, a selector and whether content helps.
-// Pure. Source: features.md D and E, wire.md section 8 (texts shared with remote caches).
+// Pure. Source: wire.md section 8 (texts shared with remote caches).
 #pragma once
 
 #include <string>

@@ -1,5 +1,5 @@
 // Which CDI devices a step means by what it asks for: one by name, the first or all of a kind, a class. Pure;
-// knows nothing of spec files. Source: features.md D2 and N; solver/llbsolver/cdidevices.
+// knows nothing of spec files. Source: solver/llbsolver/cdidevices.
 #pragma once
 
 #include <map>

@@ -1,5 +1,5 @@
 // What a build may do beyond the sandbox: granted only when the daemon allows it and the client asked.
-// Pure. Source: features.md N, util/entitlements.
+// Pure. Source: util/entitlements.
 #pragma once
 
 #include <map>

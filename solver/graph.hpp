@@ -1,5 +1,5 @@
 // A loaded LLB definition: vertices in dependency order, checked and normalised. Pure.
-// Knows nothing of caching, sessions or who runs it. Source: features.md D1, solver/llbsolver/vertex.go.
+// Knows nothing of caching, sessions or who runs it. Source: solver/llbsolver/vertex.go.
 #pragma once
 
 #include <functional>

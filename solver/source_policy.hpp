@@ -1,5 +1,5 @@
 // Source policies: rules that allow, deny or convert the sources of a build. Pure.
-// Source: features.md M, sourcepolicy/engine.go, matcher.go, mutate.go.
+// Source: sourcepolicy/engine.go, matcher.go, mutate.go.
 #pragma once
 
 #include <string>

@@ -10,6 +10,7 @@
 #include "actors/ask_and_wait.hpp"
 #include "actors/builds.hpp"
 #include "actors/cluster/cluster.hpp"
+#include "configs/supervision.hpp"
 #include "messages/actor_error.hpp"
 
 namespace kiln::supervision {
@@ -18,14 +19,7 @@ namespace {
 
 using actors::peers;
 
-// Restarts that a fault in one request may cause before it counts as a fault of the daemon.
-constexpr int leaf_intensity = 5;
-constexpr std::chrono::milliseconds leaf_period{10'000};
-// The levels above multiply what the leaves may do, so they stay small.
-constexpr int root_intensity = 2;
-constexpr std::chrono::milliseconds root_period{60'000};
-// How often a start looks whether root has given up.
-constexpr std::chrono::milliseconds start_look_interval{100};
+using namespace configs::supervision;
 
 template <class Behavior, class Options>
 child_spec actor_child(const char* name, Behavior behavior, Options options) {

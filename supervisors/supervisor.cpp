@@ -9,6 +9,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/handles.hpp"
+#include "configs/supervision.hpp"
 #include "messages/actor_error.hpp"
 #include "messages/actor_interfaces.hpp"
 #include "supervisors/restart_window.hpp"
@@ -19,13 +20,6 @@ namespace {
 
 using stop_timeout_atom = caf::atom_constant<caf::atom("stoptimeo")>;
 using start_again_atom = caf::atom_constant<caf::atom("startagain")>;
-
-/// Time a killed child gets before the supervisor goes on without it: a handler that never returns
-/// cannot be interrupted, and must not hold the rest of the tree.
-constexpr std::chrono::milliseconds kill_grace{1'000};
-
-/// Addresses of dead children remembered, to tell their late exits from our parent's.
-constexpr std::size_t max_remembered = 64;
 
 struct child {
   child_spec spec;
@@ -67,7 +61,7 @@ class supervisor_state {
     return std::find_if(children_.begin(), children_.end(), [&](const child& c) { return c.spec.id == id; });
   }
 
-  // -- starting ------------------------------------------------------------------------------------
+  // Starting.
 
   bool start_child(child& c, const caf::message& arguments) {
     auto started = c.spec.start(self_, arguments);
@@ -126,7 +120,7 @@ class supervisor_state {
     self_->link_to(handle);
   }
 
-  // -- a child or our parent died ------------------------------------------------------------------
+  // A child or our parent died.
 
   void on_exit(const caf::exit_msg& m) {
     auto found = std::find_if(children_.begin(), children_.end(),
@@ -143,7 +137,7 @@ class supervisor_state {
 
   void forget(child& c, std::string fate = {}) {
     gone_.push_back(c.handle.address());
-    if (gone_.size() > max_remembered) gone_.pop_front();
+    if (gone_.size() > configs::supervision::remembered_dead_max) gone_.pop_front();
     c.handle = nullptr;
     if (options_.registry && !simple()) options_.registry->erase(c.spec.id, std::move(fate));
   }
@@ -187,7 +181,7 @@ class supervisor_state {
     quit_with(to_caf(make_error(errc::aborted, options_.name + ": too many restarts of " + id)));
   }
 
-  // -- stopping ------------------------------------------------------------------------------------
+  // Stopping.
 
   void quit_with(caf::error reason) {
     if (quitting_) return;
@@ -241,7 +235,7 @@ class supervisor_state {
                    found->spec.shutdown_timeout.count());
       killed_ = true;
       caf::anon_send_exit(found->handle, caf::exit_reason::kill);
-      self_->delayed_send(self_, kill_grace, stop_timeout_atom::value, generation_);
+      self_->delayed_send(self_, configs::supervision::kill_grace, stop_timeout_atom::value, generation_);
       return;
     }
     spdlog::error("{}: {} does not even die when killed, going on without it", options_.name, stopping_id_);

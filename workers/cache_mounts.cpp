@@ -86,10 +86,10 @@ status cache_mounts::wipe(const std::string& key, const job_context& job) {
     // Committing frees the name; nobody holds the record then.
     std::string id = taken->id();
     KILN_CHECK(refs_.commit(*std::move(taken)));
-    store::prune_options prune;
-    prune.filters = {"id==" + id};
-    prune.all = true;
-    KILN_CHECK(refs_.space().prune(prune, [](const store::usage_record&) {}));
+    prune_rule only_this;
+    only_this.filters = {"id==" + id};
+    only_this.all = true;
+    KILN_CHECK(refs_.space().prune(only_this, [](const store::usage_record&) {}));
     if (fresh) return {};  // made just now: there are no further ones
   }
   return {};

@@ -1,5 +1,5 @@
 // Cache mounts of one worker: retained mutable snapshots by key, with BuildKit's three ways of sharing them.
-// Thread-safe. Source: features.md D2, solver/llbsolver/mounts/mount.go.
+// Thread-safe. Source: solver/llbsolver/mounts/mount.go.
 #pragma once
 
 #include <condition_variable>

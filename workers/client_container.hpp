@@ -1,6 +1,6 @@
 // A container that a client keeps: its mounts are made once, its processes come and go, its files can be
 // looked at. Thread-safe; everything here blocks. Knows nothing of actors. Source: BuildKit
-// frontend/gateway/container; features.md J1.
+// frontend/gateway/container.
 #pragma once
 
 #include <memory>

@@ -17,6 +17,7 @@
 #include "actors/failure_stack.hpp"
 #include "actors/progress.hpp"
 #include "actors/worker/worker_devices.hpp"
+#include "configs/solving.hpp"
 #include "messages/rpc_status.hpp"
 
 namespace kiln::actors {
@@ -31,7 +32,7 @@ enum class build_phase { created, checking, solving, finishing, recording, finis
 class build_state {
  public:
   build_state(build_impl::pointer self, build_options options) : b_(self, std::move(options)) {
-    b_.failed = [this](error why, std::source_location where) { end(std::move(why), where); };
+    b_.failed = [this](error why, source_location where) { end(std::move(why), where); };
   }
   ~build_state();
   build_impl::behavior_type behavior();
@@ -41,10 +42,12 @@ class build_state {
   caf::result<ctl::SolveResponse> start();
   void check();
   void begin();
+  void tell_wait();
+  void waited(const std::string& error);
   caf::result<gw::ReturnResponse> take_return(gw::ReturnRequest& r);
   void solved(gw::Result r);
   /// The build is over, well or badly: stops what still runs, tells watchers, keeps the record.
-  void end(result<ctl::SolveResponse> outcome, std::source_location where = std::source_location::current());
+  void end(result<ctl::SolveResponse> outcome, source_location where = source_location::current());
   /// No answer comes any more to whoever waits for one.
   void refuse_all(const error& why);
 
@@ -78,6 +81,8 @@ class build_state {
   open_questions questions_;
   std::vector<std::function<void()>> early_;
   std::int64_t created_ns_ = 0;
+  bool described_ = false;              // the workers have said what they are
+  std::optional<ctl::Vertex> waiting_;  // for a worker, as its clients see it
 };
 
 build_state::~build_state() {
@@ -130,6 +135,7 @@ build_impl::behavior_type build_state::behavior() {
       [this](watch_atom, const status_listener& who) { b_.log.watch(who); },
       [this](ctl::StatusResponse& status) { b_.log.add(std::move(status)); },
       [this](serve_atom) { b_.channel->serve(bridge_); },
+      [this](tell_wait_atom) { tell_wait(); },
       [this](job_done_atom, std::uint64_t id) { b_.jobs.finish(id); },
       [this](look_atom) { look_at_machine(); },
   };
@@ -189,15 +195,28 @@ void build_state::check() {
   b_.granted = *std::move(granted);
   auto worker = b_.worker();
   if (!worker.ok()) return end(std::move(worker).error());
+  // In a cluster that is still to come together, it may take a while until there is a worker.
+  b_.self->delayed_send(handle_of<build_impl>(b_.self), configs::solving::silent_wait, tell_wait_atom::value);
   b_.self->request(*worker, caf::infinite, describe_atom::value)
       .then(
           [this](types::WorkerRecord& record) {
+            described_ = true;
+            waited("");
             b_.worker_record = std::move(record);
             b_.devices = devices_of(b_.worker_record);
             for (const auto& p : b_.worker_record.platforms()) b_.platforms.push_back(from_proto(p));
             exports_.check([this] { begin(); });
           },
           [this](caf::error& e) { end(from_caf(e)); });
+}
+
+void build_state::tell_wait() {
+  if (phase_ == build_phase::checking && !described_)
+    waiting_ = b_.tasks.open("[internal] waiting for a worker");
+}
+
+void build_state::waited(const std::string& error) {
+  if (waiting_) b_.tasks.close(*std::exchange(waiting_, std::nullopt), error);
 }
 
 void build_state::begin() {
@@ -249,13 +268,14 @@ void build_state::solved(gw::Result r) {
                  [this] { exports_.run([this](ctl::SolveResponse response) { end(std::move(response)); }); });
 }
 
-void build_state::end(result<ctl::SolveResponse> outcome, std::source_location where) {
+void build_state::end(result<ctl::SolveResponse> outcome, source_location where) {
   if (phase_ >= build_phase::recording) return;
   if (!outcome.ok()) {
     auto failure = std::move(outcome).error();
     add_stack(failure, where);
     outcome = std::move(failure);
   }
+  waited(outcome.ok() ? "" : outcome.error().message);
   phase_ = build_phase::recording;
   b_.over = true;
   if (auto graph = b_.build_graph(); graph.ok()) b_.self->send(*graph, release_atom::value, b_.progress());

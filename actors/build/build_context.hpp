@@ -4,7 +4,6 @@
 
 #include <functional>
 #include <memory>
-#include <source_location>
 #include <string>
 #include <utility>
 #include <vector>
@@ -13,6 +12,7 @@
 #include "actors/build/build_log.hpp"
 #include "actors/build/build_tasks.hpp"
 #include "actors/build/frontend_bridge.hpp"
+#include "base/source_location.hpp"
 #include "solver/entitlements.hpp"
 #include "solver/graph.hpp"
 
@@ -48,8 +48,8 @@ struct build_context {
 
   bool over = false;  // what comes in later is of no interest
   /// Ends the build unless it is over.
-  std::function<void(error, std::source_location)> failed;
-  void fail(error why, std::source_location where = std::source_location::current()) const {
+  std::function<void(error, source_location)> failed;
+  void fail(error why, source_location where = source_location::current()) const {
     failed(std::move(why), where);
   }
 

@@ -135,7 +135,7 @@ void llb_bridge::warn(gw::WarnRequest r, continuation<gw::WarnResponse> done) {
 }
 
 void llb_bridge::lend(container_inputs wanted, continuation<container_inputs> done) {
-  refs_.evaluate(std::move(wanted.refs), [this, done](result<std::vector<vertex_result>> values) {
+  refs_.evaluate_present(std::move(wanted.refs), [this, done](result<std::vector<vertex_result>> values) {
     if (!values.ok()) return done(std::move(values).error());
     container_inputs out;
     for (auto& value : *values) out.refs.push_back(std::move(value.ref));

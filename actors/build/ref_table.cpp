@@ -7,6 +7,7 @@
 #include "actors/solve/graph_spec.hpp"
 #include "configs/placing.hpp"
 #include "configs/solving.hpp"
+#include "messages/located_id.hpp"
 #include "solver/error_details.hpp"
 #include "solver/graph.hpp"
 
@@ -67,6 +68,35 @@ void ref_table::evaluate(const std::string& id, continuation<vertex_result> done
 }
 
 void ref_table::evaluate(std::vector<std::string> ids, continuation<std::vector<vertex_result>> done) {
+  gather(
+      std::move(ids), [this](const std::string& id, auto done) { evaluate(id, std::move(done)); },
+      std::move(done));
+}
+
+void ref_table::evaluate_present(std::vector<std::string> ids,
+                                 continuation<std::vector<vertex_result>> done) {
+  gather(
+      std::move(ids), [this](const std::string& id, auto done) { evaluate_present(id, std::move(done)); },
+      std::move(done));
+}
+
+void ref_table::evaluate_present(const std::string& id, continuation<vertex_result> done) {
+  evaluate(id, [this, id, done](result<vertex_result> value) {
+    if (!value.ok() || !is_remote(value->ref)) return done(std::move(value));
+    auto worker = b_.worker();
+    if (!worker.ok()) return done(std::move(worker).error());
+    b_.self->request(*worker, caf::infinite, pin_atom::value, value->ref)
+        .then([value, done](bool) { done(value); },
+              [this, id, done](caf::error& e) {
+                auto failure = from_caf(e);
+                if (remake(failure)) return evaluate_present(id, done);
+                done(std::move(failure));
+              });
+  });
+}
+
+void ref_table::gather(std::vector<std::string> ids, const evaluator& one,
+                       continuation<std::vector<vertex_result>> done) {
   struct gathering {
     std::vector<vertex_result> values;
     std::size_t missing = 0;
@@ -77,7 +107,7 @@ void ref_table::evaluate(std::vector<std::string> ids, continuation<std::vector<
   all->missing = ids.size();
   if (ids.empty()) return done(std::vector<vertex_result>{});
   for (std::size_t i = 0; i < ids.size(); ++i)
-    evaluate(ids[i], [all, i, done](result<vertex_result> value) {
+    one(ids[i], [all, i, done](result<vertex_result> value) {
       if (all->failed) return;
       if (!value.ok()) {
         all->failed = true;

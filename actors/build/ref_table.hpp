@@ -36,6 +36,8 @@ class ref_table {
   void evaluate(const std::string& id, continuation<vertex_result> done);
   /// All or none, in their order.
   void evaluate(std::vector<std::string> ids, continuation<std::vector<vertex_result>> done);
+  /// The same, of what is there: the results of a node that has gone since are made again first.
+  void evaluate_present(std::vector<std::string> ids, continuation<std::vector<vertex_result>> done);
   /// Asks the worker about the files of a ref.
   template <class Reply, class Request>
   void look(const std::string& id, Request request, continuation<Reply> done) {
@@ -63,6 +65,11 @@ class ref_table {
   void close(const error& why);
 
  private:
+  using evaluator = std::function<void(const std::string& id, continuation<vertex_result> done)>;
+  static void gather(std::vector<std::string> ids, const evaluator& one,
+                     continuation<std::vector<vertex_result>> done);
+  void evaluate_present(const std::string& id, continuation<vertex_result> done);
+
   struct ref {
     std::shared_ptr<const pb::Definition> definition;  // jobs read it too
     build_sources::policies policies;

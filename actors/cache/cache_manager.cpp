@@ -28,7 +28,7 @@ ctl::UsageRecord to_proto(const store::usage_record& r) {
 }
 
 struct pending_prune {
-  ctl::PruneRequest request;
+  prune_rule rule;
   prune_listener listener;
   caf::typed_response_promise<bool> promise;
 };
@@ -75,27 +75,20 @@ struct manager {
     return promise;
   }
 
-  caf::result<bool> prune(ctl::PruneRequest& request, const prune_listener& listener) {
+  caf::result<bool> prune(prune_rule& rule, const prune_listener& listener) {
     auto promise = self->make_response_promise<bool>();
-    prunes.push_back({std::move(request), listener, promise});
+    prunes.push_back({std::move(rule), listener, promise});
     if (prunes.size() == 1) prune_next();
     return promise;
   }
 
   void prune_next() {
     const auto& p = prunes.front();
-    store::prune_options options;
-    options.filters = {p.request.filter().begin(), p.request.filter().end()};
-    options.all = p.request.all();
-    options.keep_duration_ns = p.request.keepduration();
-    options.reserved_space = p.request.reservedspace();
-    options.max_used_space = p.request.maxusedspace();
-    options.min_free_space = p.request.minfreespace();
     jobs.run<bool>(
         self, *o.io,
-        [store = o.store, options, listener = p.listener]() -> result<bool> {
+        [store = o.store, rule = p.rule, listener = p.listener]() -> result<bool> {
           KILN_CHECK(store->space().prune(
-              options, [&](const store::usage_record& r) { caf::anon_send(listener, to_proto(r)); }));
+              rule, [&](const store::usage_record& r) { caf::anon_send(listener, to_proto(r)); }));
           return true;
         },
         [this](result<bool> outcome) {
@@ -120,9 +113,7 @@ cache_manager_impl::behavior_type cache_manager(cache_manager_impl::stateful_poi
   auto& state = self->state.hold<manager>("cache_manager", self, std::move(options));
   return {
       [&state](ctl::DiskUsageRequest& request) { return state.usage(request); },
-      [&state](ctl::PruneRequest& request, const prune_listener& listener) {
-        return state.prune(request, listener);
-      },
+      [&state](prune_rule& rule, const prune_listener& listener) { return state.prune(rule, listener); },
       [&state](collect_atom) { state.collect(); },
       [&state](job_done_atom, std::uint64_t id) { state.jobs.finish(id); },
   };

@@ -14,8 +14,8 @@
 namespace kiln::actors {
 
 struct garbage_collector_options {
-  std::vector<ctl::PruneRequest> policy;  // one request a rule; empty: never collects
-  actors::peers peers;                    // cache_manager
+  std::vector<prune_rule> policy;  // in this order; empty: never collects
+  actors::peers peers;             // cache_manager
 };
 
 /// It is time to begin.

@@ -5,6 +5,7 @@
 #include "actors/cluster/load_meter.hpp"
 #include "actors/cluster/membership.hpp"
 #include "actors/cluster/peer_questions.hpp"
+#include "actors/cluster/peer_records.hpp"
 #include "actors/ending.hpp"
 #include "actors/progress.hpp"
 
@@ -33,10 +34,12 @@ class cluster_state {
                const peer_worker_actor& worker) { return members_.on_handshake(hello, who, worker); },
         [this](link_heartbeat& heartbeat) { return members_.take_heartbeat(heartbeat); },
         [this](cache_query& q) { return questions_.answer(q); },
+        [this](describe_atom) { return records_.answer(); },
         [this](drain_atom) { return drain(); },
         [this](leave_atom, std::uint64_t link, const std::string& why) { members_.closed(link, why); },
         // From this one.
         [this](ask_peers_atom, cache_query& q) { return questions_.ask(q); },
+        [this](ask_peers_atom, describe_atom) { return records_.ask(); },
         [this](join_atom, const members_listener& who) { members_.add_listener(who); },
         [this](list_atom) { return view(); },
         [this](drain_atom, const std::string& node) { return drain_node(node); },
@@ -94,6 +97,7 @@ class cluster_state {
   dialler dialler_{c_, members_};
   membership members_{c_, dialler_};
   peer_questions questions_{c_, members_};
+  peer_records records_{c_, members_};
   departure departure_{c_, members_};
   load_meter meter_{c_};
   const std::int64_t since_ns_ = unix_now_ns();

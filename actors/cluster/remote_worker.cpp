@@ -3,6 +3,7 @@
 #include <functional>
 #include <map>
 #include <type_traits>
+#include <vector>
 
 #include "actors/handle_rest.hpp"
 
@@ -10,16 +11,28 @@ namespace kiln::actors {
 
 namespace {
 
-/// The vertex whose progress a request tells of.
+/// The vertices whose progress a request tells of: its own, and those whose results are brought to the disk
+/// for it.
 template <class T>
-std::string vertex_of(const T& request) {
+std::vector<std::string> vertices_of(const T& request) {
+  std::vector<std::string> out;
   if constexpr (requires { request.op.vertex; }) {
-    return request.op.vertex;
+    out.push_back(request.op.vertex);
   } else if constexpr (requires { request.vertex; }) {
-    return request.vertex;
-  } else {
-    return {};
+    out.push_back(request.vertex);
   }
+  if constexpr (requires { request.owners; })
+    for (const auto& [record, vertex] : request.owners) out.push_back(vertex);
+  return out;
+}
+
+/// That it began or has ended. The rest is known here, and nobody else's to say.
+ctl::Vertex times_of(const ctl::Vertex& told) {
+  ctl::Vertex out;
+  out.set_digest(told.digest());
+  if (told.has_started()) *out.mutable_started() = told.started();
+  if (told.has_completed()) *out.mutable_completed() = told.completed();
+  return out;
 }
 
 struct remote_worker_state {
@@ -47,7 +60,7 @@ struct remote_worker_state {
   void listen(First& first, Rest&... rest) {
     [[maybe_unused]] auto stand_in = [&](auto& part) {
       if constexpr (std::is_same_v<std::decay_t<decltype(part)>, progress_actor>) {
-        listeners[vertex_of(first)] = part;
+        for (auto& vertex : vertices_of(first)) listeners[vertex] = part;
         part = handle_of<progress_actor>(self);
       }
     };
@@ -55,6 +68,12 @@ struct remote_worker_state {
   }
 
   void hear(ctl::StatusResponse& all) {
+    for (const auto& one : all.vertexes())
+      if (auto to = listeners.find(one.digest()); to != listeners.end()) {
+        ctl::StatusResponse out;
+        *out.add_vertexes() = times_of(one);
+        self->send(to->second, std::move(out));
+      }
     auto take = [&](auto& from, auto add) {
       for (auto& one : from)
         if (auto to = listeners.find(one.vertex()); to != listeners.end()) {

@@ -1,11 +1,13 @@
 #include "actors/cluster/step_dispatcher.hpp"
 
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <set>
 
 #include <spdlog/spdlog.h>
 
+#include "actors/cluster/cluster_record.hpp"
 #include "actors/cluster/remote_worker.hpp"
 #include "actors/cluster/step_scheduler.hpp"
 #include "actors/ending.hpp"
@@ -32,13 +34,16 @@ struct step {
   std::string node;             // where it runs; empty while it waits
   std::shared_ptr<void> grant;  // what it may ask of sessions while it runs elsewhere
   int attempts = 0;
+  std::int64_t lonely_since_ns = 0;  // until a node may run it; 0: it is not
 };
+
+constexpr const char* lonely_note = "waiting for a node of the cluster that may run this step";
 
 class step_dispatcher_state {
  public:
   step_dispatcher_state(step_dispatcher_impl::pointer self, step_dispatcher_options options)
       : self_(self), options_(std::move(options)), places_(options_.self.name) {
-    places_.put_node(options_.self);
+    places_.put_node(options_.self, self_->clock().now());
     seek_cluster();
   }
 
@@ -46,6 +51,7 @@ class step_dispatcher_state {
     auto gone =
         to_caf(ending_.for_waiters(make_error(errc::unavailable, "step_dispatcher is shutting down")));
     for (auto& [id, s] : std::exchange(steps_, {})) s.promise.deliver(gone);
+    for (auto& waiting : std::exchange(early_, {})) waiting.promise.deliver(gone);
   }
 
   step_dispatcher_impl::behavior_type behavior() {
@@ -59,6 +65,8 @@ class step_dispatcher_state {
         [this](auto&&... parts) {
           if (auto worker = options_.worker()) self_->send(worker, std::move(parts)...);
         },
+
+        [this](describe_atom) { return describe(); },
 
         // Steps, and refs that may be anywhere.
         [this](run_request& r, const progress_actor& p) { return run(r, p); },
@@ -78,11 +86,7 @@ class step_dispatcher_state {
         [this](ref_scope& s, gw::ReadFileRequest& r) { return look<gw::ReadFileResponse>(s, std::move(r)); },
         [this](ref_scope& s, gw::ReadDirRequest& r) { return look<gw::ReadDirResponse>(s, std::move(r)); },
         [this](ref_scope& s, gw::StatFileRequest& r) { return look<gw::StatFileResponse>(s, std::move(r)); },
-        [this](prune_caches& r) -> caf::result<bool> {
-          for (auto& [name, inbound_worker] : nodes_)
-            self_->request(inbound_worker, caf::infinite, r).then([](bool) {}, [](caf::error&) {});
-          return here<bool>(std::move(r));
-        },
+        [this](prune_caches& r) { return prune(r); },
         [this](remember_atom, const cache_records& facts) { remember(facts); },
 
         // Nodes.
@@ -90,13 +94,14 @@ class step_dispatcher_state {
           node_joined(info, inbound_worker);
         },
         [this](const node_load& load, const std::string& name) {
-          places_.set_load(name, load);
+          places_.set_load(name, load, self_->clock().now());
           assign();
         },
         [this](leave_atom, const std::string& name) { node_left(name); },
         [this](seek_atom) { seek_cluster(); },
         [this](assign_atom) {
           alarm_.reset();
+          describe_early();
           assign();
         });
   }
@@ -150,8 +155,16 @@ class step_dispatcher_state {
     if (!is_remote(scope.ref)) return here<Reply>(std::move(scope), std::move(rest));
     auto at = place_of(scope.ref);
     auto named = std::exchange(scope.ref, at.id);
+    if constexpr (requires { scope.owners; }) scope.owners = retold_owners(scope.owners, at.node);
     auto grant = lend(at.node, scope.sessions);
     return there<Reply>(std::move(grant), at.node, named, std::move(scope), std::move(rest));
+  }
+
+  /// Of records that this node tells that one of.
+  result_owners retold_owners(const result_owners& owners, const std::string& node) const {
+    result_owners out;
+    for (const auto& [record, vertex] : owners) out[retold(record, name(), node)] = vertex;
+    return out;
   }
 
   /// Names our clients' sessions as other nodes do, and grants that node what `op` needs of them for as long
@@ -160,6 +173,103 @@ class step_dispatcher_state {
     auto grant = grant_of(op, sessions);
     for (auto& id : sessions.ids) id = retold(id, name(), node);
     return options_.grants ? options_.grants->add(node, std::move(grant)) : nullptr;
+  }
+
+  /// Everywhere, before it is answered: the steps that want these caches empty may run on any node.
+  caf::result<bool> prune(const prune_caches& r) {
+    auto own = options_.worker();
+    if (!own) return to_caf(make_error(errc::unavailable, "worker is restarting, try again"));
+    auto promise = self_->make_response_promise<bool>();
+    auto missing = std::make_shared<std::size_t>(1 + nodes_.size());
+    auto outcome = std::make_shared<status>();
+    auto one_less = [missing, outcome, promise]() mutable {
+      if (--*missing > 0) return;
+      if (outcome->ok()) promise.deliver(true);
+      else promise.deliver(to_caf(outcome->error()));
+    };
+    for (auto& [node, inbound_worker] : nodes_) {
+      auto id = ++last_prune_;
+      prunes_.emplace(std::pair(node, id), one_less);
+      auto answered = [this, node = node, id] {
+        if (auto found = prunes_.extract({node, id}); !found.empty()) found.mapped()();
+      };
+      self_->request(inbound_worker, caf::infinite, r)
+          .then([answered](bool) { answered(); }, [answered](caf::error&) { answered(); });
+    }
+    self_->request(own, caf::infinite, r)
+        .then([one_less](bool) mutable { one_less(); },
+              [one_less, outcome](caf::error& e) mutable {
+                *outcome = from_caf(e);
+                one_less();
+              });
+    return promise;
+  }
+
+  /// What it had of caches is gone with it.
+  void forget_prunes(const std::string& node) {
+    for (auto at = prunes_.lower_bound({node, 0}); at != prunes_.end() && at->first.first == node;) {
+      auto answered = std::move(at->second);
+      at = prunes_.erase(at);
+      answered();
+    }
+  }
+
+  // What this node offers to builds.
+
+  /// A node that coordinates only has nothing to offer before others have joined.
+  caf::result<types::WorkerRecord> describe() {
+    auto promise = self_->make_response_promise<types::WorkerRecord>();
+    if (!places_.runners().empty()) {
+      describe_to(promise);
+    } else {
+      early_.push_back({promise, self_->clock().now() + limits::join_time});
+      self_->delayed_send(handle_of<step_dispatcher_impl>(self_), limits::join_time, assign_atom::value);
+    }
+    return promise;
+  }
+
+  /// Answers those that have waited for a node, or long enough.
+  void describe_early() {
+    bool joined = !places_.runners().empty();
+    auto over = std::stable_partition(early_.begin(), early_.end(), [&](const early_question& q) {
+      return !joined && q.until > self_->clock().now();
+    });
+    std::vector<early_question> answered(over, early_.end());
+    early_.erase(over, early_.end());
+    for (auto& q : answered) describe_to(q.promise);
+  }
+
+  void describe_to(caf::typed_response_promise<types::WorkerRecord> promise) {
+    auto worker = options_.worker();
+    if (!worker) {
+      promise.deliver(to_caf(make_error(errc::unavailable, "worker is restarting, try again")));
+      return;
+    }
+    self_->request(worker, caf::infinite, describe_atom::value)
+        .then(
+            [this, promise](types::WorkerRecord& own) {
+              places_.set_record(name(), own);
+              describe_with_others(std::move(own), promise);
+            },
+            [promise](caf::error& e) mutable { promise.deliver(std::move(e)); });
+  }
+
+  void describe_with_others(types::WorkerRecord own,
+                            caf::typed_response_promise<types::WorkerRecord> promise) {
+    auto finish = [this, own = std::move(own), promise]() mutable {
+      promise.deliver(record_of_all(own, places_.runners()));
+    };
+    auto cluster = options_.cluster();
+    if (!cluster || nodes_.empty()) return finish();
+    self_->request(cluster, caf::infinite, ask_peers_atom::value, describe_atom::value)
+        .then(
+            [this, finish](const cluster_view& view) mutable {
+              for (const auto& n : view.nodes)
+                if (nodes_.contains(n.info.name) && (n.state == "up" || n.state == "draining"))
+                  places_.set_record(n.info.name, n.info.record);
+              finish();
+            },
+            [finish](caf::error&) mutable { finish(); });
   }
 
   // Remote workers.
@@ -223,12 +333,10 @@ class step_dispatcher_state {
     s.item.id = ++last_step_;
     s.item.build = r.sessions.ids.empty() ? "" : r.sessions.ids.front();
     s.item.inputs = r.inputs;
-    s.item.takes_credit = r.op.op.has_exec();
+    s.item.executes = r.op.op.has_exec();
     s.item.platform = r.op.platform;
     for (const auto& filter : r.op.op.constraints().filter()) s.item.constraints.push_back(filter);
-    require_entitlements(s.item, r.op.op);
-    // Devices are named as this node has them; another one's may be others, or not there.
-    if (r.op.op.exec().cdidevices_size() > 0) keep_on(s.item, options_.self.record.id());
+    s.item.privileges = privileges_of(r.op.op);
     for (const auto& mount : r.op.op.exec().mounts())
       if (mount.mounttype() == pb::CACHE)
         s.item.inputs.push_back("cache:" + r.op.cache_mount_namespace + "/" + mount.cacheopt().id());
@@ -254,8 +362,7 @@ class step_dispatcher_state {
     auto& s = steps_.at(id);
     s.node.clear();
     s.grant = nullptr;
-    if (auto ok = places_.submit(s.item, self_->clock().now()); !ok.ok())
-      return fail(id, std::move(ok).error());
+    places_.submit(s.item, self_->clock().now());
     assign();
   }
 
@@ -263,8 +370,12 @@ class step_dispatcher_state {
     // Steps that fail as they start free places: further ones are then started here, not from within.
     assign_again_ = true;
     if (std::exchange(assigning_, true)) return;
-    while (std::exchange(assign_again_, false))
-      for (const auto& a : places_.assign(self_->clock().now())) start(a.id, a.node);
+    while (std::exchange(assign_again_, false)) {
+      auto now = places_.assign(self_->clock().now());
+      for (const auto& a : now.starts) start(a.id, a.node);
+      for (auto id : now.lonely) set_lonely(steps_.at(id), true);
+      for (auto id : now.given_up) fail(id, nobody_runs(steps_.at(id)));
+    }
     assigning_ = false;
     auto wake = places_.wake_at();
     if (!wake || (alarm_ && *alarm_ <= *wake)) return;
@@ -276,11 +387,13 @@ class step_dispatcher_state {
   void start(std::uint64_t id, const std::string& node) {
     auto& s = steps_.at(id);
     s.node = node;
+    set_lonely(s, false);
     auto remote_worker = remote_worker_of(s.requester, node);
     if (!remote_worker) return again(id, make_error(errc::unavailable, "worker is restarting, try again"));
     auto request = s.request;
     bool elsewhere = node != name();
     for (auto& input : request.inputs) input = retold(input, name(), node);
+    request.owners = retold_owners(request.owners, node);
     s.grant = elsewhere ? lend(node, request.sessions, request.op.op) : nullptr;
     // A step that comes back from another node is told of, too.
     if (elsewhere || s.attempts > 0) self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
@@ -289,17 +402,43 @@ class step_dispatcher_state {
               [this, id, node](caf::error& e) { run_failed(id, node, from_caf(e)); });
   }
 
-  /// One line beside the step, as every client shows it.
-  static ctl::StatusResponse note_of(const std::string& vertex, const std::string& text) {
+  /// One line beside the step, as every client shows it; times in Unix nanoseconds, 0: it is not completed.
+  static ctl::StatusResponse note_of(const std::string& vertex, const std::string& text,
+                                     std::int64_t started_ns = unix_now_ns(),
+                                     std::int64_t completed_ns = unix_now_ns()) {
     ctl::StatusResponse out;
     auto& status = *out.add_statuses();
     status.set_vertex(vertex);
     status.set_id(text);
     status.set_name(text);
-    auto now = unix_now_ns();
-    for (auto* time : {status.mutable_timestamp(), status.mutable_started(), status.mutable_completed()})
-      set_time(*time, now);
+    set_time(*status.mutable_timestamp(), unix_now_ns());
+    set_time(*status.mutable_started(), started_ns);
+    if (completed_ns != 0) set_time(*status.mutable_completed(), completed_ns);
     return out;
+  }
+
+  /// Clients see for how long no node may run the step.
+  void set_lonely(step& s, bool lonely) {
+    if (lonely == (s.lonely_since_ns != 0)) return;
+    auto now = unix_now_ns();
+    auto since = lonely ? now : s.lonely_since_ns;
+    self_->send(s.progress, note_of(s.request.op.vertex, lonely_note, since, lonely ? 0 : now));
+    s.lonely_since_ns = lonely ? now : 0;
+  }
+
+  error nobody_runs(const step& s) const {
+    if (places_.runners().empty())
+      return make_error(errc::failed_precondition,
+                        "no node of the cluster runs steps, and none has joined in time");
+    std::string needs;
+    auto add = [&](const std::string& what) { needs += (needs.empty() ? "" : ", ") + what; };
+    const auto& exec = s.item.privileges.exec();
+    if (exec.network() == pb::HOST) add("entitlement network.host");
+    if (exec.security() == pb::INSECURE) add("entitlement security.insecure");
+    for (const auto& d : exec.cdidevices()) add("device " + d.name());
+    for (const auto& filter : s.item.constraints) add("constraint " + filter);
+    return make_error(errc::failed_precondition,
+                      "no node of the cluster may run this step, which needs " + needs);
   }
 
   bool is_current(std::uint64_t id, const std::string& node) const {
@@ -310,7 +449,8 @@ class step_dispatcher_state {
   /// What a worker elsewhere says it made, as far as it can be true.
   static bool is_sound(const step& s, const run_reply& reply) {
     auto most = static_cast<std::size_t>(1 + s.request.op.op.exec().mounts_size() +
-                                         s.request.op.op.file().actions_size());
+                                         s.request.op.op.file().actions_size() +
+                                         s.request.op.op.passthrough().outputs_size());
     return reply.outputs.size() <= most &&
            std::all_of(reply.outputs.begin(), reply.outputs.end(),
                        [](const auto& id) { return id.size() <= configs::cluster::id_bytes_max; });
@@ -360,6 +500,7 @@ class step_dispatcher_state {
 
   void fail(std::uint64_t id, error e) {
     auto s = std::move(steps_.extract(id).mapped());
+    set_lonely(s, false);
     places_.finish(id, self_->clock().now());
     s.promise.deliver(to_caf(std::move(e)));
     assign();
@@ -383,15 +524,17 @@ class step_dispatcher_state {
     if (places_.has_node(info.name)) node_left(info.name);
     if (options_.node_up) options_.node_up(info);
     nodes_[info.name] = inbound_worker;
-    places_.put_node(info);
+    places_.put_node(info, self_->clock().now());
+    describe_early();
     assign();
   }
 
   void node_left(const std::string& node) {
     if (node == name() || nodes_.erase(node) == 0) return;
     // Their running steps come back as failures of their remote workers.
-    places_.drop_node(node);
+    places_.drop_node(node, self_->clock().now());
     if (options_.node_down) options_.node_down(node);
+    forget_prunes(node);
     for (auto& [key, remote_worker] : remote_workers_)
       if (key.second == node) self_->send(remote_worker, node_lost_atom::value);
     for (auto at = remote_workers_.begin(); at != remote_workers_.end();) {
@@ -429,7 +572,14 @@ class step_dispatcher_state {
   std::map<caf::actor_addr, remote_worker_key> owners_;  // of remote workers
   std::set<caf::actor_addr> watched_;                    // requesters
   std::map<std::uint64_t, step> steps_;
-  std::uint64_t last_step_ = 0;
+  std::uint64_t last_step_ = 0, last_prune_ = 0;
+  std::map<std::pair<std::string, std::uint64_t>, std::function<void()>>
+      prunes_;  // by node: not answered yet
+  struct early_question {
+    caf::typed_response_promise<types::WorkerRecord> promise;
+    work_time until;
+  };
+  std::vector<early_question> early_;  // asked before anybody ran steps
   std::optional<work_time> alarm_;
   bool assigning_ = false, assign_again_ = false;
   caf::actor_addr cluster_;  // that told of the nodes

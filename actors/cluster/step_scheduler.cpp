@@ -2,61 +2,85 @@
 
 #include <algorithm>
 
+#include "actors/worker/worker_devices.hpp"
+#include "actors/worker_fields.hpp"
+#include "base/text.hpp"
 #include "configs/placing.hpp"
 #include "messages/filter.hpp"
 #include "messages/located_id.hpp"
+#include "solver/step_entitlements.hpp"
 
 namespace kiln::actors {
 
 namespace limits = configs::placing;
+
+namespace {
+
+/// A node that does not offer a step's platform is less fit than any that has failed it.
+constexpr int foreign = 2;
+
+}  // namespace
 
 int step_scheduler::node::free() const {
   // The load it reported may not know yet what it was given, and knows what others gave it.
   return info.slots - std::max(static_cast<int>(given.size()), load.running + load.waiting);
 }
 
-namespace {
-
-/// Each of the filters is enough: each must have it.
-void constrain(work_item& item, const std::string& filter) {
-  if (item.constraints.empty()) item.constraints.emplace_back();
-  for (auto& c : item.constraints) {
-    if (!c.empty()) c += ',';
-    c += filter;
-  }
+void step_scheduler::node::set_record(const moby::buildkit::v1::types::WorkerRecord& record) {
+  info.record = record;
+  entitlements.clear();
+  if (auto label = record.labels().find(entitlements_label); label != record.labels().end())
+    entitlements = split(label->second, ',');
+  devices = devices_of(record);
 }
 
-}  // namespace
-
-void keep_on(work_item& item, const std::string& worker_id) { constrain(item, "id==" + worker_id); }
-
-void require_entitlements(work_item& item, const pb::Op& op) {
-  auto require = [&](std::string_view name) {
-    std::string filter("labels.");
-    filter.append(entitlements_label).append("~=\"").append(name).append("\"");
-    constrain(item, filter);
-  };
-  if (op.exec().network() == pb::HOST) require("network.host");
-  if (op.exec().security() == pb::INSECURE) require("security.insecure");
+pb::Op privileges_of(const pb::Op& op) {
+  pb::Op out;
+  if (!op.has_exec()) return out;
+  out.mutable_exec()->set_network(op.exec().network());
+  out.mutable_exec()->set_security(op.exec().security());
+  *out.mutable_exec()->mutable_cdidevices() = op.exec().cdidevices();
+  return out;
 }
 
 step_scheduler::step_scheduler(std::string here)
     : here_(std::move(here)), typical_(limits::typical_at_first) {}
 
-void step_scheduler::put_node(const node_info& info) { nodes_[info.name].info = info; }
-
-void step_scheduler::set_load(const std::string& name, const node_load& load) {
-  if (auto found = nodes_.find(name); found != nodes_.end()) found->second.load = load;
+void step_scheduler::put_node(const node_info& info, work_time now) {
+  auto& n = nodes_[info.name];
+  n.info = info;
+  n.set_record(info.record);
+  changed_ = now;
 }
 
-std::vector<std::uint64_t> step_scheduler::drop_node(const std::string& name) {
+void step_scheduler::set_record(const std::string& name,
+                                const moby::buildkit::v1::types::WorkerRecord& record) {
+  if (auto found = nodes_.find(name); found != nodes_.end()) found->second.set_record(record);
+}
+
+void step_scheduler::set_load(const std::string& name, const node_load& load, work_time now) {
+  auto found = nodes_.find(name);
+  if (found == nodes_.end()) return;
+  if (found->second.load.draining != load.draining) changed_ = now;
+  found->second.load = load;
+}
+
+std::vector<std::uint64_t> step_scheduler::drop_node(const std::string& name, work_time now) {
   auto found = nodes_.find(name);
   if (found == nodes_.end()) return {};
   std::vector<std::uint64_t> lost(found->second.given.begin(), found->second.given.end());
   for (auto id : lost) running_.erase(id);
   nodes_.erase(found);
+  changed_ = now;
   for (auto& [ref, p] : places_) p.nodes.erase(name);
   return lost;
+}
+
+std::vector<node_info> step_scheduler::runners() const {
+  std::vector<node_info> out;
+  for (const auto& [name, n] : nodes_)
+    if (n.runs_steps()) out.push_back(n.info);
+  return out;
 }
 
 void step_scheduler::learn(const std::string& ref, std::int64_t bytes, const std::string& node) {
@@ -76,24 +100,33 @@ void step_scheduler::learn(const std::string& ref, std::int64_t bytes, const std
   }
 }
 
-bool step_scheduler::may_run(const node& n, const work_item& item) const {
-  if (n.info.role == node_role::coordinator || n.load.draining) return false;
-  const auto& record = n.info.record;
-  if (record.platforms_size() > 0 &&
-      std::none_of(record.platforms().begin(), record.platforms().end(),
-                   [&](const auto& p) { return matches(item.platform, from_proto(p)); }))
-    return false;
-  if (item.constraints.empty()) return true;
-  auto f = filter::parse(item.constraints);
-  return f.ok() && f->matches([&](std::span<const std::string> path) -> std::optional<std::string> {
-    if (path.size() == 1 && path[0] == "id") return record.id();
-    if (path.size() < 2 || path[0] != "labels") return std::nullopt;
-    std::string label = path[1];
-    for (const auto& part : path.subspan(2)) label += "." + part;
-    auto found = record.labels().find(label);
-    if (found == record.labels().end()) return std::nullopt;
-    return found->second;
-  });
+namespace {
+
+bool runs_platform(const moby::buildkit::v1::types::WorkerRecord& record, const platform& wanted) {
+  return record.platforms_size() == 0 ||
+         std::any_of(record.platforms().begin(), record.platforms().end(),
+                     [&](const auto& p) { return matches(wanted, from_proto(p)); });
+}
+
+bool meets(const moby::buildkit::v1::types::WorkerRecord& record,
+           const std::vector<std::string>& constraints) {
+  if (constraints.empty()) return true;
+  auto f = filter::parse(constraints);
+  return f.ok() && f->matches(fields_of(record));
+}
+
+}  // namespace
+
+std::optional<step_scheduler::candidate> step_scheduler::rate(const std::string& name, const node& n,
+                                                              const work_item& item) const {
+  if (!n.runs_steps() || !meets(n.info.record, item.constraints)) return std::nullopt;
+  if (!solver::admit_step(item.privileges, n.entitlements, n.devices).ok()) return std::nullopt;
+  const auto& wanted = item.privileges.exec().cdidevices();
+  auto found = solver::find_devices(n.devices, std::vector<pb::CDIDevice>(wanted.begin(), wanted.end()));
+  if (!found.ok()) return std::nullopt;
+  int unfitness = (item.executes && !runs_platform(n.info.record, item.platform) ? foreign : 0) +
+                  (item.avoid.contains(name) ? 1 : 0);
+  return candidate{name, transfer_time(name, item), n.free(), unfitness, found->size()};
 }
 
 std::chrono::nanoseconds step_scheduler::transfer_time(const std::string& node, const work_item& item) const {
@@ -116,27 +149,29 @@ std::chrono::nanoseconds step_scheduler::transfer_time(const std::string& node, 
          std::chrono::nanoseconds(missing % per_second * 1'000'000'000 / per_second);
 }
 
-std::vector<step_scheduler::candidate> step_scheduler::candidates(const work_item& item) const {
-  std::vector<candidate> able, avoided;
+std::vector<step_scheduler::candidate> step_scheduler::candidates(const work_item& item,
+                                                                  bool any_platform) const {
+  std::vector<candidate> out;
   for (const auto& [name, n] : nodes_)
-    if (may_run(n, item))
-      (item.avoid.contains(name) ? avoided : able).push_back({name, transfer_time(name, item), n.free()});
-  auto& out = able.empty() ? avoided : able;
+    if (auto c = rate(name, n, item); c && (any_platform || c->unfitness < foreign))
+      out.push_back(*std::move(c));
+  auto rank = [](const candidate& c) {
+    return std::pair(c.unfitness, -static_cast<std::int64_t>(c.devices));
+  };
+  auto best = std::min_element(out.begin(), out.end(),
+                               [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
+  if (best == out.end()) return out;
+  std::erase_if(out, [&, least = rank(*best)](const auto& c) { return rank(c) != least; });
   std::sort(out.begin(), out.end(), [&](const candidate& a, const candidate& b) {
     return std::tuple(a.transfer, a.name != here_, -a.free, a.name) <
            std::tuple(b.transfer, b.name != here_, -b.free, b.name);
   });
-  return std::move(out);
+  return out;
 }
 
-status step_scheduler::submit(work_item item, work_time now) {
-  if (candidates(item).empty())
-    return make_error(errc::failed_precondition,
-                      "no node of the cluster runs steps for " + format_platform(item.platform) +
-                          (item.constraints.empty() ? "" : " under the given constraints"));
+void step_scheduler::submit(work_item item, work_time now) {
   auto build = item.build;
   queues_[build].push_back({std::move(item), now});
-  return {};
 }
 
 void step_scheduler::finish(std::uint64_t id, work_time now) {
@@ -156,31 +191,50 @@ void step_scheduler::finish(std::uint64_t id, work_time now) {
   }
 }
 
-std::optional<std::string> step_scheduler::choose(const waiting_item& w, work_time now) {
-  auto able = candidates(w.item);
-  if (able.empty()) return std::nullopt;  // its nodes have gone meanwhile; it waits for others
-  if (!w.item.takes_credit) return able.front().name;
+work_time step_scheduler::gives_up_at(const waiting_item& w) const {
+  bool anybody =
+      std::any_of(nodes_.begin(), nodes_.end(), [](const auto& entry) { return entry.second.runs_steps(); });
+  if (!anybody) return std::max(w.since, changed_) + limits::join_time;
+  return std::max(w.since, changed_ + limits::settle_time);
+}
+
+std::optional<std::string> step_scheduler::choose(waiting_item& w, work_time now, placing& out) {
+  auto able = candidates(w.item, false);
+  if (able.empty()) {
+    auto until = gives_up_at(w);
+    if (until <= now) able = candidates(w.item, true);
+    if (able.empty() && until <= now) {
+      out.given_up.push_back(w.item.id);
+      return std::nullopt;
+    }
+    if (able.empty()) {
+      if (!std::exchange(w.lonely, true)) out.lonely.push_back(w.item.id);
+      wake(until);
+      return std::nullopt;
+    }
+  }
+  if (!w.item.executes) return able.front().name;
   auto best = able.front().transfer;
   for (const auto& c : able) {
     if (c.free <= 0 || c.transfer - best > limits::moving_share * typical_) continue;
     auto due = w.since;
     if (c.transfer > best) due += limits::patience + c.transfer - best;
     if (due <= now) return c.name;
-    if (!wake_at_ || due < *wake_at_) wake_at_ = due;
+    wake(due);
   }
   return std::nullopt;
 }
 
 void step_scheduler::give(const work_item& item, const std::string& name, work_time now) {
   auto& n = nodes_.at(name);
-  if (item.takes_credit) n.given.insert(item.id);
+  if (item.executes) n.given.insert(item.id);
   running_[item.id] = {name, now};
   for (const auto& input : item.inputs)
     if (input.starts_with("cache:")) learn(input, limits::cache_mount_bytes, name);
 }
 
-std::vector<assignment> step_scheduler::assign(work_time now) {
-  std::vector<assignment> out;
+placing step_scheduler::assign(work_time now) {
+  placing out;
   wake_at_.reset();
   for (bool more = true; more;) {
     more = false;
@@ -191,11 +245,15 @@ std::vector<assignment> step_scheduler::assign(work_time now) {
     std::rotate(builds.begin(), next, builds.end());
     for (const auto& build : builds) {
       auto& queue = queues_.at(build);
-      for (auto at = queue.begin(); at != queue.end(); ++at) {
-        auto node = choose(*at, now);
-        if (!node) continue;
+      for (auto at = queue.begin(); at != queue.end();) {
+        auto given_up = out.given_up.size();
+        auto node = choose(*at, now, out);
+        if (!node) {
+          at = out.given_up.size() > given_up ? queue.erase(at) : std::next(at);
+          continue;
+        }
         give(at->item, *node, now);
-        out.push_back({at->item.id, *node});
+        out.starts.push_back({at->item.id, *node});
         queue.erase(at);
         last_build_ = build;
         more = true;

@@ -3,8 +3,11 @@
 // Delay scheduling: a step goes to the node that has most of its inputs as soon as that node has a credit;
 // to another one only after it has waited as long as moving its inputs there would take, and only when moving
 // takes no longer than steps mostly run. So short steps stay where they are and work moves when that pays.
-// Builds take turns; within a build order of arrival. Knows nothing of actors, messages or clocks. Not
-// thread-safe.
+// Builds take turns; within a build order of arrival.
+//
+// A step that no node may run waits for one to join: long while nobody runs steps at all, else until nodes
+// have neither come nor gone for a while. What executes then runs where its platform is not offered, as on a
+// lone node, which tries; the rest is given up. Knows nothing of actors, messages or clocks. Not thread-safe.
 #pragma once
 
 #include <chrono>
@@ -22,6 +25,7 @@
 #include "messages/cluster_types.hpp"
 #include "messages/platform.hpp"
 #include "ops.pb.h"
+#include "solver/devices.hpp"
 
 namespace kiln::actors {
 
@@ -31,23 +35,28 @@ struct work_item {
   std::uint64_t id = 0;
   std::string build;                // whose turn it takes
   std::vector<std::string> inputs;  // refs, and "cache:…" for what else it likes to find
-  bool takes_credit = true;         // false: placed at once, whatever the load
+  bool executes = true;             // takes a credit and its platform; else placed at once, whatever the load
   kiln::platform platform;
   std::vector<std::string> constraints = {};  // filters on a worker's record
   std::set<std::string> avoid = {};           // nodes that failed it; used again when nobody else is left
+  pb::Op privileges = {};                     // its network, security and devices; see privileges_of()
 };
-
-/// Besides what constrains it, the step must run on the worker of that id.
-void keep_on(work_item& item, const std::string& worker_id);
 
 /// Label of workers: which entitlements their node's configuration grants, separated by commas.
 inline constexpr const char* entitlements_label = "kiln.entitlements";
-/// The step must run where what it does beyond the sandbox is allowed.
-void require_entitlements(work_item& item, const pb::Op& op);
+/// As much of an op as tells where it is allowed to run.
+pb::Op privileges_of(const pb::Op& op);
 
 struct assignment {
   std::uint64_t id = 0;
   std::string node;
+};
+
+/// What is to be done now with steps that wait.
+struct placing {
+  std::vector<assignment> starts;
+  std::vector<std::uint64_t> lonely;    // wait for a node that may run them, since now
+  std::vector<std::uint64_t> given_up;  // have waited for one long enough, and wait no more
 };
 
 class step_scheduler {
@@ -55,21 +64,23 @@ class step_scheduler {
   /// `here` is preferred when all else is equal.
   explicit step_scheduler(std::string here);
 
-  void put_node(const node_info& info);
-  void set_load(const std::string& node, const node_load& load);
+  void put_node(const node_info& info, work_time now);
+  /// What a node's worker is, as it says now.
+  void set_record(const std::string& node, const moby::buildkit::v1::types::WorkerRecord& record);
+  void set_load(const std::string& node, const node_load& load, work_time now);
   /// Forgets the node and what lay there; the ids that were running on it.
-  std::vector<std::uint64_t> drop_node(const std::string& node);
+  std::vector<std::uint64_t> drop_node(const std::string& node, work_time now);
   bool has_node(const std::string& node) const { return nodes_.contains(node); }
+  /// The nodes that run steps.
+  std::vector<node_info> runners() const;
 
   /// A ref lies (also) there; bytes < 0: unknown.
   void learn(const std::string& ref, std::int64_t bytes, const std::string& node);
 
-  /// failed_precondition when no node there is may ever run it.
-  status submit(work_item item, work_time now);
+  void submit(work_item item, work_time now);
   /// It is done, or no longer wanted.
   void finish(std::uint64_t id, work_time now);
-  /// What is to start now, and where.
-  std::vector<assignment> assign(work_time now);
+  placing assign(work_time now);
   /// When assign() may find more although nothing else has happened.
   std::optional<work_time> wake_at() const { return wake_at_; }
 
@@ -78,7 +89,12 @@ class step_scheduler {
     node_info info;
     node_load load;
     std::set<std::uint64_t> given;
+    // Of its record.
+    std::vector<std::string> entitlements;
+    std::vector<solver::device> devices;
     int free() const;
+    bool runs_steps() const { return info.role != node_role::coordinator && !load.draining; }
+    void set_record(const moby::buildkit::v1::types::WorkerRecord& record);
   };
   struct place {
     std::int64_t bytes = -1;
@@ -88,22 +104,33 @@ class step_scheduler {
   struct waiting_item {
     work_item item;
     work_time since;
+    bool lonely = false;
   };
   struct candidate {
     std::string name;
     std::chrono::nanoseconds transfer{0};
     int free = 0;
+    int unfitness = 0;        // 0: runs its platform and has not failed it
+    std::size_t devices = 0;  // how many of those it asks for are there
   };
 
-  bool may_run(const node& n, const work_item& item) const;
+  /// Nothing when the node must not run it.
+  std::optional<candidate> rate(const std::string& name, const node& n, const work_item& item) const;
   std::chrono::nanoseconds transfer_time(const std::string& node, const work_item& item) const;
-  /// Nodes that may run it, best first.
-  std::vector<candidate> candidates(const work_item& item) const;
-  std::optional<std::string> choose(const waiting_item& w, work_time now);
+  /// Nodes that may run it, best first: those that run its platform; others if `any_platform` and there is
+  /// none.
+  std::vector<candidate> candidates(const work_item& item, bool any_platform) const;
+  /// Until when a step waits for a node that may run it.
+  work_time gives_up_at(const waiting_item& w) const;
+  std::optional<std::string> choose(waiting_item& w, work_time now, placing& out);
+  void wake(work_time at) {
+    if (!wake_at_ || at < *wake_at_) wake_at_ = at;
+  }
   void give(const work_item& item, const std::string& node, work_time now);
 
   std::string here_;
   std::map<std::string, node> nodes_;
+  work_time changed_{};  // when a node came, went or began to drain
   std::unordered_map<std::string, place> places_;
   std::list<std::string> recent_;                           // refs of places_, newest first
   std::map<std::string, std::deque<waiting_item>> queues_;  // by build

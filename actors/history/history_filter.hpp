@@ -1,5 +1,5 @@
 // Filters of the build history: containerd's expressions plus comparisons of times and durations. Pure.
-// Source: features.md Q, solver/llbsolver/history/filter.go.
+// Source: solver/llbsolver/history/filter.go.
 #pragma once
 
 #include <cstdint>

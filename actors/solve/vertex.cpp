@@ -276,7 +276,7 @@ void vertex_state::input_failed(const caf::error& e) {
   fail(std::move(failure).with_context("an input of " + options_.spec.name + " failed"));
 }
 
-error vertex_state::wrap(error e, int content_input, std::source_location where) {
+error vertex_state::wrap(error e, int content_input, source_location where) {
   if (solver::has_detail(e, solver::vertex_detail_type)) return e;
   e.details.push_back(solver::vertex_detail(digest::trusted(options_.spec.op.vertex)));
   if (!solver::has_detail(e, solver::source_detail_type) && options_.sources)

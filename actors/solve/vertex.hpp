@@ -8,7 +8,7 @@
 // owner of equal work dies it claims that work itself; when a result is lost with its node, whoever needs it
 // says so and it is found or made again; when nobody holds it any more, build_graph ends it and the worker
 // cancels its jobs. Every waiting request is answered, whatever ends the actor.
-// Source: docs/architecture.md section 4, solver/edge.go.
+// Source: docs/architecture.md ("Solving"), solver/edge.go.
 #pragma once
 
 #include <memory>

@@ -9,7 +9,6 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <source_location>
 #include <stop_token>
 #include <string>
 #include <vector>
@@ -21,6 +20,7 @@
 #include "actors/solve/vertex.hpp"
 #include "actors/solve/vertex_phase.hpp"
 #include "actors/solve/vertex_progress.hpp"
+#include "base/source_location.hpp"
 #include "solver/cache_key.hpp"
 #include "solver/devices.hpp"
 #include "solver/reason.hpp"
@@ -180,7 +180,7 @@ class vertex_state {
   // Failures. One error may end very many vertices, so it is handed on as it is and never copied.
   /// An input's failure is its own story; only a dead input needs words.
   void input_failed(const caf::error& e);
-  error wrap(error e, int content_input = -1, std::source_location where = std::source_location::current());
+  error wrap(error e, int content_input = -1, source_location where = source_location::current());
   void fail(error e, bool shown = false);
   void fail_as(caf::error e, const std::string& text, bool shown);
   void refuse_waiters(const caf::error& e);

@@ -78,7 +78,6 @@ caf::result<export_reply> cache_mover::export_cache(cache_export& r, const progr
                  exporters::make_cache_exporter(r.entry.type, r.entry.attributes, o->cache_resources));
         progress_sender sink(progress, r.vertex);
         auto job = context_of(*o, stop, r.sessions, sink);
-        auto kept = fetch_trail(*o, r.trail, job);
         return exporters::export_cache(*exporter, scope_of(r.trail, o->imports.get()), o->cache_resources,
                                        job);
       },
@@ -101,11 +100,11 @@ caf::result<bool> cache_mover::prune(prune_caches& r) {
   return jobs_.start<bool, bool>(
       *w_.io, false,
       [o = w_.options, r](std::stop_token) -> result<bool> {
-        store::prune_options options;
-        options.all = true;
+        prune_rule rule;
+        rule.all = true;
         for (const auto& [id, on_input] : r.ids)
-          options.filters.push_back("type==exec.cachemount,description~=" + go_json_string(regex_of(id)));
-        KILN_CHECK(o->store->space().prune(options, [](const store::usage_record&) {}));
+          rule.filters.push_back("type==exec.cachemount,description~=" + go_json_string(regex_of(id)));
+        KILN_CHECK(o->store->space().prune(rule, [](const store::usage_record&) {}));
         return true;
       },
       [](bool done, const caf::actor_addr&) -> result<bool> { return done; });

@@ -6,21 +6,38 @@
 #include "actors/worker/cache_scope.hpp"
 #include "actors/worker/step_progress.hpp"
 #include "exporters/cache/collect.hpp"
+#include "messages/located_id.hpp"
 
 namespace kiln::actors {
 
 namespace {
 
+/// Names the records of other nodes as this store knows them. What those have lost is left out; what was
+/// fetched lives as long as `kept`.
+void name_here(const worker_options& o, std::map<std::string, std::string>& records,
+               std::vector<store::ref>& kept, const job_context& job) {
+  std::erase_if(records, [&](auto& entry) {
+    if (!is_remote(entry.second)) return false;
+    auto r = open_ref(o, entry.second, job);
+    if (!r.ok() || !*r) return true;
+    entry.second = r->id();
+    kept.push_back(*std::move(r));
+    return false;
+  });
+}
+
 result<exporters::export_outcome> run_export(const worker_resources& o, export_request& r,
                                              const job_context& job) {
   KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
   exporters::export_input input;
-  for (const auto& part : r.parts) {
+  std::vector<store::ref> kept;
+  for (auto& part : r.parts) {
     KILN_TRY(auto ref, open_ref(*o, part.ref, job));
     exporters::export_ref one{part.id, part.platform, std::move(ref), {}};
-    for (const auto& a : part.attestations) {
+    for (auto& a : part.attestations) {
       KILN_TRY(auto files, open_ref(*o, a.ref, job));
-      one.attestations.push_back({a, std::move(files)});
+      name_here(*o, a.layer_records, kept, job);
+      one.attestations.push_back({std::move(a), std::move(files)});
     }
     input.refs.push_back(std::move(one));
   }
@@ -28,11 +45,11 @@ result<exporters::export_outcome> run_export(const worker_resources& o, export_r
   input.metadata = r.metadata;
   input.session_id = r.session;
   if (r.inline_cache)
-    input.inline_cache =
-        [o, kept = fetch_trail(*o, r.trail, job), scope = scope_of(r.trail, o->imports.get())](
-            std::size_t part, std::span<const store::layer_blob> layers, const job_context& job) {
-          return exporters::inline_cache_of(scope, part, layers, o->cache_resources, job);
-        };
+    input.inline_cache = [o, scope = scope_of(r.trail, o->imports.get())](
+                             std::size_t part, std::span<const store::layer_blob> layers,
+                             const job_context& job) {
+      return exporters::inline_cache_of(scope, part, layers, o->cache_resources, job);
+    };
   // The exporter may be needed by its own second phase.
   std::shared_ptr<exporters::exporter> shared = std::move(exporter);
   KILN_TRY(auto outcome, shared->run(input, job));

@@ -1,7 +1,5 @@
 #include "actors/worker/worker_context.hpp"
 
-#include <spdlog/spdlog.h>
-
 #include "messages/located_id.hpp"
 #include "solver/error_details.hpp"
 
@@ -35,20 +33,6 @@ result<std::vector<store::ref>> open_refs(const worker_options& o, const std::ve
     out.push_back(*std::move(r));
   }
   return out;
-}
-
-std::vector<store::ref> fetch_trail(const worker_options& o, cache_trail& trail, const job_context& job) {
-  std::vector<store::ref> kept;
-  auto name_here = [&](std::string& id) {
-    if (!is_remote(id)) return;
-    auto r = open_ref(o, id, job);
-    if (!r.ok()) spdlog::warn("{} is left out of the exported cache: {}", id, r.error().message);
-    id = r.ok() && *r ? r->id() : "";
-    if (r.ok()) kept.push_back(*std::move(r));
-  };
-  for (auto& step : trail.steps) name_here(step.ref);
-  for (auto& r : trail.results) name_here(r.ref);
-  return kept;
 }
 
 }  // namespace kiln::actors

@@ -38,8 +38,5 @@ result<store::ref> open_ref(const worker_options& o, const std::string& id, cons
 /// As open_ref; what is not found was lost.
 result<std::vector<store::ref>> open_refs(const worker_options& o, const std::vector<std::string>& ids,
                                           const job_context& job);
-/// Names the refs of a trail by this store's ids; what other nodes have lost is left out and logged. The
-/// handles keep what was fetched.
-std::vector<store::ref> fetch_trail(const worker_options& o, cache_trail& trail, const job_context& job);
 
 }  // namespace kiln::actors

@@ -11,6 +11,7 @@
 #include "configs/remote_cache.hpp"
 #include "exporters/image_writer.hpp"
 #include "distribution/transport.hpp"
+#include "messages/located_id.hpp"
 #include "solver/cache_key.hpp"
 #include "store/database/cache_keys.hpp"
 
@@ -33,6 +34,7 @@ class collector {
         options_(options),
         store_(*resources.store),
         keys_(resources.store->keys()),
+        fetch_(resources.fetch),
         layers_(*resources.store, resources.hosts, options.compression),
         job_(job),
         results_(scope.steps.size()) {}
@@ -155,18 +157,23 @@ class collector {
       return a.created_at_ns > b.created_at_ns;
     });
     if (!s.ref.empty() && (candidates.empty() || candidates.front().id != s.ref)) {
-      auto own = store_.get(s.ref);
+      auto own = open(s.ref);
       if (own.ok()) return std::optional(found_result{*std::move(own)});
     }
     for (const auto& c : candidates) {
       KILN_CHECK(job_.check());
-      auto ref = c.import == nullptr ? store_.get(c.id) : c.import->load(c.id, store_, job_);
+      auto ref = c.import == nullptr ? open(c.id) : c.import->load(c.id, store_, job_);
       if (ref.ok()) return std::optional(found_result{*std::move(ref), c.created_at_ns});
       if (c.import != nullptr)
         spdlog::debug("cache export: result {} of import {} not loaded: {}", c.id, c.import->id(),
                       ref.error().message);
     }
     return std::optional<found_result>();
+  }
+
+  /// A result of this node, or of another one.
+  result<store::ref> open(const std::string& id) {
+    return is_remote(id) && fetch_ ? fetch_(id, job_) : store_.get(id);
   }
 
   // Which keys lead there.
@@ -204,6 +211,7 @@ class collector {
   const cache_options& options_;
   store::ref_store& store_;
   store::cache_keys& keys_;
+  const decltype(exporter_resources::fetch) fetch_;
   layer_exporter layers_;
   const job_context& job_;
   std::unordered_map<std::string, std::size_t> step_of_;

@@ -20,7 +20,7 @@ namespace kiln::exporters {
 /// One output of one step of the build.
 struct cached_step {
   std::vector<std::string> keys;
-  std::string ref;  // record id of its result where the build made or loaded it; empty otherwise
+  std::string ref;  // its result where the build made or loaded it, here or on another node; empty otherwise
   std::vector<std::size_t> inputs;   // the steps it is built on
   std::optional<bool> export_cache;  // what the definition says of exporting this step
 };

@@ -5,15 +5,14 @@
 
 #include "base/duration.hpp"
 #include "base/json_text.hpp"
-#include "base/numbers.hpp"
 #include "base/text.hpp"
-#include "base/time_text.hpp"
 #include "base/url.hpp"
 #include "exporters/cache/azure_blob_store.hpp"
 #include "exporters/cache/cache_attributes.hpp"
 #include "exporters/cache/request_text.hpp"
 #include "exporters/layers.hpp"
 #include "distribution/client.hpp"
+#include "distribution/retry_after.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -25,16 +24,6 @@ using clock = rate_gate::clock;
 const std::string& entry_version() {
   static const std::string version(sha256("|go-actionscache-1.0").hex());
   return version;
-}
-
-/// "Retry-After": seconds or a date.
-std::optional<std::chrono::nanoseconds> wanted_pause(const distribution::response& r) {
-  auto text = std::string(trim(distribution::header_of(r.headers, "retry-after")));
-  if (auto seconds = parse_int(text); seconds && *seconds >= 0 && *seconds < 1'000'000)
-    return std::chrono::seconds(*seconds);
-  if (auto date = parse_http_date(text))
-    return std::chrono::seconds(std::max<std::int64_t>(0, *date - std::time(nullptr)));
-  return {};
 }
 
 /// What the service says of a refusal: each version, and the REST API, in its own way.
@@ -85,7 +74,7 @@ class client : public gha_service {
       if (!open.ok()) return std::move(open).error().with_context("gha: " + c.what);
       auto r = transport_.perform(request_of(c));
       if (r.ok() && r->status == 429) {
-        place_->gate.close(wanted_pause(*r));
+        place_->gate.close(distribution::retry_after(r->headers));
         continue;
       }
       bool temporary = r.ok() ? r->status >= 500 : r.error().code == errc::unavailable;

@@ -71,6 +71,15 @@ std::vector<ctl::StatusResponse> split_status(ctl::StatusResponse&& whole, std::
   return parts;
 }
 
+prune_rule rule_of(const ctl::PruneRequest& request) {
+  return {.filters = {request.filter().begin(), request.filter().end()},
+          .all = request.all(),
+          .keep_duration_ns = request.keepduration(),
+          .reserved_space = request.reservedspace(),
+          .max_used_space = request.maxusedspace(),
+          .min_free_space = request.minfreespace()};
+}
+
 std::string rfc3339_nano_now() { return format_rfc3339_nine(store::now_ns()); }
 
 }  // namespace kiln::gateway

@@ -7,6 +7,7 @@
 
 #include "base/result.hpp"
 #include "control.pb.h"
+#include "messages/prune_rule.hpp"
 
 namespace kiln::gateway {
 
@@ -17,6 +18,9 @@ void drop_passing(moby::buildkit::v1::StatusResponse& delta);
 /// `bytes_max` bounds the payload of each part; one log longer than that is cut in pieces.
 std::vector<moby::buildkit::v1::StatusResponse> split_status(moby::buildkit::v1::StatusResponse&& whole,
                                                              std::size_t bytes_max);
+
+/// What a client wants pruned.
+prune_rule rule_of(const moby::buildkit::v1::PruneRequest& request);
 
 /// Now, as the header `buildkit-current-timestamp` has it (RFC 3339 with nanoseconds, UTC).
 std::string rfc3339_nano_now();

@@ -145,7 +145,7 @@ grpc::ServerWriteReactor<ctl::UsageRecord>* control_service::Prune(grpc::Callbac
   listen<prune_listener, ctl::UsageRecord>(
       *services_.system, std::move(call), services_.cache_manager(), false,
       std::function([](prune_call& c, ctl::UsageRecord& record) { send_bounded(c, std::move(record)); }),
-      *request);
+      rule_of(*request));
   return reactor;
 }
 

@@ -1,5 +1,5 @@
 // Digests of file-system content under a selector: what content-based cache keys are made of.
-// Source: features.md F (tarsum-v1 style headers, DIR and DIR_HEADER records, wildcards).
+// Source: BuildKit cache/contenthash (tarsum-v1 style headers, DIR and DIR_HEADER records, wildcards).
 #pragma once
 
 #include <string>

@@ -42,6 +42,9 @@ result<layer_blob> fetch_content(blob_store& blobs, const record_ptr& layer, con
   forms.insert(forms.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
   if (forms.empty())
     return make_error(errc::not_found, "layer " + layer->id + " has neither a snapshot nor a blob");
+  // Who has its files may be asked for it any time, and whoever brought them may be gone by then.
+  if (auto archives = layer->blobs(blob_form::archive); !archives.empty())
+    KILN_CHECK(fetch_any(blobs, layer, std::move(archives), job));
   return fetch_any(blobs, layer, std::move(forms), job);
 }
 

@@ -13,7 +13,8 @@ namespace kiln::store {
 /// is wrong is dropped.
 result<layer_blob> fetch_any(blob_store& blobs, const record_ptr& layer, std::vector<layer_blob> forms,
                              const job_context& job);
-/// Some form that the layer can be unpacked from.
+/// Some form that the layer can be unpacked from; and, that the node which unpacks it can tell of it whatever
+/// becomes of the one it came from, its archive where that is another form.
 result<layer_blob> fetch_content(blob_store& blobs, const record_ptr& layer, const job_context& job);
 
 /// Whether every layer of a state is on disk, or can be brought there.

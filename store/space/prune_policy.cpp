@@ -28,13 +28,13 @@ filter::lookup fields_of(const usage_record& u) {
   };
 }
 
-std::int64_t bytes_to_keep(const prune_options& o, std::int64_t total, std::int64_t free) {
-  if (o.max_used_space == 0 && o.reserved_space == 0 && o.min_free_space == 0) return 0;
-  auto keep = o.max_used_space;
-  auto excess = o.min_free_space - free;
+std::int64_t bytes_to_keep(const prune_rule& rule, std::int64_t total, std::int64_t free) {
+  if (rule.max_used_space == 0 && rule.reserved_space == 0 && rule.min_free_space == 0) return 0;
+  auto keep = rule.max_used_space;
+  auto excess = rule.min_free_space - free;
   if (excess > 0) keep = keep == 0 ? total - excess : std::min(keep, total - excess);
-  else if (o.min_free_space != 0 && keep == 0) keep = total;
-  return std::max(keep, o.reserved_space);
+  else if (rule.min_free_space != 0 && keep == 0) keep = total;
+  return std::max(keep, rule.reserved_space);
 }
 
 void sort_by_worth(std::vector<const usage_record*>& candidates) {

@@ -92,9 +92,8 @@ struct store_space::round {
   }
 };
 
-status store_space::prune(const prune_options& options,
-                          const std::function<void(const usage_record&)>& removed) {
-  KILN_TRY(auto wanted, filter::parse(options.filters));
+status store_space::prune(const prune_rule& rule, const std::function<void(const usage_record&)>& removed) {
+  KILN_TRY(auto wanted, filter::parse(rule.filters));
   std::lock_guard one_at_a_time(prune_mutex_);
   root_.blobs().remove_stale_partials();
   KILN_TRY(auto all, usage_ledger(records_).all());
@@ -102,19 +101,19 @@ status store_space::prune(const prune_options& options,
   round r{std::move(all), removed};
   r.begin();
   struct statvfs disk {};
-  if (options.min_free_space != 0 && ::statvfs(root_.path().c_str(), &disk) != 0)
+  if (rule.min_free_space != 0 && ::statvfs(root_.path().c_str(), &disk) != 0)
     return errno_error(errno, "free space of " + root_.path().string());
   auto free = static_cast<std::int64_t>(disk.f_bavail) * static_cast<std::int64_t>(disk.f_frsize);
-  auto keep = bytes_to_keep(options, r.total, free);
-  auto cut_off = now_ns() - options.keep_duration_ns;
+  auto keep = bytes_to_keep(rule, r.total, free);
+  auto cut_off = now_ns() - rule.keep_duration_ns;
   while (keep == 0 || r.total > keep) {
     std::vector<const usage_record*> candidates;
     for (std::size_t i = 0; i < r.all.size(); ++i) {
       const auto& u = r.all[i];
       if (r.tried[i] || u.in_use || r.children[u.id] > 0) continue;
-      if (!options.all && (u.type == record_type::internal || u.type == record_type::frontend || u.shared))
+      if (!rule.all && (u.type == record_type::internal || u.type == record_type::frontend || u.shared))
         continue;
-      if (options.keep_duration_ns != 0 && u.last_used_at_ns && *u.last_used_at_ns > cut_off) continue;
+      if (rule.keep_duration_ns != 0 && u.last_used_at_ns && *u.last_used_at_ns > cut_off) continue;
       if (wanted.matches(fields_of(u))) candidates.push_back(&u);
     }
     if (candidates.empty()) break;
@@ -125,8 +124,8 @@ status store_space::prune(const prune_options& options,
     remove_candidates(r, candidates);
   }
   KILN_CHECK(std::move(r.failure));
-  if (!options.filters.empty()) return {};
-  return options.all && keep == 0 ? drop_unreferenced_blobs() : drop_unnamed_documents();
+  if (!rule.filters.empty()) return {};
+  return rule.all && keep == 0 ? drop_unreferenced_blobs() : drop_unnamed_documents();
 }
 
 /// Whoever came to use one in the meantime keeps it, and with it its parents.

@@ -11,6 +11,7 @@
 
 #include "base/digest.hpp"
 #include "base/result.hpp"
+#include "messages/prune_rule.hpp"
 #include "store/records/ref.hpp"
 
 namespace kiln::store {
@@ -34,15 +35,6 @@ struct usage_record {
   std::vector<std::string> parents;
 };
 
-struct prune_options {
-  std::vector<std::string> filters = {};  // containerd filter syntax, any may match
-  bool all = false;                       // also internal and frontend records
-  std::int64_t keep_duration_ns = 0;
-  std::int64_t reserved_space = 0;  // bytes
-  std::int64_t max_used_space = 0;  // bytes
-  std::int64_t min_free_space = 0;  // bytes
-};
-
 class store_space {
  public:
   store_space(record_table& records, record_removal& removal);
@@ -55,9 +47,9 @@ class store_space {
   result<std::vector<usage_record>> disk_usage(const std::vector<std::string>& filters);
   /// Removes a blob that no record names and nobody holds; otherwise leaves it.
   status drop_blob(const digest& d);
-  /// Removes unused records by policy, telling each; also drops cache keys whose results went. Works on a
+  /// Removes unused records by a rule, telling each; also drops cache keys whose results went. Works on a
   /// full disk. What could not be removed is an error, after all else is.
-  status prune(const prune_options& options, const std::function<void(const usage_record&)>& removed);
+  status prune(const prune_rule& rule, const std::function<void(const usage_record&)>& removed);
 
  private:
   struct round;

@@ -10,6 +10,7 @@
 #include "actors/history/history_filter.hpp"
 #include "actors/failure_stack.hpp"
 #include "actors/solve/graph_spec.hpp"
+#include "configs/solving.hpp"
 #include "fakes.hpp"
 #include "rpc_status.pb.h"
 #include "solver/error_details.hpp"
@@ -406,6 +407,36 @@ TEST_CASE_METHOD(builds_fixture, "a build that dies says why, to its client and 
   sched.run();
 }
 
+TEST_CASE_METHOD(builds_fixture, "a container gets what is there: made again when its node has gone since") {
+  ctl::SolveRequest driven;
+  driven.set_ref("ref1");
+  auto s = begin(driven);
+  auto build = find("ref1");
+  REQUIRE(build.ok());
+  gw::SolveRequest question;
+  *question.mutable_definition() = simple("n2!make");  // as of node n2
+  auto made = ask<gw::SolveResponse>(*build, question);
+  REQUIRE(made.ok());
+  auto lend = [&] {
+    std::optional<result<container_inputs>> out;
+    container_inputs wanted;
+    wanted.refs = {made->result().ref().id()};
+    auto asked = self->request(caf::actor_cast<actors::build_impl>(*build), caf::infinite, wanted);
+    sched.run();
+    asked.receive([&](container_inputs& lent) { out.emplace(std::move(lent)); },
+                  [&](caf::error& e) { out.emplace(from_caf(e)); });
+    return out->ok() && (*out)->refs.size() == 1 ? (*out)->refs[0]
+           : out->ok()                           ? "none"
+                                                 : out->error().message;
+  };
+  CHECK(lend() == "n2!make#2");
+  CHECK(lend() == "n2!make#2");
+  script->lost.insert("n2!make#2");
+  CHECK(lend() == "n2!make#3");
+  caf::anon_send(*build, cancel_atom::value);
+  sched.run();
+}
+
 TEST_CASE_METHOD(builds_fixture, "frontends that call each other for ever are refused") {
   frontends["test.v0"] = [](auto& host, const auto&) -> result<gw::Result> {
     gw::SolveRequest again;
@@ -416,6 +447,36 @@ TEST_CASE_METHOD(builds_fixture, "frontends that call each other for ever are re
   auto s = begin(of_frontend("test.v0"));
   run_until([&] { return s.done(); });
   CHECK(s.message() == "frontends call each other too deeply");
+}
+
+TEST_CASE_METHOD(builds_fixture, "a build that waits for a worker says so, and for how long") {
+  auto shown = [&] {
+    auto w = std::make_shared<watched>();
+    auto who = system.spawn(watcher, w);
+    self->send(builds, watch_atom::value, std::string("ref1"), who);
+    sched.run();
+    std::vector<ctl::Vertex> out;
+    for (const auto& s : w->log.all)
+      for (const auto& v : s.vertexes())
+        if (v.name() == "[internal] waiting for a worker") out.push_back(v);
+    caf::anon_send_exit(who, caf::exit_reason::user_shutdown);
+    return out;
+  };
+  script->silent = true;
+  auto s = begin(request("ref1", simple()));
+  CHECK(shown().empty());  // not at once
+  sched.advance_time(configs::solving::silent_wait);
+  sched.run();
+  auto waiting = shown();
+  REQUIRE(waiting.size() == 1);
+  CHECK(!waiting[0].has_completed());
+  script->silent = false;
+  for (auto& asked : std::exchange(script->asked, {})) asked.deliver(script->record);
+  sched.run();
+  CHECK(s.message() == "");
+  waiting = shown();
+  REQUIRE(waiting.size() == 2);
+  CHECK((waiting[1].has_completed() && waiting[1].digest() == waiting[0].digest()));
 }
 
 TEST_CASE_METHOD(builds_fixture, "a build whose requester goes is cancelled, frontend and all") {

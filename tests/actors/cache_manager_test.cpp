@@ -34,10 +34,8 @@ TEST_CASE("who prunes is told of what went, and of a failure instead of the end"
   auto listener = system.spawn(note, heard);
   caf::scoped_actor self{system};
   auto prune = [&] {
-    ctl::PruneRequest request;
-    request.set_all(true);
     std::string failure;
-    auto answer = self->request(manager, caf::infinite, request, listener);
+    auto answer = self->request(manager, caf::infinite, prune_rule{.all = true}, listener);
     sched.run();
     answer.receive([](bool) {}, [&](caf::error& e) { failure = from_caf(e).message; });
     return failure;

@@ -168,6 +168,7 @@ struct cluster_fixture {
 struct puppet {
   std::function<caf::result<link_heartbeat>(link_heartbeat&)> on_heartbeat;
   std::function<caf::result<cache_records>(cache_query&)> on_question;
+  std::function<types::WorkerRecord()> on_describe;
   int questions = 0;
   std::uint64_t link = 0;
   std::optional<error> refused;
@@ -194,6 +195,10 @@ puppet_actor::behavior_type play(puppet_actor::pointer self, std::shared_ptr<pup
         ++p->questions;
         if (p->on_question) return p->on_question(q);
         return self->make_response_promise<cache_records>();
+      },
+      [=](describe_atom) -> caf::result<types::WorkerRecord> {
+        if (p->on_describe) return p->on_describe();
+        return self->make_response_promise<types::WorkerRecord>();
       },
       [](drain_atom) { return true; },
       [=](leave_atom, std::uint64_t, const std::string&) { p->open = false; },
@@ -533,6 +538,35 @@ TEST_CASE("a peer that is slow to answer is not waited for again until a heartbe
   p->inbound_worker = nullptr;
 }
 
+TEST_CASE("peers are asked what their workers are now; who is slow is as it was") {
+  cluster_fixture f;
+  auto& a = f.start("a", {});
+  auto& b = f.start("b", {"a:7000"});
+  f.start("c", {"a:7000"});
+  auto record_of = [&](const std::string& node) {
+    auto nodes = f.ask<cluster_view>(a.actor, ask_peers_atom::value, describe_atom::value).value().nodes;
+    auto found = std::find_if(nodes.begin(), nodes.end(), [&](const auto& n) { return n.info.name == node; });
+    REQUIRE(found != nodes.end());
+    return found->info.record;
+  };
+  b.script->record.set_id("worker of b");
+  b.script->record.add_cdidevices()->set_name("v/one=1");
+  f.nodes["c"].script->record.set_id("worker of c");
+  CHECK(record_of("b").cdidevices_size() == 1);
+  CHECK(record_of("c").id() == "worker of c");
+  // What others asked of the node is not on it any more.
+  b.script->silent = true;
+  auto asked = f.ask<cluster_view>(a.actor, ask_peers_atom::value, describe_atom::value);
+  CHECK(asked.error().code == errc::deadline_exceeded);  // of this test: it waits for b
+  f.pass(300ms);
+  CHECK(record_of("b").cdidevices_size() == 1);
+  // Nobody can make it keep a huge one.
+  b.script->silent = false;
+  b.script->record.set_id(std::string(configs::cluster::record_bytes_max + 1, 'x'));
+  f.pass(600ms);
+  CHECK(record_of("b").id() == "worker of b");
+}
+
 TEST_CASE("a peer that lies disturbs nobody") {
   cluster_fixture f;
   auto& a = f.start("a", {});
@@ -624,7 +658,7 @@ TEST_CASE("an inbound worker does steps and looks for other nodes, and nothing i
                   .ok());
   CHECK_FALSE(f.ask<export_reply>(as_worker, export_request{}, progress).ok());
   CHECK_FALSE(f.ask<bool>(as_worker, cache_import{}, progress).ok());
-  CHECK_FALSE(f.ask<types::WorkerRecord>(as_worker, describe_atom::value).ok());
+  CHECK_FALSE(f.ask<types::WorkerRecord>(as_worker, describe_atom::value).ok());  // its node says that
   run_request step;
   step.op.op.mutable_exec()->mutable_meta()->add_args("true");
   CHECK(f.ask<run_reply>(inbound_worker, step, progress).ok());
@@ -678,6 +712,7 @@ TEST_CASE("a remote worker passes on what the worker says of its own step, and n
       actors::remote_worker_options{worker, caf::actor_cast<caf::strong_actor_ptr>(vertex), "b"});
   run_request step;
   step.op.vertex = "mine";
+  step.owners["image"] = "base";  // it brings that vertex's layers to the disk
   caf::send_as(vertex, remote_worker, step, listener);
   f.sched.run();
   REQUIRE(seen->listener);
@@ -687,15 +722,29 @@ TEST_CASE("a remote worker passes on what the worker says of its own step, and n
   told.add_logs()->set_vertex("another");
   told.add_statuses()->set_vertex("another");
   told.add_warnings()->set_vertex("mine");
-  told.add_vertexes()->set_digest("mine");
+  for (const char* vertex : {"mine", "base", "another"}) {
+    auto& begun = *told.add_vertexes();
+    begun.set_digest(vertex);
+    begun.mutable_started()->set_seconds(7);
+    begun.set_name("by another name");
+    begun.set_error("it says");
+  }
+  told.add_statuses()->set_vertex("base");
   caf::anon_send(seen->listener, told);
   f.sched.run();
-  int logs = 0, others = 0;
+  int logs = 0, others = 0, of_base = 0;
+  std::set<std::string> begun;
   for (const auto& s : log->all) {
     logs += s.logs_size() + s.warnings_size();
-    others += s.vertexes_size() + s.statuses_size();
+    for (const auto& v : s.statuses()) ++(v.vertex() == "base" ? of_base : others);
     for (const auto& l : s.logs()) CHECK(l.vertex() == "mine");
+    for (const auto& v : s.vertexes()) {
+      begun.insert(v.digest());
+      CHECK((v.started().seconds() == 7 && v.name().empty() && v.error().empty()));
+    }
   }
+  CHECK(begun == std::set<std::string>{"base", "mine"});
+  CHECK(of_base == 1);
   CHECK(logs == 2);
   CHECK(others == 0);
   seen->listener = nullptr;

@@ -3,6 +3,7 @@
 #include "actors/handle_rest.hpp"
 #include "actors/solve/graph_spec.hpp"
 #include "solver/cache_map.hpp"
+#include "solver/error_details.hpp"
 #include "solver/graph.hpp"
 
 namespace kiln::test {
@@ -13,7 +14,11 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
       []<class Reply, class... Parts>(Parts&&...) -> caf::result<Reply> {
         return to_caf(make_error(errc::unimplemented, "not part of this test"));
       },
-      [](auto&&...) {}, [](describe_atom) { return types::WorkerRecord{}; },
+      [](auto&&...) {},
+      [=](describe_atom) -> caf::result<types::WorkerRecord> {
+        if (!script->silent) return script->record;
+        return script->asked.emplace_back(self->make_response_promise<types::WorkerRecord>());
+      },
       [=](key_request& r, const progress_actor&) -> caf::result<key_reply> {
         if (r.op.op.has_source()) {
           auto id = r.op.op.source().identifier();
@@ -55,7 +60,14 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         for (const auto& m : r.op.op.exec().mounts())
           if (m.output() >= static_cast<std::int64_t>(out.outputs.size()))
             out.outputs.resize(static_cast<std::size_t>(m.output()) + 1, ref);
+        if (auto n = r.op.op.passthrough().outputs_size(); n > 1)
+          out.outputs.resize(static_cast<std::size_t>(n), ref);
         return out;
+      },
+      [=](prune_caches&) -> caf::result<bool> {
+        ++script->pruned;
+        if (!script->holds_prunes) return true;
+        return script->prunes.emplace_back(self->make_response_promise<bool>());
       },
       [=](checksum_request& r, const progress_actor&) -> caf::result<digest> {
         script->hashed.push_back(r.ref);
@@ -67,6 +79,7 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         return found == script->contents.end() ? sha256(r.ref) : found->second;
       },
       [=](pin_atom, const std::string& ref) -> caf::result<bool> {
+        if (script->lost.contains(ref)) return to_caf(solver::lost_ref(ref, "its node is gone"));
         if (script->refs.contains(ref)) {
           auto requester = self->current_sender();
           self->monitor(caf::actor_cast<caf::actor>(requester));

@@ -84,7 +84,11 @@ struct worker_script {
   std::map<std::string, error> failures;           // vertex name text (first arg or path) → error
   std::map<std::string, std::string> images;       // identifier → config; others cannot be resolved
   std::set<std::string> refs;                      // what can be pinned
-  bool hold = false;                               // runs wait until released
+  types::WorkerRecord record;                      // what it says it is …
+  bool silent = false;                             // … when it is not
+  std::vector<caf::typed_response_promise<types::WorkerRecord>> asked;  // what it is, while silent
+  std::set<std::string> lost;                                           // of nodes that have gone
+  bool hold = false;                                                    // runs wait until released
   // Meaning, for simulations: content of refs, and the work that is going on.
   std::function<digest(const std::string& ref)> content_of;
   std::function<void(const std::string&work)> started, ended;
@@ -106,8 +110,11 @@ struct worker_script {
   std::vector<std::string> hashed;    // refs that were hashed
   std::vector<std::string> imported;  // results of imported caches that were asked for
   std::vector<cache_records> remembered;
-  std::vector<std::string> cancelled;         // what was running when its requester went
-  std::map<std::string, std::string> ref_of;  // what → newest ref
+  int pruned = 0;  // how often caches were
+  bool holds_prunes = false;
+  std::vector<caf::typed_response_promise<bool>> prunes;  // held
+  std::vector<std::string> cancelled;                     // what was running when its requester went
+  std::map<std::string, std::string> ref_of;              // what → newest ref
   int serial = 0;
 
   std::string finish(const std::string& what) {

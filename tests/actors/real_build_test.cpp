@@ -662,9 +662,7 @@ TEST_CASE_METHOD(node, "pruned results are built again") {
         return {[](ctl::UsageRecord&) {}, [me](done_atom) { me->quit(); }};
       },
       caf::unit);
-  ctl::PruneRequest all;
-  all.set_all(true);
-  self->request(peers.cache_manager(), std::chrono::seconds(30), all, listener)
+  self->request(peers.cache_manager(), std::chrono::seconds(30), prune_rule{.all = true}, listener)
       .receive([](bool) {}, [](caf::error& e) { FAIL(from_caf(e).message); });
   ctl::DiskUsageRequest usage;
   self->request(peers.cache_manager(), std::chrono::seconds(30), usage)

@@ -25,15 +25,15 @@ struct fixture {
   std::uint64_t last = 0;
 
   explicit fixture(int slots = 2) {
-    for (auto name : {"a", "b", "c"}) p.put_node(node(name, slots));
+    for (auto name : {"a", "b", "c"}) p.put_node(node(name, slots), now);
   }
   std::uint64_t ask(const std::string& build, std::vector<std::string> inputs, bool credit = true) {
-    REQUIRE(p.submit({++last, build, std::move(inputs), credit, host_platform()}, now).ok());
+    p.submit({++last, build, std::move(inputs), credit, host_platform()}, now);
     return last;
   }
   std::string assigned() {
     std::string out;
-    for (const auto& a : p.assign(now)) out += std::to_string(a.id) + "@" + a.node + " ";
+    for (const auto& a : p.assign(now).starts) out += std::to_string(a.id) + "@" + a.node + " ";
     return out;
   }
 };
@@ -111,8 +111,8 @@ TEST_CASE("Inputs that cost nothing to move spread over the nodes at once") {
 
 TEST_CASE("Builds take turns") {
   fixture f(1);
-  f.p.drop_node("b");
-  f.p.drop_node("c");
+  f.p.drop_node("b", f.now);
+  f.p.drop_node("c", f.now);
   for (int i = 0; i < 3; ++i) f.ask("greedy", {});
   f.ask("modest", {});
   CHECK(f.assigned() == "1@a ");
@@ -135,64 +135,125 @@ TEST_CASE("A node's own load counts, as far as it is known") {
   fixture f(2);
   node_load busy;
   busy.running = 2;
-  f.p.set_load("a", busy);
+  f.p.set_load("a", busy, f.now);
   f.ask("x", {});
   CHECK(f.assigned() == "1@b ");
 }
 
-TEST_CASE("Coordinators and draining nodes are given nothing, and nobody at all is an error") {
+TEST_CASE("Coordinators and draining nodes are given nothing; a step waits for a node that runs steps") {
   step_scheduler p("a");
-  p.put_node(node("a", 2, node_role::coordinator));
-  auto s = p.submit({1, "x", {}, true, host_platform()}, {});
-  REQUIRE(!s.ok());
-  CHECK(s.error().code == errc::failed_precondition);
-  p.put_node(node("b", 2));
+  p.put_node(node("a", 2, node_role::coordinator), {});
+  work_time now{1h};
+  p.submit({1, "x", {}, true, host_platform()}, now);
+  auto first = p.assign(now);
+  CHECK(first.starts.empty());
+  CHECK(first.lonely == std::vector<std::uint64_t>{1});
+  REQUIRE(p.wake_at());
+  CHECK(*p.wake_at() == now + limits::join_time);
+  now += limits::join_time - 1s;
+  CHECK(p.assign(now).lonely.empty());  // told once
+  p.put_node(node("b", 2), now);
+  CHECK(p.assign(now).starts.at(0).node == "b");
   node_load draining;
   draining.draining = true;
-  p.set_load("b", draining);
-  CHECK(!p.submit({2, "x", {}, true, host_platform()}, {}).ok());
-  p.set_load("b", {});
-  REQUIRE(p.submit({3, "x", {}, true, host_platform()}, {}).ok());
-  CHECK(p.assign({}).at(0).node == "b");
+  p.set_load("b", draining, now);
+  // What waited for a credit for long waits for another node as long as what has just come.
+  p.submit({2, "x", {}, true, host_platform()}, now - 1h);
+  CHECK(p.assign(now).lonely == std::vector<std::uint64_t>{2});
+  now += limits::join_time;
+  auto last = p.assign(now);
+  CHECK((last.starts.empty() && last.given_up == std::vector<std::uint64_t>{2}));
+  now += 1h;
+  CHECK(p.assign(now).given_up.empty());
+  CHECK(!p.wake_at());
 }
 
-TEST_CASE("A step that must stay where it was understood does, whatever else is free") {
+TEST_CASE("A step that needs a device goes where it is, whatever else is free") {
   step_scheduler p("a");
-  for (const char* name : {"a", "b"}) {
-    auto n = node(name, 1);
-    n.record.set_id(std::string("worker-") + name);
-    (*n.record.mutable_labels())["disk"] = name;
-    p.put_node(n);
-  }
-  auto item = [](std::uint64_t id, const std::vector<std::string>& constraints) {
-    work_item out{id, "x", {}, true, host_platform(), constraints};
-    keep_on(out, "worker-b");
-    return out;
+  auto with = [](node_info n, const std::vector<std::string>& devices, bool auto_allowed) {
+    for (const auto& name : devices) {
+      auto& d = *n.record.add_cdidevices();
+      d.set_name(name);
+      d.set_autoallow(auto_allowed);
+    }
+    return n;
   };
-  REQUIRE(p.submit(item(1, {}), {}).ok());
-  CHECK(p.assign({}).at(0).node == "b");
-  REQUIRE(p.submit(item(2, {"labels.disk==a", "labels.disk==b"}), {}).ok());
-  CHECK(p.assign({}).empty());  // b is busy, a is not asked
-  p.finish(1, {});
-  CHECK(p.assign({}).at(0).node == "b");
-  CHECK_FALSE(p.submit(item(3, {"labels.disk==a"}), {}).ok());
+  auto wanting = [](std::uint64_t id, const std::string& name, bool optional) {
+    work_item item{id, "x", {}, true, host_platform()};
+    auto& d = *item.privileges.mutable_exec()->add_cdidevices();
+    d.set_name(name);
+    d.set_optional(optional);
+    return item;
+  };
+  p.put_node(with(node("a", 1), {"v/one=1"}, true), {});
+  p.put_node(with(node("b", 1), {"v/one=1", "v/two=1"}, true), {});
+  p.put_node(with(node("c", 1), {"v/two=1", "v/three=1"}, false), {});
+  work_time now{1h};
+  p.submit(wanting(1, "v/two=1", false), now);
+  CHECK(p.assign(now).starts.at(0).node == "b");  // c has it, too, but lets nobody have it
+  p.submit(wanting(2, "v/two=1", true), now);
+  CHECK(p.assign(now).starts.empty());  // b is busy; elsewhere it would go without
+  p.finish(1, now);
+  CHECK(p.assign(now).starts.at(0).node == "b");
+  p.submit(wanting(3, "v/three=1", false), now);
+  CHECK(p.assign(now).given_up == std::vector<std::uint64_t>{3});
+  p.submit(wanting(4, "v/three=1", true), now);
+  CHECK(p.assign(now).starts.at(0).node == "a");
+  // Devices come and go while nodes run.
+  p.set_record("c", with(node("c", 1), {"v/three=1"}, true).record);
+  p.submit(wanting(5, "v/three=1", false), now);
+  CHECK(p.assign(now).starts.at(0).node == "c");
 }
 
-TEST_CASE("Platforms and constraints are honoured") {
+TEST_CASE("What executes runs on its platform, constraints hold for every step") {
   step_scheduler p("a");
   auto arm = node("arm", 1);
   to_proto(*parse_platform("linux/arm64"), *arm.record.add_platforms());
   (*arm.record.mutable_labels())["disk"] = "fast";
   auto amd = node("a", 1);
   to_proto(*parse_platform("linux/amd64"), *amd.record.add_platforms());
-  p.put_node(arm);
-  p.put_node(amd);
-  REQUIRE(p.submit({1, "x", {}, true, *parse_platform("linux/arm64")}, {}).ok());
-  CHECK(p.assign({}).at(0).node == "arm");
-  CHECK(!p.submit({2, "x", {}, true, *parse_platform("linux/amd64"), {"labels.disk==fast"}}, {}).ok());
-  p.finish(1, {});
-  REQUIRE(p.submit({3, "x", {}, true, *parse_platform("linux/arm64"), {"labels.disk==fast"}}, {}).ok());
-  CHECK(p.assign({}).at(0).node == "arm");
+  p.put_node(arm, {});
+  p.put_node(amd, {});
+  work_time now{1h};
+  p.submit({1, "x", {}, true, *parse_platform("linux/arm64")}, now);
+  CHECK(p.assign(now).starts.at(0).node == "arm");
+  p.submit({2, "x", {}, true, *parse_platform("linux/arm64")}, now);
+  CHECK(p.assign(now).starts.empty());  // arm is busy, a is not asked
+  p.finish(1, now);
+  CHECK(p.assign(now).starts.at(0).node == "arm");
+  p.finish(2, now);
+  p.submit({3, "x", {}, false, *parse_platform("linux/arm64"), {"labels.disk==slow"}}, now);
+  CHECK(p.assign(now).given_up == std::vector<std::uint64_t>{3});
+  p.submit({4, "x", {}, true, *parse_platform("linux/arm64"), {"labels.disk==fast"}}, now);
+  CHECK(p.assign(now).starts.at(0).node == "arm");
+}
+
+TEST_CASE("What only moves files needs no platform") {
+  fixture f;
+  for (auto name : {"a", "b", "c"}) {
+    auto n = node(name, 2);
+    to_proto(*parse_platform("linux/amd64"), *n.record.add_platforms());
+    f.p.put_node(n, f.now);
+  }
+  f.p.submit({1, "x", {}, false, *parse_platform("linux/s390x")}, f.now);
+  CHECK(f.assigned() == "1@a ");
+}
+
+TEST_CASE("A platform that nobody offers is tried as on a lone node, once nodes have ceased to come") {
+  step_scheduler p("a");
+  auto amd = node("a", 1);
+  to_proto(*parse_platform("linux/amd64"), *amd.record.add_platforms());
+  work_time now{1h};
+  p.put_node(amd, now);
+  p.submit({1, "x", {}, true, *parse_platform("linux/arm64")}, now);
+  auto first = p.assign(now);
+  CHECK((first.starts.empty() && first.lonely.size() == 1));
+  now += limits::settle_time;
+  CHECK(p.assign(now).starts.at(0).node == "a");
+  p.finish(1, now);
+  now += 1h;
+  p.submit({2, "x", {}, true, *parse_platform("linux/arm64")}, now);
+  CHECK(p.assign(now).starts.at(0).node == "a");  // at once
 }
 
 TEST_CASE(
@@ -201,10 +262,10 @@ TEST_CASE(
   f.p.learn("b!tree", 1 << 28, "b");
   f.ask("x", {"b!tree"});
   CHECK(f.assigned() == "1@b ");
-  CHECK(f.p.drop_node("b") == std::vector<std::uint64_t>{1});
+  CHECK(f.p.drop_node("b", f.now) == std::vector<std::uint64_t>{1});
   f.ask("x", {"b!tree"});
   CHECK(f.assigned() == "2@a ");
-  REQUIRE(f.p.submit({9, "y", {}, true, host_platform(), {}, {"a", "c"}}, f.now).ok());
+  f.p.submit({9, "y", {}, true, host_platform(), {}, {"a", "c"}}, f.now);
   CHECK(f.assigned() == "9@c ");
 }
 
@@ -214,17 +275,20 @@ TEST_CASE("A step goes where the configuration allows what it does beyond the sa
   op.mutable_exec()->set_security(pb::INSECURE);
   op.mutable_exec()->set_network(pb::HOST);
   work_item item{1, "x", {}, true, host_platform()};
-  require_entitlements(item, op);
-  CHECK_FALSE(f.p.submit(item, f.now).ok());
+  item.privileges = privileges_of(op);
   auto allow = [&](const std::string& name, const std::string& what) {
     auto n = node(name, 2);
     (*n.record.mutable_labels())[entitlements_label] = what;
-    f.p.put_node(n);
+    f.p.put_node(n, f.now);
   };
   allow("b", "network.host");
-  CHECK_FALSE(f.p.submit(item, f.now).ok());
+  f.p.submit(item, f.now);
+  CHECK(f.assigned().empty());
   allow("c", "network.host,security.insecure");
-  REQUIRE(f.p.submit(item, f.now).ok());
-  f.now += 1h;
   CHECK(f.assigned() == "1@c ");
+  f.p.drop_node("c", f.now);
+  item.id = 2;
+  f.p.submit(item, f.now);
+  f.now += 1h;
+  CHECK(f.p.assign(f.now).given_up == std::vector<std::uint64_t>{2});
 }

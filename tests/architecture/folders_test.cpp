@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <filesystem>
 #include <fstream>
+#include <regex>
 #include <set>
 #include <sstream>
 #include <string>
@@ -61,7 +62,51 @@ std::set<std::string> too_long(const fs::path& root) {
   return out;
 }
 
+/// Specifications of others that comments may name by their files.
+const std::set<std::string> specifications = {
+    "SPEC.md",     "config.md",           "descriptor.md",  "image-index.md", "layer.md",
+    "manifest.md", "slsa-definitions.md", "media-types.md", "oid-info.md"};
+
+/// "file: what" for every comment that names a page nobody who has the repository can open, or a number of
+/// some list of somebody's.
+std::set<std::string> dead_citations(const fs::path& root) {
+  std::set<std::string> pages = specifications, out;
+  for (auto entry = fs::recursive_directory_iterator(root); entry != fs::end(entry); ++entry) {
+    if (entry->path().filename().string().starts_with("build") && entry.depth() == 0)
+      entry.disable_recursion_pending();
+    else if (entry->path().extension() == ".md") pages.insert(entry->path().filename().string());
+  }
+  static const std::regex page(R"([\w-]+\.md\b)"), number(R"(\b(issue|row|audit) #?\d+)");
+  for (const auto& file : sources(root)) {
+    std::istringstream in(text_of(file));
+    for (std::string line; std::getline(in, line);) {
+      auto comment = line.find("//");
+      if (comment == line.npos) continue;
+      line.erase(0, comment);
+      std::smatch found;
+      if (std::regex_search(line, found, number))
+        out.insert(fs::relative(file, root).string() + ": " + found.str());
+      for (; std::regex_search(line, found, page); line = found.suffix())
+        if (!pages.contains(found.str())) out.insert(fs::relative(file, root).string() + ": " + found.str());
+    }
+  }
+  return out;
+}
+
 }  // namespace
+
+TEST_CASE("comments cite nothing that is not in the repository") {
+  for (const auto& line : dead_citations(KILN_SOURCE_DIR)) {
+    INFO(line);
+    CHECK(false);
+  }
+  kiln::test::temp_dir tree;
+  kiln::test::write_file(tree.path() / "docs/wire.md", "# Wire\n");
+  kiln::test::write_file(tree.path() / "base/text.hpp",
+                         "// Source: wire.md section 1; features.md D2.\nint x;  // issue 8\n");
+  CHECK(dead_citations(tree.path()) ==
+        std::set<std::string>{"base/text.hpp: features.md", "base/text.hpp: issue 8"});
+}
 
 TEST_CASE("every folder's README names every file in it") {
   for (const auto& line : unexplained(KILN_SOURCE_DIR)) {

@@ -77,6 +77,30 @@ TEST_CASE("steps that were never loaded are found by their keys, newest first") 
     if (r.digest == solver::root_key(op("run"), 0)) CHECK(r.results[0].created_at_ns == 9'000'000'000);
 }
 
+TEST_CASE("what another node made goes out as what this one made, with the time it was made at") {
+  finished_build b;
+  auto elsewhere = layer_of(*b.refs, b.image, {{"ran", "elsewhere"}});
+  std::vector<std::string> fetched;
+  b.resources.fetch = [&](const std::string& located, const job_context&) -> result<store::ref> {
+    fetched.push_back(located);
+    if (located != "n2!made") return make_error(errc::data_loss, "node n3 is gone");
+    return elsewhere;
+  };
+  must(b.refs->keys().add(
+      {{}, {{b.run_key, {"n3!gone", 9'500'000'000}}, {b.run_key, {"n2!made", 9'000'000'000}}}}));
+  // As a step of this build, and as one that nobody asked for the result of.
+  for (const std::string ref : {"n2!made", ""}) {
+    fetched.clear();
+    b.scope.steps[1].ref = ref;
+    auto m =
+        must(collect_cache(b.scope, {cache_mode::max, false, {}}, b.resources, {})).content(*b.refs).records;
+    CHECK(exported(m.config) == std::set<std::string>{"run", "tool", "copy"});
+    for (const auto& r : m.config.records)
+      if (r.digest == solver::root_key(op("run"), 0)) CHECK(r.results[0].created_at_ns == 9'000'000'000);
+    CHECK(fetched.back() == "n2!made");
+  }
+}
+
 TEST_CASE("another build's way to the same key is exported as a key, not with its layers") {
   finished_build b;
   auto other = layer_of(*b.refs, b.image, {{"huge", "other stage"}});

@@ -7,6 +7,7 @@
 #include <catch2/catch.hpp>
 
 #include <cstdlib>
+#include <utility>
 
 #include "cluster_world.hpp"
 #include "solver/graph.hpp"
@@ -43,8 +44,18 @@ std::string expected_of(const pb::Definition& def, const std::map<std::string, s
   return values.at(g->root.vertex.str());
 }
 
-/// A random definition over few sources and commands, so that builds share much.
-pb::Definition invent(cluster_world& w, bool ignores) {
+/// Another name of what a source has: a definition that uses it merges with one that does not, vertex by
+/// vertex.
+std::string alias_of(const std::string& source) {
+  static const std::map<std::string, std::string> aliases{
+      {"image0", "image0-alias"}, {"local://0", "local://2"}, {"local://1", "local://3"}};
+  auto found = aliases.find(source);
+  return found == aliases.end() ? source : found->second;
+}
+
+/// A random definition over few sources and commands, so that builds share much; or, from the same state of
+/// `w.random`, the same by other names.
+pb::Definition invent(cluster_world& w, bool ignores, bool by_aliases = false) {
   definition d;
   std::vector<std::string> made;
   auto count = 3 + w.pick(8);
@@ -54,7 +65,7 @@ pb::Definition invent(cluster_world& w, bool ignores) {
     if (kind <= 1) {
       auto at = w.sources.begin();
       std::advance(at, w.pick(static_cast<unsigned>(w.sources.size())));
-      made.push_back(d.source(at->first));
+      made.push_back(d.source(by_aliases ? alias_of(at->first) : at->first));
     } else if (kind <= 3) {
       made.push_back(d.run(any(), "cmd" + std::to_string(w.pick(4)), ignores && w.chance(20)));
     } else {
@@ -65,8 +76,8 @@ pb::Definition invent(cluster_world& w, bool ignores) {
 }
 
 /// What went wrong with this seed; empty when nothing did.
-std::string simulate(unsigned seed, bool faults) {
-  cluster_world w(seed, 3, 1 + static_cast<int>(seed % 2));
+std::string simulate(unsigned seed, bool faults, int coordinators) {
+  cluster_world w(seed, 3, 1 + static_cast<int>(seed % 2), coordinators);
   for (int i = 0; i < 3; ++i) w.sources["image" + std::to_string(i)] = "image" + std::to_string(i);
   // Other names of one image: equal keys under different definitions, so that vertices merge.
   w.sources["image0-alias"] = w.sources["image0-other"] = "image0";
@@ -102,7 +113,14 @@ std::string simulate(unsigned seed, bool faults) {
     if (to_start > 0 && event < 20) {
       if (!node.up) continue;
       --to_start;
+      auto before = w.random;
       begin(node, invent(w, seed % 3 == 0));
+      // Equal work beside it: its vertices follow those of the first, or the other way round.
+      if (w.chance(40)) {
+        auto after = std::exchange(w.random, before);
+        begin(node, invent(w, seed % 3 == 0, true));
+        w.random = after;
+      }
     } else if (event < 80 && w.finish_one(faults && w.chance(2))) {
       idle = 0;
     } else if (faults && event == 80 && node.up && w.chance(40)) {
@@ -207,13 +225,13 @@ unsigned number(const char* variable, unsigned otherwise) {
   return text ? static_cast<unsigned>(std::strtoul(text, nullptr, 10)) : otherwise;
 }
 
-void run_seeds(unsigned first, unsigned count, bool faults) {
+void run_seeds(unsigned first, unsigned count, bool faults, int coordinators = 0) {
   if (auto only = number("KILN_SIM_SEED", 0)) {
     first = only;
     count = 1;
   }
   for (unsigned seed = first; seed < first + count; ++seed) {
-    auto wrong = simulate(seed, faults);
+    auto wrong = simulate(seed, faults, coordinators);
     INFO("seed " << seed);
     REQUIRE(wrong == "");
   }
@@ -225,4 +243,8 @@ TEST_CASE("a cluster gives every build what its definition says", "[cluster]") {
 
 TEST_CASE("no fault of a node or the network fails a build, corrupts or hangs it", "[cluster][faults]") {
   run_seeds(10'000, number("KILN_SIM_SEEDS", 40), true);
+}
+
+TEST_CASE("nor where a node only coordinates and the others are all there is to run steps", "[cluster]") {
+  run_seeds(30'000, number("KILN_SIM_SEEDS", 40), true, 1);
 }

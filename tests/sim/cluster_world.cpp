@@ -4,7 +4,7 @@ namespace kiln::test {
 
 using namespace std::chrono_literals;
 
-cluster_world::cluster_world(unsigned seed, int count, int slots) : random(seed) {
+cluster_world::cluster_world(unsigned seed, int count, int slots, int coordinators) : random(seed) {
   for (int i = 0; i < count; ++i) {
     auto n = std::make_unique<sim_node>();
     n->info.name = std::string(1, static_cast<char>('a' + i));
@@ -12,6 +12,7 @@ cluster_world::cluster_world(unsigned seed, int count, int slots) : random(seed)
     n->info.control_address = n->info.name + ":1";
     n->info.data_address = n->info.name + ":2";
     n->info.slots = slots;
+    if (i < coordinators) n->info.role = node_role::coordinator;
     nodes.push_back(std::move(n));
   }
   for (auto& n : nodes) start(*n);
@@ -91,8 +92,9 @@ void cluster_world::start(sim_node& n) {
                    actors::step_dispatcher_options{n.info, [peers] { return peers.local_worker(); },
                                                    [peers] { return peers.cluster(); }});
   n.registry->put(actors::peers::worker_name, caf::actor_cast<caf::actor>(n.step_dispatcher));
-  n.graph =
-      system.spawn(actors::build_graph, actors::build_graph_options{peers, &n.keys, nullptr, io, nullptr});
+  n.graph = system.spawn(
+      actors::build_graph,
+      actors::build_graph_options{.peers = peers, .keys = &n.keys, .io = io, .vertices_at_once = 3});
 }
 
 void cluster_world::crash(sim_node& n) {

@@ -36,7 +36,8 @@ inline std::string placed(const std::string& node, const std::string& ref) { ret
 
 class cluster_world {
  public:
-  explicit cluster_world(unsigned seed, int nodes, int slots);
+  /// The first `coordinators` of the nodes run no steps.
+  explicit cluster_world(unsigned seed, int nodes, int slots, int coordinators = 0);
   ~cluster_world();
 
   unsigned pick(unsigned n) { return std::uniform_int_distribution<unsigned>(0, n - 1)(random); }

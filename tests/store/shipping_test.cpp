@@ -177,6 +177,29 @@ TEST_CASE("opaque directories hide on another parent what they hide on the node 
   s.check_same(applied, s.move(applied));
 }
 
+TEST_CASE("what lies here is exported and sent on here, whatever became of the node it came from") {
+  two_stores s;
+  auto base = layer_of(*s.a, {}, {{"d/old", "1"}});
+  auto work = begin(*s.a, base);
+  fs::remove_all(work.path() / "d");
+  write(work.path() / "d/new", "2");
+  auto opaque = end(*s.a, std::move(work));
+  auto ground = layer_of(*s.a, {}, {{"d/stays", "3"}});
+  std::vector<ref> parts{ground, opaque};
+  auto merged = must(s.a->merge(parts, {}));  // its layers go in a normalized form, with archives beside them
+  auto got = s.move(merged);
+  CHECK(listing(*s.b, got).contains("d/stays"));
+  auto id = got.id();
+  got = {};
+  s.b.reset();
+  s.b = open_store(s.root_b);  // nobody is known any more who could bring something
+  got = must(s.b->get(id));
+  s.check_same(merged, got);
+  temporary_root root_c;
+  auto c = open_store(root_c);
+  CHECK(listing(*c, s.move(*s.b, got, *c, std::make_shared<store_provider>(*s.b))).contains("d/stays"));
+}
+
 TEST_CASE("a layer's transport form is made once, never exported, and goes with its record") {
   two_stores s;
   auto r = layer_of(*s.a, {}, {{"f", "text"}});

@@ -12,9 +12,9 @@ using namespace kiln::store::testing;
 
 namespace {
 
-std::vector<std::string> prune(ref_store& store, const prune_options& options) {
+std::vector<std::string> prune(ref_store& store, const prune_rule& rule) {
   std::vector<std::string> gone;
-  must(store.space().prune(options, [&](const usage_record& u) { gone.push_back(u.description); }));
+  must(store.space().prune(rule, [&](const usage_record& u) { gone.push_back(u.description); }));
   return gone;
 }
 

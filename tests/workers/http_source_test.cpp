@@ -190,7 +190,7 @@ TEST_CASE(
   CHECK(seen->http().checksum() == sha256("seen").str());
   body = "changed", etag = "\"two\"";
   CHECK(s.source->resolve_meta(question, s.build, s.job)->http().checksum() == sha256("seen").str());
-  store::prune_options all;
+  prune_rule all;
   all.all = true;
   REQUIRE(s.store->space().prune(all, [](const store::usage_record&) {}).ok());
   auto plain = s.get(s.op(server.url() + "/f"));

@@ -1,7 +1,7 @@
 // The CDI devices of this host: what the spec files of some directories offer, read anew whenever one of them
 // changes. Later directories take precedence; a device that two files of one directory offer is nobody's.
 // Files that cannot be used are warnings. Knows nothing of builds or entitlements. Thread-safe; every
-// question looks at the directories. Source: features.md A2 and N; the CDI specification;
+// question looks at the directories. Source: the CDI specification;
 // solver/llbsolver/cdidevices.
 #pragma once
 

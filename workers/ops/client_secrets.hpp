@@ -1,5 +1,5 @@
 // What an exec step gets from a client: secrets, and its SSH agent behind a socket.
-// Source: features.md C2, D2; session/secrets, session/sshforward.
+// Source: session/secrets, session/sshforward.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,6 @@
 // The mounts of one exec step: from what the op says and its inputs to what a container gets, and back to
 // outputs. Owns everything made on the way; destroying it gives all of it back. One step, one thread. Source:
-// features.md D2; solver/llbsolver/mounts/mount.go, frontend/gateway/container.
+// solver/llbsolver/mounts/mount.go, frontend/gateway/container.
 #pragma once
 
 #include <list>

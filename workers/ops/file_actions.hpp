@@ -1,6 +1,6 @@
 // The actions of a file op on a directory tree that is not ours: everything stays below the root's
 // descriptor, whatever symlinks say. Know nothing of refs or ops. Blocking; one thread a root.
-// Source: features.md D3; BuildKit solver/llbsolver/file, fsutil/copy.
+// Source: BuildKit solver/llbsolver/file, fsutil/copy.
 #pragma once
 
 #include <sys/types.h>

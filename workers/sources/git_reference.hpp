@@ -1,5 +1,5 @@
 // What a git source op asks for: the remote, the ref, and how to check it out. Pure.
-// Source: BuildKit source/git/{identifier,source}.go, util/gitutil/git_url.go; features.md D5.
+// Source: BuildKit source/git/{identifier,source}.go, util/gitutil/git_url.go.
 #pragma once
 
 #include <optional>
