@@ -13,6 +13,7 @@
 #include "base/result.hpp"
 #include "configs/cluster.hpp"
 #include "configs/history.hpp"
+#include "configs/platforms.hpp"
 #include "configs/registry.hpp"
 #include "messages/prune_rule.hpp"
 
@@ -138,6 +139,7 @@ struct daemon_config {
   frontend_config frontends;
   gha_cache_config gha_cache;
   int max_registry_concurrency = registry_concurrency;
+  std::int64_t platforms_max_age_ns = platforms_max_age.count();  // negative: for ever
   std::string provenance_env_dir = "/etc/buildkit/provenance.d";
   bool cdi_disabled = false;
   std::vector<std::string> cdi_spec_dirs{"/etc/cdi", "/var/run/cdi", "/etc/buildkit/cdi"};

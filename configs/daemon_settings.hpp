@@ -326,8 +326,10 @@ void visit(V& v, daemon_config& c) {
     });
   });
   v.table("system", [&](V& system) {
-    system.value({"platformsCacheMaxAge", "", "platforms are found at the start, and not again"},
-                 lacking{lacking::answer::warn});
+    system.value(
+        {"platformsCacheMaxAge", "",
+         "after this, whoever lists workers has it tried again which platforms run here; negative: never"},
+        duration{c.platforms_max_age_ns, platforms_max_age_least});
     system.value({"maxRegistryConcurrency", "", "transfers at a time with one registry"},
                  number{c.max_registry_concurrency, 1, registry_concurrency_max});
   });

@@ -100,6 +100,7 @@ struct daemon::parts {
   std::unique_ptr<distribution::hosts> hosts;
   std::shared_ptr<gateway::session_registry> sessions = std::make_shared<gateway::session_registry>();
   std::unique_ptr<workers::worker_resources> resources;
+  std::vector<platform> configured_platforms;
   std::unique_ptr<workers::op_registry> ops;
   supervision::tree_pools pools = supervision::tree_pools::make();
   std::shared_ptr<actor_registry> registry = std::make_shared<actor_registry>();
@@ -122,6 +123,7 @@ struct daemon::parts {
     workers::worker_options worker;
     worker.refs = refs.get();
     worker.executor = executor_options(config);
+    worker.platforms_max_age = std::chrono::nanoseconds{config.platforms_max_age_ns};
     if (!config.cdi_disabled)
       worker.devices = workers::cdi::registry_options{config.cdi_spec_dirs, config.cdi_auto_allowed};
     KILN_TRY(resources, workers::open_worker(std::move(worker)));
@@ -130,9 +132,12 @@ struct daemon::parts {
     return {};
   }
 
-  std::vector<types::CDIDevice> devices() const {
-    if (!resources->devices) return {};
-    return actors::to_proto(resources->devices->devices());
+  /// What of the record may have changed since it was made.
+  void update(types::WorkerRecord& record) const {
+    record.clear_platforms();
+    for (const auto& p : workers::offered_platforms(configured_platforms, resources->platforms->known()))
+      to_proto(p, *record.add_platforms());
+    if (resources->devices) actors::set_devices(record, resources->devices->devices());
   }
 
   status start_actors() {
@@ -141,9 +146,14 @@ struct daemon::parts {
     facts.network = resources->executor->default_network();
     facts.snapshotter = store::to_string(refs->snapshotter());
     if (cluster) facts.node = cluster->node_name();
-    facts.devices = devices();
     KILN_TRY(facts.gc_policy, configs::gc_rules(config.oci, disk_size(config.root)));
     KILN_TRY(auto record, worker_record(config, facts));
+    for (const auto& p : record.platforms()) {
+      configured_platforms.push_back(from_proto(p));
+      auto why = resources->platforms->why_not(configured_platforms.back());
+      if (!why.ok()) spdlog::warn("{}", why.error().message);
+    }
+    update(record);
     actors::peers peers{registry};
     auto tree = supervision::wire(*refs, sessions.get(), registry, pools);
     tree.garbage_collector.policy = std::move(facts.gc_policy);
@@ -162,7 +172,8 @@ struct daemon::parts {
     };
     tree.worker.detach_cache = [this](const std::string& id) { return resources->cache_mounts->detach(id); };
     tree.worker.record = record;
-    if (resources->devices) tree.worker.devices = [this] { return devices(); };
+    tree.worker.update = [this](types::WorkerRecord& now) { update(now); };
+    tree.workers.refresh = [this] { resources->platforms->refresh(); };
     tree.worker.admit = [this](const pb::Op& op) {
       std::vector<solver::device> there;
       if (resources->devices && op.exec().cdidevices_size() > 0) there = resources->devices->devices();

@@ -55,7 +55,6 @@ result<types::WorkerRecord> worker_record(const configs::daemon_config& config, 
   types::WorkerRecord record;
   record.set_id(facts.id);
   set_labels(record, config, facts);
-  if (config.oci.platforms.empty()) to_proto(host_platform(), *record.add_platforms());
   for (const auto& text : config.oci.platforms) {
     KILN_TRY(auto p, parse_platform(text));
     to_proto(p, *record.add_platforms());
@@ -66,7 +65,6 @@ result<types::WorkerRecord> worker_record(const configs::daemon_config& config, 
   version.set_version(configs::buildkit_version);
   version.set_revision(configs::version);
   version.set_dockerfileversion(configs::dockerfile_version);
-  for (const auto& device : facts.devices) *record.add_cdidevices() = device;
   return record;
 }
 

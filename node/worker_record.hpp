@@ -19,11 +19,12 @@ struct worker_facts {
   std::string network;      // that steps get who ask for none
   std::string snapshotter;  // in use
   std::string node;         // its name in a cluster; empty: alone
-  std::vector<moby::buildkit::v1::types::CDIDevice> devices;
   std::vector<prune_rule> gc_policy;
 };
 
-/// invalid_argument for a platform that is none. Source: BuildKit worker/base, cmd/buildkitd.
+/// With the platforms that the configuration names; what runs here besides, and which devices there are,
+/// changes while the daemon runs. invalid_argument for a platform that is none. Source: BuildKit worker/base,
+/// cmd/buildkitd.
 result<moby::buildkit::v1::types::WorkerRecord> worker_record(const configs::daemon_config& config,
                                                               const worker_facts& facts);
 

@@ -10,7 +10,6 @@
 #include "actors/ask_and_wait.hpp"
 #include "actors/builds.hpp"
 #include "actors/cluster/cluster.hpp"
-#include "actors/workers.hpp"
 #include "configs/supervision.hpp"
 #include "messages/actor_error.hpp"
 
@@ -108,16 +107,15 @@ result<caf::actor> start_daemon_tree(caf::actor_system& system, tree_options o) 
        actor_child(peers::garbage_collector_name, actors::garbage_collector, o.garbage_collector),
        actor_child(peers::history_name, actors::history, o.history)},
       registry};
-  supervisor_options workers{
-      "worker supervisor",
-      strategy::one_for_one,
-      leaf_intensity,
-      leaf_period,
-      {actor_child(o.step_dispatcher ? peers::local_worker_name : peers::worker_name, actors::worker,
-                   o.worker),
-       actor_child(peers::workers_name, actors::workers, actors::workers_options{peers{registry}}),
-       actor_child(actors::containers_name, actors::containers, o.containers)},
-      registry};
+  supervisor_options workers{"worker supervisor",
+                             strategy::one_for_one,
+                             leaf_intensity,
+                             leaf_period,
+                             {actor_child(o.step_dispatcher ? peers::local_worker_name : peers::worker_name,
+                                          actors::worker, o.worker),
+                              actor_child(peers::workers_name, actors::workers, o.workers),
+                              actor_child(actors::containers_name, actors::containers, o.containers)},
+                             registry};
   // Where a lone node has its worker.
   if (o.step_dispatcher)
     workers.children.push_back(actor_child(peers::worker_name, actors::step_dispatcher, *o.step_dispatcher));

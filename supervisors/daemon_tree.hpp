@@ -14,6 +14,7 @@
 #include "actors/history/history.hpp"
 #include "actors/cluster/step_dispatcher.hpp"
 #include "actors/worker/worker.hpp"
+#include "actors/workers.hpp"
 #include "supervisors/supervisor.hpp"
 
 namespace kiln::supervision {
@@ -24,6 +25,7 @@ struct tree_options {
   actors::garbage_collector_options garbage_collector;
   actors::history_options history;
   actors::worker_options worker;
+  actors::workers_options workers;
   actors::containers_options containers;
   actors::build_graph_options build_graph;
   actors::build_options build;  // what every build shares; its request is filled in

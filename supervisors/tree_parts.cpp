@@ -44,6 +44,8 @@ tree_options wire(store::ref_store& store, session_directory* sessions,
   tree.worker.ops = pools.ops;
   tree.worker.calls = pools.calls;
   tree.worker.io = pools.io;
+  tree.workers.peers = peers;
+  tree.workers.io = pools.io;
   tree.containers.calls = pools.calls;
   tree.containers.io = pools.io;
   tree.containers.processes = pools.processes;

@@ -42,6 +42,7 @@ struct op_request {
   failure_snapshot* left = nullptr;  // filled in by a failing run; null: nobody wants it
   std::string name = {};             // what people know the vertex by
   proxied_step* proxied = nullptr;   // null: the network is as the op says
+  std::string* usage = nullptr;      // what its process used (executor/step_usage.hpp); null: nobody wants it
 };
 
 /// Everything handlers share; owned by the worker.

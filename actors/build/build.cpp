@@ -63,6 +63,10 @@ class build_state {
   caf::result<gw::ResolveImageConfigResponse> ask_image_config(int scope, gw::ResolveImageConfigRequest& r);
   caf::result<gw::ResolveSourceMetaResponse> ask_source_meta(int scope, gw::ResolveSourceMetaRequest& r);
 
+  /// What the machine uses meanwhile, for provenance.
+  void look_later();
+  void look_at_machine();
+
   build_context b_;
   build_sources sources_{b_};
   import_set imports_{b_};
@@ -133,7 +137,24 @@ build_impl::behavior_type build_state::behavior() {
       [this](serve_atom) { b_.channel->serve(bridge_); },
       [this](tell_wait_atom) { tell_wait(); },
       [this](job_done_atom, std::uint64_t id) { b_.jobs.finish(id); },
+      [this](look_atom) { look_at_machine(); },
   };
+}
+
+void build_state::look_later() {
+  b_.self->delayed_send(handle_of<build_impl>(b_.self), b_.attestations.machine_usage().interval(),
+                        look_atom::value);
+}
+
+void build_state::look_at_machine() {
+  if (b_.over) return;
+  using sample = nlohmann::ordered_json;
+  b_.jobs.run<sample>(
+      b_.self, *b_.options.io, []() -> result<sample> { return machine_usage(unix_now_ns()); },
+      [this](result<sample> now) {
+        if (now.ok()) b_.attestations.machine_usage().add(*std::move(now));
+        look_later();
+      });
 }
 
 caf::result<gw::SolveResponse> build_state::ask_solve(int scope, gw::SolveRequest& r) {
@@ -203,6 +224,7 @@ void build_state::begin() {
   phase_ = build_phase::solving;
   recorder_.begin(created_ns_);
   imports_.begin_own();
+  look_later();
   for (auto& work : std::exchange(early_, {})) work();
   const auto& r = b_.request();
   if (r.has_definition() && (r.definition().def_size() > 0 || r.frontend().empty())) {

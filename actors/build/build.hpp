@@ -44,6 +44,8 @@ struct build_options {
   std::shared_ptr<job_pool> io, calls;             // short work; what waits for clients
 };
 
+/// Time to look at what the machine uses.
+using look_atom = caf::atom_constant<caf::atom("look")>;
 /// Nobody has said yet what the workers are: whoever watches the build is told what it waits for.
 using tell_wait_atom = caf::atom_constant<caf::atom("tellwait")>;
 
@@ -55,7 +57,8 @@ using build_impl = build_actor::extend<
     caf::replies_to<std::int32_t, gw::ResolveSourceMetaRequest>::with<gw::ResolveSourceMetaResponse>,
     caf::replies_to<start_atom>::with<ctl::SolveResponse>,  // once, by `builds`
     caf::reacts_to<watch_atom, status_listener>, caf::reacts_to<ctl::StatusResponse>,
-    caf::reacts_to<serve_atom>, caf::reacts_to<tell_wait_atom>, caf::reacts_to<job_done_atom, std::uint64_t>>;
+    caf::reacts_to<serve_atom>, caf::reacts_to<tell_wait_atom>, caf::reacts_to<job_done_atom, std::uint64_t>,
+    caf::reacts_to<look_atom>>;
 
 build_impl::behavior_type build(build_impl::stateful_pointer<actor_state> self, build_options options);
 

@@ -91,6 +91,7 @@ exporters::build_facts build_attestations::facts(const platform& builder) const 
   out.builder_platform = format_platform(normalize(builder));
   out.dockerfile_version = configs::dockerfile_version;
   out.compatibility_version = compatibility_version_;
+  out.machine_usage = machine_usage_.all();
   if (!settings_.environment.empty())
     out.environment = json_or_null<nlohmann::ordered_json>(settings_.environment);
   return out;
@@ -105,6 +106,9 @@ build_attestations::known_result build_attestations::look(const std::vector<atte
   out.wanted = provenance_;
   out.history = history_;
   auto sources = sources_of(steps);
+  std::map<std::string, std::string> usage;  // by vertex
+  for (const auto& s : steps)
+    if (!s.usage.empty()) usage[s.vertex] = s.usage;
   std::set<std::string> refs;
   std::vector<exporters::listed_platform> platforms;
   for (const auto& p : parts) {
@@ -117,8 +121,19 @@ build_attestations::known_result build_attestations::look(const std::vector<atte
     if (!part.definition) continue;
     part.provenance = log_.provenance(p.ref, p.id, platforms, refs,
                                       [&](const std::string& id) { return captured(id, sources); });
-    if (auto found = loaded_.find(p.ref); found != loaded_.end()) part.loaded = found->second;
+    auto found = loaded_.find(p.ref);
+    if (found == loaded_.end()) continue;
+    part.loaded = found->second;
+    for (const auto& [digest, vertex] : part.loaded->vertices)
+      if (auto used = usage.find(vertex); used != usage.end()) part.usage[digest] = used->second;
   }
+  return out;
+}
+
+exporters::build_facts build_attestations::facts_of(const known_result& known, const known_part& part) {
+  auto out = known.facts;
+  out.usage = part.usage;
+  out.machine_usage.push_back(kiln::machine_usage(unix_now_ns()));
   return out;
 }
 
@@ -138,7 +153,7 @@ result<std::vector<std::vector<attestation>>> build_attestations::make(const kno
     const auto& part = known.parts[i];
     if (!part.definition) continue;
     KILN_TRY(auto predicate,
-             exporters::make_predicate(options, part.provenance, *part.definition, known.facts));
+             exporters::make_predicate(options, part.provenance, *part.definition, facts_of(known, part)));
     attestation a;
     a.metadata = {{"reason", "provenance"}, {"inline-only", options.inline_only ? "true" : "false"}};
     a.path = options.filename;
@@ -162,8 +177,8 @@ result<std::vector<std::string>> build_attestations::describe(const known_result
   for (const auto& part : known.parts) {
     auto& text = out.emplace_back();
     if (!part.definition) continue;
-    KILN_TRY(auto predicate,
-             exporters::make_predicate(known.history, part.provenance, *part.definition, known.facts));
+    KILN_TRY(auto predicate, exporters::make_predicate(known.history, part.provenance, *part.definition,
+                                                       facts_of(known, part)));
     text = std::move(predicate.text);
   }
   return out;

@@ -13,6 +13,8 @@
 #include <utility>
 #include <vector>
 
+#include "base/usage_samples.hpp"
+#include "configs/usage.hpp"
 #include "exporters/provenance/predicate.hpp"
 #include "exporters/provenance/request_log.hpp"
 #include "frontends/attestations.hpp"
@@ -40,7 +42,9 @@ struct attested_part {
 class build_attestations {
  public:
   explicit build_attestations(provenance_settings settings)
-      : settings_(std::move(settings)), log_(settings_.origins) {}
+      : settings_(std::move(settings)), log_(settings_.origins) {
+    history_.capture_usage = true;
+  }
 
   /// invalid_argument when attestations are asked for that there are not.
   status begin(const ctl::SolveRequest& request, std::int64_t created_ns);
@@ -55,6 +59,9 @@ class build_attestations {
   /// A source that a frontend or client looked at.
   void looked_at(int scope, const gw::ResolveSourceMetaRequest& asked,
                  const gw::ResolveSourceMetaResponse& reply);
+
+  /// Looks at what the machine uses, from time to time while the build runs.
+  usage_samples& machine_usage() { return machine_usage_; }
 
   /// What a definition says, as far as attestations are concerned.
   struct loaded_ref {
@@ -76,6 +83,7 @@ class build_attestations {
     exporters::request_log::provenance_of_ref provenance;
     std::shared_ptr<const pb::Definition> definition;  // null: scratch
     std::shared_ptr<const loaded_ref> loaded;          // null: not loaded
+    std::map<std::string, std::string> usage;          // of its steps: see exporters::build_facts
   };
   struct known_result {
     std::vector<known_part> parts;
@@ -100,6 +108,8 @@ class build_attestations {
   using sources_by_vertex = std::map<std::string, const cache_step*>;
   static sources_by_vertex sources_of(const std::vector<cache_step>& steps);
   exporters::build_facts facts(const platform& builder) const;
+  /// Facts of one part, as of now. For a job.
+  static exporters::build_facts facts_of(const known_result& known, const known_part& part);
   std::optional<exporters::capture> captured(const std::string& ref, const sources_by_vertex& sources) const;
 
   provenance_settings settings_;
@@ -110,6 +120,7 @@ class build_attestations {
   std::string invocation_;
   std::int64_t created_ns_ = 0;
   int compatibility_version_ = 0;
+  usage_samples machine_usage_{configs::usage_interval, configs::build_usage_samples};
   std::map<std::string, std::shared_ptr<const loaded_ref>> loaded_;
 };
 

@@ -1,6 +1,7 @@
 #include "actors/build/build_log.hpp"
 
 #include <algorithm>
+#include <iterator>
 
 #include "configs/solving.hpp"
 
@@ -8,11 +9,7 @@ namespace kiln::actors {
 
 void build_log::add(ctl::StatusResponse status) {
   if (closed_) return;
-  for (const auto& v : status.vertexes()) {
-    auto& s = steps_[v.digest()];
-    s.completed = v.has_completed();
-    s.cached = v.cached();
-  }
+  if (status.vertexes_size() > 0) complete(status);
   warnings_ += status.warnings_size();
   for (const auto& w : watchers_) caf::anon_send(w, status);
   auto bytes = status.ByteSizeLong();
@@ -22,6 +19,42 @@ void build_log::add(ctl::StatusResponse status) {
   if (bytes_ + bytes > bound) return;
   bytes_ += bytes;
   all_->push_back(std::move(status));
+}
+
+void build_log::complete(ctl::StatusResponse& status) {
+  std::vector<ctl::Vertex> all;
+  for (auto& v : *status.mutable_vertexes()) {
+    auto known = steps_.find(v.digest());
+    // Resumed, or ended again: told by one who knows the digest only.
+    if (v.name().empty() && known != steps_.end() && !known->second.name().empty()) {
+      auto whole = known->second;
+      *whole.mutable_started() = v.started();
+      if (v.has_completed()) *whole.mutable_completed() = v.completed();
+      else whole.clear_completed();
+      whole.set_cached(false);
+      v = std::move(whole);
+    }
+    if (v.has_started()) add_cached_inputs(v, all);
+    steps_[v.digest()] = v;
+    all.push_back(std::move(v));
+  }
+  status.mutable_vertexes()->Assign(std::make_move_iterator(all.begin()), std::make_move_iterator(all.end()));
+}
+
+void build_log::add_cached_inputs(const ctl::Vertex& vertex, std::vector<ctl::Vertex>& out) {
+  std::vector<std::string> open(vertex.inputs().begin(), vertex.inputs().end());
+  std::vector<ctl::Vertex> found;
+  while (!open.empty()) {
+    auto known = steps_.find(open.back());
+    open.pop_back();
+    if (known == steps_.end() || known->second.has_started()) continue;
+    auto& input = known->second;
+    *input.mutable_started() = *input.mutable_completed() = vertex.started();
+    input.set_cached(true);
+    open.insert(open.end(), input.inputs().begin(), input.inputs().end());
+    found.push_back(input);
+  }
+  out.insert(out.end(), found.rbegin(), found.rend());
 }
 
 void build_log::watch(const status_listener& who) {
@@ -41,12 +74,12 @@ void build_log::close() {
 
 int build_log::completed_steps() const {
   return static_cast<int>(
-      std::count_if(steps_.begin(), steps_.end(), [](const auto& s) { return s.second.completed; }));
+      std::count_if(steps_.begin(), steps_.end(), [](const auto& s) { return s.second.has_completed(); }));
 }
 
 int build_log::cached_steps() const {
   return static_cast<int>(
-      std::count_if(steps_.begin(), steps_.end(), [](const auto& s) { return s.second.cached; }));
+      std::count_if(steps_.begin(), steps_.end(), [](const auto& s) { return s.second.cached(); }));
 }
 
 std::string build_log::encode(const statuses& all) {

@@ -37,13 +37,15 @@ class build_log {
   static statuses decode(std::string_view bytes);
 
  private:
-  struct step {
-    bool completed = false;
-    bool cached = false;
-  };
+  /// A status as it is told: what it leaves out of vertices is filled in, and vertices that it shows to be
+  /// cached are added. Source: BuildKit solver/progress.go.
+  void complete(ctl::StatusResponse& status);
+  /// What `vertex` stands on and nobody has begun was found by its key alone.
+  void add_cached_inputs(const ctl::Vertex& vertex, std::vector<ctl::Vertex>& out);
+
   std::shared_ptr<statuses> all_ = std::make_shared<statuses>();
   std::size_t bytes_ = 0;
-  std::map<std::string, step> steps_;
+  std::map<std::string, ctl::Vertex> steps_;  // as last told
   int warnings_ = 0;
   std::vector<status_listener> watchers_;
   bool closed_ = false;

@@ -87,7 +87,8 @@ export_request export_pipeline::request_of(std::size_t index) const {
   out.spec = spec_of(index);
   for (std::size_t i = 0; i < result.refs.size(); ++i) {
     const auto& id = result.refs[i].first;
-    out.parts.push_back({id, result.platform_of(id, b_.default_platform()), values_[i].ref, result.ready[i]});
+    out.parts.push_back({id, result.platform_of(id, b_.default_platform()), values_[i].ref, result.ready[i],
+                         values_[i].owners});
   }
   out.multi_platform = result.multi;
   out.metadata = result.metadata;

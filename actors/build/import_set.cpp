@@ -10,6 +10,7 @@
 namespace kiln::actors {
 
 void import_set::begin_own() {
+  if (!b_.request().has_definition() && b_.request().frontendattrs().contains("cache-imports")) return;
   for (const auto& import : b_.request().cache().imports()) own_.push_back(begin(cache_entry_of(import)));
 }
 

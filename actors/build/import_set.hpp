@@ -16,7 +16,8 @@ class import_set {
   /// `build` must outlive this.
   explicit import_set(build_context& build) : b_(build) {}
 
-  /// Those of the request itself, for every definition.
+  /// Those of the request itself, for every definition. A frontend that is told of them (`cache-imports`)
+  /// names them with the definitions they are for: then they are not begun before.
   void begin_own();
   /// Those of one question; their names. Equal imports are one.
   std::vector<std::string> begin(const gw::SolveRequest& question);

@@ -11,6 +11,7 @@
 #include "actors/ending.hpp"
 #include "actors/solve/graph_spec.hpp"
 #include "actors/handles.hpp"
+#include "actors/solve/shared_limits.hpp"
 #include "actors/solve/vertex.hpp"
 #include "workers/sources/resolutions.hpp"
 
@@ -24,6 +25,7 @@ constexpr const char* ignoring = "-ignorecache";
 struct entry {
   vertex_actor vertex;
   std::map<caf::actor_addr, std::uint64_t> holders;  // and when they came to hold it
+  std::shared_ptr<shared_limits> limits;
   // Of the build whose own it is: it may run on when that has ended.
   std::shared_ptr<workers::resolutions> resolutions;
 };
@@ -125,14 +127,17 @@ struct directory {
     if (found == vertices.end()) {
       auto build = build_of(v.op);
       auto resolutions = options.builds && !build.empty() ? options.builds->find(build) : nullptr;
-      auto vertex = spawn_vertex(
-          self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self), options.peers,
-                 options.keys, options.step_history, options.io, options.imports, l.spec.imports, l.sources});
+      auto limits = std::make_shared<shared_limits>();
+      limits->add(v.op.metadata);
+      auto vertex = spawn_vertex(self, {std::move(v), std::move(inputs), handle_of<build_graph_actor>(self),
+                                        options.peers, options.keys, options.step_history, options.io,
+                                        options.imports, l.spec.imports, l.sources, limits});
       self->monitor(vertex);
       identities[vertex.address()] = identity;
-      found = vertices.emplace(identity, entry{vertex, {}, std::move(resolutions)}).first;
-    } else if (!l.spec.imports.empty()) {
-      self->send(found->second.vertex, import_list{l.spec.imports});
+      found = vertices.emplace(identity, entry{vertex, {}, std::move(limits), std::move(resolutions)}).first;
+    } else {
+      if (!l.spec.imports.empty()) self->send(found->second.vertex, import_list{l.spec.imports});
+      found->second.limits->add(v.op.metadata);
     }
     l.placed[digest] = {identity, found->second.vertex};
     hold(identity, found->second, l.who, l.session);

@@ -29,7 +29,7 @@ vertex_impl::behavior_type vertex_state::behavior() {
       [this](cache_atom) { return steps(); },
       [this](ctl::StatusResponse& status) {
         if (phase_ == phase::following) {
-          progress_->adopt(std::move(status));
+          progress_->adopt(std::move(status), owners_of_inputs());
         } else {
           progress_->forward(std::move(status));
         }
@@ -97,6 +97,7 @@ cache_steps vertex_state::steps() {
     step.platform = options_.spec.op.platform;
     step.origin = origin_;
     step.pin = pin_;
+    step.usage = usage_;
     step.keys = out.result ? out.result->keys : matches_of(*out.search);
     if (out.result) step.ref = out.result->ref;
     if (options_.spec.op.metadata.has_export_cache())
@@ -236,11 +237,27 @@ void vertex_state::collect() {
 
 void vertex_state::finish(int index, vertex_result value) {
   auto& out = outputs_[index];
+  value.owners = owners_of(value.ref);
   out.result = std::move(value);
   give_keys(out.key_waiters, out.result->keys);
   give_keys(out.content_key_waiters, out.result->keys);
   give_keys(out.present_key_waiters, out.result->keys);
   for (auto& p : std::exchange(out.result_waiters, {})) p.deliver(*out.result);
+}
+
+result_owners vertex_state::owners_of_inputs() const {
+  result_owners out;
+  for (const auto& input : inputs_) out.insert(input.value.owners.begin(), input.value.owners.end());
+  return out;
+}
+
+result_owners vertex_state::owners_of(const std::string& ref) const {
+  // What a step wrote is on disk, and all that it stands on.
+  const auto& op = options_.spec.op.op;
+  if (ref.empty() || (has_run_ && (op.has_exec() || op.has_file()))) return {};
+  auto out = owners_of_inputs();
+  out.try_emplace(ref, options_.spec.op.vertex);
+  return out;
 }
 
 void vertex_state::give_keys(std::vector<caf::typed_response_promise<key_set>>& waiters,

@@ -16,6 +16,7 @@
 
 #include "actors/job_pool.hpp"
 #include "actors/peers.hpp"
+#include "actors/solve/shared_limits.hpp"
 #include "exporters/cache/import_table.hpp"
 #include "messages/actor_cluster.hpp"
 #include "messages/actor_interfaces.hpp"
@@ -38,6 +39,7 @@ struct vertex_options {
   std::shared_ptr<const exporters::import_table> import_table;  // null: no imports
   std::vector<std::string> imports;                             // ids
   std::shared_ptr<const std::vector<pb::SourceInfo>> sources;   // of the definition; null: none
+  std::shared_ptr<const shared_limits> limits = nullptr;        // null: those of its own definition
 };
 
 vertex_actor spawn_vertex(caf::local_actor* parent, vertex_options options);

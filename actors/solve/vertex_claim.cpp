@@ -24,7 +24,7 @@ void vertex_state::claim() {
 void vertex_state::follow(const vertex_actor& owner) {
   phase_.move_to(phase::following);
   owner_ = owner;
-  progress_->started();
+  progress_->follow();
   auto group = progress_->sessions();
   self_->send(owner, join_atom::value, progress_handle(),
               group.ids.empty() ? std::string() : group.ids.front());
@@ -64,6 +64,7 @@ void vertex_state::claim_again(const vertex_actor& owner) {
 
 void vertex_state::followed(const vertex_actor& owner, int index, const vertex_result& reply) {
   if (phase_ != phase::following) return;
+  has_run_ = true;
   finish(index, reply);
   bool open = std::any_of(outputs_.begin(), outputs_.end(), [](const auto& entry) {
     return !entry.second.result && entry.second.wanted == demand::result;

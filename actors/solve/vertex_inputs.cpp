@@ -94,7 +94,7 @@ void vertex_state::need_content(std::size_t i) {
 void vertex_state::ask_content(std::size_t i) {
   const auto& ref = inputs_[i].value.ref;
   checksum_request request{options_.spec.input_originals[i], ref, map_.dependencies[i].content,
-                           progress_->sessions()};
+                           progress_->sessions(), inputs_[i].value.owners};
   self_->request(worker(), caf::infinite, std::move(request), progress_handle())
       .then(
           [this, i](const digest& content) {

@@ -6,6 +6,15 @@
 
 namespace kiln::actors {
 
+namespace {
+
+template <class Entries, class Predicate>
+void keep_if_not(Entries& entries, Predicate drop) {
+  entries.erase(std::remove_if(entries.begin(), entries.end(), drop), entries.end());
+}
+
+}  // namespace
+
 vertex_progress::vertex_progress(const vertex_spec& spec) {
   vertex_.set_digest(spec.op.vertex);
   vertex_.set_name(spec.name);
@@ -84,14 +93,41 @@ void vertex_progress::note(const std::string& text) {
   publish(std::move(out));
 }
 
-void vertex_progress::forward(ctl::StatusResponse status) { publish(std::move(status)); }
+void vertex_progress::forward(ctl::StatusResponse status) {
+  auto is_own = [this](const auto& v) { return v.digest() == vertex_.digest(); };
+  for (const auto& v : status.vertexes())
+    if (is_own(v) && !v.has_completed()) started();
+  keep_if_not(*status.mutable_vertexes(), is_own);  // its end is told by whoever asked for the work
+  publish_any(std::move(status));
+}
 
-void vertex_progress::adopt(ctl::StatusResponse status) {
-  status.clear_vertexes();
-  for (auto& s : *status.mutable_statuses()) s.set_vertex(vertex_.digest());
-  for (auto& l : *status.mutable_logs()) l.set_vertex(vertex_.digest());
-  for (auto& w : *status.mutable_warnings()) w.set_vertex(vertex_.digest());
-  if (status.statuses_size() + status.logs_size() + status.warnings_size() > 0) publish(std::move(status));
+void vertex_progress::follow() {
+  followed_.clear();
+  started();
+}
+
+void vertex_progress::adopt(ctl::StatusResponse status, const result_owners& known) {
+  // Who is joined tells of itself first.
+  if (followed_.empty() && status.vertexes_size() > 0) followed_ = status.vertexes(0).digest();
+  auto is_unknown = [&](const std::string& digest) {
+    return std::none_of(known.begin(), known.end(), [&](const auto& k) { return k.second == digest; });
+  };
+  keep_if_not(*status.mutable_vertexes(), [&](const auto& v) { return is_unknown(v.digest()); });
+  auto adopt_all = [&](auto& entries) {
+    for (auto& e : entries)
+      if (e.vertex() == followed_ || followed_.empty()) e.set_vertex(vertex_.digest());
+    keep_if_not(entries,
+                [&](const auto& e) { return e.vertex() != vertex_.digest() && is_unknown(e.vertex()); });
+  };
+  adopt_all(*status.mutable_statuses());
+  adopt_all(*status.mutable_logs());
+  adopt_all(*status.mutable_warnings());
+  publish_any(std::move(status));
+}
+
+void vertex_progress::publish_any(ctl::StatusResponse status) {
+  if (status.vertexes_size() + status.statuses_size() + status.logs_size() + status.warnings_size() > 0)
+    publish(std::move(status));
 }
 
 void vertex_progress::publish(ctl::StatusResponse status) {

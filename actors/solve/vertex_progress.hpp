@@ -25,13 +25,18 @@ class vertex_progress {
   void cached();
   /// A finished line below the vertex.
   void note(const std::string& text);
+  /// From whoever does our work: of us, and of vertices whose results are brought to the disk for it.
   void forward(ctl::StatusResponse status);
-  /// Progress of another vertex that does our work: shown as ours.
-  void adopt(ctl::StatusResponse status);
+  /// Another vertex does our work from now on.
+  void follow();
+  /// What that vertex tells of itself is shown as ours; what it tells of others is dropped, but for those
+  /// that we know too.
+  void adopt(ctl::StatusResponse status, const result_owners& known);
   bool is_open() const { return open_; }
 
  private:
   void publish(ctl::StatusResponse status);
+  void publish_any(ctl::StatusResponse status);
 
   struct holder_entry {
     progress_actor handle;
@@ -43,6 +48,7 @@ class vertex_progress {
   std::size_t history_bytes_ = 0;
   bool open_ = false;
   bool told_cached_ = false;
+  std::string followed_;  // digest of the vertex that does our work; empty: not told yet
 };
 
 }  // namespace kiln::actors

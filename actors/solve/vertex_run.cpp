@@ -14,7 +14,9 @@ namespace kiln::actors {
 
 void vertex_state::run() {
   phase_.move_to(phase::running);
-  progress_->started();
+  // The worker says when a step begins that first needs its inputs on disk.
+  const auto& op = options_.spec.op.op;
+  if (!op.has_exec() && !op.has_file()) progress_->started();
   explain([this] {
     if (phase_ == phase::running) execute();
   });
@@ -22,10 +24,12 @@ void vertex_state::run() {
 
 void vertex_state::execute() {
   if (options_.spec.op.op.has_build()) return run_build();
-  run_request request{options_.spec.op, {}, progress_->sessions()};
+  run_request request{options_.spec.op, {}, progress_->sessions(), owners_of_inputs()};
   for (const auto& input : inputs_) request.inputs.push_back(input.value.ref);
+  if (auto limits = options_.limits ? options_.limits->laxest() : std::nullopt)
+    *request.op.metadata.mutable_linux_resources() = *std::move(limits);
   self_->request(worker(), caf::infinite, std::move(request), progress_handle())
-      .then([this](run_reply& reply) { ran(std::move(reply.outputs)); },
+      .then([this](run_reply& reply) { ran(std::move(reply.outputs), std::move(reply.usage)); },
             [this](caf::error& e) { run_failed(from_caf(e)); });
 }
 
@@ -159,9 +163,11 @@ vertex_state::outcome vertex_state::keep_under(const key_facts& facts, const std
   return out;
 }
 
-void vertex_state::ran(std::vector<std::string> refs) {
+void vertex_state::ran(std::vector<std::string> refs, std::string usage) {
   if (phase_ != phase::running) return;
   phase_.move_to(phase::saving);
+  usage_ = std::move(usage);
+  has_run_ = true;
   std::optional<std::pair<std::string, std::string>> step;
   if (options_.step_history && !is_root()) step = encode_step(options_.spec, step_now());
   jobs_.run<outcome>(

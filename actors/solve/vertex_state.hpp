@@ -99,6 +99,9 @@ class vertex_state {
   /// A miss: gathers what running needs, looks up once more, then claims the work.
   void collect();
   void finish(int index, vertex_result value);
+  /// Whose layers may have to be brought to the disk yet: see vertex_result.
+  result_owners owners_of_inputs() const;
+  result_owners owners_of(const std::string& ref) const;
   static void give_keys(std::vector<caf::typed_response_promise<key_set>>& waiters,
                         const std::vector<std::string>& keys);
 
@@ -170,7 +173,7 @@ class vertex_state {
   /// Under which keys results are kept. Blocking; for a job.
   static outcome keep_under(const key_facts& facts, const std::vector<std::string>& refs,
                             const solver::key_lookup& db);
-  void ran(std::vector<std::string> refs);
+  void ran(std::vector<std::string> refs, std::string usage = {});
   /// Nodes that made the result remember it too.
   void tell_holders(const cache_records& batch);
 
@@ -196,6 +199,8 @@ class vertex_state {
   int map_index_ = 0;
   solver::cache_map map_;
   std::string origin_, pin_;  // of a source, see key_reply
+  std::string usage_;         // see run_reply
+  bool has_run_ = false;      // its results were made, here or by who was followed, not found
   std::vector<digest> further_roots_;
   std::vector<input_facts> inputs_;
   std::map<int, output_facts> outputs_;

@@ -4,6 +4,7 @@
 
 #include "actors/progress.hpp"
 #include "actors/worker/cache_scope.hpp"
+#include "actors/worker/step_progress.hpp"
 #include "exporters/cache/collect.hpp"
 #include "messages/located_id.hpp"
 
@@ -71,7 +72,9 @@ caf::result<export_reply> export_runner::run(export_request& r, const progress_a
   return jobs_.start<export_reply, exporters::export_outcome>(
       *w_.calls, false,
       [o = w_.options, r, progress](std::stop_token stop) mutable -> result<exporters::export_outcome> {
-        progress_sender sink(progress, r.vertex);
+        result_owners owners;
+        for (const auto& part : r.parts) owners.insert(part.owners.begin(), part.owners.end());
+        step_progress sink(*o->store, progress, r.vertex, owners);
         return run_export(o, r, context_of(*o, stop, r.sessions, sink));
       },
       [this](exporters::export_outcome outcome, const caf::actor_addr& who) -> result<export_reply> {

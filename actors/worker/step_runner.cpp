@@ -8,7 +8,7 @@
 
 #include "actors/solve/graph_spec.hpp"
 #include "actors/progress.hpp"
-#include "actors/worker/echoed_output.hpp"
+#include "actors/worker/step_progress.hpp"
 #include "configs/definition.hpp"
 #include "configs/solving.hpp"
 #include "solver/cache_map.hpp"
@@ -33,6 +33,15 @@ key_reply reply_of(solver::cache_map map) {
   return out;
 }
 
+status bring_to_disk(const worker_options& o, const std::vector<store::ref>& refs, const job_context& job) {
+  for (const auto& r : refs)
+    if (r) {
+      auto mounts = o.store->files().mounts(r, job);
+      if (!mounts.ok()) return std::move(mounts).error();
+    }
+  return {};
+}
+
 }  // namespace
 
 step_runner::build_memory step_runner::memory_of(const std::string& build) const {
@@ -45,15 +54,16 @@ workers::op_request step_runner::request_of(const op_spec& spec, build_memory bu
 }
 
 caf::result<types::WorkerRecord> step_runner::describe() {
-  if (!w_.options->devices) return w_.options->record;
-  using devices = std::vector<types::CDIDevice>;
-  return jobs_.start<types::WorkerRecord, devices>(
-      *w_.io, false, [o = w_.options](std::stop_token) -> result<devices> { return o->devices(); },
-      [o = w_.options](devices there, const caf::actor_addr&) -> result<types::WorkerRecord> {
-        auto record = o->record;
-        record.mutable_cdidevices()->Assign(there.begin(), there.end());
-        return record;
-      });
+  using record = types::WorkerRecord;
+  if (!w_.options->update) return w_.options->record;
+  return jobs_.start<record, record>(
+      *w_.io, false,
+      [o = w_.options](std::stop_token) -> result<record> {
+        auto now = o->record;
+        o->update(now);
+        return now;
+      },
+      [](record now, const caf::actor_addr&) -> result<record> { return now; });
 }
 
 caf::result<key_reply> step_runner::key(key_request& r, const progress_actor& progress) {
@@ -83,22 +93,28 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
     std::vector<std::int64_t> bytes;
     std::optional<error> failure;
     workers::failure_snapshot left;
+    std::string usage;
   };
   return jobs_.start<run_reply, ran>(
       *w_.ops, slot,
       [o = w_.options, r, progress, build = memory_of(build_of(r.op))](std::stop_token stop) -> result<ran> {
         if (o->admit) KILN_CHECK(o->admit(r.op.op));
         KILN_TRY(auto handler, o->handler(r.op.op));
-        progress_sender sink(progress, r.op.vertex);
-        echoed_output echo(sink);
-        auto job = context_of(
-            *o, stop, r.sessions,
-            r.op.op.has_exec() && echoed_output::wanted() ? static_cast<progress_sink&>(echo) : sink);
+        // What needs its inputs on disk has begun once they are there.
+        bool on_disk = r.op.op.has_exec() || r.op.op.has_file();
+        using own = step_progress::own;
+        step_progress sink(*o->store, progress, r.op.vertex, r.owners, on_disk ? own::untold : own::told);
+        auto job = context_of(*o, stop, r.sessions, sink);
         KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
+        if (on_disk) {
+          KILN_CHECK(bring_to_disk(*o, inputs, job));
+          sink.begin();
+        }
         ran out;
         auto request = request_of(r.op, build);
         request.name = r.op.name;
         request.left = &out.left;
+        request.usage = &out.usage;
         auto outputs = handler->run(request, inputs, job);
         if (!outputs.ok()) {
           if (!out.left.any) return std::move(outputs).error();
@@ -123,7 +139,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
           return *std::move(done.failure);
         }
         for (const auto& output : done.outputs) pins_.keep(who, output);
-        return run_reply{ids_of(done.outputs), std::move(done.bytes)};
+        return run_reply{ids_of(done.outputs), std::move(done.bytes), std::move(done.usage)};
       });
 }
 
@@ -131,7 +147,7 @@ caf::result<digest> step_runner::checksum(checksum_request& r, const progress_ac
   return jobs_.start<digest, digest>(
       *w_.calls, false,
       [o = w_.options, r, progress](std::stop_token stop) -> result<digest> {
-        progress_sender sink(progress, r.vertex);
+        step_progress sink(*o->store, progress, r.vertex, r.owners, step_progress::own::untold);
         auto job = context_of(*o, stop, r.sessions, sink);
         KILN_TRY(auto ref, open_ref(*o, r.ref, job));
         return o->checksum(ref, r.selectors, job);

@@ -50,8 +50,8 @@ struct worker_options {
   /// Takes caches of that id from under the steps that mount them; blocking. Null: there are no such steps.
   std::function<status(const std::string& id)> detach_cache;
   types::WorkerRecord record;
-  /// The devices there are now, for the record; blocking. Null: none.
-  std::function<std::vector<types::CDIDevice>()> devices;
+  /// Puts into the record what may have changed since: devices, platforms; blocking. Null: nothing may.
+  std::function<void(types::WorkerRecord&)> update;
   int parallelism_max = 0;                                            // 0: as many as there are threads
   std::shared_ptr<const workers::resolution_table> builds = nullptr;  // what sources lead to; null: forgotten
   std::size_t jobs_of_node_max = configs::cluster::jobs_of_node_max;

@@ -20,6 +20,12 @@ inline std::vector<moby::buildkit::v1::types::CDIDevice> to_proto(
   return out;
 }
 
+inline void set_devices(moby::buildkit::v1::types::WorkerRecord& record,
+                        const std::vector<solver::device>& devices) {
+  auto all = to_proto(devices);
+  record.mutable_cdidevices()->Assign(all.begin(), all.end());
+}
+
 inline std::vector<solver::device> devices_of(const moby::buildkit::v1::types::WorkerRecord& record) {
   std::vector<solver::device> out;
   for (const auto& d : record.cdidevices())

@@ -67,7 +67,8 @@ struct build_steps {
 };
 
 /// The ops of a definition, inputs before their users, the end last.
-result<build_steps> steps_of(const pb::Definition& definition) {
+result<build_steps> steps_of(const pb::Definition& definition,
+                             const std::map<std::string, std::string>& usage) {
   build_steps out;
   if (definition.def_size() == 0) return out;
   struct one_op {
@@ -108,6 +109,8 @@ result<build_steps> steps_of(const pb::Definition& definition) {
     op.clear_inputs();
     json step{{"id", out.names[at(i).digest]}, {"op", json_or_null<json>(solver::go_json(op))}};
     if (!inputs.empty()) step["inputs"] = std::move(inputs);
+    if (auto used = usage.find(at(i).digest); used != usage.end())
+      step["resourceUsage"] = json_or_null<json>(used->second);
     out.list.push_back(std::move(step));
   }
   out.digests = out.names;
@@ -124,7 +127,7 @@ json build_config(const build_steps& steps) {
 result<json> source_of(const pb::Definition& definition, const build_steps& steps) {
   json infos = json::array();
   for (const auto& info : definition.source().infos()) {
-    KILN_TRY(auto own, steps_of(info.definition()));
+    KILN_TRY(auto own, steps_of(info.definition(), {}));
     json entry = json::object();
     if (!info.filename().empty()) entry["filename"] = info.filename();
     if (!info.language().empty()) entry["language"] = info.language();
@@ -247,6 +250,9 @@ result<provenance_options> parse_provenance_options(const std::map<std::string, 
   }
   KILN_TRY(out.reproducible, flag(attributes, "reproducible"));
   KILN_TRY(out.complete_materials, flag(attributes, "complete-materials"));
+  // As upstream has it, whatever is no truth value means no.
+  if (auto usage = attributes.find("capture-usage"); usage != attributes.end())
+    if (auto value = parse_bool("capture-usage", usage->second); value.ok()) out.capture_usage = *value;
   auto only = attributes.find("inline-only");
   if (only != attributes.end())
     if (auto value = parse_bool("inline-only", only->second); value.ok()) out.inline_only = *value;
@@ -289,14 +295,16 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
   json internal = json::object();
   json buildkit = json::object();
   if (!vcs.empty()) buildkit["vcs"] = std::move(vcs);
+  static const std::map<std::string, std::string> no_usage;
   if (options.max) {
-    KILN_TRY(auto steps, steps_of(definition));
+    KILN_TRY(auto steps, steps_of(definition, options.capture_usage ? facts.usage : no_usage));
     internal["buildConfig"] = build_config(steps);
     if (definition.source().infos_size() > 0) {
       KILN_TRY(buildkit["source"], source_of(definition, steps));
     }
     out.steps = std::move(steps.names);
   }
+  if (options.capture_usage && !facts.machine_usage.empty()) buildkit["sysUsage"] = facts.machine_usage;
   internal["builderPlatform"] = facts.builder_platform;
   if (text_member(request, "frontend") == "dockerfile.v0" && !facts.dockerfile_version.empty())
     internal["dockerfileVersion"] = facts.dockerfile_version;

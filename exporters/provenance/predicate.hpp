@@ -20,6 +20,7 @@ struct provenance_options {
   bool reproducible = false;
   bool complete_materials = false;
   bool inline_only = false;
+  bool capture_usage = false;  // of resources: with mode=max of each step, and of the machine
   std::string builder_id;
   std::string filename = "provenance.json";
 
@@ -39,6 +40,8 @@ struct build_facts {
   std::string dockerfile_version;
   nlohmann::ordered_json environment = nlohmann::ordered_json::object();  // of the daemon's provenance.d
   int compatibility_version = 0;
+  std::map<std::string, std::string> usage;  // of steps, as JSON, by digest of the op in the definition
+  nlohmann::ordered_json machine_usage = nlohmann::ordered_json::array();  // while it ran
 };
 
 struct provenance_predicate {

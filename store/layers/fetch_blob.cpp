@@ -5,12 +5,14 @@
 
 #include <spdlog/spdlog.h>
 
+#include "messages/layer_progress.hpp"
 #include "store/layers/layer_plan.hpp"
 
 namespace kiln::store {
 
 result<layer_blob> fetch_any(blob_store& blobs, const record_ptr& layer, std::vector<layer_blob> forms,
-                             const job_context& job) {
+                             const job_context& asked) {
+  auto job = for_layer(asked, layer->id);
   auto provider = layer->provider();
   for (const auto& form : forms)
     if (auto info = blobs.info(form.blob.digest); info.ok()) {

@@ -4,6 +4,7 @@
 #include <spdlog/spdlog.h>
 
 #include "base/files.hpp"
+#include "messages/layer_progress.hpp"
 #include "store/archive/codec.hpp"
 #include "store/archive/unpack.hpp"
 #include "store/layers/fetch_blob.hpp"
@@ -36,7 +37,8 @@ status materializer::unpack(making& m, const fs::path& target, const layers_belo
 }
 
 status materializer::unpack_form(making& m, const layer_blob& form, const fs::path& target,
-                                 const layers_below& below, const job_context& job) {
+                                 const layers_below& below, const job_context& asked) {
+  auto job = for_layer(asked, m.r->id);
   auto exact = m.r->blobs(blob_form::transport);
   auto name = "extracting " + form.blob.digest.str();
   job.progress->progress(name, 0, 0, false);

@@ -665,6 +665,70 @@ TEST_CASE("a build's log keeps a bounded number of bytes, the ends of steps long
   CHECK(actors::build_log::encode(*log.kept()).size() <= (128u << 20) + 1024);
 }
 
+namespace {
+
+ctl::Vertex& planned(ctl::StatusResponse& s, const std::string& digest,
+                     const std::vector<std::string>& inputs) {
+  auto& v = *s.add_vertexes();
+  v.set_digest(digest);
+  v.set_name("step " + digest);
+  for (const auto& i : inputs) v.add_inputs(i);
+  return v;
+}
+
+}  // namespace
+
+TEST_CASE("what a step stands on was cached if nobody began it") {
+  actors::build_log log;
+  ctl::StatusResponse plan;
+  planned(plan, "from", {});
+  planned(plan, "a", {"from"});
+  planned(plan, "b", {"a"});
+  planned(plan, "c", {"b"});
+  log.add(plan);
+  ctl::StatusResponse resolved;
+  auto& from = planned(resolved, "from", {});
+  from.mutable_started()->set_seconds(1);
+  from.mutable_completed()->set_seconds(2);
+  log.add(resolved);
+  CHECK(log.cached_steps() == 0);
+  ctl::StatusResponse run;
+  planned(run, "c", {"b"}).mutable_started()->set_seconds(5);
+  log.add(run);
+  CHECK(log.cached_steps() == 2);
+  CHECK(log.completed_steps() == 3);
+  auto told = log.kept()->back();
+  REQUIRE(told.vertexes_size() == 3);
+  CHECK(told.vertexes(0).digest() == "a");
+  CHECK(told.vertexes(0).cached());
+  CHECK(told.vertexes(0).completed().seconds() == 5);
+  CHECK(told.vertexes(1).digest() == "b");
+  CHECK(told.vertexes(2).digest() == "c");
+  CHECK_FALSE(told.vertexes(2).cached());
+}
+
+TEST_CASE("a step that is resumed is told with all that is known of it") {
+  actors::build_log log;
+  ctl::StatusResponse done;
+  auto& from = planned(done, "from", {"x"});
+  from.mutable_started()->set_seconds(1);
+  from.mutable_completed()->set_seconds(2);
+  log.add(done);
+  ctl::StatusResponse again;
+  again.add_vertexes()->set_digest("from");
+  again.mutable_vertexes(0)->mutable_started()->set_seconds(7);
+  log.add(again);
+  auto told = log.kept()->back().vertexes(0);
+  CHECK(told.name() == "step from");
+  CHECK(told.inputs_size() == 1);
+  CHECK(told.started().seconds() == 7);
+  CHECK_FALSE(told.has_completed());
+  again.mutable_vertexes(0)->mutable_completed()->set_seconds(9);
+  log.add(again);
+  CHECK(log.kept()->back().vertexes(0).completed().seconds() == 9);
+  CHECK(log.completed_steps() == 1);
+}
+
 TEST_CASE("a build's log survives being stored") {
   actors::build_log log;
   for (int i = 0; i < 3; ++i) {

@@ -171,7 +171,7 @@ struct node {
     };
     w.record.set_id(*actors::worker_id(*refs));
     to_proto(host_platform(), *w.record.add_platforms());
-    w.devices = [this] { return actors::to_proto(resources->devices->devices()); };
+    w.update = [this](types::WorkerRecord& r) { actors::set_devices(r, resources->devices->devices()); };
     tree.build.allowed_entitlements = {"device"};
     auto started = supervision::start_daemon_tree(*system, std::move(tree));
     REQUIRE(started.ok());

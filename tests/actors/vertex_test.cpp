@@ -126,6 +126,59 @@ TEST_CASE_METHOD(graph_fixture, "two builds share a running vertex and both see 
   CHECK(second.log->logs().find("log of configure") != std::string::npos);
 }
 
+TEST_CASE_METHOD(graph_fixture, "a step that builds share has the laxest of their limits") {
+  auto limited = [](std::int64_t memory) {
+    definition d;
+    auto configure = d.run(d.source("image"), "configure");
+    if (memory != 0) (*d.def.mutable_metadata())[configure].mutable_linux_resources()->set_memory(memory);
+    return d.finish(configure);
+  };
+  script->hold = true;
+  auto first = build(limited(64));
+  auto second = build(limited(128));
+  auto third = build(limited(0));  // says nothing
+  resume();
+  REQUIRE(script->held.size() == 1);
+  CHECK(script->held.front().what == "configure");
+  CHECK(script->held.front().request.op.metadata.linux_resources().memory() == 128);
+  resume();
+  CHECK((first.ok() && second.ok() && third.ok()));
+}
+
+TEST_CASE_METHOD(graph_fixture, "a step knows whose the layers are that it may have to bring to the disk") {
+  script->hold = true;
+  auto c = build(chain());
+  auto image = script->held.front().request.op.vertex;
+  resume();
+  REQUIRE(script->held.size() == 1);
+  CHECK(script->held.front().request.owners == result_owners{{script->ref_of["image"], image}});
+  // It says when it begins, and what it does for others is told in their name.
+  ctl::StatusResponse told;
+  told.add_vertexes()->set_digest(image);
+  told.mutable_vertexes(0)->mutable_started()->set_seconds(1);
+  told.add_statuses()->set_vertex(image);
+  caf::anon_send(script->held.front().progress, told);
+  sched.run();
+  CHECK(c.log->all.back().vertexes(0).digest() == image);
+  CHECK(c.log->all.back().statuses(0).vertex() == image);
+  ctl::StatusResponse begun;
+  begun.add_vertexes()->set_digest(script->held.front().request.op.vertex);
+  begun.mutable_vertexes(0)->mutable_started()->set_seconds(2);
+  auto before = c.log->completed();
+  caf::anon_send(script->held.front().progress, begun);
+  sched.run();
+  CHECK(c.log->all.back().vertexes(0).name() != "");
+  CHECK(c.log->all.back().vertexes(0).has_started());
+  CHECK(c.log->completed() == before);
+  resume();
+  // What was written is on disk, and all below.
+  REQUIRE(script->held.size() == 1);
+  CHECK(script->held.front().what == "make");
+  CHECK(script->held.front().request.owners.empty());
+  resume();
+  CHECK(c.ok());
+}
+
 TEST_CASE_METHOD(graph_fixture, "equal work under different definitions runs once") {
   // Two sources that resolve to the same thing: their users differ by digest, not by key.
   script->source_keys = {{"image:latest", "sha256:1"}, {"image:3", "sha256:1"}};

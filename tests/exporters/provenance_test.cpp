@@ -102,6 +102,25 @@ TEST_CASE("a predicate of mode max tells steps, sources and the request") {
   CHECK(layered["runDetails"]["metadata"]["buildkit_metadata"]["layers"].contains("step0:0"));
 }
 
+TEST_CASE("what steps and the machine used is told where that is asked for") {
+  auto facts = some_facts();
+  auto plain = json::parse(must(make_predicate({}, dockerfile_provenance(), small_definition(), facts)).text);
+  for (const auto& bytes : small_definition().def())
+    facts.usage[sha256(bytes).str()] = R"({"samples":[{"pidsStat":{}}]})";
+  facts.machine_usage.push_back({{"timestamp", "now"}});
+  auto unasked =
+      json::parse(must(make_predicate({}, dockerfile_provenance(), small_definition(), facts)).text);
+  CHECK(unasked == plain);
+  auto options = must(parse_provenance_options({{"capture-usage", "true"}, {"mode", "max"}}));
+  auto p =
+      json::parse(must(make_predicate(options, dockerfile_provenance(), small_definition(), facts)).text);
+  CHECK(p["buildDefinition"]["internalParameters"]["buildConfig"]["llbDefinition"][0]["resourceUsage"]
+         ["samples"]
+             .size() == 1);
+  CHECK(p["runDetails"]["metadata"]["buildkit_metadata"]["sysUsage"][0]["timestamp"] == "now");
+  CHECK_FALSE(must(parse_provenance_options({{"capture-usage", "perhaps"}})).capture_usage);
+}
+
 TEST_CASE("mode min keeps build arguments to itself") {
   provenance_options options;
   options.max = false;

@@ -583,9 +583,45 @@ TEST_CASE_METHOD(worker_fixture, "memory limits hold, and running out is said") 
   auto out = run(r, {root});
   REQUIRE(!out.ok());
   INFO(out.error().message << sink.err());
-  CHECK((out.error().message.ends_with("cannot allocate memory") ||
-         out.error().message.find("exit code") != std::string::npos));
+  CHECK(out.error().message.ends_with("cannot allocate memory"));
   CHECK(sink.out().find("survived") == std::string::npos);
+  CHECK(cgroups_left() == 0);
+}
+
+TEST_CASE_METHOD(worker_fixture, "only what was killed for its own memory ran out of it") {
+  store::ref root = busybox();
+  // A process that is killed while another step runs out of memory, and one that fails after its child did.
+  auto killed = run(shell("kill -9 $$"), {root});
+  REQUIRE(!killed.ok());
+  CHECK(killed.error().message.ends_with("exit code: 137"));
+  auto r = shell("(x=$(head -c 100000000 /dev/zero | tr '\\0' x); echo $x >/dev/null); exit 3");
+  r.metadata.mutable_linux_resources()->set_memory(16 << 20);
+  auto child = run(r, {root});
+  REQUIRE(!child.ok());
+  INFO(child.error().message);
+  CHECK(child.error().message.ends_with("cannot allocate memory"));
+  auto enough = shell("exit 3");
+  enough.metadata.mutable_linux_resources()->set_memory(64 << 20);
+  auto failed = run(enough, {root});
+  REQUIRE(!failed.ok());
+  CHECK(failed.error().message.ends_with("exit code: 3"));
+}
+
+TEST_CASE_METHOD(worker_fixture, "a step tells what it used") {
+  store::ref root = busybox();
+  auto r = shell("i=0; while [ $i -lt 200000 ]; do i=$((i + 1)); done; head -c 3000000 /dev/zero >/file");
+  std::string usage;
+  r.usage = &usage;
+  REQUIRE(run(r, {root}).ok());
+  INFO(usage);
+  auto told = json_or_null<nlohmann::ordered_json>(usage);
+  REQUIRE(told.contains("samples"));
+  const auto& last = told["samples"].back();
+  CHECK(last["timestamp"].get<std::string>().ends_with("Z"));
+  CHECK(last["cpuStat"]["usageNanos"].get<std::uint64_t>() > 10'000'000);
+  CHECK(last["memoryStat"]["peak"].get<std::uint64_t>() > 1'000'000);
+  CHECK(last["pidsStat"]["current"] == 0);
+  CHECK(told["sysCPUStat"]["user"].get<double>() > 0);
   CHECK(cgroups_left() == 0);
 }
 

@@ -149,14 +149,4 @@ status remove_cgroup(const std::string& path) {
   return result;
 }
 
-std::uint64_t oom_kills() {
-  std::ifstream stats("/proc/vmstat");
-  std::string name;
-  std::uint64_t value = 0;
-  while (stats >> name >> value) {
-    if (name == "oom_kill") return value;
-  }
-  return 0;
-}
-
 }  // namespace kiln::workers

@@ -56,7 +56,4 @@ class parent_groups {
 /// `group`.
 void remove_parents(const std::vector<std::filesystem::path>& made, const std::string& group);
 
-/// Out-of-memory kills this kernel has made so far; 0 when it does not say.
-std::uint64_t oom_kills();
-
 }  // namespace kiln::workers

@@ -58,6 +58,7 @@ struct container_spec {
 struct exit_state {
   int code = 0;
   bool out_of_memory = false;  // the kernel killed something in the container for memory
+  std::string usage = {};      // what it used, as JSON (executor/step_usage.hpp); empty: not known
 };
 
 /// Steers a running process from other threads: input, terminal size, signals. One per process.

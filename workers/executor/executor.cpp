@@ -27,6 +27,7 @@
 #include "workers/executor/oci_spec.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/executor/runtime_process.hpp"
+#include "workers/executor/step_usage.hpp"
 
 namespace kiln::workers {
 
@@ -55,6 +56,12 @@ constexpr const char* made_groups_file = "made-groups";
 /// Whether a group can be one we made for that container, whoever wrote down so.
 bool is_group_of(const std::string& group, const std::string& id) {
   return group.ends_with("/buildkit/" + id) && clean_absolute(group) == group;
+}
+
+/// The step's group, of the one that its runtime was told.
+std::string without_runtime_group(const std::string& path) {
+  auto end = std::string("/") + runtime_group;
+  return path.ends_with(end) ? path.substr(0, path.size() - end.size()) : path;
 }
 
 /// What earlier versions let everybody write into: nothing there is to be believed, least what containers
@@ -211,7 +218,7 @@ void executor::sweep_container(const std::string& id) {
       auto text = bundle->read("config.json", configs::bundle_config_bytes_max);
       json config = text.ok() ? json_or_null(*text) : json();
       if (const auto* own = member_of(config, "linux"))
-        if (auto path = text_member(*own, "cgroupsPath"); !path.empty()) group = path;
+        if (auto path = text_member(*own, "cgroupsPath"); !path.empty()) group = without_runtime_group(path);
     }
     if (is_group_of(group, id)) {
       warn(remove_cgroup(group), "cgroup " + group);
@@ -348,7 +355,7 @@ result<exit_state> executor::run_registered(const container_spec& wanted, runnin
   KILN_TRY(auto root, store::open_confined(spec.rootfs));
 
   spec_context context;
-  context.cgroup_path = group;
+  context.cgroup_path = is_of_systemd(group) ? group : group + "/" + runtime_group;
   context.host_network = network->host();
   context.network_path = network->path();
   context.process_sandbox = options_.process_sandbox;
@@ -388,14 +395,17 @@ result<exit_state> executor::run_registered(const container_spec& wanted, runnin
   call.tty = spec.process.tty;
   if (is_crun()) call.console_directory = state.bundle.string();
   call.hide_unified_cgroup = hide_unified_;
-  std::uint64_t kills_before = oom_kills();
+  step_usage usage(group);
+  usage.watch_memory();
+  call.looks_on = [&usage] { return usage.look(); };
   auto code = runtime_process::run(call, io, stop);
   stubs.clean(root.get());
   if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
   if (!code) return std::move(code).error();
   exit_state end;
   end.code = *code;
-  end.out_of_memory = *code == 137 && oom_kills() > kills_before;
+  end.out_of_memory = *code != 0 && usage.out_of_memory();
+  end.usage = usage.finish();
   return end;
 }
 

@@ -1,5 +1,6 @@
 #include "workers/executor/runtime_process.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -29,6 +30,7 @@
 #include "base/digest.hpp"
 #include "base/open_files.hpp"
 #include "configs/executor.hpp"
+#include "configs/usage.hpp"
 
 extern char** environ;  // NOLINT
 
@@ -104,6 +106,13 @@ result<child> spawn(const std::vector<std::string>& argv, const streams& fds, bo
     return e;
   }
   return c;
+}
+
+/// For poll: milliseconds until then, at least one; for ever without.
+int until_look(const std::optional<clock::time_point>& when) {
+  if (!when) return -1;
+  auto left = std::chrono::duration_cast<std::chrono::milliseconds>(*when - clock::now()).count();
+  return static_cast<int>(std::max<std::int64_t>(left, 0)) + 1;
 }
 
 int reap(pid_t pid) {
@@ -293,6 +302,8 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
   });
   bool stopping = false;
   clock::time_point kill_until;
+  std::optional<clock::time_point> next_look;
+  if (what.looks_on) next_look = clock::now() + configs::usage_interval;
   unique_fd master;
   std::array<pollfd, 6> polled{{{out.get(), POLLIN, 0},
                                 {err ? err.get() : -1, POLLIN, 0},
@@ -302,7 +313,9 @@ result<int> runtime_process::run(const options& what, const process_io& io, std:
                                 {-1, POLLIN, 0}}};
   while (true) {
     // While stopping, ask again every 20 ms: the runtime may not have made the process yet.
-    if (::poll(polled.data(), polled.size(), stopping ? 20 : -1) < 0 && errno != EINTR) break;
+    if (::poll(polled.data(), polled.size(), stopping ? 20 : until_look(next_look)) < 0 && errno != EINTR)
+      break;
+    if (next_look && clock::now() >= *next_look) next_look = clock::now() + what.looks_on();
     if ((polled[3].revents & POLLIN) != 0 && !stopping) {
       stopping = true;
       polled[3].fd = -1;

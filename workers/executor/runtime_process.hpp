@@ -2,6 +2,7 @@
 // Everything happens on the calling thread but process_control, which other threads use.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <stop_token>
 #include <string>
@@ -24,6 +25,8 @@ class runtime_process {
     std::string console_directory;
     bool hide_unified_cgroup = false;
     std::string pid_file;  // where the runtime writes the container process' pid
+    /// Called from time to time while it runs; how long until the next time. May be empty.
+    std::function<std::chrono::milliseconds()> looks_on;
   };
 
   /// Runs to the end; the exit code (128 + signal when killed). A stop kills the container's process

@@ -2,15 +2,18 @@
 // Source: solver/llbsolver/ops/exec.go.
 #include <algorithm>
 #include <array>
+#include <cstdlib>
 
 #include <arpa/inet.h>
 
+#include "base/files.hpp"
 #include "base/quoting.hpp"
 #include "configs/executor.hpp"
 #include "workers/executor/log_limiter.hpp"
 #include "workers/ops/command_text.hpp"
 #include "workers/ops/exec_mounts.hpp"
 #include "workers/ops/ops.hpp"
+#include "workers/platforms/emulator.hpp"
 
 namespace kiln::workers {
 
@@ -80,7 +83,14 @@ class step_log {
   explicit step_log(progress_sink& sink) : sink_(sink) {}
   void write(int stream, std::string_view bytes) {
     std::string passed = limiter(stream).pass(bytes, log_limiter::clock::now());
-    if (!passed.empty()) sink_.log(stream, passed);
+    if (passed.empty()) return;
+    sink_.log(stream, passed);
+    // As upstream: what steps print, on the daemon's own streams, for whoever looks for a fault there.
+    static const bool shown = [] {
+      const char* wanted = std::getenv("BUILDKIT_DEBUG_EXEC_OUTPUT");
+      return wanted != nullptr && std::string_view(wanted) == "1";
+    }();
+    if (shown) (void)write_all(stream, passed);
   }
   /// What was clipped last, for a step that failed.
   void flush() {
@@ -95,6 +105,28 @@ class step_log {
   progress_sink& sink_;
   log_limiter out_{log_limits::from_environment(), log_limiter::clock::now()};
   log_limiter err_{log_limits::from_environment(), log_limiter::clock::now()};
+};
+
+// A file of one step, which goes with it.
+class step_directory {
+ public:
+  explicit step_directory(const store::scratch_directory& scratch) : scratch_(scratch) {}
+  ~step_directory() {
+    if (!path_.empty()) (void)remove_tree(path_);
+  }
+  step_directory(const step_directory&) = delete;
+  step_directory& operator=(const step_directory&) = delete;
+
+  result<std::filesystem::path> file(const char* name) {
+    if (path_.empty()) {
+      KILN_TRY(path_, scratch_.make("step"));
+    }
+    return path_ / name;
+  }
+
+ private:
+  const store::scratch_directory& scratch_;
+  std::filesystem::path path_;
 };
 
 class exec_handler final : public op_handler {
@@ -144,13 +176,29 @@ class exec_handler final : public op_handler {
     KILN_TRY(spec.edits, device_edits(op));
     spec.remove_mount_stubs_recursive = meta.removemountstubsrecursive();
 
+    step_directory own(resources_.refs->scratch());
+    auto known = resources_.platforms->known();
+    KILN_TRY(auto emulator, find_emulator(request.platform, known, emulator_directories()));
+    if (emulator) KILN_CHECK(emulate(spec, *emulator, [&] { return own.file("emulator"); }));
+    bool foreign = !emulator && !runs_among(known, request.platform);
+
     step_log log(*job.progress);
     process_io io;
     io.output = [&](int stream, std::string_view bytes) { log.write(stream, bytes); };
     auto end = resources_.executor->run(spec, io, job.stop);
+    if (end && request.usage) *request.usage = end->usage;
     status verdict = end ? outcome_of(op, *end) : status(std::move(end).error());
     if (!verdict) log.flush();
+    if (!verdict && foreign && !job.stop.stop_requested()) explain_platform(request.platform, *job.progress);
     return verdict;
+  }
+
+  // Whoever sees a program fail to start may not think of what it was built for.
+  void explain_platform(const platform& wanted, progress_sink& progress) const {
+    auto why = resources_.platforms->why_not(wanted);
+    if (!why.ok())
+      progress.log(
+          2, "note: " + why.error().message + "; neither is there a " + emulator_name(wanted) + " on PATH\n");
   }
 
   // A step that may have any device still says what it wants in its own words; others name what they were

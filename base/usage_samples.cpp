@@ -1,0 +1,134 @@
+#include "base/usage_samples.hpp"
+
+#include <array>
+#include <cmath>
+#include <sstream>
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include "base/time_text.hpp"
+#include "base/unique_fd.hpp"
+
+namespace kiln {
+
+namespace {
+
+using json = nlohmann::ordered_json;
+
+constexpr std::array processor_states = {"user", "nice",    "system", "idle",  "iowait",
+                                         "irq",  "softirq", "steal",  "guest", "guestNice"};
+
+}  // namespace
+
+void usage_samples::add(json sample) {
+  samples_.push_back(std::move(sample));
+  if (samples_.size() <= samples_max_) return;
+  auto all = std::exchange(samples_, json::array());
+  for (std::size_t i = 0; i < all.size(); i += 2) samples_.push_back(std::move(all[i]));
+  interval_ *= 2;
+}
+
+std::string kernel_text(const std::string& path) {
+  unique_fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
+  std::string out;
+  char buffer[4096];
+  ssize_t n = 0;
+  while (file && (n = ::read(file.get(), buffer, sizeof buffer)) > 0)
+    out.append(buffer, static_cast<std::size_t>(n));
+  return out;
+}
+
+std::map<std::string, std::uint64_t, std::less<>> kernel_values(const std::string& path) {
+  std::map<std::string, std::uint64_t, std::less<>> out;
+  std::istringstream lines(kernel_text(path));
+  std::string name;
+  for (std::uint64_t value = 0; lines >> name >> value;) out[name] = value;
+  return out;
+}
+
+json kernel_pressure(const std::string& path) {
+  json out;
+  std::istringstream lines(kernel_text(path));
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string whose, word;
+    words >> whose;
+    if (whose != "some" && whose != "full") continue;
+    auto& values = out[whose] = json::object();
+    while (words >> word) {
+      auto equals = word.find('=');
+      if (equals == std::string::npos) continue;
+      auto name = word.substr(0, equals);
+      std::istringstream number(word.substr(equals + 1));
+      if (name == "total") {
+        std::uint64_t total = 0;
+        if (number >> total) values[name] = total;
+      } else if (double average = 0; number >> average) {
+        values[name] = average;
+      }
+    }
+  }
+  return out;
+}
+
+std::map<std::string, double> processor_times() {
+  std::map<std::string, double> out;
+  std::istringstream words(kernel_text("/proc/stat"));
+  std::string cpu;
+  words >> cpu;
+  const auto ticks = static_cast<double>(::sysconf(_SC_CLK_TCK));
+  for (const char* state : processor_states)
+    if (double value = 0; words >> value) out[state] = value / ticks;
+  return out;
+}
+
+json processor_times_json(const std::map<std::string, double>& seconds) {
+  json out = json::object();
+  for (const char* state : processor_states)
+    if (auto found = seconds.find(state); found != seconds.end())
+      out[state] = std::round(found->second * 1000) / 1000;
+  return out;
+}
+
+json machine_usage(std::int64_t now_ns) {
+  json out{{"timestamp", format_rfc3339(now_ns)}, {"cpuStat", processor_times_json(processor_times())}};
+  std::istringstream lines(kernel_text("/proc/stat"));
+  std::map<std::string, std::uint64_t> counts;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string name;
+    if (std::uint64_t value = 0; words >> name >> value) counts[name] = value;
+  }
+  out["procStat"] = {{"contextSwitches", counts["ctxt"]},
+                     {"processCreated", counts["processes"]},
+                     {"processesRunning", counts["procs_running"]}};
+  std::istringstream memory(kernel_text("/proc/meminfo"));
+  std::map<std::string, std::uint64_t> kilobytes;
+  for (std::string line; std::getline(memory, line);) {
+    std::istringstream words(line);
+    std::string name;
+    if (std::uint64_t value = 0; words >> name >> value) kilobytes[name.substr(0, name.find(':'))] = value;
+  }
+  json& stat = out["memoryStat"] = json::object();
+  // In kB, as /proc/meminfo and upstream have it.
+  for (auto [name, from] : {std::pair{"total", "MemTotal"},
+                            {"free", "MemFree"},
+                            {"available", "MemAvailable"},
+                            {"buffers", "Buffers"},
+                            {"cached", "Cached"},
+                            {"active", "Active"},
+                            {"inactive", "Inactive"},
+                            {"swap", "SwapTotal"},
+                            {"dirty", "Dirty"},
+                            {"writeback", "Writeback"},
+                            {"slab", "Slab"}})
+    if (auto found = kilobytes.find(from); found != kilobytes.end()) stat[name] = found->second;
+  for (auto [name, file] :
+       {std::pair{"cpuPressure", "cpu"}, {"memoryPressure", "memory"}, {"ioPressure", "io"}})
+    if (auto pressure = kernel_pressure(std::string("/proc/pressure/") + file); !pressure.is_null())
+      out[name] = std::move(pressure);
+  return out;
+}
+
+}  // namespace kiln
