@@ -3,11 +3,9 @@
 
 #include <source_location>
 
-#include "base/result.hpp"
+#include "messages/stack_text.hpp"
 
 namespace kiln::actors {
-
-constexpr std::string_view stack_detail_type = "github.com/moby/buildkit/stack.Stack+json";
 
 /// Adds the detail unless the error has one already: the first to know is nearest to the cause.
 /// Source: BuildKit util/stack/stack.go.

@@ -2,6 +2,7 @@
 
 #include "actors/cluster/cluster.hpp"
 #include "messages/filter.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::actors {
 
@@ -27,7 +28,7 @@ workers_actor::behavior_type workers(workers_actor::stateful_pointer<actor_state
   return {
       [self, &o](list_atom, ctl::ListWorkersRequest& request) -> caf::result<ctl::ListWorkersResponse> {
         auto f = filter::parse({request.filter().begin(), request.filter().end()});
-        if (!f.ok()) return to_caf(f.error());
+        if (!f.ok()) return to_caf(as_told(f.error()));
         auto worker = o.peers.worker();
         if (!worker) return ctl::ListWorkersResponse{};
         auto promise = self->make_response_promise<ctl::ListWorkersResponse>();

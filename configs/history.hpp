@@ -21,6 +21,9 @@ inline constexpr std::int64_t document_bytes_max = std::int64_t{4} << 30;
 /// Records that clients may pin, which are never cleaned away.
 inline constexpr std::size_t pinned_max = 1'000;
 
+/// Refs of deleted records that are remembered as such, the newest ones.
+inline constexpr std::size_t remembered_deletions_max = 1'000;
+
 /// A larger record loses the long texts of its request and answer: every listener gets it in one message.
 inline constexpr std::size_t one_record_bytes_max = 1u << 20;
 inline constexpr std::size_t long_text_bytes = 4'096;

@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "actors/history/history_trace.hpp"
 #include "actors/progress.hpp"
 #include "configs/history.hpp"
+#include "messages/told_code.hpp"
 #include "rpc_status.pb.h"
 #include "store/ref_store.hpp"
 
@@ -65,6 +67,8 @@ struct history_state {
   std::shared_ptr<history_index> finished;
   std::optional<caf::actor_clock::time_point> sweep_at;  // the next look; an earlier one may be asked for
   std::map<caf::actor_addr, listening> listeners;
+  std::set<std::string> deleted;  // refs of clients' deletions, the newest ones
+  std::deque<std::string> deleted_order;
   std::deque<std::pair<std::function<status()>, std::function<void(status)>>>
       writes;  // the first is under way
   std::map<std::uint64_t, caf::typed_response_promise<bool>> replays;
@@ -192,6 +196,9 @@ struct history_state {
   result<bool> listen(const ctl::BuildHistoryRequest& request, const history_listener& who) {
     if (request.limit() < 0)
       return make_error(errc::invalid_argument, "invalid limit " + std::to_string(request.limit()));
+    const auto& ref = request.ref();
+    if (deleted.contains(ref) && !active.contains(ref) && !finished->find(ref))
+      return make_error(errc::not_found, "ref " + ref + " is deleted");
     KILN_TRY(auto wanted,
              parse_history_filters({request.filter().begin(), request.filter().end()}, unix_now_ns()));
     tell(request, wanted, who);
@@ -245,14 +252,18 @@ struct history_state {
     if (!found) {
       if (request.delete_() && active.contains(request.ref()))
         return then(make_error(errc::failed_precondition, "build " + request.ref() + " is running"));
-      return then(make_error(errc::not_found,
-                             "failed to retrieve record for ref \"" + request.ref() + "\": not found"));
+      // As with BuildKit, what shall be gone may be so already; of a record that is changed there must be
+      // one.
+      if (request.delete_() || request.finalize()) return then({});
+      return then(
+          make_error(errc::not_found, "failed to retrieve ref " + request.ref() + ": file does not exist"));
     }
     if (!request.delete_() && !request.finalize() && request.pinned() && !found->pinned() &&
         finished->pinned() >= cfg::pinned_max)
       return then(make_error(errc::resource_exhausted,
                              "more than " + std::to_string(cfg::pinned_max) + " build records are pinned"));
     if (request.delete_()) {
+      remember_deletion(request.ref());
       remove({request.ref()}, then);
     } else if (request.finalize()) {
       finalize(*found, then);
@@ -261,6 +272,14 @@ struct history_state {
       record.set_pinned(request.pinned());
       changed(std::move(record), std::move(then));
     }
+  }
+
+  void remember_deletion(const std::string& ref) {
+    if (!deleted.insert(ref).second) return;
+    deleted_order.push_back(ref);
+    if (deleted_order.size() <= cfg::remembered_deletions_max) return;
+    deleted.erase(deleted_order.front());
+    deleted_order.pop_front();
   }
 
   void changed(ctl::BuildHistoryRecord record, std::function<void(status)> then) {
@@ -407,15 +426,18 @@ history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> 
   self->set_down_handler([&state](caf::down_msg& m) { state.listeners.erase(m.source); });
   return {
       [&state](ctl::BuildHistoryRequest& request, const history_listener& who) {
-        return state.when_read<bool>(
-            [&state, request, who](auto promise) { answer(promise, state.listen(request, who)); });
+        return state.when_read<bool>([&state, request, who](auto promise) {
+          auto listens = state.listen(request, who);
+          if (!listens.ok()) listens = as_told(std::move(listens).error());
+          answer(promise, std::move(listens));
+        });
       },
       [&state](ctl::UpdateBuildHistoryRequest& request) {
         return state.when_read<ctl::UpdateBuildHistoryResponse>([&state, request](auto promise) {
           state.update(request, [promise](status s) mutable {
             answer(promise, s.ok()
                                 ? result<ctl::UpdateBuildHistoryResponse>(ctl::UpdateBuildHistoryResponse{})
-                                : std::move(s).error());
+                                : as_told(std::move(s).error()));
           });
         });
       },

@@ -293,7 +293,28 @@ TEST_CASE("the history tells running and finished builds in order, by limit, fil
   CHECK(all->take() == std::vector<std::string>{"COMPLETE d", "COMPLETE b"});
   CHECK(update(f, "b", false, true).empty());
   CHECK(one->take() == std::vector<std::string>{"DELETED b"});
-  CHECK(update(f, "b", false, true).size() == 1);
+  // What is gone may be deleted again; it is known to be gone, other than what never was.
+  CHECK(update(f, "b", false, true).empty());
+  CHECK(update(f, "never", false, true).empty());
+  CHECK(update(f, "never", true, false) ==
+        std::vector<std::string>{"failed to retrieve ref never: file does not exist"});
+  caf::scoped_actor self{f.system};
+  f.listen({});
+  for (std::string ref : {"b", "never"}) {
+    ctl::BuildHistoryRequest question;
+    question.set_ref(ref);
+    question.set_earlyexit(true);
+    auto asked = self->request(f.actor, caf::infinite, question, f.listeners.back());
+    f.sched.run();
+    asked.receive([&](bool) { CHECK(ref == "never"); },
+                  [&](const caf::error& e) {
+                    CHECK(ref == "b");
+                    CHECK(from_caf(e) == make_error(errc::unknown, "ref b is deleted"));
+                  });
+  }
+  f.complete("b", f.now - 30, f.now);
+  CHECK(update(f, "b", true, false).empty());
+  CHECK(update(f, "b", false, true).empty());
   CHECK(f.list() == std::vector<std::string>{"COMPLETE a", "COMPLETE c", "COMPLETE d"});
 }
 
