@@ -1,12 +1,10 @@
 // Where in which daemon an error came about, as BuildKit's clients show it with --debug: a Stack detail.
 #pragma once
 
-#include "base/result.hpp"
 #include "base/source_location.hpp"
+#include "messages/stack_text.hpp"
 
 namespace kiln::actors {
-
-constexpr std::string_view stack_detail_type = "github.com/moby/buildkit/stack.Stack+json";
 
 /// Adds the detail unless the error has one already: the first to know is nearest to the cause.
 /// Source: BuildKit util/stack/stack.go.

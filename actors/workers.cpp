@@ -2,6 +2,7 @@
 
 #include "actors/cluster/cluster.hpp"
 #include "actors/worker_fields.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::actors {
 
@@ -14,7 +15,7 @@ class worker_list {
 
   caf::result<ctl::ListWorkersResponse> list(const ctl::ListWorkersRequest& request) {
     auto wanted = filter::parse({request.filter().begin(), request.filter().end()});
-    if (!wanted.ok()) return to_caf(wanted.error());
+    if (!wanted.ok()) return to_caf(as_told(wanted.error()));
     auto promise = self_->make_response_promise<ctl::ListWorkersResponse>();
     if (!options_.refresh) {
       own(*std::move(wanted), promise);

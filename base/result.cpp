@@ -41,7 +41,12 @@ errc code_of_errno(int err) {
     case ENODEV:
     case ENOSYS:
     case ENOTSUP: return errc::unimplemented;
-    default: return errc::internal;
+    // The machine itself is at fault. Source: BuildKit errdefs/internal_linux.go.
+    case EIO:
+    case EFAULT:
+    case ENOTRECOVERABLE:
+    case EHWPOISON: return errc::internal;
+    default: return errc::unknown;
   }
 }
 

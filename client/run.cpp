@@ -16,6 +16,7 @@
 #include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
 #include "client/warning.hpp"
+#include "messages/stack_text.hpp"
 
 namespace kiln::client {
 namespace {
@@ -54,8 +55,12 @@ void print_error(const error& e, bool debug) {
   for (const auto& source : error_sources(e)) text += render_snippet(source);
   for (const auto& message : deny_messages(e)) text += fmt::format("policy deny: {}\n", message);
   text += fmt::format("error: {}\n", e.message);
-  if (debug)
-    for (const auto& detail : e.details) text += fmt::format("  {}: {}\n", detail.type_url, detail.value);
+  if (debug) {
+    text += stack_text(e);
+    for (const auto& detail : e.details)
+      if (detail.type_url != stack_detail_type)
+        text += fmt::format("  {}: {}\n", detail.type_url, detail.value);
+  }
   fmt::print(stderr, "{}", printable(text));
 }
 

@@ -59,6 +59,9 @@ inline constexpr std::size_t content_list_batch = 100;
 inline constexpr std::size_t frontend_buffer_bytes = 64 << 10;
 /// Of what a frontend image writes to its standard error, bytes kept for the log.
 inline constexpr std::size_t frontend_complaint_bytes = 16 << 10;
+/// Where a frontend image finds what it was made from: its pb.Definition.
+inline constexpr const char* frontend_metadata_directory = "/run/config/buildkit/metadata";
+inline constexpr const char* frontend_metadata_file = "frontend.bin";
 
 /// Backlog of a listening socket, connections.
 inline constexpr int listen_backlog = 512;

@@ -12,6 +12,7 @@
 #include "base/url.hpp"
 #include "distribution/hosts.hpp"
 #include "distribution/token_authority.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::distribution {
 namespace {
@@ -364,8 +365,9 @@ result<authorizer::token> authorizer::fetch_from_server(entry& e, const std::vec
     errc code = answer->status == 401 || answer->status == 403   ? errc::unauthenticated
                 : answer->status >= 500 || answer->status == 429 ? errc::unavailable
                                                                  : errc::unknown;
-    return make_error(code, std::string(what) + ": unexpected status from " + used->method + " request to " +
-                                used->url + ": " + std::to_string(answer->status));
+    return told_as(errc::unknown,
+                   make_error(code, std::string(what) + ": unexpected status from " + used->method +
+                                        " request to " + used->url + ": " + std::to_string(answer->status)));
   }
   auto json = json_or_null(answer->body);
   auto text = text_member(json, "token");

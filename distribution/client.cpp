@@ -6,8 +6,11 @@
 #include "base/json_text.hpp"
 #include "base/url.hpp"
 #include "distribution/authorizer.hpp"
+#include "distribution/image_json.hpp"
 #include "distribution/media_types.hpp"
 #include "distribution/retry_after.hpp"
+#include "distribution/place_failures.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::distribution {
 namespace {
@@ -80,7 +83,7 @@ error status_error(const std::string& method, const std::string& url, const resp
       "unexpected status from " + method + " request to " + url + ": " + std::to_string(r.status);
   if (const char* why = reason(r.status); *why != '\0') text += " " + std::string(why);
   if (std::string said = registry_message(r); !said.empty()) text += ": " + said;
-  return make_error(code_of(r.status), std::move(text));
+  return told_as(errc::unknown, make_error(code_of(r.status), std::move(text)));
 }
 
 std::string source_label(std::string_view domain) {
@@ -210,17 +213,17 @@ result<descriptor> repository::resolve_at(const endpoint& e, int attempts) {
 result<descriptor> repository::resolve() {
   if (ref_.name_only())
     return make_error(errc::invalid_argument, "reference " + ref_.str() + " names neither tag nor digest");
-  std::optional<error> first;
+  place_failures failures;
   for (std::size_t i = 0; i < endpoints_.size(); ++i) {
     auto d = resolve_at(endpoints_[i], attempts_at(i));
     if (d.ok() || d.error().code == errc::cancelled) return d;
-    // "Not found" of one place says less than what went wrong at another.
-    if (!first || first->code == errc::not_found) first = d.error();
+    failures.add(std::move(d).error());
   }
-  if (first->message.starts_with("server message:"))
-    return std::move(*first).with_context(
+  auto told = failures.told();
+  if (told.message.starts_with("server message:"))
+    return std::move(told).with_context(
         "pull access denied, repository does not exist or may require authorization");
-  return *std::move(first);
+  return told;
 }
 
 result<fetched_manifest> repository::manifest_at(const endpoint& e, const std::string& name, int attempts) {
@@ -248,13 +251,13 @@ result<fetched_manifest> repository::manifest(const digest& d) {
   if (d.algorithm() != "sha256")
     return make_error(errc::unimplemented,
                       "digest algorithm " + std::string(d.algorithm()) + " is not supported");
-  std::optional<error> first;
+  place_failures failures;
   for (std::size_t i = 0; i < endpoints_.size(); ++i) {
     auto m = manifest_at(endpoints_[i], d.str(), attempts_at(i));
     if (m.ok() || m.error().code == errc::cancelled) return m;
-    if (!first || first->code == errc::not_found) first = m.error();
+    failures.add(std::move(m).error());
   }
-  return *std::move(first);
+  return failures.told();
 }
 
 result<std::string> repository::small_blob(const descriptor& d, std::int64_t limit) {
@@ -262,7 +265,7 @@ result<std::string> repository::small_blob(const descriptor& d, std::int64_t lim
     return make_error(errc::resource_exhausted, "blob " + d.digest.str() + " of " + std::to_string(d.size) +
                                                     " bytes is larger than the limit of " +
                                                     std::to_string(limit));
-  std::optional<error> first;
+  place_failures failures;
   for (std::size_t i = 0; i < endpoints_.size(); ++i) {
     request get;
     get.url = url(endpoints_[i], "/blobs/" + d.digest.str());
@@ -279,13 +282,13 @@ result<std::string> repository::small_blob(const descriptor& d, std::int64_t lim
     } else {
       return std::move(r->body);
     }
-    if (!first || first->code == errc::not_found) first = std::move(e);
+    failures.add(std::move(e));
   }
-  return *std::move(first);
+  return failures.told();
 }
 
 result<std::int64_t> repository::blob_size(const digest& d) {
-  std::optional<error> first;
+  place_failures failures;
   for (std::size_t i = 0; i < endpoints_.size(); ++i) {
     request head;
     head.method = "HEAD";
@@ -301,9 +304,42 @@ result<std::int64_t> repository::blob_size(const digest& d) {
               : r->status == 404 ? make_error(errc::not_found, ref_.name() + "@" + d.str() + ": not found")
                                  : status_error("HEAD", head.url, *r);
     if (e.code == errc::cancelled) return e;
-    if (!first || first->code == errc::not_found) first = std::move(e);
+    failures.add(std::move(e));
   }
-  return *std::move(first);
+  return failures.told();
+}
+
+result<std::vector<descriptor>> repository::referrers_at(const endpoint& e, const digest& d, int attempts) {
+  request get;
+  get.url = url(e, "/referrers/" + d.str());
+  get.headers = {"Accept: " + std::string(media::oci_index)};
+  get.max_body = configs::max_manifest_size;
+  KILN_TRY(response r, send_with_retries(e, get, attempts));
+  std::string index;
+  if (success(r.status)) {
+    index = std::move(r.body);
+  } else if (r.status == 404) {
+    auto tag = d.str();
+    tag[tag.find(':')] = '-';
+    auto tagged = manifest_at(e, tag, attempts);
+    if (!tagged.ok()) return std::move(tagged).error();
+    index = std::move(tagged->bytes);
+  } else {
+    return status_error("GET", get.url, r);
+  }
+  KILN_TRY(auto listed, parse_manifest(index, std::string(media::oci_index)));
+  return std::move(listed.entries);
+}
+
+result<std::vector<descriptor>> repository::referrers(const digest& d) {
+  place_failures failures;
+  for (std::size_t i = 0; i < endpoints_.size(); ++i) {
+    auto found = referrers_at(endpoints_[i], d, attempts_at(i));
+    if (found.ok() || found.error().code == errc::cancelled) return found;
+    failures.add(std::move(found).error());
+  }
+  if (failures.told().code == errc::not_found) return std::vector<descriptor>{};
+  return failures.told();
 }
 
 }  // namespace kiln::distribution

@@ -47,6 +47,10 @@ class repository {
   /// endpoint when one fails. A no-op when it is there.
   status fetch_blob(const descriptor& d, store::blob_store& into, const byte_progress& progress);
 
+  /// What the registry has about that manifest (signatures, say): by its referrers API, or where it has none,
+  /// by the tag that stands for it. Source: OCI distribution-spec, Listing Referrers.
+  result<std::vector<descriptor>> referrers(const digest& d);
+
   // Pushing.
   result<bool> has_blob(const digest& d);
   /// Mounts the blob from another repository of this registry; false when the registry declines.
@@ -70,6 +74,7 @@ class repository {
   result<response> send_with_retries(const endpoint& e, const request& r, int attempts,
                                      const std::vector<std::string>& extra_scopes = {});
   result<descriptor> resolve_at(const endpoint& e, int attempts);
+  result<std::vector<descriptor>> referrers_at(const endpoint& e, const digest& d, int attempts);
   result<fetched_manifest> manifest_at(const endpoint& e, const std::string& name, int attempts);
   status fetch_from(const endpoint& e, const std::string& from, const descriptor& d, store::blob_store& into,
                     const byte_progress& progress, int attempts);

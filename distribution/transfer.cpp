@@ -4,6 +4,7 @@
 #include "base/url.hpp"
 #include "distribution/client.hpp"
 #include "distribution/media_types.hpp"
+#include "distribution/place_failures.hpp"
 
 namespace kiln::distribution {
 namespace {
@@ -112,11 +113,13 @@ status repository::fetch_from(const endpoint& e, const std::string& from, const 
 
 status repository::fetch_blob(const descriptor& d, store::blob_store& into, const byte_progress& progress) {
   if (into.has(d.digest)) return {};
-  std::optional<error> first;
+  place_failures failures;
+  std::optional<error> cancelled;
   auto attempt = [&](const endpoint& e, const std::string& from, int attempts) {
     auto s = fetch_from(e, from, d, into, progress, attempts);
     if (s.ok()) return true;
-    if (!first || first->code == errc::not_found || s.error().code == errc::cancelled) first = s.error();
+    if (s.error().code == errc::cancelled) cancelled = s.error();
+    failures.add(std::move(s).error());
     return false;
   };
   // Foreign layers live where their descriptor says.
@@ -124,7 +127,7 @@ status repository::fetch_blob(const descriptor& d, store::blob_store& into, cons
     for (const auto& u : d.urls) {
       auto elsewhere = hosts_.foreign(u);
       if (!elsewhere.ok()) {
-        if (!first) first = std::move(elsewhere).error();
+        failures.add(std::move(elsewhere).error());
       } else if (attempt(*elsewhere, u, 2)) {
         return {};
       }
@@ -132,14 +135,15 @@ status repository::fetch_blob(const descriptor& d, store::blob_store& into, cons
   }
   for (std::size_t i = 0; i < endpoints_.size(); ++i) {
     const endpoint& e = endpoints_[i];
-    if (first && first->code == errc::cancelled) break;
+    if (cancelled) return *std::move(cancelled);
     if (!attempt(e, url(e, "/blobs/" + d.digest.str()), attempts_at(i))) continue;
     remember_source(into, d.digest, ref_);
     return {};
   }
-  if (first->code == errc::not_found)
+  if (cancelled) return *std::move(cancelled);
+  if (failures.told().code == errc::not_found)
     return make_error(errc::not_found, ref_.name() + "@" + d.digest.str() + ": not found");
-  return *std::move(first);
+  return failures.told();
 }
 
 result<bool> repository::has_blob(const digest& d) {

@@ -12,6 +12,8 @@
 #include "base/url.hpp"
 #include "configs/http_answers.hpp"
 #include "configs/version.hpp"
+#include "distribution/place_failures.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::distribution {
 namespace {
@@ -233,7 +235,7 @@ error explain(CURLcode code, CURL* easy, const request& r, const char* text, wir
     why = "a header of the answer is larger than " + std::to_string(configs::answer_header_line_bytes_max) +
           " bytes, or there is no memory left";
   std::string message =
-      "failed to do request: " + shown_method(r.method) + " \"" + without_password(r.url) + "\": " + why;
+      std::string(request_failed) + shown_method(r.method) + " \"" + without_password(r.url) + "\": " + why;
   failure = wire_failure::other;
   switch (code) {
     case CURLE_URL_MALFORMAT:
@@ -247,7 +249,8 @@ error explain(CURLcode code, CURL* easy, const request& r, const char* text, wir
     case CURLE_OUT_OF_MEMORY: return make_error(errc::resource_exhausted, std::move(message));
     default: break;
   }
-  return make_error(errc::unavailable, std::move(message));
+  // Inside, what may be better the next time; to clients a failure like any other.
+  return told_as(errc::unknown, make_error(errc::unavailable, std::move(message)));
 }
 
 }  // namespace

@@ -42,7 +42,7 @@ result<std::optional<sbom_options>> sbom_wanted(const attestation_requests& requ
     else out.parameters[key] = value;
   }
   auto ref = parse_image_reference(generator);
-  if (!ref.ok()) return std::move(ref).error().with_context("failed to parse sbom scanner " + generator);
+  if (!ref.ok()) return std::move(ref).error().with_context("failed to parse sbom generator " + generator);
   out.generator = ref->tagged().str();
   return std::optional(std::move(out));
 }

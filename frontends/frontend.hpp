@@ -12,6 +12,7 @@
 #include "gateway.pb.h"
 #include "messages/job.hpp"
 #include "messages/platform.hpp"
+#include "worker.pb.h"
 
 namespace kiln::frontends {
 
@@ -32,9 +33,15 @@ class frontend_host {
   virtual result<gw::ReadDirResponse> read_dir(const gw::ReadDirRequest& request) = 0;
   virtual result<gw::StatFileResponse> stat_file(const gw::StatFileRequest& request) = 0;
   virtual status warn(const gw::WarnRequest& request) = 0;
+  /// Whether the frontend `name`, which is built in, may work in the place of a frontend image, and then says
+  /// so in the log of the build. Not if a policy makes something else of the image; permission_denied if it
+  /// denies it.
+  virtual result<bool> stand_in(const std::string& image, const std::string& name) = 0;
 
   /// Platforms of the workers, the default (build platform) first.
   virtual std::vector<platform> platforms() const = 0;
+  /// The worker, as clients may list it.
+  virtual const moby::buildkit::v1::types::WorkerRecord& worker() const = 0;
   virtual const std::string& session_id() const = 0;
   virtual std::stop_token stop_token() const = 0;
 };

@@ -185,7 +185,8 @@ struct daemon::parts {
     tree.containers.make = [this](const gw::NewContainerRequest& request, const container_inputs& inputs) {
       return make_container(request, inputs);
     };
-    tree.build.frontend = [this, containers = [registry = registry] {
+    KILN_TRY(auto allowed, frontends::allowed_repositories(config.frontends.gateway_allowed_repositories));
+    tree.build.frontend = [this, allowed = std::move(allowed), containers = [registry = registry] {
       return registry->get<containers_actor>(actors::containers_name);
     }](const std::string& name) -> std::unique_ptr<frontends::frontend> {
       const auto& wanted = config.frontends;
@@ -195,7 +196,7 @@ struct daemon::parts {
         return make_container(request, inputs);
       };
       return frontends::make_gateway_frontend(gateway::make_frontend_runner({system.get(), make, containers}),
-                                              wanted.gateway_allowed_repositories);
+                                              {allowed, wanted.dockerfile_enabled});
     };
     KILN_TRY(tree.build.provenance.environment,
              configs::read_provenance_environment(config.provenance_env_dir));

@@ -37,6 +37,12 @@ error_detail vertex_detail(const kiln::digest& vertex) {
   return {std::string(vertex_detail_type), "{\"digest\":" + go_json_string(vertex.str()) + "}"};
 }
 
+error_detail frontend_detail(const std::string& name, const std::string& source) {
+  std::string text = "{\"name\":" + go_json_string(name);
+  if (!source.empty()) text += ",\"source\":" + go_json_string(source);
+  return {std::string(frontend_detail_type), text + "}"};
+}
+
 error_detail source_detail(const pb::SourceInfo& info, const pb::Location& location) {
   std::string ranges;
   for (const auto& r : location.ranges()) ranges += (ranges.empty() ? "" : ",") + go_json(r);

@@ -14,6 +14,8 @@
 namespace kiln::solver {
 
 error_detail vertex_detail(const kiln::digest& vertex);
+/// Which frontend failed; the image it is, if it is one.
+error_detail frontend_detail(const std::string& name, const std::string& source);
 error_detail source_detail(const pb::SourceInfo& info, const pb::Location& location);
 
 /// What of an op failed, where it was not the whole of it: the input whose content could not be keyed, or the
@@ -44,6 +46,7 @@ std::string replaced_image_of(const error& e);
 
 bool has_detail(const error& e, std::string_view type_url);
 
+constexpr std::string_view frontend_detail_type = "github.com/moby/buildkit/errdefs.Frontend+json";
 constexpr std::string_view vertex_detail_type = "github.com/moby/buildkit/errdefs.Vertex+json";
 constexpr std::string_view source_detail_type = "github.com/moby/buildkit/errdefs.Source+json";
 constexpr std::string_view lost_ref_detail_type = "kiln/LostRef";

@@ -76,6 +76,11 @@ class container final : public client_container {
     return mounts_.prepare(op, inputs);
   }
 
+  status add_document(const std::string& directory, const std::string& name,
+                      std::string_view bytes) override {
+    return mounts_.add_document(directory, name, bytes);
+  }
+
   result<exit_state> run(const gw::InitMessage& init, const process_io& io, std::stop_token stop) override {
     runtime_process::ending ending(io);
     KILN_CHECK(check_fields(init));

@@ -31,6 +31,9 @@ class client_container {
  public:
   virtual ~client_container() = default;
 
+  /// Before the first process: a read-only directory with one file, which the container's root may read.
+  virtual status add_document(const std::string& directory, const std::string& name,
+                              std::string_view bytes) = 0;
   /// The first process is the container's own; later ones join it while it runs.
   /// `security.insecure is not allowed` and the like without the grant.
   virtual result<exit_state> run(const gw::InitMessage& init, const process_io& io, std::stop_token stop) = 0;

@@ -1,6 +1,7 @@
 #include "actors/build/build.hpp"
 
 #include <optional>
+#include <type_traits>
 #include <utility>
 
 #include "actors/build/build_context.hpp"
@@ -19,6 +20,7 @@
 #include "actors/worker/worker_devices.hpp"
 #include "configs/solving.hpp"
 #include "messages/rpc_status.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::actors {
 
@@ -54,7 +56,13 @@ class build_state {
   /// A frontend's or client's question, answered by `question(done)` once the request is checked.
   template <class Reply>
   caf::result<Reply> ask(std::function<void(continuation<Reply>)> question) {
-    return questions_.ask<Reply>(b_.self, [&](continuation<Reply> done) {
+    return questions_.ask<Reply>(b_.self, [&](continuation<Reply> answered) {
+      continuation<Reply> done = [answered = std::move(answered)](result<Reply> reply) {
+        // Who asks from within the daemon goes by codes.
+        constexpr bool inside = std::is_same_v<Reply, container_inputs>;
+        if (reply.ok() || inside) return answered(std::move(reply));
+        answered(as_told(std::move(reply).error()));
+      };
       if (phase_ >= build_phase::solving) return question(std::move(done));
       early_.push_back([question = std::move(question), done = std::move(done)] { question(done); });
     });
@@ -251,7 +259,8 @@ caf::result<gw::ReturnResponse> build_state::take_return(gw::ReturnRequest& r) {
   if (phase_ != build_phase::solving)
     return to_caf(make_error(errc::already_exists, "the result was returned before"));
   if (r.has_error()) {
-    end(from_rpc_status(r.error()));
+    auto own = from_rpc_status(r.error());
+    end(told_as(own.code, own));
     return gw::ReturnResponse{};
   }
   for (const auto& id : ids_of(r.result()))
@@ -271,7 +280,7 @@ void build_state::solved(gw::Result r) {
 void build_state::end(result<ctl::SolveResponse> outcome, source_location where) {
   if (phase_ >= build_phase::recording) return;
   if (!outcome.ok()) {
-    auto failure = std::move(outcome).error();
+    auto failure = as_told(std::move(outcome).error());
     add_stack(failure, where);
     outcome = std::move(failure);
   }

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "actors/build/build_request.hpp"
+#include "base/base64.hpp"
+#include "base/json_text.hpp"
 
 namespace kiln::actors {
 
@@ -75,6 +77,26 @@ void to_deprecated(gw::Result& r) {
   } else if (r.has_ref()) {
     r.set_refdeprecated(std::string(r.ref().id()));
   }
+}
+
+result<gw::Result> final_result(const std::string& exporter_attributes, const gw::SolveResponse& solved) {
+  auto invalid = [](const std::string& what) {
+    return make_error(errc::invalid_argument, "ExporterAttr of a final Solve: " + what);
+  };
+  auto attributes = parse_json(exporter_attributes);
+  if (!attributes.ok()) return invalid(attributes.error().message);
+  if (!attributes->is_object() && !attributes->is_null()) return invalid("not a JSON object");
+  gw::Result out;
+  for (auto& [name, value] : attributes->items()) {
+    auto bytes = value.is_string() ? base64_decode(text_value(value)) : std::nullopt;
+    if (!bytes && !value.is_null()) return invalid(name + " is not base64 text");
+    (*out.mutable_metadata())[name] = bytes.value_or("");
+  }
+  for (const auto& [name, value] : solved.result().metadata()) (*out.mutable_metadata())[name] = value;
+  auto ids = ids_of(solved.result());
+  bool one = !solved.result().has_refs() && !solved.result().has_refsdeprecated();
+  out.mutable_ref()->set_id(!solved.ref().empty() ? solved.ref() : one ? ids.front() : std::string());
+  return out;
 }
 
 }  // namespace kiln::actors

@@ -32,5 +32,9 @@ struct build_result {
 std::vector<std::string> ids_of(const gw::Result& r);
 /// For clients of before LLBBridge had refs with definitions.
 void to_deprecated(gw::Result& r);
+/// The result of a frontend of before LLBBridge had Return: its last Solve (`Final`) was it, and brought the
+/// metadata as JSON of names and base64; where both name something, what was solved counts. invalid_argument
+/// for other JSON. Source: BuildKit frontend/gateway/gateway.go.
+result<gw::Result> final_result(const std::string& exporter_attributes, const gw::SolveResponse& solved);
 
 }  // namespace kiln::actors

@@ -7,14 +7,19 @@
 #include <vector>
 
 #include "actors/solve/graph_spec.hpp"
+#include "base/quoting.hpp"
 #include "base/text.hpp"
 #include "configs/solving.hpp"
+#include "messages/image_reference.hpp"
+#include "messages/told_code.hpp"
 #include "solver/error_details.hpp"
 #include "workers/sources/resolutions.hpp"
 
 namespace kiln::actors {
 
 namespace {
+
+constexpr std::string_view resolving = "could not resolve image due to policy";
 
 reviewed_source subject_of(const pb::Op& op, const pb::Platform& default_platform) {
   return {op.source(), op.has_platform() ? op.platform() : default_platform};
@@ -83,15 +88,37 @@ policy_questions build_sources::questions_of(int scope) {
   return out;
 }
 
+void build_sources::judge(pb::SourceOp source, int scope, continuation<pb::SourceOp> done) {
+  auto policies = policies_with({});
+  if (!policies.ok()) return done(std::move(policies).error());
+  if (client_judges()) {
+    reviewed_source subject{std::move(source), default_platform()};
+    return review_source(*std::move(policies), std::move(subject), questions_of(scope), std::move(done));
+  }
+  if (auto s = apply_policies(*policies, source); !s.ok())
+    return done(std::move(s).error().with_context(resolving));
+  done(std::move(source));
+}
+
 void build_sources::resolve(gw::ResolveImageConfigRequest r, int scope,
-                            continuation<gw::ResolveImageConfigResponse> done) {
+                            continuation<gw::ResolveImageConfigResponse> answered) {
+  auto named = parse_image_reference(r.ref());
+  if (!named.ok())
+    return answered(std::move(named).error().with_context("could not parse reference " + quote(r.ref())));
+  continuation<gw::ResolveImageConfigResponse> done =
+      [answered, context = "failed to resolve source metadata for " + named->str()](auto reply) {
+        // What a policy made of it is told by its own name.
+        if (reply.ok() || !solver::replaced_image_of(reply.error()).empty())
+          return answered(std::move(reply));
+        answered(std::move(reply).error().with_context(context));
+      };
   gw::ResolveSourceMetaRequest meta;
   auto& source = *meta.mutable_source();
   if (r.resolvertype() != 0 && r.resolvertype() != 1)
     return done(
         make_error(errc::invalid_argument, "ResolverType: unknown " + std::to_string(r.resolvertype())));
   bool layout = r.resolvertype() == 1;
-  source.set_identifier((layout ? "oci-layout://" : "docker-image://") + r.ref());
+  source.set_identifier((layout ? "oci-layout://" : "docker-image://") + named->str());
   if (layout) {
     if (!r.sessionid().empty()) (*source.mutable_attrs())["oci.session"] = r.sessionid();
     if (!r.storeid().empty()) (*source.mutable_attrs())["oci.store"] = r.storeid();
@@ -131,12 +158,14 @@ void build_sources::resolve(gw::ResolveImageConfigRequest r, int scope,
 void build_sources::resolve(gw::ResolveSourceMetaRequest r, int scope,
                             continuation<gw::ResolveSourceMetaResponse> done) {
   if (auto s = b_.refuse_late(); !s.ok()) return done(std::move(s).error());
+  if (!r.has_source())
+    return done(told_as(errc::invalid_argument, make_error(errc::invalid_argument, "source is required")));
   auto policies = policies_with(r.sourcepolicies());
   if (!policies.ok()) return done(std::move(policies).error());
   if (!client_judges()) {
     std::vector<std::string> conversions;
     if (auto s = apply_policies(*policies, *r.mutable_source(), &conversions); !s.ok())
-      return done(std::move(s).error());
+      return done(std::move(s).error().with_context(resolving));
     if (conversions.empty()) return resolve_reviewed(std::move(r), scope, std::move(done));
     // Whoever asked did not write what cannot be resolved.
     return resolve_reviewed(std::move(r), scope,
@@ -176,7 +205,11 @@ void build_sources::resolve_reviewed(gw::ResolveSourceMetaRequest r, int scope,
 void build_sources::review(std::shared_ptr<const pb::Definition> definition, const policies& policies,
                            continuation<op_change> done) {
   if (!client_judges()) {
-    op_change change = [policies](pb::Op& op) { return apply_policies(policies, *op.mutable_source()); };
+    op_change change = [policies](pb::Op& op) -> status {
+      auto applied = apply_policies(policies, *op.mutable_source());
+      if (applied.ok()) return applied;
+      return std::move(applied).error().with_context("error evaluating the source policy");
+    };
     return done(std::move(change));
   }
   using sources = std::vector<reviewed_source>;

@@ -23,6 +23,10 @@ class build_sources {
   /// The request's policy first, then those of one question. invalid_argument when one of them is none.
   result<policies> policies_with(const google::protobuf::RepeatedPtrField<solver::source_policy>& more) const;
 
+  /// What policies and the client make of a source that is not to be looked up. permission_denied if they
+  /// deny it.
+  void judge(pb::SourceOp source, int scope, continuation<pb::SourceOp> done);
+
   /// What a source leads to, for the frontend or client `scope`.
   void resolve(gw::ResolveSourceMetaRequest r, int scope, continuation<gw::ResolveSourceMetaResponse> done);
   void resolve(gw::ResolveImageConfigRequest r, int scope, continuation<gw::ResolveImageConfigResponse> done);

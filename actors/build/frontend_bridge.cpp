@@ -79,4 +79,10 @@ status bridge_host::warn(const gw::WarnRequest& r) {
   return {};
 }
 
+result<bool> bridge_host::stand_in(const std::string& image, const std::string& name) {
+  return channel_->ask<bool>([image, name, scope = scope_](llb_bridge_handler& f, auto done) {
+    f.stand_in(image, name, scope, std::move(done));
+  });
+}
+
 }  // namespace kiln::actors

@@ -34,6 +34,7 @@ class llb_bridge_handler {
   virtual void read_dir(gw::ReadDirRequest request, continuation<gw::ReadDirResponse> done) = 0;
   virtual void stat_file(gw::StatFileRequest request, continuation<gw::StatFileResponse> done) = 0;
   virtual void warn(gw::WarnRequest request, continuation<gw::WarnResponse> done) = 0;
+  virtual void stand_in(std::string image, std::string name, int scope, continuation<bool> done) = 0;
 };
 
 /// Shared by the build's actor and its frontends' threads. Thread-safe.
@@ -92,9 +93,10 @@ using serve_atom = caf::atom_constant<caf::atom("serve")>;
 /// One frontend's view of its build.
 class bridge_host : public frontends::frontend_host {
  public:
-  bridge_host(std::shared_ptr<bridge_channel> channel, std::vector<platform> platforms, std::string session,
-              int scope)
+  bridge_host(std::shared_ptr<bridge_channel> channel, types::WorkerRecord worker,
+              std::vector<platform> platforms, std::string session, int scope)
       : channel_(std::move(channel)),
+        worker_(std::move(worker)),
         platforms_(std::move(platforms)),
         session_(std::move(session)),
         scope_(scope) {}
@@ -108,8 +110,10 @@ class bridge_host : public frontends::frontend_host {
   result<gw::ReadDirResponse> read_dir(const gw::ReadDirRequest& request) override;
   result<gw::StatFileResponse> stat_file(const gw::StatFileRequest& request) override;
   status warn(const gw::WarnRequest& request) override;
+  result<bool> stand_in(const std::string& image, const std::string& name) override;
 
   std::vector<platform> platforms() const override { return platforms_; }
+  const types::WorkerRecord& worker() const override { return worker_; }
   const std::string& session_id() const override { return session_; }
   std::stop_token stop_token() const override { return channel_->stop_token(); }
 
@@ -119,6 +123,7 @@ class bridge_host : public frontends::frontend_host {
 
  private:
   std::shared_ptr<bridge_channel> channel_;
+  types::WorkerRecord worker_;
   std::vector<platform> platforms_;
   std::string session_;
   int scope_;

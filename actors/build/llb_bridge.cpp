@@ -5,7 +5,10 @@
 #include "actors/build/build_request.hpp"
 #include "actors/build/build_result.hpp"
 #include "configs/solving.hpp"
+#include "configs/version.hpp"
 #include "solver/caps.hpp"
+#include "solver/error_details.hpp"
+#include "solver/source_policy.hpp"
 
 namespace kiln::actors {
 
@@ -67,12 +70,20 @@ void llb_bridge::run_frontend(std::string name, std::map<std::string, std::strin
   std::shared_ptr<frontends::frontend> frontend = b_.options.frontend ? b_.options.frontend(name) : nullptr;
   if (!frontend) return done(make_error(errc::not_found, "invalid frontend: " + name));
   auto scope = requests.open(parent, {name, options, inputs});
-  auto host = std::make_shared<bridge_host>(b_.channel, b_.platforms, b_.request().session(), scope);
+  auto host = std::make_shared<bridge_host>(b_.channel, b_.worker_record, b_.platforms,
+                                            b_.request().session(), scope);
+  auto source = options.find("source");
+  auto detail = solver::frontend_detail(name, source == options.end() ? "" : source->second);
   frontends::frontend_request request{std::move(options), std::move(inputs)};
   b_.jobs.run<gw::Result>(
       b_.self, b_.options.frontend_threads->at(static_cast<std::size_t>(requests.depth(parent))),
       [frontend, host, request = std::move(request)]() { return frontend->solve(*host, request); },
-      std::move(done));
+      [done = std::move(done), detail = std::move(detail)](result<gw::Result> solved) {
+        if (solved.ok()) return done(std::move(solved));
+        auto failure = std::move(solved).error();
+        failure.details.push_back(detail);
+        done(std::move(failure));
+      });
 }
 
 gw::PongResponse llb_bridge::ping() const {
@@ -132,6 +143,20 @@ void llb_bridge::warn(gw::WarnRequest r, continuation<gw::WarnResponse> done) {
   *w.mutable_ranges() = r.ranges();
   b_.log.add(std::move(out));
   done(gw::WarnResponse{});
+}
+
+void llb_bridge::stand_in(std::string image, std::string name, int scope, continuation<bool> done) {
+  pb::SourceOp source;
+  source.set_identifier("docker-image://" + image);
+  sources_.judge(source, scope, [this, source, image, name, done](result<pb::SourceOp> judged) {
+    if (!judged.ok()) return done(std::move(judged).error());
+    bool same = solver::same_source(*judged, source);
+    if (same)
+      b_.tasks.close(b_.tasks.open("[internal] " + image + " is not pulled: the built-in " + name +
+                                   ", version " + configs::dockerfile_version + ", works in its place"),
+                     "");
+    done(same);
+  });
 }
 
 void llb_bridge::lend(container_inputs wanted, continuation<container_inputs> done) {

@@ -34,6 +34,7 @@ class llb_bridge final : public llb_bridge_handler {
   void stat_file(gw::StatFileRequest r, continuation<gw::StatFileResponse> done) override;
   void evaluate(gw::EvaluateRequest r, continuation<gw::EvaluateResponse> done);
   void warn(gw::WarnRequest r, continuation<gw::WarnResponse> done) override;
+  void stand_in(std::string image, std::string name, int scope, continuation<bool> done) override;
   /// What a container needs of this build: its refs' records, its session, what it may do.
   void lend(container_inputs wanted, continuation<container_inputs> done);
 

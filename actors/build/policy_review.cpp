@@ -119,8 +119,7 @@ status apply_policies(const std::vector<solver::source_policy>& policies, pb::So
                       std::vector<std::string>* conversions) {
   if (policies.empty()) return {};
   workers::source_form form;
-  if (auto s = solver::apply(policies, source, form, nullptr, conversions); !s.ok())
-    return std::move(s).error().with_context("error evaluating the source policy");
+  KILN_CHECK(solver::apply(policies, source, form, nullptr, conversions));
   form.restore(source);
   return {};
 }

@@ -5,6 +5,7 @@
 
 #include "actors/ending.hpp"
 #include "actors/progress.hpp"
+#include "messages/told_code.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::actors {
@@ -70,6 +71,7 @@ struct manager {
         },
         [this, id, promise](result<ctl::DiskUsageResponse> out) mutable {
           usages.erase(id);
+          if (!out.ok()) out = as_told(std::move(out).error());
           answer(promise, std::move(out));
         });
     return promise;
@@ -96,6 +98,7 @@ struct manager {
           prunes.pop_front();
           // Who is told that it is done asks no further: of a failure the answer tells.
           if (outcome.ok()) self->send(done.listener, done_atom::value);
+          else outcome = as_told(std::move(outcome).error());
           answer(done.promise, std::move(outcome));
           if (!prunes.empty()) prune_next();
         });

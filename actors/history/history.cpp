@@ -5,6 +5,7 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -16,6 +17,7 @@
 #include "actors/history/history_trace.hpp"
 #include "actors/progress.hpp"
 #include "configs/history.hpp"
+#include "messages/told_code.hpp"
 #include "rpc_status.pb.h"
 #include "store/ref_store.hpp"
 
@@ -419,15 +421,18 @@ history_impl::behavior_type history(history_impl::stateful_pointer<actor_state> 
   self->set_down_handler([&state](caf::down_msg& m) { state.listeners.erase(m.source); });
   return {
       [&state](ctl::BuildHistoryRequest& request, const history_listener& who) {
-        return state.when_read<bool>(
-            [&state, request, who](auto promise) { answer(promise, state.listen(request, who)); });
+        return state.when_read<bool>([&state, request, who](auto promise) {
+          auto listens = state.listen(request, who);
+          if (!listens.ok()) listens = as_told(std::move(listens).error());
+          answer(promise, std::move(listens));
+        });
       },
       [&state](ctl::UpdateBuildHistoryRequest& request) {
         return state.when_read<ctl::UpdateBuildHistoryResponse>([&state, request](auto promise) {
           state.update(request, [promise](status s) mutable {
             answer(promise, s.ok()
                                 ? result<ctl::UpdateBuildHistoryResponse>(ctl::UpdateBuildHistoryResponse{})
-                                : std::move(s).error());
+                                : as_told(std::move(s).error()));
           });
         });
       },

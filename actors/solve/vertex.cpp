@@ -298,6 +298,12 @@ void vertex_state::fail(error e, bool shown) {
   fail_as(to_caf(std::move(e)), text, shown);
 }
 
+void vertex_state::fail_while(std::string_view what, error e) {
+  if (e.code == errc::cancelled) return fail(std::move(e));
+  auto text = e.message;
+  fail_as(to_caf(std::move(e).with_context(what)), text, false);
+}
+
 void vertex_state::fail_as(caf::error e, const std::string& text, bool shown) {
   if (phase_ >= phase::saving) return;  // who has results gives them
   // Before anybody hears of it, so that whoever followed may claim the work.

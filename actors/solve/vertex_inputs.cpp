@@ -22,7 +22,7 @@ void vertex_state::ask_cache_map(int index) {
             if (options_.spec.op.op.has_source()) progress_->completed("", false);
             take_cache_map(index, reply);
           },
-          [this](caf::error& e) { fail(wrap(from_caf(e))); });
+          [this](caf::error& e) { fail_while("failed to load cache key", wrap(from_caf(e))); });
 }
 
 void vertex_state::take_cache_map(int index, key_reply& reply) {
@@ -111,7 +111,7 @@ void vertex_state::ask_content(std::size_t i) {
             if (remake_input(failure)) return;
             // What the build's own files lack is nothing that clients could look for elsewhere.
             if (failure.code == errc::not_found) failure.code = errc::unknown;
-            fail(wrap(std::move(failure).with_context("failed to compute cache key"), static_cast<int>(i)));
+            fail_while("failed to compute cache key", wrap(std::move(failure), static_cast<int>(i)));
           });
 }
 

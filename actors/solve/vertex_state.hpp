@@ -182,6 +182,8 @@ class vertex_state {
   void input_failed(const caf::error& e);
   error wrap(error e, int content_input = -1, source_location where = source_location::current());
   void fail(error e, bool shown = false);
+  /// Fails while `what` was being done, which the vertex itself need not be told: only whoever asked.
+  void fail_while(std::string_view what, error e);
   void fail_as(caf::error e, const std::string& text, bool shown);
   void refuse_waiters(const caf::error& e);
   progress_actor progress_handle() const { return handle_of<progress_actor>(self_); }

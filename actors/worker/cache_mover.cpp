@@ -44,7 +44,10 @@ caf::result<bool> cache_mover::import(cache_import& r, const progress_actor& pro
         KILN_TRY(auto importer,
                  exporters::make_cache_importer(r.entry.type, r.entry.attributes, o->cache_resources));
         progress_sender sink(progress, r.vertex);
-        return importer->load(context_of(*o, stop, r.sessions, sink));
+        auto loaded = importer->load(context_of(*o, stop, r.sessions, sink));
+        if (loaded.ok() || loaded.error().code == errc::cancelled) return loaded;
+        return std::move(loaded).error().with_context("failed to configure " + r.entry.type +
+                                                      " cache importer");
       },
       [this, id = r.id](cache_ptr cache, const caf::actor_addr& who) -> result<bool> {
         cache->set_table_id(id);

@@ -6,6 +6,7 @@
 #include <grpcpp/grpcpp.h>
 
 #include "base/thread.hpp"
+#include "client/connect/code_name.hpp"
 #include "client/connect/dial.hpp"
 #include "client/progress/status_proto.hpp"
 #include "control.grpc.pb.h"
@@ -158,9 +159,9 @@ result<solve_outcome> run_solve(solve_options options) {
     auto e = from_grpc(solved);
     // The connection broke (gRPC's own words name no build): nothing that had finished is lost.
     if (e.code == errc::unavailable && e.details.empty())
-      e.message = "Unavailable: the daemon has gone away (" + e.message +
-                  "); run the build again, finished steps are kept";
-    return std::move(e).with_context("failed to solve");
+      e.message =
+          "the daemon has gone away (" + e.message + "); run the build again, finished steps are kept";
+    return with_code_name(std::move(e)).with_context("failed to solve");
   }
   if (bridge_error) return *std::move(bridge_error);
   for (const auto& [key, value] : response.exporterresponse()) outcome.exporter_response[key] = value;

@@ -12,6 +12,7 @@
 
 #include "base/result.hpp"
 #include "client/commands/go_template.hpp"
+#include "client/connect/code_name.hpp"
 #include "client/connect/connect.hpp"
 #include "client/flags/flags.hpp"
 #include "client/interrupt.hpp"
@@ -44,7 +45,7 @@ status unary_call(interrupt_handler& interrupts, std::string_view what, Rpc rpc)
   std::stop_callback cancel(interrupts.token(), [&] { context.TryCancel(); });
   grpc::Status s = rpc(context);
   if (s.ok()) return {};
-  return from_grpc(s).with_context(what);
+  return with_code_name(from_grpc(s)).with_context(what);
 }
 
 /// Reads a server stream to its end: `open(context)` starts it, `each(message)` may fail and thereby end it.
@@ -64,7 +65,7 @@ status read_stream(interrupt_handler& interrupts, std::string_view what, Open op
   auto s = reader->Finish();
   if (s.ok() || (s.error_code() == grpc::StatusCode::CANCELLED && interrupts.token().stop_requested()))
     return {};
-  return from_grpc(s).with_context(what);
+  return with_code_name(from_grpc(s)).with_context(what);
 }
 
 }  // namespace kiln::client

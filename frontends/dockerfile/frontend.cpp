@@ -13,7 +13,7 @@
 #include "frontends/dockerfile/text.hpp"
 #include "frontends/frontend.hpp"
 #include "frontends/sbom.hpp"
-#include "messages/image_reference.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::dockerfile {
 
@@ -42,7 +42,7 @@ caps_outcome check_caps(const std::string& text) {
     auto e = make_error(errc::unimplemented, "unsupported frontend capability " + name);
     e.details.push_back({"github.com/moby/buildkit/errdefs.FrontendCap+json",
                          go_json(nlohmann::ordered_json{{"name", name}})});
-    out.problem = std::move(e);
+    out.problem = told_as(errc::unimplemented, std::move(e));
     if (cap.find("+forward") == std::string::npos) {
       out.may_forward = false;
       return out;
@@ -50,13 +50,6 @@ caps_outcome check_caps(const std::string& text) {
     out.may_forward = true;
   }
   return out;
-}
-
-// Docker's own Dockerfile frontend images are what we are: no need to fetch and run them.
-bool is_our_syntax(const std::string& image) {
-  auto ref = parse_image_reference(image);
-  return ref && ref->domain == "docker.io" &&
-         (ref->path == "docker/dockerfile" || ref->path == "docker/dockerfile-upstream");
 }
 
 nlohmann::ordered_json platform_json(const kiln::platform& p) {
@@ -158,14 +151,13 @@ class build {
     if (auto wanted = options_.get(key)) {
       std::string command_line(trim_space(*wanted));
       auto image = cut(command_line, " ").before;
-      if (is_our_syntax(image)) return none;
       auto out = forward(image, *wanted);
       if (out) return std::optional(*std::move(out));
       if (has_source(out.error())) return std::move(out).error();
       return std::move(out).error().with_context("failed with " + std::string(key) + " = " + *wanted);
     }
     auto syntax = detect_syntax(file_->data);
-    if (!syntax || is_our_syntax(syntax->first_word)) return none;
+    if (!syntax) return none;
     auto out = forward(syntax->first_word, syntax->value);
     if (out) return std::optional(*std::move(out));
     if (has_source(out.error())) return std::move(out).error();

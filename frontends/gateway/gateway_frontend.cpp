@@ -1,11 +1,11 @@
 #include "frontends/gateway/gateway_frontend.hpp"
 
 #include <algorithm>
-#include <set>
 
 #include "base/json_text.hpp"
-#include "frontends/llb/ops.hpp"
-#include "messages/image_reference.hpp"
+#include "frontends/gateway/frontend_image.hpp"
+#include "frontends/gateway/stand_in.hpp"
+#include "messages/told_code.hpp"
 
 namespace kiln::frontends {
 
@@ -13,90 +13,63 @@ namespace {
 
 using json = nlohmann::ordered_json;
 
-error invalid(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
+// What calls itself so is known to clients by it. Source: BuildKit util/apicaps, cmd/buildkitd.
+constexpr auto exported_product = "buildkit";
 
-/// What of an image's config matters here.
-struct frontend_image {
-  std::string reference;  // with the digest, where there is one
-  std::vector<std::string> entrypoint{"/run"};
-  std::vector<std::string> env;
-  std::string cwd = "/";
-  std::map<std::string, std::string> labels;
-};
-
-std::vector<std::string> strings_of(const json& j, const char* key) {
-  std::vector<std::string> out;
-  if (auto found = j.find(key); found != j.end() && found->is_array())
-    for (const auto& s : *found)
-      if (s.is_string()) out.push_back(text_value(s));
-  return out;
-}
-
-status read_config(const std::string& text, frontend_image& out) {
-  auto document = parse_json<json>(text);
-  if (!document.ok())
-    return std::move(document).error().with_context("config of frontend image " + out.reference);
-  const auto* found = member_of(*document, "config");
-  if (!found || !found->is_object()) return {};
-  const auto& config = *found;
-  if (auto entrypoint = strings_of(config, "Entrypoint"); !entrypoint.empty())
-    out.entrypoint = std::move(entrypoint);
-  out.env = strings_of(config, "Env");
-  if (auto cwd = text_member(config, "WorkingDir"); !cwd.empty()) out.cwd = cwd;
-  if (const auto* labels = member_of(config, "Labels")) out.labels = text_members(*labels);
-  return {};
-}
-
-std::set<std::string> caps_of(const std::string& list) {
-  std::set<std::string> out;
-  for (std::size_t at = 0; at < list.size();) {
-    auto end = std::min(list.find(',', at), list.size());
-    auto cap = list.substr(at, end - at);
-    cap.erase(0, cap.find_first_not_of(' '));
-    cap.erase(cap.find_last_not_of(' ') + 1);
-    cap = cap.substr(0, cap.find('+'));
-    if (!cap.empty()) out.insert(cap);
-    at = end + 1;
-  }
-  return out;
-}
+error refuse(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
 error unsupported(const std::string& cap) {
   auto e = make_error(errc::unimplemented, "unsupported frontend capability " + cap);
   e.details.push_back({"github.com/moby/buildkit/errdefs.FrontendCap+json", go_json(json{{"name", cap}})});
-  return e;
+  return told_as(errc::unimplemented, std::move(e));
 }
 
-/// The workers as frontends know them from their environment.
+/// The workers as frontends know them from their environment: a list of client.WorkerInfo.
 std::string workers_json(frontend_host& host) {
+  const auto& worker = host.worker();
+  json labels = json::object();
+  std::map<std::string, std::string> sorted(worker.labels().begin(), worker.labels().end());
+  for (const auto& [key, value] : sorted) labels[key] = value;
   json platforms = json::array();
   for (const auto& p : host.platforms()) {
     json one{{"architecture", p.architecture}, {"os", p.os}};
+    if (!p.os_version.empty()) one["os.version"] = p.os_version;
+    if (!p.os_features.empty()) one["os.features"] = p.os_features;
     if (!p.variant.empty()) one["variant"] = p.variant;
     platforms.push_back(std::move(one));
   }
-  return go_json(
-      json::array({json{{"ID", "default"}, {"Labels", json::object()}, {"Platforms", platforms}}}));
+  const auto& v = worker.buildkitversion();
+  json version{{"package", v.package()}, {"version", v.version()}, {"revision", v.revision()}};
+  if (!v.dockerfileversion().empty()) version["dockerfileVersion"] = v.dockerfileversion();
+  return go_json(json::array({json{{"id", worker.id()},
+                                   {"labels", std::move(labels)},
+                                   {"platforms", std::move(platforms)},
+                                   {"gcPolicy", nullptr},
+                                   {"buildkitVersion", std::move(version)},
+                                   {"cdiDevices", nullptr}}}));
 }
 
 class gateway_frontend final : public frontend {
  public:
-  gateway_frontend(frontend_runner runner, std::vector<std::string> allowed)
-      : runner_(std::move(runner)), allowed_(std::move(allowed)) {}
+  gateway_frontend(frontend_runner runner, gateway_frontend_options options)
+      : runner_(std::move(runner)), options_(std::move(options)) {}
 
   result<gw::Result> solve(frontend_host& host, const frontend_request& request) override {
     if (request.options.contains("gateway-devel"))
-      return invalid("development gateway is no longer supported");
+      return refuse("development gateway is no longer supported");
     auto source = request.options.find("source");
-    if (source == request.options.end()) return invalid("no source specified for gateway");
-    KILN_TRY(auto name, parse_image_reference(source->second));
-    KILN_CHECK(check_allowed(source->second, name));
-    KILN_TRY(auto image, resolve(host, request, name));
+    if (source == request.options.end()) return refuse("no source specified for gateway");
+    auto name = parse_image_reference(source->second);
+    if (!name.ok()) return std::move(name).error().with_context("invalid context name " + source->second);
+    KILN_CHECK(check_allowed(source->second, *name));
+    KILN_TRY(bool built_in, is_built_in(host, request, source->second, *name));
+    if (built_in) return solve_built_in(host, request);
+    KILN_TRY(auto image, load_frontend_image(host, request, source->second, *name));
     KILN_CHECK(check_caps(image, request));
-    KILN_TRY(auto ref, root_of(host, image));
 
     frontend_process process;
-    process.ref = std::move(ref);
+    KILN_TRY(process.ref, root_of(host, image));
+    process.definition = image.definition;
     process.args = image.entrypoint;
     process.env = image.env;
     process.cwd = image.cwd;
@@ -106,7 +79,7 @@ class gateway_frontend final : public frontend {
       process.env.push_back("BUILDKIT_FRONTEND_OPT_" + std::to_string(n++) + "=" + key + "=" + value);
     process.env.push_back("BUILDKIT_SESSION_ID=" + host.session_id());
     process.env.push_back("BUILDKIT_WORKERS=" + workers_json(host));
-    process.env.emplace_back("BUILDKIT_EXPORTEDPRODUCT=");
+    process.env.push_back(std::string("BUILDKIT_EXPORTEDPRODUCT=") + exported_product);
     auto label = image.labels.find("moby.buildkit.frontend.network.none");
     process.no_network = label != image.labels.end() && (label->second == "true" || label->second == "1");
     return runner_(host, process);
@@ -114,43 +87,49 @@ class gateway_frontend final : public frontend {
 
  private:
   status check_allowed(const std::string& source, const image_reference& name) const {
-    if (allowed_.empty() || std::find(allowed_.begin(), allowed_.end(), name.name()) != allowed_.end())
-      return {};
+    const auto& allowed = options_.allowed;
+    if (allowed.empty() || std::find(allowed.begin(), allowed.end(), name.name()) != allowed.end()) return {};
     return make_error(errc::permission_denied, "'" + source + "' is not an allowed gateway source");
   }
 
-  static result<frontend_image> resolve(frontend_host& host, const frontend_request&,
-                                        const image_reference& name) {
-    gw::ResolveImageConfigRequest question;
-    question.set_ref(name.tagged().str());
-    question.set_logname("resolve image config for " + question.ref());
-    KILN_TRY(auto answer, host.resolve_image_config(question));
-    frontend_image out;
-    KILN_TRY(auto resolved, parse_image_reference(answer.ref().empty() ? question.ref() : answer.ref()));
-    out.reference = resolved.str();
-    if (!answer.digest().empty() && out.reference.find('@') == std::string::npos)
-      out.reference += "@" + answer.digest();
-    KILN_CHECK(read_config(answer.config(), out));
+  result<bool> is_built_in(frontend_host& host, const frontend_request& request, const std::string& source,
+                           const image_reference& name) const {
+    if (!options_.dockerfile_is_built_in || !stands_in_for(name)) return false;
+    KILN_TRY(bool replaced, is_replaced(host, request, source));
+    if (replaced) return false;
+    return host.stand_in(name.str(), "dockerfile.v0");
+  }
+
+  static result<gw::Result> solve_built_in(frontend_host& host, const frontend_request& request) {
+    gw::SolveRequest question;
+    question.set_frontend("dockerfile.v0");
+    question.set_allowresultreturn(true);
+    question.set_allowresultarrayref(true);
+    for (const auto& [key, value] : request.options)
+      if (key != "source") (*question.mutable_frontendopt())[key] = value;
+    // It is that image's frontend already: no syntax line sends it to another one.
+    question.mutable_frontendopt()->insert({"cmdline", request.options.at("source")});
+    for (const auto& [name, definition] : request.inputs)
+      (*question.mutable_frontendinputs())[name] = definition;
+    KILN_TRY(auto answer, host.solve(question));
+    if (answer.has_result()) return std::move(*answer.mutable_result());
+    gw::Result out;
+    if (!answer.ref().empty()) out.mutable_ref()->set_id(answer.ref());
     return out;
   }
 
   static status check_caps(const frontend_image& image, const frontend_request& request) {
-    auto label = image.labels.find("moby.buildkit.frontend.caps");
-    auto has = caps_of(label == image.labels.end() ? "" : label->second);
     auto wanted = request.options.find("frontend.caps");
-    auto needs = caps_of(wanted == request.options.end() ? "" : wanted->second);
-    if (!request.inputs.empty()) needs.insert("moby.buildkit.frontend.inputs");
+    auto needs = capability_names(wanted == request.options.end() ? "" : wanted->second);
+    if (!request.inputs.empty()) needs.emplace_back("moby.buildkit.frontend.inputs");
     for (const auto& cap : needs)
-      if (!has.contains(cap)) return unsupported(cap);
+      if (!image.has_capability(cap)) return unsupported(cap);
     return {};
   }
 
   static result<std::string> root_of(frontend_host& host, const frontend_image& image) {
-    llb::graph graph;
-    KILN_TRY(auto definition,
-             llb::marshal(llb::image(graph, image.reference, "", {}), {normalize(host_platform())}));
     gw::SolveRequest question;
-    *question.mutable_definition() = definition;
+    *question.mutable_definition() = image.definition;
     question.set_allowresultreturn(true);
     question.set_allowresultarrayref(true);
     KILN_TRY(auto answer, host.solve(question));
@@ -160,13 +139,25 @@ class gateway_frontend final : public frontend {
   }
 
   frontend_runner runner_;
-  std::vector<std::string> allowed_;
+  gateway_frontend_options options_;
 };
 
 }  // namespace
 
-std::unique_ptr<frontend> make_gateway_frontend(frontend_runner runner, std::vector<std::string> allowed) {
-  return std::make_unique<gateway_frontend>(std::move(runner), std::move(allowed));
+result<std::vector<std::string>> allowed_repositories(const std::vector<std::string>& configured) {
+  std::vector<std::string> out;
+  for (const auto& text : configured) {
+    auto name = parse_image_reference(text);
+    if (!name.ok())
+      return std::move(name).error().with_context("frontend.\"gateway.v0\".allowedRepositories: \"" + text +
+                                                  "\"");
+    out.push_back(name->name());
+  }
+  return out;
+}
+
+std::unique_ptr<frontend> make_gateway_frontend(frontend_runner runner, gateway_frontend_options options) {
+  return std::make_unique<gateway_frontend>(std::move(runner), std::move(options));
 }
 
 }  // namespace kiln::frontends

@@ -15,7 +15,8 @@ namespace kiln::frontends {
 
 /// A frontend image as it is to be run.
 struct frontend_process {
-  std::string ref;  // of the build: its root file system
+  std::string ref;            // of the build: its root file system
+  pb::Definition definition;  // of that, which the frontend may read
   std::vector<std::string> args;
   std::vector<std::string> env;
   std::string cwd;
@@ -27,7 +28,15 @@ struct frontend_process {
 using frontend_runner =
     std::function<result<gw::Result>(frontend_host& host, const frontend_process& process)>;
 
-/// `allowed`: repositories (with domain, without tag) that may be run; empty allows all.
-std::unique_ptr<frontend> make_gateway_frontend(frontend_runner runner, std::vector<std::string> allowed);
+struct gateway_frontend_options {
+  std::vector<std::string> allowed;    // repositories, as allowed_repositories() gives them; none: all
+  bool dockerfile_is_built_in = true;  // and may stand in for images of it (`stand_in`)
+};
+
+/// Names of repositories as they are compared: "docker/dockerfile:1" as "docker.io/docker/dockerfile".
+/// invalid_argument naming one that is none.
+result<std::vector<std::string>> allowed_repositories(const std::vector<std::string>& configured);
+
+std::unique_ptr<frontend> make_gateway_frontend(frontend_runner runner, gateway_frontend_options options);
 
 }  // namespace kiln::frontends

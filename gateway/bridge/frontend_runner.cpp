@@ -52,6 +52,9 @@ class runner {
     if (!bridge) return make_error(errc::internal, "a frontend image needs a build to run in");
     auto build = caf::actor_cast<actors::build_impl>(bridge->channel()->build());
     KILN_TRY(auto container, make_container(build, process));
+    KILN_CHECK(container->add_document(configs::gateway::frontend_metadata_directory,
+                                       configs::gateway::frontend_metadata_file,
+                                       process.definition.SerializeAsString()));
 
     auto returned = std::make_shared<actors::returned_result>();
     auto view = actors::spawn_outside(

@@ -47,6 +47,7 @@ class solve_report {
   void succeeded() const { spdlog::info("solve {} finished in {:.2f} s", ref_, seconds()); }
   void failed(const error& e) const {
     spdlog::info("solve {} failed after {:.2f} s: {}: {}", ref_, seconds(), to_string(e.code), e.message);
+    log_stacks(e);
   }
 
  private:

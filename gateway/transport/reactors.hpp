@@ -19,6 +19,8 @@ namespace kiln::gateway {
 
 /// Logs a call that failed, with its method; a client's own cancellation is no failure.
 void log_failure(std::string_view method, const error& e);
+/// Where it came about, for who looks for the cause (log level debug).
+void log_stacks(const error& e);
 
 inline error client_gone() { return make_error(errc::cancelled, "context canceled"); }
 

@@ -9,6 +9,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/text.hpp"
 #include "configs/store.hpp"
 #include "messages/filter.hpp"
 #include "store/files/file_facts.hpp"
@@ -34,8 +35,19 @@ std::optional<std::int64_t> store_space::own_size(const ref& r) {
   return usage_ledger(records_).own_size(r.get());
 }
 
+namespace {
+
+result<filter> parse_filters(const std::vector<std::string>& expressions, std::string_view whose) {
+  auto parsed = filter::parse(expressions);
+  if (parsed.ok()) return parsed;
+  return std::move(parsed).error().with_context("failed to parse " + std::string(whose) + " filters [" +
+                                                join(expressions, " ") + "]");
+}
+
+}  // namespace
+
 result<std::vector<usage_record>> store_space::disk_usage(const std::vector<std::string>& filters) {
-  KILN_TRY(auto wanted, filter::parse(filters));
+  KILN_TRY(auto wanted, parse_filters(filters, "diskusage"));
   KILN_TRY(auto usage, usage_ledger(records_).all());
   std::erase_if(usage, [&](const usage_record& u) { return !wanted.matches(fields_of(u)); });
   return usage;
@@ -93,7 +105,7 @@ struct store_space::round {
 };
 
 status store_space::prune(const prune_rule& rule, const std::function<void(const usage_record&)>& removed) {
-  KILN_TRY(auto wanted, filter::parse(rule.filters));
+  KILN_TRY(auto wanted, parse_filters(rule.filters, "prune"));
   std::lock_guard one_at_a_time(prune_mutex_);
   root_.blobs().remove_stale_partials();
   KILN_TRY(auto all, usage_ledger(records_).all());

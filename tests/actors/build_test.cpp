@@ -5,6 +5,7 @@
 
 #include "actors/build/build_log.hpp"
 #include "actors/build/build_request.hpp"
+#include "actors/build/build_result.hpp"
 #include "actors/builds.hpp"
 #include "actors/history/history.hpp"
 #include "actors/history/history_filter.hpp"
@@ -12,6 +13,7 @@
 #include "actors/solve/graph_spec.hpp"
 #include "configs/solving.hpp"
 #include "fakes.hpp"
+#include "messages/told_code.hpp"
 #include "rpc_status.pb.h"
 #include "solver/error_details.hpp"
 #include "workers/sources/resolutions.hpp"
@@ -174,7 +176,7 @@ TEST_CASE_METHOD(builds_fixture, "a result without an SBOM is scanned by the dae
   CHECK(begin(r).message() == "");
   (*r.mutable_frontendattrs())["attest:sbom"] = "generator=";
   r.set_ref("ref4");
-  CHECK(begin(r).message().find("failed to parse sbom scanner") != std::string::npos);
+  CHECK(begin(r).message().find("failed to parse sbom generator") != std::string::npos);
 }
 
 TEST_CASE_METHOD(builds_fixture, "a frontend's own SBOM is enough") {
@@ -295,7 +297,8 @@ TEST_CASE_METHOD(builds_fixture, "a frontend solves lazily and its result is wha
   CHECK(s.answers->front()->exporterresponse().at("frontend.note") == "hello");
 }
 
-TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and details") {
+TEST_CASE_METHOD(builds_fixture,
+                 "a frontend's failure keeps its details, says which one it was, and is told as unknown") {
   frontends["test.v0"] = [](auto&, const auto&) -> result<gw::Result> {
     auto e = make_error(errc::invalid_argument, "dockerfile parse error on line 3");
     e.details.push_back({std::string(solver::source_detail_type), "{}"});
@@ -305,8 +308,42 @@ TEST_CASE_METHOD(builds_fixture, "a frontend's failure keeps its code and detail
   run_until([&] { return s.done(); });
   CHECK(s.message() == "dockerfile parse error on line 3");
   CHECK(solver::has_detail(s.answers->front().error(), solver::source_detail_type));
-  CHECK(solver::has_detail(s.answers->front().error(), actors::stack_detail_type));
-  CHECK(s.answers->front().error().details.size() == 2);
+  const auto& failure = s.answers->front().error();
+  CHECK(failure.code == errc::unknown);
+  CHECK(solver::has_detail(failure, kiln::stack_detail_type));
+  CHECK(failure.details.size() == 3);
+  CHECK(failure.details.at(1) == solver::frontend_detail("test.v0", ""));
+  CHECK(solver::frontend_detail("gateway.v0", "a/b:1").value == R"({"name":"gateway.v0","source":"a/b:1"})");
+}
+
+TEST_CASE_METHOD(builds_fixture, "a code that was chosen for clients reaches them, and the history") {
+  frontends["test.v0"] = [](auto&, const auto&) -> result<gw::Result> {
+    return told_as(errc::unimplemented, make_error(errc::invalid_argument, "unsupported capability"));
+  };
+  auto s = begin(of_frontend("test.v0"));
+  run_until([&] { return s.done(); });
+  CHECK(s.answers->front().error().code == errc::unimplemented);
+  for (const auto& d : s.answers->front().error().details)
+    CHECK(d.type_url.find("kiln") == std::string::npos);
+}
+
+TEST_CASE("the last Solve of an old frontend is its result") {
+  gw::SolveResponse solved;
+  solved.mutable_result()->mutable_ref()->set_id("r1");
+  (*solved.mutable_result()->mutable_metadata())["b"] = "solved";
+  auto whole = actors::final_result(R"({"a":"eA==","b":"eQ==","c":null})", solved);
+  REQUIRE(whole.ok());
+  CHECK(whole->ref().id() == "r1");
+  CHECK(whole->metadata().at("a") == "x");
+  CHECK(whole->metadata().at("b") == "solved");
+  CHECK(whole->metadata().at("c").empty());
+  CHECK(actors::final_result("null", solved).ok());
+  solved.set_ref("old");
+  CHECK(actors::final_result("{}", solved)->ref().id() == "old");
+  CHECK(actors::final_result("", solved).error().message.starts_with("ExporterAttr of a final Solve: "));
+  CHECK(actors::final_result(R"({"a":"?"})", solved).error().message ==
+        "ExporterAttr of a final Solve: a is not base64 text");
+  CHECK_FALSE(actors::final_result("[]", solved).ok());
 }
 
 TEST_CASE_METHOD(builds_fixture,
@@ -568,7 +605,8 @@ TEST_CASE_METHOD(builds_fixture,
         "\"docker-image://docker.io/library/a:1\"");
   CHECK(resolve("docker.io/library/b:1")
             .error()
-            .message.starts_with("source policy: rule 2 (CONVERT docker-image://docker.io/library/b:1) makes "
+            .message.starts_with("failed to resolve source metadata for docker.io/library/b:1: source "
+                                 "policy: rule 2 (CONVERT docker-image://docker.io/library/b:1) makes "
                                  "\"docker-image://docker.io/library/gone:1\" of "
                                  "\"docker-image://docker.io/library/b:1\": "));
   CHECK(resolve("docker.io/library/c:1")->ref() == "docker.io/library/d:1");

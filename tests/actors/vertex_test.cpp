@@ -236,7 +236,7 @@ TEST_CASE_METHOD(graph_fixture, "a failure names its vertex and reaches everyone
   CHECK(c.failure().message == "process \"configure\" did not complete successfully: exit code: 1");
   CHECK(solver::has_detail(c.failure(), solver::vertex_detail_type));
   CHECK(solver::has_detail(c.failure(), solver::solve_detail_type));
-  CHECK(solver::has_detail(c.failure(), actors::stack_detail_type));
+  CHECK(solver::has_detail(c.failure(), kiln::stack_detail_type));
   CHECK(c.failure().details.size() == 3);
   CHECK_FALSE(contains(script->ran, "make"));
   CHECK(c.log->completed().back().starts_with("configure error: process"));
@@ -250,6 +250,8 @@ TEST_CASE_METHOD(graph_fixture, "a source that cannot be resolved fails every bu
   script->failures["key image"] = make_error(errc::not_found, "image: not found");
   auto c = build(chain());
   CHECK(c.failure().code == errc::not_found);
+  // Whoever asked learns what was being done; the vertex itself shows only what went wrong.
+  CHECK(c.failure().message == "failed to load cache key: image: not found");
   CHECK(script->ran.empty());
 }
 

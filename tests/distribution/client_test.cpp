@@ -503,6 +503,64 @@ TEST_CASE("mirrors are asked first and the registry itself when they do not help
   CHECK(origin.count("GET", "/blobs/") == 1);
 }
 
+TEST_CASE("of the failures of several places the one that says most is told") {
+  auto place = [](int status) {
+    return std::make_unique<http_server>([status](const http_request&) {
+      return http_answer{status, {}, ""};
+    });
+  };
+  auto missing = place(404), refusing = place(403);
+  const std::string nowhere = "127.0.0.1:1";
+  setup s;
+  auto failure_of = [&](const std::vector<std::string>& mirrors, const std::string& origin) {
+    configs::registry_config c;
+    c.mirrors = mirrors;
+    configs::registry_config plain;
+    plain.http = true;
+    hosts registries({{origin, c}, {nowhere, plain}});
+    auto ref = parse_image_reference(origin + "/x:1").value();
+    auto repo = repository::open(registries, ref, repository::access::pull, s.job).value();
+    auto resolved = repo->resolve().error();
+    // All questions are told alike.
+    CHECK(repo->manifest(sha256("x")).error().code == resolved.code);
+    CHECK(repo->fetch_blob(blob_of("x"), *s.blobs, {}).error().code == resolved.code);
+    return resolved;
+  };
+  // A mirror that lacks it says more than a registry that cannot be reached.
+  auto lacking = failure_of({missing->host()}, nowhere);
+  CHECK(lacking.code == errc::not_found);
+  CHECK(lacking.message == nowhere + "/x:1: not found");
+  CHECK(failure_of({nowhere}, missing->host()).code == errc::not_found);
+  CHECK(failure_of({missing->host(), refusing->host()}, nowhere).code == errc::permission_denied);
+  CHECK(failure_of({nowhere}, nowhere).code == errc::unavailable);
+}
+
+TEST_CASE(
+    "what there is about a manifest is listed by the registry's API, or by the tag that stands for it") {
+  nlohmann::ordered_json index{{"schemaVersion", 2}, {"mediaType", media::oci_index}};
+  auto signature = blob_of("signature", media::oci_manifest);
+  signature.artifact_type = "application/x";
+  index["manifests"].push_back(descriptor_json(signature));
+  auto subject = sha256("subject");
+  for (bool api : {true, false}) {
+    http_server server([&](const http_request& r) -> http_answer {
+      http_answer found{200, {{"Content-Type", std::string(media::oci_index)}}, index.dump()};
+      if (api && r.path == "/v2/x/referrers/" + subject.str()) return found;
+      if (!api && r.path == "/v2/x/manifests/sha256-" + subject.str().substr(7)) return found;
+      return {404, {}, ""};
+    });
+    setup s;
+    auto about = s.repo(server.host() + "/x:1")->referrers(subject);
+    REQUIRE(about.ok());
+    REQUIRE(about->size() == 1);
+    CHECK(about->at(0).digest == signature.digest);
+    CHECK(about->at(0).artifact_type == "application/x");
+    auto nothing = s.repo(server.host() + "/y:1")->referrers(subject);
+    REQUIRE(nothing.ok());
+    CHECK(nothing->empty());
+  }
+}
+
 TEST_CASE("several jobs that want one blob fetch it once") {
   one_image image;
   http_server server([&](const http_request& r) { return image.answer(r); });

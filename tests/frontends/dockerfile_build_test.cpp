@@ -289,11 +289,16 @@ TEST_CASE("the lower-case file name is tried when the default one is missing") {
   CHECK(built.ok());
 }
 
-TEST_CASE("a foreign syntax line forwards the build, our own does not") {
+TEST_CASE("a syntax line hands the build on to the frontend it names, once") {
   dockerfile_build b;
   b.host.forwarded.mutable_result()->mutable_ref()->set_id("theirs");
   b.build("# syntax=docker/dockerfile:1.7-labs\nFROM scratch\nCOPY a /a\n");
+  CHECK(b.host.solves.back().frontend() == "gateway.v0");
+  CHECK(b.host.solves.back().frontendopt().at("source") == "docker/dockerfile:1.7-labs");
+  b.request.options["cmdline"] = "docker/dockerfile:1.7-labs";
+  b.build("# syntax=docker/dockerfile:1.7-labs\nFROM scratch\nCOPY a /a\n");
   CHECK(b.host.solves.back().frontend().empty());
+  b.request.options.erase("cmdline");
   b.build("# syntax=example.com/my/frontend:1 --flag\nwhatever\n");
   CHECK(b.host.solves.back().frontend() == "gateway.v0");
   CHECK(b.host.solves.back().frontendopt().at("source") == "example.com/my/frontend:1");

@@ -28,7 +28,10 @@ class fake_host final : public frontend_host {
   gw::ResolveSourceMetaResponse source_meta;
   std::vector<platform> worker_platforms{{"linux", "amd64", "", "", {}}};
   std::string session = "session1";
-  gw::SolveResponse forwarded;  // what gateway.v0 answers
+  gw::SolveResponse forwarded;  // what other frontends answer
+  moby::buildkit::v1::types::WorkerRecord worker_record;
+  std::map<std::string, result<bool>> may_stand_in;  // by image; not there: yes
+  std::vector<std::string> stood_in;
 
   std::vector<gw::SolveRequest> solves;
   std::vector<gw::ResolveImageConfigRequest> resolves;
@@ -99,7 +102,15 @@ class fake_host final : public frontend_host {
     return {};
   }
 
+  result<bool> stand_in(const std::string& image, const std::string& name) override {
+    std::lock_guard lock(mutex_);
+    if (auto said = may_stand_in.find(image); said != may_stand_in.end()) return said->second;
+    stood_in.push_back(name + " for " + image);
+    return true;
+  }
+
   std::vector<platform> platforms() const override { return worker_platforms; }
+  const moby::buildkit::v1::types::WorkerRecord& worker() const override { return worker_record; }
   const std::string& session_id() const override { return session; }
   std::stop_token stop_token() const override { return {}; }
 

@@ -29,6 +29,7 @@ class scripted_container final : public workers::client_container {
   explicit scripted_container(std::shared_ptr<log> l) : log_(std::move(l)) {}
   ~scripted_container() override { log_->destroyed.put(true); }
 
+  status add_document(const std::string&, const std::string&, std::string_view) override { return {}; }
   result<workers::exit_state> run(const gw::InitMessage& init, const workers::process_io& io,
                                   std::stop_token stop) override {
     ++log_->runs;

@@ -18,12 +18,57 @@ must_end() {
   check "the daemon ends well after $1" wait "$kilnd_pid"
 }
 
-for mode in file empty nested; do
+for mode in file empty nested facts final; do
   start_kilnd
   by_frontend "$mode" --output "type=local,dest=$scratch/out-$mode" || fail "$mode: $(cat "$scratch/client.log")"
   must_end "a frontend image that did its work ($mode)"
 done
 check_same "what the frontend made" "$(cat "$scratch/out-file/made")" "made by a frontend image, 0"
+
+check_same "what the last Solve of an old frontend made" "$(cat "$scratch/out-final/made")" "made by a frontend image, 0"
+facts=$(cat "$scratch/out-facts/made")
+check_contains "a frontend reads where it comes from" "$facts" "source docker-image://$registry/tiny:latest@sha256:"
+check_contains "with its kind of record" "$facts" " frontend
+"
+check_contains "the product" "$facts" "product buildkit"
+check_contains "the workers as BuildKit writes them" "$facts" 'workers [{"id":"'
+check_contains "with their labels" "$facts" '"org.mobyproject.buildkit.worker.executor":"oci"'
+
+start_kilnd
+check_contains "a frontend's image is recorded as such" "$(kilnctl du -v)" "Type:	frontend"
+if by_frontend refuse; then fail "a frontend that refused made a build"; fi
+check_contains "a frontend chooses its codes" "$(cat "$scratch/client.log")" "failed to solve: OutOfRange: not by me"
+must_end "a frontend image that refused"
+
+say "docker/dockerfile: what is built in stands in for tags, a pin is fetched"
+for tag in 1.9 99 latest; do
+  skopeo copy -q --src-tls-verify=false --dest-tls-verify=false "docker://$registry/tiny" "docker://$registry/docker/dockerfile:$tag"
+done
+digest=$(skopeo inspect --tls-verify=false --format '{{.Digest}}' "docker://$registry/docker/dockerfile:1.9")
+kilnd_config="[registry.\"docker.io\"]
+mirrors = [\"$registry\"]"
+start_kilnd
+mkdir -p "$scratch/ctx"
+printf '# syntax=docker/dockerfile:1.9\nFROM scratch\nCOPY Dockerfile /made\n' >"$scratch/ctx/Dockerfile"
+kilnctl build "$scratch/ctx" --progress=plain --output "type=local,dest=$scratch/out-built-in" >"$scratch/client.log" 2>&1 ||
+  fail "built in: $(cat "$scratch/client.log")"
+check_contains "the log says so" "$(cat "$scratch/client.log")" \
+  "docker.io/docker/dockerfile:1.9 is not pulled: the built-in dockerfile.v0, version"
+check_same "it made the build" "$(head -n 1 "$scratch/out-built-in/made")" "# syntax=docker/dockerfile:1.9"
+# What stands for docker.io here has another frontend under these names, so that it shows who worked.
+for syntax in docker/dockerfile:99 docker/dockerfile "docker/dockerfile:1.9@$digest"; do
+  sed -i "1s|.*|# syntax=$syntax|" "$scratch/ctx/Dockerfile"
+  rm -rf "$scratch/out-fetched"
+  kilnctl build "$scratch/ctx" --progress=plain --output "type=local,dest=$scratch/out-fetched" >"$scratch/client.log" 2>&1 ||
+    fail "$syntax: $(cat "$scratch/client.log")"
+  check_same "$syntax is fetched and run" "$(cat "$scratch/out-fetched/made")" "made by a frontend image, 0"
+  check_absent "nothing stands in for $syntax" "$(cat "$scratch/client.log")" "is not pulled"
+done
+sed -i '1s|.*|# syntax=docker/dockerfile:1.9|' "$scratch/ctx/Dockerfile"
+kilnctl build "$scratch/ctx" --progress=plain --opt "context:docker/dockerfile:1.9=docker-image://$registry/tiny" \
+  --output "type=local,dest=$scratch/out-context" >"$scratch/client.log" 2>&1 || fail "context: $(cat "$scratch/client.log")"
+check_same "a named context takes the frontend's place" "$(cat "$scratch/out-context/made")" "made by a frontend image, 0"
+must_end "builds by syntax lines"
 
 start_kilnd
 if by_frontend crash; then fail "a frontend that crashes made a build"; fi

@@ -1,13 +1,16 @@
 // A frontend image's program, as small as one can be: speaks LLBBridge over its standard input and output, as
 // buildkit's gateway frontends do. What it does is its option "mode": file (the default) makes one file and
 // returns it; empty returns nothing; nested asks for two more builds first; hang never answers; crash ends
-// without a word.
+// without a word; facts makes a file of what it was told about itself; final ends with its last Solve, as
+// frontends did before there was Return; refuse returns an error with a code.
 #include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <cstdlib>
+#include <fstream>
 #include <iostream>
+#include <iterator>
 #include <string>
 #include <thread>
 
@@ -69,6 +72,25 @@ pb::Definition one_file(const std::string& content) {
   return out;
 }
 
+std::string variable(const char* name) {
+  auto* text = std::getenv(name);
+  return text ? text : "(none)";
+}
+
+/// What a frontend knows of where it comes from and who runs it.
+std::string facts() {
+  std::ifstream file("/run/config/buildkit/metadata/frontend.bin", std::ios::binary);
+  std::string bytes(std::istreambuf_iterator<char>(file), {});
+  pb::Definition definition;
+  pb::Op op;
+  std::string out = "source ";
+  if (!bytes.empty() && definition.ParseFromString(bytes) && definition.def_size() > 0 &&
+      op.ParseFromString(definition.def(0)))
+    out += op.source().identifier() + " " + op.source().attrs().at("image.recordtype");
+  out += "\nproduct " + variable("BUILDKIT_EXPORTEDPRODUCT");
+  return out + "\nworkers " + variable("BUILDKIT_WORKERS") + "\n";
+}
+
 int fail(const grpc::Status& s) {
   std::cerr << s.error_message() << "\n";
   return 1;
@@ -96,13 +118,24 @@ int main() {
   int builds = mode == "nested" ? 3 : mode == "empty" ? 0 : 1;
   for (int i = 0; i < builds; ++i) {
     gw::SolveRequest request;
-    *request.mutable_definition() = one_file("made by a frontend image, " + std::to_string(i) + "\n");
-    request.set_allowresultreturn(true);
-    request.set_allowresultarrayref(true);
+    *request.mutable_definition() =
+        one_file(mode == "facts" ? facts() : "made by a frontend image, " + std::to_string(i) + "\n");
+    if (mode == "final") {
+      request.set_final(true);
+      request.set_exporterattr(R"({"frontend.old":"eWVz"})");
+    } else {
+      request.set_allowresultreturn(true);
+      request.set_allowresultarrayref(true);
+    }
     request.set_evaluate(true);
     gw::SolveResponse solved;
     if (auto s = call([&](auto& c) { return stub->Solve(&c, request, &solved); }); !s.ok()) return fail(s);
     *done.mutable_result() = solved.result();
+  }
+  if (mode == "final") return 0;
+  if (mode == "refuse") {
+    done.mutable_error()->set_code(grpc::StatusCode::OUT_OF_RANGE);
+    done.mutable_error()->set_message("not by me");
   }
   if (builds == 0) done.mutable_result();
   gw::ReturnResponse returned;

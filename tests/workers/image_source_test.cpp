@@ -204,6 +204,31 @@ TEST_CASE("of an index the platform's image is taken and attestations are passed
   CHECK(chain->image().attestationchain().imagemanifest() == amd.digest.str());
   CHECK(chain->image().attestationchain().attestationmanifest() == attestation.digest.str());
   CHECK(chain->image().attestationchain().blobs().size() == 2);
+  CHECK(chain->image().attestationchain().signaturemanifests().empty());
+
+  // Signatures, by the tag that this registry has for what is about a manifest: a bundle counts first.
+  auto signed_by = [&](const std::string& type) {
+    auto bundle = s.maker.put("the signature of type " + type, type);
+    nlohmann::ordered_json m{
+        {"schemaVersion", 2}, {"mediaType", media::oci_manifest}, {"artifactType", type}};
+    m["config"] = distribution::descriptor_json(s.maker.put("{}", "application/vnd.oci.empty.v1+json"));
+    m["layers"].push_back(distribution::descriptor_json(bundle));
+    auto d = s.maker.put(m.dump(), media::oci_manifest);
+    d.artifact_type = type;
+    return std::pair{d, bundle};
+  };
+  auto [old_kind, old_layer] = signed_by("application/vnd.dev.cosign.artifact.sig.v1+json");
+  auto [bundle, layer] = signed_by("application/vnd.dev.sigstore.bundle.v0.3+json");
+  s.push(server.host() + "/multi:sha256-" + attestation.digest.str().substr(7),
+         s.maker.index({old_kind, bundle}));
+  chain = s.source->resolve_meta(r, std::make_shared<workers::resolutions>(), s.job);
+  REQUIRE(chain.ok());
+  const auto& signed_chain = chain->image().attestationchain();
+  REQUIRE(signed_chain.signaturemanifests_size() == 1);
+  CHECK(signed_chain.signaturemanifests(0) == bundle.digest.str());
+  CHECK(signed_chain.blobs().at(layer.digest.str()).data() ==
+        "the signature of type application/vnd.dev.sigstore.bundle.v0.3+json");
+  CHECK(signed_chain.blobs().size() == 4);
 }
 
 TEST_CASE("attributes are honoured and bad ones refused") {

@@ -27,6 +27,7 @@
 #include "base/text.hpp"
 #include "base/thread.hpp"
 #include "configs/executor.hpp"
+#include "messages/told_code.hpp"
 #include "store/files/private_directory.hpp"
 
 namespace kiln::workers {
@@ -239,9 +240,10 @@ class provider final : public network_provider, public std::enable_shared_from_t
       }
       if (!failure.empty()) {
         take_down(p);
-        return make_error(errc::unavailable, "CNI setup error: plugin type=\"" +
-                                                 text_member(network_.plugins[n], "type") +
-                                                 "\" failed (add): " + failure);
+        return told_as(errc::unknown,
+                       make_error(errc::unavailable, "CNI setup error: plugin type=\"" +
+                                                         text_member(network_.plugins[n], "type") +
+                                                         "\" failed (add): " + failure));
       }
     }
     if (auto s = note(p); !s.ok()) {

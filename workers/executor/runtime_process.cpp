@@ -31,6 +31,7 @@
 #include "base/open_files.hpp"
 #include "configs/executor.hpp"
 #include "configs/usage.hpp"
+#include "messages/told_code.hpp"
 
 extern char** environ;  // NOLINT
 
@@ -94,7 +95,8 @@ result<child> spawn(const std::vector<std::string>& argv, const streams& fds, bo
   if (failed != 0) {
     int status = 0;
     ::waitpid(pid, &status, 0);
-    return make_error(errc::unavailable, errno_error(failed, "starting " + argv[0]).message);
+    return told_as(errc::unknown,
+                   make_error(errc::unavailable, errno_error(failed, "starting " + argv[0]).message));
   }
   child c;
   c.pid = pid;

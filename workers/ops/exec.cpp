@@ -187,7 +187,7 @@ class exec_handler final : public op_handler {
     io.output = [&](int stream, std::string_view bytes) { log.write(stream, bytes); };
     auto end = resources_.executor->run(spec, io, job.stop);
     if (end && request.usage) *request.usage = end->usage;
-    status verdict = end ? outcome_of(op, *end) : status(std::move(end).error());
+    status verdict = end ? outcome_of(op, *end) : status(unfinished(op, std::move(end).error()));
     if (!verdict) log.flush();
     if (!verdict && foreign && !job.stop.stop_requested()) explain_platform(request.platform, *job.progress);
     return verdict;
@@ -216,13 +216,18 @@ class exec_handler final : public op_handler {
     return edits;
   }
 
+  static error unfinished(const pb::ExecOp& op, error why) {
+    if (why.code == errc::cancelled) return why;
+    return std::move(why).with_context("process " + quote(command_text(op.meta())) +
+                                       " did not complete successfully");
+  }
+
   static status outcome_of(const pb::ExecOp& op, const exit_state& end) {
     const auto& valid = op.meta().validexitcodes();
     if (valid.empty() ? end.code == 0 : std::find(valid.begin(), valid.end(), end.code) != valid.end())
       return {};
     std::string why = end.out_of_memory ? "cannot allocate memory" : "exit code: " + std::to_string(end.code);
-    error e = make_error(errc::unknown, "process " + quote(command_text(op.meta())) +
-                                            " did not complete successfully: " + why);
+    error e = unfinished(op, make_error(errc::unknown, why));
     e.details.push_back(
         {exit_detail_type, end.code == 0 ? "{}" : "{\"Code\":" + std::to_string(end.code) + "}"});
     return e;

@@ -9,6 +9,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/files.hpp"
 #include "base/slash_path.hpp"
 #include "workers/executor/rooted.hpp"
 #include "workers/ops/command_text.hpp"
@@ -214,6 +215,19 @@ status exec_mounts::add_ssh(const pb::Mount& m, const std::string& destination) 
   }
   mounts_.push_back({destination, "bind", (*socket)->path(), {"rbind", "nodev", "nosuid", "noexec"}});
   sockets_.push_back(*std::move(socket));
+  return {};
+}
+
+status exec_mounts::add_document(const std::string& directory, const std::string& name,
+                                 std::string_view bytes) {
+  KILN_TRY(auto place, fresh_directory());
+  KILN_TRY(auto mount, private_mount::tmpfs(place, MS_NODEV | MS_NOSUID | MS_NOEXEC, "mode=0755"));
+  auto file = (mount.path() / name).string();
+  unique_fd fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0400));
+  if (!fd) return errno_error(errno, "unable to make " + directory + "/" + name);
+  KILN_CHECK(write_all(fd.get(), bytes));
+  mounts_.push_back({directory, "bind", mount.path().string(), {"ro", "rbind", "nodev", "nosuid", "noexec"}});
+  private_mounts_.push_back(std::move(mount));
   return {};
 }
 

@@ -8,6 +8,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "messages/job.hpp"
@@ -26,6 +27,10 @@ class exec_mounts {
 
   /// Prepares every mount of the op. Errors name the mount.
   status prepare(const pb::ExecOp& op, std::span<const store::ref> inputs);
+
+  /// One more mount after prepare(): a directory of the container's own, read-only, with one file that only
+  /// its root may read.
+  status add_document(const std::string& directory, const std::string& name, std::string_view bytes);
 
   /// The root file system's directory, mounted.
   const std::filesystem::path& rootfs() const { return root_.path(); }

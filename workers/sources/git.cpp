@@ -327,7 +327,7 @@ class git_source final : public source_handler {
       if (!same_origin(next, remote)) return std::string();
       remote = next.substr(0, next.size() - listing.size());
     }
-    return make_error(errc::unavailable, "too many redirects: " + redact_credentials(remote));
+    return make_error(errc::unknown, "too many redirects: " + redact_credentials(remote));
   }
 
   // -- the shared repository -------------------------------------------------------------------------

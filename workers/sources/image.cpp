@@ -8,6 +8,7 @@
 #include "distribution/image_json.hpp"
 #include "distribution/image_names.hpp"
 #include "distribution/media_types.hpp"
+#include "workers/sources/attestation_chain.hpp"
 #include "workers/sources/image_reader.hpp"
 #include "workers/sources/resolutions.hpp"
 #include "workers/sources/source_form.hpp"
@@ -127,6 +128,11 @@ class registry_origin : public image_origin {
     KILN_TRY(kiln::digest stored, blobs.put(bytes));
     distribution::remember_source(blobs, stored, wanted_.ref);
     return bytes;
+  }
+
+  result<std::vector<descriptor>> referrers(const kiln::digest& d) override {
+    KILN_CHECK(connect());
+    return repo_->referrers(d);
   }
 
   std::shared_ptr<store::blob_provider> provider() override {
@@ -259,7 +265,7 @@ class image_source : public source_handler {
       out.mutable_image()->set_config(std::move(config));
     }
     if (request.image().attestationchain() || request.image().resolveattestations_size() > 0)
-      KILN_CHECK(add_attestations(origin, root, p, request.image(), *out.mutable_image()));
+      KILN_CHECK(add_attestation_chain(origin, root, p, request.image(), *out.mutable_image()));
     return out;
   }
 
@@ -309,49 +315,6 @@ class image_source : public source_handler {
     registry_origin origin(store_, resolved_, hosts_, wanted, job);
     KILN_TRY(descriptor root, root_of(request.op.source(), wanted, origin, request.build.get(), job));
     return read_once(origin, root, request.platform, wanted.layer_limit, request.build.get(), job);
-  }
-
-  /// Root, manifests and the attestation blobs asked for. Source: source/containerimage/source.go.
-  status add_attestations(image_origin& origin, const descriptor& root, const platform& wanted,
-                          const gw::ResolveSourceImageRequest& request, gw::ResolveSourceImageResponse& out) {
-    if (!distribution::media::is_index(root.media_type)) return {};
-    KILN_TRY(std::string bytes, origin.read(root, configs::max_manifest_size));
-    KILN_TRY(distribution::manifest index, distribution::parse_manifest(bytes, root.media_type));
-    auto* chain = out.mutable_attestationchain();
-    chain->set_root(root.digest.str());
-    auto add_blob = [&](const descriptor& d, std::string data) {
-      auto& blob = (*chain->mutable_blobs())[d.digest.str()];
-      blob.mutable_desc()->set_media_type(d.media_type);
-      blob.mutable_desc()->set_digest(d.digest.str());
-      blob.mutable_desc()->set_size(d.size);
-      for (const auto& [k, v] : d.annotations) (*blob.mutable_desc()->mutable_annotations())[k] = v;
-      blob.set_data(std::move(data));
-    };
-    add_blob(root, bytes);
-    const descriptor* image = distribution::choose_platform(index, wanted);
-    if (image == nullptr) return {};
-    chain->set_imagemanifest(image->digest.str());
-    for (const auto& entry : index.entries) {
-      auto subject = entry.annotations.find("vnd.docker.reference.digest");
-      if (!distribution::is_attestation(entry) || subject == entry.annotations.end() ||
-          subject->second != image->digest.str())
-        continue;
-      KILN_TRY(std::string text, origin.read(entry, configs::max_manifest_size));
-      KILN_TRY(distribution::manifest statement, distribution::parse_manifest(text, entry.media_type));
-      chain->set_attestationmanifest(entry.digest.str());
-      add_blob(entry, std::move(text));
-      for (const auto& layer : statement.layers) {
-        auto type = layer.annotations.find("in-toto.io/predicate-type");
-        bool asked = type != layer.annotations.end() &&
-                     std::find(request.resolveattestations().begin(), request.resolveattestations().end(),
-                               type->second) != request.resolveattestations().end();
-        if (!asked) continue;
-        KILN_TRY(std::string data, origin.read(layer, configs::max_image_config_size));
-        add_blob(layer, std::move(data));
-      }
-      break;
-    }
-    return {};
   }
 
   store::ref_store& store_;

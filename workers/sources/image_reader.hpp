@@ -21,6 +21,8 @@ class image_origin {
   virtual result<descriptor> resolve() = 0;
   /// A manifest, index or config, verified and kept in the blob store.
   virtual result<std::string> read(const descriptor& d, std::int64_t limit) = 0;
+  /// What there is about that manifest, signatures among it; nothing where nobody can tell.
+  virtual result<std::vector<descriptor>> referrers(const kiln::digest&) { return std::vector<descriptor>{}; }
   /// Fetches layers later, for whichever job needs them.
   virtual std::shared_ptr<store::blob_provider> provider() = 0;
 };

@@ -16,6 +16,7 @@
 #include "configs/filesync.hpp"
 #include "configs/store.hpp"
 #include "messages/text_list.hpp"
+#include "messages/told_code.hpp"
 #include "store/files/confinement.hpp"
 #include "filesync/receiver.hpp"
 #include "store/files/same_tree.hpp"
@@ -213,6 +214,13 @@ class local_source final : public source_handler {
 
   result<store::ref> transfer(const local_identifier& id, session_caller& caller, const job_context& job) {
     if (!caller.supports(diff_copy)) return make_error(errc::unimplemented, "no local sources enabled");
+    auto received = receive(id, caller, job);
+    // What the client says of its own files is told as it said it.
+    if (!received.ok()) return told_as(received.error().code, std::move(received).error());
+    return received;
+  }
+
+  result<store::ref> receive(const local_identifier& id, session_caller& caller, const job_context& job) {
     std::string key = id.name + ":" + id.shared_key_hint + ":" + caller.shared_key() +
                       (id.metadata_only ? ":metadata" : "");
     std::string name = "local:" + key;
