@@ -10,10 +10,17 @@ namespace kiln::actors {
 
 namespace {
 
+result<std::unique_ptr<exporters::exporter>> exporter_of(const worker_options& o, const export_spec& spec) {
+  KILN_TRY(auto made, o.exporter(spec.type, spec.attributes, spec.index));
+  if (spec.compatibility_version != 0) KILN_CHECK(made->can_be_like(spec.compatibility_version));
+  return made;
+}
+
 result<exporters::export_outcome> run_export(const worker_resources& o, export_request& r,
                                              const job_context& job) {
-  KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
+  KILN_TRY(auto exporter, exporter_of(*o, r.spec));
   exporters::export_input input;
+  if (r.spec.compatibility_version != 0) input.compatibility_version = r.spec.compatibility_version;
   for (const auto& part : r.parts) {
     KILN_TRY(auto ref, open_ref(*o, part.ref, job));
     exporters::export_ref one{part.id, part.platform, std::move(ref), {}};
@@ -45,7 +52,7 @@ result<exporters::export_outcome> run_export(const worker_resources& o, export_r
 }  // namespace
 
 caf::result<std::string> export_runner::check(const export_spec& spec) const {
-  auto e = w_.options->exporter(spec.type, spec.attributes, spec.index);
+  auto e = exporter_of(*w_.options, spec);
   if (!e.ok()) return to_caf(e.error());
   return (*e)->name();
 }
