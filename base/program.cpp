@@ -106,9 +106,12 @@ result<program_outcome> run_program(program_call call, std::stop_token stop) {
         auto n = read(streams[i].fd->get(), buffer, sizeof buffer);
         if (n <= 0) {
           streams[i].fd->reset();
-        } else if (streams[i].into->size() + static_cast<std::size_t>(n) <= max_output_bytes) {
-          streams[i].into->append(buffer, static_cast<std::size_t>(n));
+          continue;
         }
+        std::string_view bytes(buffer, static_cast<std::size_t>(n));
+        if (streams[i].into->size() + bytes.size() > max_output_bytes) continue;
+        streams[i].into->append(bytes);
+        if (call.on_output) call.on_output(i + 1, bytes);
       }
     }
   }

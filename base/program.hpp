@@ -1,9 +1,11 @@
 // Runs a helper program (git, gpg, ssh-keygen, what signs caches) to its end. Blocking.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <stop_token>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/result.hpp"
@@ -15,6 +17,8 @@ struct program_call {
   std::vector<std::string> environment;  // "NAME=value"; nothing is inherited
   std::string directory = "/";
   std::string input = "/dev/null";  // a file's path
+  /// Is told what the program writes (1: its output, 2: its errors) while it runs; may be empty.
+  std::function<void(int stream, std::string_view)> on_output = nullptr;
 };
 
 struct program_outcome {

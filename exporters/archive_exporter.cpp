@@ -77,6 +77,10 @@ class archive_exporter : public exporter {
     return std::string("exporting to ") + (docker_ ? "docker" : "oci") + " image format";
   }
 
+  status can_be_like(int compatibility_version) const override {
+    return check_compatibility(docker_ ? "docker" : "oci", options_, compatibility_version);
+  }
+
   result<export_outcome> run(const export_input& given, const job_context& job) override {
     if (docker_ && given.multi_platform)
       return make_error(errc::invalid_argument,
@@ -245,6 +249,7 @@ class archive_exporter : public exporter {
 result<std::unique_ptr<exporter>> make_archive_exporter(bool docker, attributes attrs, int id,
                                                         exporter_resources resources) {
   KILN_TRY(image_options options, take_image_options(attrs));
+  if (!docker && !options.oci_types) options.oci_types = true;
   bool tar = true;
   if (auto it = attrs.find("tar"); it != attrs.end()) {
     KILN_TRY(tar, parse_bool("tar", it->second, true));

@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "base/numbers.hpp"
+#include "configs/compatibility.hpp"
+#include "solver/error_details.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -43,6 +45,19 @@ std::optional<annotation_key> split_annotation(std::string_view text) {
   out.key = text.substr(1);
   if (out.key.find_first_of(" \t\n\r\f\v") != std::string::npos) return std::nullopt;
   return out;
+}
+
+/// Docker has a media type for zstd layers but none for eStargz. Source: compression.OnlySupportOCITypes.
+status check_media_types(const image_options& o) {
+  if (o.oci()) return {};
+  if (o.compression.kind == store::compression::estargz)
+    return make_error(errc::invalid_argument,
+                      "exporter option \"compression=" + std::string(store::to_string(o.compression.kind)) +
+                          "\" conflicts with \"oci-mediatypes=false\"");
+  if (o.oci_artifact.value_or(false))
+    return make_error(errc::invalid_argument,
+                      "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"");
+  return {};
 }
 
 status read_compression(attributes& attrs, compression_options& out) {
@@ -147,6 +162,22 @@ annotation_set annotations_for(const annotation_group& group, const platform* p)
   return out;
 }
 
+status image_options::settle(int compatibility_version, bool with_attestations) {
+  bool is_current = compatibility_version >= configs::compatibility::v0_31;
+  if (!oci_types) oci_types = is_current || with_attestations;
+  if (!oci_artifact) oci_artifact = is_current && *oci_types;
+  return check_media_types(*this);
+}
+
+status check_compatibility(std::string_view exporter, const image_options& options,
+                           int compatibility_version) {
+  if (compatibility_version != configs::compatibility::v0_13 ||
+      options.compression.kind != store::compression::zstd)
+    return {};
+  return solver::unsupported_feature(compatibility_version,
+                                     std::string(exporter) + " exporter compression=zstd");
+}
+
 result<image_options> take_image_options(attributes& attrs) {
   image_options out;
   KILN_CHECK(take_annotations(attrs, out.annotations));
@@ -171,15 +202,7 @@ result<image_options> take_image_options(attributes& attrs) {
     out.name = it->second;
     attrs.erase(it);
   }
-  // Docker has a media type for zstd layers but none for eStargz. Source: compression.OnlySupportOCITypes.
-  bool needs_oci = out.compression.kind == store::compression::estargz;
-  if (needs_oci && !out.oci())
-    return make_error(errc::invalid_argument,
-                      "exporter option \"compression=" + std::string(store::to_string(out.compression.kind)) +
-                          "\" conflicts with \"oci-mediatypes=false\"");
-  if (out.oci_artifact.value_or(false) && !out.oci())
-    return make_error(errc::invalid_argument,
-                      "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"");
+  KILN_CHECK(check_media_types(out));
   return out;
 }
 

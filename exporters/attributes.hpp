@@ -52,8 +52,8 @@ annotation_set annotations_for(const annotation_group& group, const platform* p)
 struct image_options {
   std::string name;
   compression_options compression;
-  std::optional<bool> oci_types;     // unset = true
-  std::optional<bool> oci_artifact;  // unset = as oci_types
+  std::optional<bool> oci_types;     // unset: settle() says
+  std::optional<bool> oci_artifact;  // unset: settle() says
   bool inline_attestations = false;
   bool prefer_nondistributable = false;
   bool rewrite_timestamp = false;
@@ -61,7 +61,15 @@ struct image_options {
   annotation_group annotations;
 
   bool oci() const { return oci_types.value_or(true); }
+  /// What the client left open, as the version has it. Of old, only an image `with_attestations` (and the oci
+  /// exporter's, which says so itself) has OCI's media types. invalid_argument when that fits none of the
+  /// options.
+  status settle(int compatibility_version, bool with_attestations);
 };
+
+/// Whether an exporter of that name can do this in that version, as exporter::can_be_like.
+status check_compatibility(std::string_view exporter, const image_options& options,
+                           int compatibility_version);
 
 /// Reads what it knows and leaves the rest in `attrs`.
 result<image_options> take_image_options(attributes& attrs);

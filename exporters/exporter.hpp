@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/result.hpp"
+#include "configs/compatibility.hpp"
 #include "messages/attestation.hpp"
 #include "messages/job.hpp"
 #include "messages/platform.hpp"
@@ -47,6 +48,7 @@ struct export_input {
   bool multi_platform = false;                  // the result was a map
   std::map<std::string, std::string> metadata;  // result metadata, raw values (containerimage.config, …)
   std::string session_id;                       // of the requesting client; empty if none
+  int compatibility_version = configs::compatibility::current;
   /// The value of the image config's "moby.buildkit.cache.v0" for a part whose image has these layers; empty
   /// text when there is nothing to cache. Unset: no inline cache is wanted.
   std::function<result<std::string>(std::size_t part, std::span<const store::layer_blob> layers,
@@ -67,6 +69,8 @@ class exporter {
   virtual ~exporter() = default;
   /// Name of its progress vertex, e.g. "exporting to image".
   virtual std::string name() const = 0;
+  /// Whether results can be like that version; unknown, with a CompatibilityFeature detail, when they cannot.
+  virtual status can_be_like(int /*compatibility_version*/) const { return {}; }
   virtual result<export_outcome> run(const export_input& input, const job_context& job) = 0;
 };
 

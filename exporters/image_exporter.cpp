@@ -26,6 +26,10 @@ class image_exporter : public exporter {
 
   std::string name() const override { return "exporting to image"; }
 
+  status can_be_like(int compatibility_version) const override {
+    return check_compatibility("image", settings_.image, compatibility_version);
+  }
+
   result<export_outcome> run(const export_input& given, const job_context& job) override {
     export_input input = given;
     for (const auto& [k, v] : settings_.metadata) input.metadata[k] = v;

@@ -171,8 +171,8 @@ class writer {
       KILN_CHECK(add_layers(s.document["predicate"],
                             [&](const std::string& path) { return files.find(path, job_); }));
     }
-    KILN_TRY(auto manifest, write_attestations(documents_, statements, image, options_.oci(),
-                                               options_.oci_artifact.value_or(options_.oci()), job_));
+    KILN_TRY(auto manifest,
+             write_attestations(documents_, statements, image, options_.oci(), *options_.oci_artifact, job_));
     out.push_back(std::move(manifest));
     return {};
   }
@@ -275,6 +275,9 @@ result<written_image> write_image(const exporter_resources& resources, const exp
                                   image_options options, const job_context& job) {
   attributes returned = input.metadata;
   KILN_CHECK(take_annotations(returned, options.annotations));
+  bool attested = std::any_of(input.refs.begin(), input.refs.end(),
+                              [](const auto& r) { return !r.attestations.empty(); });
+  KILN_CHECK(options.settle(input.compatibility_version, attested));
   return writer(resources, input, options, job).run();
 }
 

@@ -33,6 +33,8 @@ constexpr std::string_view llb[] = {
     "source.git.signatureverify",
     "source.git.mtime",
     "source.git.fetchbycommit",
+    "source.git.bundle",
+    "source.git.checkoutbundle",
     "source.http",
     "source.http.auth",
     "source.http.checksum",

@@ -64,6 +64,14 @@ error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
   return {std::string(solve_detail_type), proto_json(solve)};
 }
 
+error unsupported_feature(int compatibility_version, const std::string& feature) {
+  auto version = std::to_string(compatibility_version);
+  auto e = make_error(errc::unknown, "unsupported compatibility-version " + version + " feature " + feature);
+  e.details.push_back({std::string(compatibility_detail_type),
+                       "{\"version\":" + version + ",\"feature\":" + go_json_string(feature) + "}"});
+  return e;
+}
+
 void rename_refs(error& e, const std::function<std::string(const std::string&)>& rename) {
   for_each_ref(e, [&](std::string& id) { id = rename(id); });
 }

@@ -34,6 +34,9 @@ error_detail solve_detail(const pb::Op& op, const pb::OpMetadata& metadata,
 void rename_refs(error& e, const std::function<std::string(const std::string&)>& rename);
 std::vector<std::string> refs_of(const error& e);
 
+/// unknown, as upstream has it: what was asked for is not there at that compatibility version.
+error unsupported_feature(int compatibility_version, const std::string& feature);
+
 /// data_loss: nobody has that ref any more; whoever made it can make it again.
 error lost_ref(const std::string& ref, std::string_view why);
 /// The ref that is lost; empty for any other error.
@@ -49,6 +52,8 @@ bool has_detail(const error& e, std::string_view type_url);
 constexpr std::string_view frontend_detail_type = "github.com/moby/buildkit/errdefs.Frontend+json";
 constexpr std::string_view vertex_detail_type = "github.com/moby/buildkit/errdefs.Vertex+json";
 constexpr std::string_view source_detail_type = "github.com/moby/buildkit/errdefs.Source+json";
+constexpr std::string_view compatibility_detail_type =
+    "github.com/moby/buildkit/errdefs.CompatibilityFeature+json";
 constexpr std::string_view lost_ref_detail_type = "kiln/LostRef";
 constexpr std::string_view replaced_image_detail_type = "kiln/ReplacedImage";
 constexpr std::string_view solve_detail_type = "github.com/moby/buildkit/errdefs.Solve+json";

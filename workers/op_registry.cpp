@@ -1,7 +1,6 @@
 #include "workers/op_registry.hpp"
 
 #include "workers/ops/ops.hpp"
-#include "workers/sources/git.hpp"
 #include "workers/sources/local.hpp"
 #include "workers/worker_resources.hpp"
 
@@ -14,7 +13,6 @@ op_registry::op_registry(worker_resources& resources) {
   ops_[pb::Op::kDiff] = make_diff_handler(resources);
   ops_[pb::Op::kPassthrough] = make_passthrough_handler(resources);
   add(make_local_source(resources));
-  add(make_git_source(*resources.refs));
 }
 
 void op_registry::add(std::shared_ptr<source_handler> source) {

@@ -1,5 +1,6 @@
 #include "actors/build/build_attestations.hpp"
 
+#include "actors/build/build_request.hpp"
 #include "actors/progress.hpp"
 #include "base/digest.hpp"
 #include "base/json_text.hpp"
@@ -20,9 +21,7 @@ std::string without_scheme(const std::string& identifier) {
 status build_attestations::begin(const ctl::SolveRequest& request, std::int64_t created_ns) {
   created_ns_ = created_ns;
   invocation_ = new_id();
-  constexpr int current_version = 30;
-  compatibility_version_ =
-      request.compatibilityversion() != 0 ? request.compatibilityversion() : current_version;
+  compatibility_version_ = compatibility_of(request);
   std::map<std::string, std::string> options(request.frontendattrs().begin(), request.frontendattrs().end());
   log_.begin(
       {request.frontend(), options, {request.frontendinputs().begin(), request.frontendinputs().end()}});

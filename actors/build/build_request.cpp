@@ -6,6 +6,7 @@
 
 #include "base/json_text.hpp"
 #include "base/text.hpp"
+#include "configs/compatibility.hpp"
 #include "configs/solving.hpp"
 #include "exporters/attributes.hpp"
 #include "exporters/cache/cache_exporter.hpp"
@@ -40,6 +41,19 @@ void translate_legacy(ctl::SolveRequest& r) {
     (*e.mutable_attrs())["ref"] = ref;
   }
   cache.clear_importrefsdeprecated();
+}
+
+/// In upstream's words and with its code, by which clients tell that the daemon is too old.
+status check_compatibility(std::int64_t version) {
+  namespace known = configs::compatibility;
+  if (version == 0 || known::is_known(version)) return {};
+  auto wrong = "unsupported compatibility-version " + std::to_string(version);
+  if (version > known::current)
+    return make_error(errc::unknown,
+                      wrong + ": upgrade buildkit (max supported: " + std::to_string(known::current) + ")");
+  return make_error(errc::unknown, wrong + " (supported: [" + std::to_string(known::v0_13) + " " +
+                                       std::to_string(known::v0_15) + " " + std::to_string(known::v0_31) +
+                                       "])");
 }
 
 status check_cache_exports(ctl::CacheOptions& cache) {
@@ -81,10 +95,7 @@ status prepare(ctl::SolveRequest& r) {
   KILN_CHECK(bounded(r.exporters_size(), "exporters", cfg::exporters_max));
   KILN_CHECK(bounded(r.cache().exports_size(), "cache exports", cfg::cache_options_max));
   KILN_CHECK(bounded(r.cache().imports_size(), "cache imports", cfg::cache_options_max));
-  auto version = r.compatibilityversion();
-  if (version != 0 && version != 10 && version != 20 && version != 30)
-    return invalid("unsupported compatibility version " + std::to_string(version) +
-                   ", supported versions are 10, 20 and 30");
+  KILN_CHECK(check_compatibility(r.compatibilityversion()));
   // Other values are for the frontend to make a time of ("context", a stage).
   if (auto epoch = r.frontendattrs().find("build-arg:SOURCE_DATE_EPOCH"); epoch != r.frontendattrs().end())
     if (exporters::parse_epoch(epoch->first, epoch->second).ok())
@@ -94,6 +105,11 @@ status prepare(ctl::SolveRequest& r) {
   if (r.proxynetwork())
     return make_error(errc::unimplemented, "the proxy network is not supported by this daemon");
   return {};
+}
+
+int compatibility_of(const ctl::SolveRequest& r) {
+  auto version = static_cast<int>(r.compatibilityversion());
+  return version == 0 ? configs::compatibility::current : version;
 }
 
 void shorten_frontend(std::string& frontend, std::map<std::string, std::string>& options) {

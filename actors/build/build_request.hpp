@@ -17,6 +17,9 @@ namespace kiln::actors {
 /// compatibility version, what this daemon does not offer.
 status prepare(ctl::SolveRequest& request);
 
+/// The version that results are to be like (configs/compatibility.hpp).
+int compatibility_of(const ctl::SolveRequest& request);
+
 /// `gateway.v0` with source=dockerfile.v0 and no context of that name is the built-in frontend.
 void shorten_frontend(std::string& frontend, std::map<std::string, std::string>& options);
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "actors/build/build_request.hpp"
 #include "actors/solve/graph_spec.hpp"
 #include "base/quoting.hpp"
 #include "base/text.hpp"
@@ -13,6 +14,7 @@
 #include "messages/image_reference.hpp"
 #include "messages/told_code.hpp"
 #include "solver/error_details.hpp"
+#include "workers/sources/git_reference.hpp"
 #include "workers/sources/resolutions.hpp"
 
 namespace kiln::actors {
@@ -188,6 +190,7 @@ void build_sources::resolve_reviewed(gw::ResolveSourceMetaRequest r, int scope,
   auto worker = b_.worker();
   if (!worker.ok()) return done(std::move(worker).error());
   auto shown = b_.tasks.open(r.logname().empty() ? "resolve " + r.source().identifier() : r.logname());
+  r.set_logname(shown.digest());  // where the worker tells of it
   b_.self->request(*worker, caf::infinite, b_.sessions(), r, b_.progress())
       .then(
           [this, shown, scope, asked = r, done](gw::ResolveSourceMetaResponse& reply) {
@@ -203,7 +206,16 @@ void build_sources::resolve_reviewed(gw::ResolveSourceMetaRequest r, int scope,
 }
 
 void build_sources::review(std::shared_ptr<const pb::Definition> definition, const policies& policies,
-                           continuation<op_change> done) {
+                           continuation<op_change> judged) {
+  continuation<op_change> done = [judged,
+                                  version = compatibility_of(b_.request())](result<op_change> change) {
+    if (!change.ok()) return judged(std::move(change).error());
+    judged(op_change{[judge = *std::move(change), version](pb::Op& op) -> status {
+      KILN_CHECK(judge(op));
+      workers::set_compatibility(*op.mutable_source(), version);
+      return {};
+    }});
+  };
   if (!client_judges()) {
     op_change change = [policies](pb::Op& op) -> status {
       auto applied = apply_policies(policies, *op.mutable_source());

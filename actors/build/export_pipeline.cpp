@@ -4,6 +4,7 @@
 #include <numeric>
 #include <utility>
 
+#include "actors/build/build_request.hpp"
 #include "actors/build/session_exporters.hpp"
 #include "actors/build/verify_platforms.hpp"
 #include "exporters/client_store.hpp"
@@ -13,7 +14,10 @@ namespace kiln::actors {
 
 export_spec export_pipeline::spec_of(std::size_t index) const {
   const auto& e = b_.request().exporters(static_cast<int>(index));
-  return {e.type(), {e.attrs().begin(), e.attrs().end()}, static_cast<int>(index)};
+  return {e.type(),
+          {e.attrs().begin(), e.attrs().end()},
+          static_cast<int>(index),
+          compatibility_of(b_.request())};
 }
 
 cache_entry export_pipeline::cache_of(std::size_t index) const {

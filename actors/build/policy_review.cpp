@@ -6,6 +6,7 @@
 #include "configs/solving.hpp"
 #include "messages/platform.hpp"
 #include "solver/go_json.hpp"
+#include "workers/sources/git_reference.hpp"
 #include "workers/sources/source_form.hpp"
 
 namespace kiln::actors {
@@ -40,6 +41,24 @@ error denied(const pb::SourceOp& source, const policy::DecisionResponse& decisio
   return e;
 }
 
+/// The bundle that a git source comes from is a source, too: its policies say where it may be got.
+status apply_to_bundle(const std::vector<solver::source_policy>& policies, pb::SourceOp& source) {
+  auto at = source.mutable_attrs()->find(workers::git_bundle_attribute);
+  if (at == source.mutable_attrs()->end() || !source.identifier().starts_with("git://")) return {};
+  pb::SourceOp blob;
+  blob.set_identifier(at->second);
+  *blob.mutable_attrs() = source.attrs();
+  blob.mutable_attrs()->erase(workers::git_bundle_attribute);
+  workers::source_form form;
+  std::vector<std::string> conversions;
+  if (auto s = solver::apply(policies, blob, form, nullptr, &conversions); !s.ok())
+    return std::move(s).error().with_context(std::string(workers::git_bundle_attribute));
+  if (conversions.empty()) return {};
+  form.restore(blob);
+  at->second = blob.identifier();
+  return {};
+}
+
 struct review : std::enable_shared_from_this<review> {
   std::vector<solver::source_policy> policies;
   reviewed_source subject;
@@ -52,6 +71,8 @@ struct review : std::enable_shared_from_this<review> {
   /// From the start, and again with what a conversion made of `former`.
   void begin(const pb::SourceOp* former) {
     if (auto s = solver::apply(policies, subject.source, form, former); !s.ok())
+      return done(std::move(s).error().with_context("error evaluating the source policy"));
+    if (auto s = apply_to_bundle(policies, subject.source); !s.ok())
       return done(std::move(s).error().with_context("error evaluating the source policy"));
     request.Clear();
     *request.mutable_platform() = subject.platform;
@@ -120,6 +141,7 @@ status apply_policies(const std::vector<solver::source_policy>& policies, pb::So
   if (policies.empty()) return {};
   workers::source_form form;
   KILN_CHECK(solver::apply(policies, source, form, nullptr, conversions));
+  KILN_CHECK(apply_to_bundle(policies, source));
   form.restore(source);
   return {};
 }

@@ -24,12 +24,18 @@ void name_here(const worker_options& o, std::map<std::string, std::string>& reco
     kept.push_back(*std::move(r));
     return false;
   });
+
+result<std::unique_ptr<exporters::exporter>> exporter_of(const worker_options& o, const export_spec& spec) {
+  KILN_TRY(auto made, o.exporter(spec.type, spec.attributes, spec.index));
+  if (spec.compatibility_version != 0) KILN_CHECK(made->can_be_like(spec.compatibility_version));
+  return made;
 }
 
 result<exporters::export_outcome> run_export(const worker_resources& o, export_request& r,
                                              const job_context& job) {
-  KILN_TRY(auto exporter, o->exporter(r.spec.type, r.spec.attributes, r.spec.index));
+  KILN_TRY(auto exporter, exporter_of(*o, r.spec));
   exporters::export_input input;
+  if (r.spec.compatibility_version != 0) input.compatibility_version = r.spec.compatibility_version;
   std::vector<store::ref> kept;
   for (auto& part : r.parts) {
     KILN_TRY(auto ref, open_ref(*o, part.ref, job));
@@ -63,7 +69,7 @@ result<exporters::export_outcome> run_export(const worker_resources& o, export_r
 }  // namespace
 
 caf::result<std::string> export_runner::check(const export_spec& spec) const {
-  auto e = w_.options->exporter(spec.type, spec.attributes, spec.index);
+  auto e = exporter_of(*w_.options, spec);
   if (!e.ok()) return to_caf(e.error());
   return (*e)->name();
 }

@@ -164,7 +164,7 @@ caf::result<gw::ResolveSourceMetaResponse> step_runner::resolve(session_group& s
       *w_.calls, false,
       [o = w_.options, sessions, r, progress, build](std::stop_token stop) -> result<reply> {
         KILN_TRY(auto source, o->source(r.source().identifier()));
-        progress_sender sink(progress, "");
+        progress_sender sink(progress, r.logname());  // the vertex that shows it
         return source->resolve_meta(r, build, context_of(*o, stop, sessions, sink));
       },
       [](reply found, const caf::actor_addr&) -> result<reply> { return found; });

@@ -260,7 +260,9 @@ TEST_CASE_METHOD(builds_fixture, "bad requests are refused before anything runs"
   CHECK(refused(r) == "unknown cache exporter: \"carrier-pigeon\"");
   r = request("", simple());
   r.set_compatibilityversion(7);
-  CHECK(refused(r).find("supported versions are 10, 20 and 30") != std::string::npos);
+  CHECK(refused(r) == "unsupported compatibility-version 7 (supported: [10 20 30])");
+  r.set_compatibilityversion(40);
+  CHECK(refused(r) == "unsupported compatibility-version 40: upgrade buildkit (max supported: 30)");
   definition insecure;
   pb::Op op;
   op.add_inputs()->set_digest(insecure.source("image"));
@@ -270,6 +272,26 @@ TEST_CASE_METHOD(builds_fixture, "bad requests are refused before anything runs"
   insecure.finish(insecure.add(op));
   CHECK(refused(request("", insecure.def)) == "failed to load LLB: network.host is not allowed");
   CHECK(begin({}).message() == "build ref is missing");
+}
+
+TEST_CASE_METHOD(builds_fixture,
+                 "sources of a build like those of old are told so, and are others than today's") {
+  std::vector<std::string> told;
+  script->refuse = [&](const run_request& r) -> std::optional<error> {
+    if (r.op.op.has_source()) told.push_back(r.op.op.source().attrs_size() > 0 ? "old" : "new");
+    return std::nullopt;
+  };
+  for (int version : {10, 0}) {
+    definition d;
+    d.finish(d.source("git://example.com/a#" + std::string(40, 'a')));
+    auto r = request("", d.def);
+    r.set_ref(new_id());
+    r.set_compatibilityversion(version);
+    (*script).source_keys["git://example.com/a#" + std::string(40, 'a')] = "key " + std::to_string(version);
+    auto s = begin(std::move(r));
+    run_until([&] { return s.done(); });
+  }
+  CHECK(told == std::vector<std::string>{"old", "new"});
 }
 
 TEST_CASE_METHOD(builds_fixture, "a frontend solves lazily and its result is what is built") {

@@ -96,3 +96,25 @@ TEST_CASE("a conversion is reviewed again, and not for ever") {
     CHECK(c.review().error().message == "too many policy requests");
   }
 }
+
+TEST_CASE("the bundle of a git source is judged as the blob that it is") {
+  std::vector<solver::source_policy> all(1);
+  auto& rule = *all[0].add_rules();
+  rule.mutable_selector()->set_identifier("docker-image+blob://evil.example/*");
+  auto bundled = [](const std::string& host) {
+    pb::SourceOp out;
+    out.set_identifier("git://example.com/a#main");
+    (*out.mutable_attrs())["git.bundle"] =
+        "docker-image+blob://" + host + "/a@sha256:" + std::string(64, 'b');
+    return out;
+  };
+  auto evil = bundled("Evil.example:443"), good = bundled("good.example");
+  rule.set_action(sp::DENY);
+  CHECK(apply_policies(all, evil).error().code == errc::permission_denied);
+  CHECK(apply_policies(all, good).ok());
+  CHECK(good.attrs().at("git.bundle") == bundled("good.example").attrs().at("git.bundle"));
+  rule.set_action(sp::CONVERT);
+  rule.mutable_updates()->set_identifier("docker-image+blob://good.example/$1");
+  CHECK(apply_policies(all, evil).ok());
+  CHECK(evil.attrs().at("git.bundle") == bundled("good.example").attrs().at("git.bundle"));
+}

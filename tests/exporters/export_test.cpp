@@ -565,6 +565,67 @@ TEST_CASE("zstd layers keep their Docker media type when Docker types are asked 
         "application/vnd.docker.image.rootfs.diff.tar.zstd");
 }
 
+TEST_CASE("images of builds like those of old have Docker's media types, unless they have attestations") {
+  setup s;
+  auto types = [&](const std::string& type, int version, bool attested,
+                   const std::map<std::string, std::string>& attributes = {}) {
+    auto in = s.input(s.two_layers());
+    in.compatibility_version = version;
+    if (attested) {
+      attestation a;
+      a.path = "p.json";
+      a.predicate_type = "https://example.com/p";
+      a.content = "{}";
+      in.refs[0].attestations.push_back({a, {}});
+    }
+    s.user.receive_file();
+    auto out = s.run(type, attributes, in);
+    INFO((out.ok() ? "" : out.error().message));
+    REQUIRE(out.ok());
+    auto root = s.blob(out->response["containerimage.digest"]);
+    if (!attested) return text_value(root["mediaType"]);
+    auto statement = s.blob(text_value(root["manifests"][1]["digest"]));
+    return text_value(root["mediaType"]) + " " + text_value(statement["config"]["mediaType"]) +
+           (statement.contains("subject") ? " of" : "");
+  };
+  const std::string oci = "application/vnd.oci.image.manifest.v1+json",
+                    docker = "application/vnd.docker.distribution.manifest.v2+json",
+                    index = "application/vnd.oci.image.index.v1+json ",
+                    config = "application/vnd.oci.image.config.v1+json",
+                    artifact = "application/vnd.oci.empty.v1+json of";
+  CHECK(types("image", 30, false) == oci);
+  for (int old : {10, 20}) {
+    CHECK(types("image", old, false) == docker);
+    CHECK(types("docker", old, false) == docker);
+    CHECK(types("oci", old, false) == oci);
+    CHECK(types("image", old, false, {{"oci-mediatypes", "true"}}) == oci);
+    CHECK(types("image", old, true) == index + config);
+    CHECK(types("image", old, true, {{"oci-artifact", "true"}}) == index + artifact);
+  }
+  CHECK(types("image", 30, true) == index + artifact);
+  auto in = s.input(s.two_layers());
+  in.compatibility_version = 20;
+  CHECK(s.run("image", {{"oci-artifact", "true"}}, in).error().message ==
+        "exporter option \"oci-artifact=true\" conflicts with \"oci-mediatypes=false\"");
+}
+
+TEST_CASE("zstd is nothing for images like those of the first version, and clients can tell why") {
+  setup s;
+  for (auto type : {"image", "oci", "docker"}) {
+    auto e = make_exporter(type, {{"compression", "zstd"}}, 0, s.resources()).value();
+    CHECK(e->can_be_like(20).ok());
+    auto no = e->can_be_like(10);
+    REQUIRE_FALSE(no.ok());
+    auto feature = std::string(type) + " exporter compression=zstd";
+    CHECK(no.error().code == errc::unknown);
+    CHECK(no.error().message == "unsupported compatibility-version 10 feature " + feature);
+    REQUIRE(no.error().details.size() == 1);
+    CHECK(no.error().details[0].type_url == "github.com/moby/buildkit/errdefs.CompatibilityFeature+json");
+    CHECK(no.error().details[0].value == R"({"version":10,"feature":")" + feature + "\"}");
+    CHECK(make_exporter(type, {}, 0, s.resources()).value()->can_be_like(10).ok());
+  }
+}
+
 TEST_CASE("exports that need a client say so when there is none") {
   setup s;
   auto in = s.input({});

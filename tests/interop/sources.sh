@@ -7,7 +7,11 @@ start_registry
 push_image "$(busybox_tar)" library/busybox:latest
 kilnd_config="[registry.\"docker.io\"]
 mirrors = [\"$registry\"]"
-start_kilnd
+# The daemon's ssh: it only tells which keys the agent has that it is given.
+mkdir "$scratch/bin"
+printf '#!/bin/sh\nssh-add -L >>"%s" 2>&1\nexit 255\n' "$scratch/agent-keys" >"$scratch/bin/ssh"
+chmod 755 "$scratch/bin/ssh"
+PATH=$scratch/bin:$PATH start_kilnd
 
 # solve WHAT ARGUMENT…: of llb.py; output in $out and $status. Flags of the build in the array $flags.
 flags=()
@@ -93,6 +97,44 @@ for url in "file://$scratch/www/b.git" "FILE://$scratch/www/b.git" "ext::sh -c '
   [ $status -ne 0 ] || fail "$url was fetched"
 done
 check "nothing was written" test ! -e "$scratch/leak/file" -a ! -e "$scratch/pwned"
+
+say "a repository goes through a build as a bundle, and comes from one where there is no server"
+at=$(git -C "$scratch/tree" rev-parse main)
+flags=(--output "type=local,dest=$scratch/bundled")
+solve source "git://127.0.0.1:$port/b.git#main" "git.fullurl=http://127.0.0.1:$port/b.git" git.checkoutbundle=true
+check_same "a bundle is built" "$status" 0
+check_contains "what git said is in the log" "$out" "refs/heads/main"
+check_same "it has the commit by its name" "$(git ls-remote "$scratch/bundled/bundle")" "$at	refs/heads/main"
+sum=$(sha256sum <"$scratch/bundled/bundle" | cut -d' ' -f1)
+mkdir -p "$scratch/layout/blobs/sha256"
+cp "$scratch/bundled/bundle" "$scratch/layout/blobs/sha256/$sum"
+echo '{"imageLayoutVersion":"1.0.0"}' >"$scratch/layout/oci-layout"
+echo '{"schemaVersion":2,"manifests":[]}' >"$scratch/layout/index.json"
+for ref in main "$at" ''; do
+  flags=(--oci-layout "there=$scratch/layout" --output "type=local,dest=$scratch/unbundled-$ref")
+  solve source "git://nowhere.invalid/b.git#$ref" git.fullurl=http://nowhere.invalid/b.git "git.checksum=$at" \
+    "git.bundle=oci-layout+blob://a/b@sha256:$sum" oci.store=there
+  check_same "it is read for ref '$ref'" "$status" 0
+  check_same "and has its file" "$(cat "$scratch/unbundled-$ref/file")" hello
+done
+policy DENY 'oci-layout+blob://a/b@*'
+flags+=(--oci-layout "there=$scratch/layout")
+solve source "git://nowhere.invalid/b.git#main" git.fullurl=http://nowhere.invalid/b.git "git.checksum=$at" \
+  "git.bundle=oci-layout+blob://a/b@sha256:$sum" oci.store=there
+check_contains "a policy may deny the bundle" "$out" "denied by policy"
+
+say "git's ssh gets the client's agent, if the client gives it"
+ssh-keygen -q -t ed25519 -N '' -C kiln-agent-test -f "$scratch/key"
+eval "$(ssh-agent -s -a "$scratch/agent")" >/dev/null
+pids+=("$SSH_AGENT_PID")
+ssh-add -q "$scratch/key"
+flags=(--ssh default)
+solve source "git://git.invalid/a.git" git.fullurl=ssh://git@git.invalid/a.git git.mountsshsock=default
+check_contains "the key is there" "$(cat "$scratch/agent-keys")" kiln-agent-test
+flags=()
+solve source "git://git.invalid/b.git" git.fullurl=ssh://git@git.invalid/b.git git.mountsshsock=default
+check_contains "without an agent the build says so" "$out" 'no SSH key "default" forwarded from the client'
+check_same "and ssh is not asked" "$(wc -l <"$scratch/agent-keys")" 1
 
 say "the host of a foreign layer is not given credentials, and nobody is asked for them"
 cat >"$scratch/servers.py" <<'PY'

@@ -61,6 +61,57 @@ TEST_CASE("the cache key says how the commit is checked out") {
             ->cache_key(sha, "refs/heads/x") == sha + ".git#refs/heads/x:sub(skip-submodules)(mtime=commit)");
 }
 
+TEST_CASE("a bundle is a blob of a registry or a client, and stands for one commit") {
+  std::string sha(40, 'a'), blob = "@sha256:" + std::string(64, 'b');
+  auto with = [&](const std::string& place, std::map<std::string, std::string> more = {}) {
+    more.insert({{"git.bundle", place}, {"git.checksum", sha}});
+    return parse("git://h/r#main", more);
+  };
+  auto registry = with("docker-image+blob://localhost:5000/a/b" + blob);
+  REQUIRE(registry.ok());
+  CHECK_FALSE(registry->bundle->layout);
+  auto layout = with("oci-layout+blob://not/real" + blob);
+  REQUIRE(layout.ok());
+  CHECK(layout->bundle->store_id == "not/real");
+  layout = with("oci-layout+blob://not/real" + blob, {{"oci.store", "there"}, {"oci.session", "s"}});
+  CHECK(layout->bundle->store_id == "there");
+  CHECK(layout->bundle->session == "s");
+  CHECK(with("https://h/x" + blob).error().message ==
+        "git.bundle locator scheme \"https\" is not supported; expected \"docker-image+blob\" or "
+        "\"oci-layout+blob\"");
+  for (auto bad :
+       {"nothing", "file:///etc/passwd", "docker-image+blob://a/b", "docker-image+blob://a/b@sha256:x"})
+    CHECK_FALSE(with(bad).ok());
+  CHECK(parse("git://h/r", {{"git.bundle", "docker-image+blob://a/b" + blob}}).error().message ==
+        "git.bundle requires git.checksum to be set");
+  CHECK_FALSE(parse("git://h/r#" + std::string(40, 'c'),
+                    {{"git.bundle", "docker-image+blob://a/b" + blob}, {"git.checksum", sha}})
+                  .ok());
+}
+
+TEST_CASE("a result that is a bundle is no tree, and has a key of its own") {
+  std::string sha(40, 'a');
+  CHECK_FALSE(parse("git://h/r", {{"git.checkoutbundle", "true"}, {"git.keepgitdir", "true"}}).ok());
+  CHECK_FALSE(parse("git://h/r#:sub", {{"git.checkoutbundle", "true"}}).ok());
+  auto r = parse("git://h/r", {{"git.checkoutbundle", "true"}});
+  CHECK(r->cache_key(sha, sha) == sha + "(bundle)");
+  CHECK(r->cache_key(sha, "refs/heads/x") == sha + "(bundle=refs/heads/x)");
+}
+
+TEST_CASE("files of builds like those of old have a key of their own, and no client asks for that") {
+  std::string sha(40, 'a');
+  pb::SourceOp op;
+  op.set_identifier("git://h/r");
+  set_compatibility(op, 10);
+  REQUIRE(op.attrs_size() == 1);
+  CHECK(parse_git_source(op)->cache_key(sha, sha) == sha + "(writable)");
+  set_compatibility(op, 30);
+  CHECK(op.attrs_size() == 0);
+  op.set_identifier("https://h/r");
+  set_compatibility(op, 10);
+  CHECK(op.attrs_size() == 0);
+}
+
 TEST_CASE("a signature that is to be checked needs keys") {
   CHECK_FALSE(parse("git://h/r", {{"git.sig.rejectexpired", "true"}}).ok());
   auto r = parse("git://h/r", {{"git.sig.pubkey", "k"}, {"git.sig.requiresignedtag", "true"}});

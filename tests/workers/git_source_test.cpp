@@ -4,98 +4,28 @@
 
 #include <cstdlib>
 #include <filesystem>
+#include <list>
 #include <map>
 #include <mutex>
 #include <set>
+#include <thread>
 
 #include "base/base64.hpp"
 #include "distribution/transport.hpp"
-#include "tests/support/secrets.hpp"
-#include "tests/support/http_server.hpp"
-#include "tests/support/temp_dir.hpp"
-#include "workers/sources/git.hpp"
-#include "workers/sources/resolutions.hpp"
+#include "ssh.pb.h"
+#include "tests/support/stream_pair.hpp"
+#include "tests/workers/git_fixture.hpp"
+#include "workers/sources/git_reference.hpp"
 
 using namespace kiln;
 using test::http_answer;
 using test::http_request;
 using test::http_server;
+using test::shell;
+using setup = test::git_setup;
 namespace fs = std::filesystem;
 
 namespace {
-
-void shell(const std::string& script) {
-  INFO(script);
-  REQUIRE(
-      std::system(
-          ("set -e; export HOME=/nonexistent GIT_CONFIG_NOSYSTEM=1 GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b "
-           "GIT_COMMITTER_NAME=a GIT_COMMITTER_EMAIL=a@b; { " +
-           script + "; } >/dev/null 2>&1")
-              .c_str()) == 0);
-}
-
-struct setup {
-  test::temp_dir dir;
-  fs::path served = dir / "served";
-  std::unique_ptr<store::ref_store> store = store::ref_store::open({dir / "state"}).value();
-  std::shared_ptr<workers::source_handler> source = workers::make_git_source(*store);
-  test::recording_progress progress;
-  test::fake_directory clients;
-  std::map<std::string, std::string> secrets;
-  job_context job;
-
-  setup() {
-    fs::create_directories(served);
-    auto session = std::make_shared<test::fake_session>("client");
-    test::serve_secrets(*session, [this](const std::string& id) {
-      auto found = secrets.find(id);
-      return found == secrets.end() ? std::nullopt : std::optional(found->second);
-    });
-    clients.add(session);
-    job = clients.job();
-    job.progress = &progress;
-  }
-
-  /// A repository NAME.git, whose branch main is made by a script in its work tree.
-  void repository(const std::string& name, const std::string& script) {
-    auto tree = (dir / ("tree-" + name)).string(), bare = (served / (name + ".git")).string();
-    shell("git -c init.defaultBranch=main init " + tree + " && cd " + tree + " && " + script +
-          " && git add -A && git commit -m m && git clone --bare " + tree + " " + bare + " && git -C " +
-          bare + " update-server-info");
-  }
-  http_answer serve(const http_request& r) const {
-    auto file = served / r.path.substr(1);
-    if (!fs::is_regular_file(file)) return {404, {}, ""};
-    return {200, {}, test::read_file(file)};
-  }
-
-  static workers::op_request op(const std::string& url,
-                                const std::map<std::string, std::string>& attrs = {}) {
-    workers::op_request r;
-    r.vertex = sha256(url).str();
-    r.platform = host_platform();
-    r.op.mutable_source()->set_identifier("git://repository#main");
-    auto& all = *r.op.mutable_source()->mutable_attrs();
-    all["git.fullurl"] = url;
-    all["git.authtokensecret"] = "GIT_AUTH_TOKEN";
-    for (const auto& [k, v] : attrs) all[k] = v;
-    return r;
-  }
-  std::shared_ptr<workers::resolutions> build;  // none: every question resolves anew
-
-  /// The names in what is checked out, or the error's text.
-  std::string checked_out(workers::op_request r) {
-    r.build = build;
-    auto refs = source->run(r, {}, job);
-    if (!refs.ok()) return refs.error().message;
-    auto m = store::mounted::make(*store, store->files().mounts(refs->at(0), job).value()).value();
-    std::string out;
-    std::set<std::string> names;
-    for (const auto& e : fs::directory_iterator(m.path())) names.insert(e.path().filename());
-    for (const auto& n : names) out += (out.empty() ? "" : " ") + n;
-    return out;
-  }
-};
 
 /// The paths that were asked for with a header, and how many requests came without one.
 struct witness {
@@ -117,6 +47,37 @@ TEST_CASE("a repository is checked out, with its .git when that is asked for") {
   http_server server([&](const http_request& r) { return s.serve(r); });
   CHECK(s.checked_out(s.op(server.url() + "/app.git")) == "file");
   CHECK(s.checked_out(s.op(server.url() + "/app.git", {{"git.keepgitdir", "true"}})) == ".git file");
+  // What git says is told, but not where the daemon keeps what.
+  CHECK(s.progress.logs.find("\trefs/heads/main") != std::string::npos);
+  CHECK(s.progress.logs.find((s.dir / "state").string()) == std::string::npos);
+}
+
+TEST_CASE("git's plain files may be written by everybody in builds like those of old") {
+  setup s;
+  s.repository("app", "echo hello > file && echo run > tool && chmod 755 tool");
+  http_server server([&](const http_request& r) { return s.serve(r); });
+  auto modes = [&](int version) {
+    auto op = s.op(server.url() + "/app.git");
+    workers::set_compatibility(*op.op.mutable_source(), version);
+    auto refs = s.source->run(op, {}, s.job).value();
+    auto m = store::mounted::make(*s.store, s.store->files().mounts(refs.at(0), s.job).value()).value();
+    auto mode = [&](const char* name) {
+      return static_cast<unsigned>(fs::status(m.path() / name).permissions());
+    };
+    return std::pair(mode("file"), mode("tool"));
+  };
+  CHECK(modes(30) == std::pair(0644u, 0755u));
+  CHECK(modes(10) == std::pair(0666u, 0755u));
+  CHECK(modes(20) == std::pair(0644u, 0755u));
+}
+
+TEST_CASE("an unknown git.mtime is taken, as elsewhere, and warned about") {
+  setup s;
+  s.repository("app", "echo hello > file");
+  http_server server([&](const http_request& r) { return s.serve(r); });
+  CHECK(s.checked_out(s.op(server.url() + "/app.git", {{"git.mtime", "moon"}})) == "file");
+  REQUIRE(s.progress.warnings.size() == 1);
+  CHECK(s.progress.warnings[0] == "git.mtime=moon is unknown: files have the time of their checkout");
 }
 
 TEST_CASE("within a build a branch stays where it was seen first") {
@@ -271,6 +232,55 @@ TEST_CASE("ssh gets neither the daemon's keys nor its known hosts, and a host ca
   CHECK(calls.find("-o IdentityFile=none") != std::string::npos);
   CHECK(calls.find("-o UserKnownHostsFile=/dev/null") != std::string::npos);
   CHECK(calls.find("ProxyCommand") == std::string::npos);
+}
+
+TEST_CASE("git's ssh reaches the client's agent, which is asked for where the source wants it") {
+  using message = moby::sshforward::v1::BytesMessage;
+  setup s;
+  auto session = std::make_shared<test::fake_session>("client");
+  std::string agent;
+  session->on_call(
+      "/moby.sshforward.v1.SSH/CheckAgent",
+      [](std::string_view, const call_metadata&) -> result<std::string> { return std::string(); });
+  std::list<std::thread> threads;
+  session->on_open("/moby.sshforward.v1.SSH/ForwardAgent",
+                   [&](const call_metadata& metadata) -> result<std::unique_ptr<message_stream>> {
+                     agent = metadata.at(0).second;
+                     auto [ours, theirs] = test::make_stream_pair();
+                     threads.emplace_back([end = std::move(theirs)] {
+                       std::string bytes;
+                       message m;
+                       if (end->read(bytes) && m.ParseFromString(bytes)) {
+                         m.set_data("agent:" + m.data());
+                         end->write(m.SerializeAsString());
+                       }
+                       end->writes_done();
+                     });
+                     return std::unique_ptr<message_stream>(std::move(ours));
+                   });
+  auto with_agent = [&](bool there) {
+    test::fake_directory clients;
+    clients.add(there ? session : std::make_shared<test::fake_session>("client"));
+    auto job = clients.job();
+    job.progress = &s.progress;
+    return s.source->cache_map(s.op("ssh://git@git.invalid/app.git", {{"git.mountsshsock", "work"}}), 0, job);
+  };
+  auto bin = s.dir / "bin";
+  fs::create_directories(bin);
+  test::write_file(bin / "ssh",
+                   "#!/bin/sh\nexec python3 -c 'import os, socket\n"
+                   "s = socket.socket(socket.AF_UNIX); s.connect(os.environ[\"SSH_AUTH_SOCK\"])\n"
+                   "s.sendall(b\"ping\"); open(\"" +
+                       (s.dir / "heard").string() + "\", \"wb\").write(s.recv(99))'\n");
+  fs::permissions(bin / "ssh", fs::perms(0755));
+  std::string before = std::getenv("PATH");
+  ::setenv("PATH", (bin.string() + ":" + before).c_str(), 1);
+  CHECK_FALSE(with_agent(true).ok());  // it is no ssh, after all
+  ::setenv("PATH", before.c_str(), 1);
+  CHECK(test::read_file(s.dir / "heard") == "agent:ping");
+  CHECK(agent == "work");
+  for (auto& t : threads) t.join();
+  CHECK(with_agent(false).error().message == "no SSH key \"work\" forwarded from the client");
 }
 
 TEST_CASE("what an earlier commit said of a submodule's place does not count for a later one") {

@@ -295,3 +295,16 @@ TEST_CASE("conversions are told of, in order") {
             "rule 2 (CONVERT docker-image://docker.io/library/b:*) makes \"local://c\" of "
             "\"docker-image://docker.io/library/b:1\""});
 }
+
+TEST_CASE("a conversion to another repository leaves the former's bundle behind") {
+  policies p;
+  p.rule(sp::CONVERT, "git://example.com/a").mutable_updates()->set_identifier("git://example.com/b");
+  attributes bundle{{"git.bundle", "docker-image+blob://h/r@sha256:" + std::string(64, 'b')},
+                    {"oci.store", "x"}};
+  pb::SourceOp out;
+  CHECK(p.outcome(source("git://example.com/a", bundle), &out) == "git://example.com/b");
+  CHECK_FALSE(out.attrs().contains("git.bundle"));
+  CHECK_FALSE(out.attrs().contains("oci.store"));
+  p.outcome(source("git://example.com/c", bundle), &out);
+  CHECK(out.attrs().contains("git.bundle"));
+}

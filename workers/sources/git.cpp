@@ -4,27 +4,25 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
-#include <fstream>
 #include <map>
-#include <set>
+#include <vector>
 
-#include <spdlog/spdlog.h>
-
-#include "base/base64.hpp"
 #include "base/files.hpp"
 #include "base/text.hpp"
-#include "base/url.hpp"
 #include "configs/store.hpp"
-#include "distribution/hosts.hpp"
 #include "distribution/transport.hpp"
-#include "secrets.pb.h"
 #include "store/files/turns.hpp"
+#include "workers/sources/git_access.hpp"
+#include "workers/sources/git_bundle.hpp"
 #include "workers/sources/git_command.hpp"
 #include "workers/sources/git_leftovers.hpp"
 #include "workers/sources/git_reference.hpp"
+#include "workers/sources/remote_blob.hpp"
 #include "workers/sources/resolutions.hpp"
 #include "workers/sources/signatures.hpp"
+#include "workers/sources/single_file.hpp"
 
 namespace kiln::workers {
 
@@ -33,22 +31,10 @@ namespace gw = moby::buildkit::v1::frontend;
 
 namespace {
 
-constexpr int redirects_max = 10;
-constexpr std::chrono::milliseconds secret_timeout{60'000};
-
 struct commit_info {
   std::string ref;     // full name, or the commit itself
   std::string sha;     // what the ref names: a commit or an annotated tag
   std::string commit;  // the commit behind an annotated tag; else empty
-};
-
-/// A directory that goes away with its holder, and with the next start if the daemon is killed.
-struct temporary_directory {
-  std::string path;
-  ~temporary_directory() {
-    if (path.empty()) return;
-    if (auto gone = remove_tree(path); !gone) spdlog::warn("git: {}", gone.error().message);
-  }
 };
 
 /// A mutable snapshot and where it is mounted.
@@ -70,6 +56,19 @@ status check_directories_only(const fs::path& root, const std::string& subdir) {
   return {};
 }
 
+/// The commands of earlier versions wrote git's files with a umask of 0: what may not be executed could be
+/// written by everybody.
+status make_files_writable(const fs::path& root) {
+  for (const auto& entry : fs::recursive_directory_iterator(root)) {
+    struct stat info;
+    if (lstat(entry.path().c_str(), &info) != 0 || !S_ISREG(info.st_mode) || (info.st_mode & 0111) != 0)
+      continue;
+    if (::chmod(entry.path().c_str(), (info.st_mode & 07777) | 0222) != 0)
+      return errno_error(errno, "chmod " + entry.path().filename().string());
+  }
+  return {};
+}
+
 void set_all_times(const fs::path& root, std::int64_t seconds) {
   timespec times[2] = {{seconds, 0}, {seconds, 0}};
   for (const auto& entry : fs::recursive_directory_iterator(root))
@@ -79,8 +78,9 @@ void set_all_times(const fs::path& root, std::int64_t seconds) {
 
 class git_source final : public source_handler {
  public:
-  explicit git_source(store::ref_store& refs)
+  git_source(store::ref_store& refs, distribution::hosts& hosts)
       : refs_(refs),
+        hosts_(hosts),
         checkouts_(refs.values(), "git-snapshots", store::limits::remembered_values,
                    [&refs](std::string_view id) { return refs.has(id); }) {}
 
@@ -101,13 +101,15 @@ class git_source final : public source_handler {
                                       const job_context& job) override {
     KILN_TRY(auto r, parse_git_source(request.op.source()));
     KILN_TRY(auto info, resolve(r, request.build.get(), job));
+    if (!r.mtime.empty() && !r.commit_mtime())
+      job.progress->warn("git.mtime=" + r.mtime + " is unknown: files have the time of their checkout");
     auto snapshot_key = key_of(r, info) + ":" + r.subdir;
     if (auto id = checkouts_.get(snapshot_key))
       if (auto kept = refs_.get(*id); kept.ok()) return std::vector{*std::move(kept)};
 
     KILN_TRY(auto done, with_repository(r, info, job, [&](git_command& git) -> result<store::ref> {
                KILN_CHECK(fetch(git, r, info, job));
-               return checkout(git, r, info, job);
+               return r.checkout_bundle ? checkout_as_bundle(git, r, info, job) : checkout(git, r, info, job);
              }));
     KILN_CHECK(checkouts_.set(snapshot_key, done.id()));
     return std::vector{std::move(done)};
@@ -134,7 +136,8 @@ class git_source final : public source_handler {
 
  private:
   static std::string key_of(const git_reference& r, const commit_info& info) {
-    auto& sha = !info.commit.empty() && !r.keep_git_dir ? info.commit : info.sha;
+    bool as_tagged = r.keep_git_dir || r.checkout_bundle;  // the tag itself is in it
+    auto& sha = !info.commit.empty() && !as_tagged ? info.commit : info.sha;
     return r.cache_key(sha, info.ref);
   }
 
@@ -151,22 +154,28 @@ class git_source final : public source_handler {
       if (!r.checksum.empty() && !r.ref.starts_with(r.checksum)) return mismatch(r.ref);
       return commit_info{r.ref, r.ref, ""};
     }
-    if (r.fetch_by_commit) {
+    if (r.bundle && r.ref.empty() && is_commit_sha(r.checksum))
+      return commit_info{r.checksum, r.checksum, ""};
+    if (r.fetch_by_commit && !r.bundle) {
       auto ref = r.ref.empty() ? r.checksum : r.ref.starts_with("refs/") ? r.ref : "refs/heads/" + r.ref;
       return commit_info{ref, r.checksum, ""};
     }
-    KILN_TRY(auto info, resolve_once<commit_info>(build, "git " + r.remote + "#" + r.ref, job.stop,
-                                                  [&] { return ask_remote(r, job); }));
+    auto question = "git " + r.remote + "#" + r.ref;
+    // A bundle gives an abbreviated commit in full.
+    if (r.bundle) question += " in " + r.bundle->ref.digest.str() + (r.ref.empty() ? " " + r.checksum : "");
+    KILN_TRY(auto info, resolve_once<commit_info>(build, question, job.stop, [&] {
+               return r.bundle ? ask_bundle(r, job) : ask_remote(r, job);
+             }));
     if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !info.commit.starts_with(r.checksum))
       return mismatch(info.commit.empty() ? info.sha : info.sha + " or " + info.commit);
-    if (r.keep_git_dir) info.commit.clear();
+    if (r.keep_git_dir || r.checkout_bundle) info.commit.clear();
     return info;
   }
 
   result<commit_info> ask_remote(const git_reference& r, const job_context& job) {
     git_command git;
-    temporary_directory known_hosts;
-    KILN_CHECK(authorize(git, r, known_hosts, job));
+    git_access access(refs_.scratch(), transport_);
+    KILN_CHECK(access.give(git, r, job));
     auto ref = r.ref;
     if (ref.empty()) {
       KILN_TRY(ref, default_branch(git, r, job));
@@ -175,6 +184,23 @@ class git_source final : public source_handler {
     if (!listed.ok())
       return std::move(listed).error().with_context("failed to fetch remote " + redact_credentials(r.remote));
     return pick(*listed, ref);
+  }
+
+  result<commit_info> ask_bundle(const git_reference& r, const job_context& job) {
+    return with_repository(r, {}, job, [&](git_command& git) -> result<commit_info> {
+      if (r.ref.empty()) {
+        auto commit = git.ask({"rev-parse", "--verify", r.checksum + "^{commit}"}, job.stop);
+        if (!commit.ok()) return not_in_bundle(r, r.checksum);
+        return commit_info{std::string(trim(*commit)), std::string(trim(*commit)), ""};
+      }
+      auto own = git.reading(git.git_dir);
+      KILN_TRY(auto listed, own.run({"ls-remote", "--", own.remote, r.ref, r.ref + "^{}"}, job.stop));
+      return pick(listed, r.ref);
+    });
+  }
+
+  static error not_in_bundle(const git_reference& r, const std::string& commit) {
+    return make_error(errc::not_found, "commit " + commit + " not found in bundle " + r.bundle->ref.str());
   }
 
   /// Branches win over tags, exact names over both, as git checkout does.
@@ -226,110 +252,6 @@ class git_source final : public source_handler {
                       "could not find default branch for repository: " + redact_credentials(r.remote));
   }
 
-  // -- credentials ---------------------------------------------------------------------------------
-
-  status authorize(git_command& git, const git_reference& r, temporary_directory& known_hosts,
-                   const job_context& job) {
-    git.remote = r.where.str(false);
-    if (!r.known_ssh_hosts.empty()) {
-      KILN_TRY(auto directory, refs_.scratch().make("known-hosts"));
-      known_hosts.path = directory.string();
-      git.known_hosts_file = (directory / "known_hosts").string();
-      KILN_TRY(auto file, open_file(git.known_hosts_file, O_WRONLY | O_CREAT | O_EXCL, 0600));
-      KILN_CHECK(write_all(file.get(), r.known_ssh_hosts));
-    }
-    const auto& url = r.where.url;
-    if (url.scheme != "https" && url.scheme != "http") return {};
-    KILN_TRY(auto authorization, ask_client(r, job));
-    // What is written in the URL was meant for this very URL; secrets are for the host.
-    bool written = authorization.empty() && !url.user_info.empty();
-    if (written) authorization = sign_in(url.user_info);
-    if (authorization.empty()) return {};
-    if (url.scheme == "http" && !written && !distribution::is_localhost(url.host)) {
-      job.progress->warn("git credentials are not sent to " + url.origin() + ": it is not https");
-      return {};
-    }
-    KILN_TRY(auto answers_at, followed(git.remote, authorization, job));
-    if (answers_at.empty()) {
-      job.progress->warn("git credentials are not sent to " + url.origin() +
-                         ": it redirects to another host, which would get them too");
-      return {};
-    }
-    git.remote = answers_at;
-    git.config.emplace_back("http." + url.origin() + "/.extraheader", "Authorization: " + authorization);
-    // git would send the header along to wherever its first request is redirected.
-    git.config.emplace_back("http." + url.origin() + "/.followRedirects", "false");
-    return {};
-  }
-
-  /// "user:password" of a URL as a header.
-  static std::string sign_in(const std::string& user_info) {
-    auto colon = user_info.find(':');
-    auto password = colon == std::string::npos ? "" : user_info.substr(colon + 1);
-    return "basic " + base64_encode(url_unescape(user_info.substr(0, colon)) + ":" + url_unescape(password));
-  }
-
-  /// What the client's secrets say for the host; empty when they say nothing: most repositories are public.
-  static result<std::string> ask_client(const git_reference& r, const job_context& job) {
-    if (r.auth_header_secret.empty() && r.auth_token_secret.empty()) return std::string();
-    if (!job.directory || job.sessions.ids.empty()) return std::string();
-    struct candidate {
-      std::string name;
-      bool token;
-    };
-    std::vector<candidate> candidates;
-    for (const auto& suffix : {"." + r.where.url.authority(), std::string()}) {
-      if (!r.auth_header_secret.empty()) candidates.push_back({r.auth_header_secret + suffix, false});
-      if (!r.auth_token_secret.empty()) candidates.push_back({r.auth_token_secret + suffix, true});
-    }
-    std::string value;
-    auto asked =
-        with_any_session(*job.directory, job.sessions, job.stop, [&](session_caller& session) -> status {
-          for (const auto& c : candidates) {
-            moby::buildkit::secrets::v1::GetSecretRequest request;
-            request.set_id(c.name);
-            auto answer = session.call("/moby.buildkit.secrets.v1.Secrets/GetSecret",
-                                       request.SerializeAsString(), {}, secret_timeout, job.stop);
-            if (!answer.ok()) {
-              if (answer.error().code == errc::not_found || answer.error().code == errc::unimplemented)
-                continue;
-              return std::move(answer).error();
-            }
-            moby::buildkit::secrets::v1::GetSecretResponse secret;
-            if (!secret.ParseFromString(*answer)) return make_error(errc::data_loss, "malformed secret");
-            value = c.token ? "basic " + base64_encode("x-access-token:" + secret.data()) : secret.data();
-            return {};
-          }
-          return {};
-        });
-    if (!asked.ok() && asked.error().code == errc::cancelled) return std::move(asked).error();
-    if (value.find_first_of("\r\n") != std::string::npos)
-      return make_error(errc::invalid_argument, "the secret " + r.auth_header_secret + " has a line break");
-    return value;
-  }
-
-  /// Where the remote answers, if it has moved within its host; empty when it is redirected to another.
-  result<std::string> followed(std::string remote, const std::string& authorization, const job_context& job) {
-    constexpr std::string_view listing = "/info/refs?service=git-upload-pack";
-    for (int i = 0; i < redirects_max; ++i) {
-      distribution::request get;
-      get.url = remote + std::string(listing);
-      get.headers = {"Authorization: " + authorization};
-      get.follow_redirects = false;
-      get.stop = job.stop;
-      get.on_body = [](const distribution::response&, std::string_view) -> status { return {}; };
-      auto answer = transport_.perform(get);
-      if (!answer.ok() && answer.error().code == errc::cancelled) return std::move(answer).error();
-      if (!answer.ok() || answer->status < 300 || answer->status >= 400)
-        return remote;  // git will say what is wrong
-      auto next = resolve_url(get.url, distribution::header_of(answer->headers, "location"));
-      if (!next.ends_with(listing)) return remote;
-      if (!same_origin(next, remote)) return std::string();
-      remote = next.substr(0, next.size() - listing.size());
-    }
-    return make_error(errc::unknown, "too many redirects: " + redact_credentials(remote));
-  }
-
   // -- the shared repository -------------------------------------------------------------------------
 
   /// Runs `use` with git on the bare repository of the remote; one job a remote at a time.
@@ -341,19 +263,21 @@ class git_source final : public source_handler {
     KILN_CHECK(remove_git_leftovers(repository.mount.path()));
     git_command git;
     git.git_dir = repository.mount.path();
-    temporary_directory known_hosts;
-    KILN_CHECK(authorize(git, r, known_hosts, job));
+    git_access access(refs_.scratch(), transport_);
+    KILN_CHECK(access.give(git, r, job));
     auto begin = [&]() -> status {
       for (const auto& entry : fs::directory_iterator(repository.mount.path())) fs::remove_all(entry.path());
-      std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init", "--bare"};
-      if (info.sha.size() == 64) init.push_back("--object-format=sha256");
-      KILN_CHECK(git.run(init, job.stop));
+      if (r.bundle) {
+        KILN_CHECK(import_bundle(git, r, job));
+      } else {
+        KILN_CHECK(git.run(git_init(info.sha, {"--bare"}), job.stop));
+      }
       KILN_CHECK(git.run({"remote", "add", "origin", git.remote}, job.stop));
       return {};
     };
     // One that a killed daemon had only begun has no remote yet.
     bool whole = fs::exists(repository.mount.path() / "HEAD") &&
-                 git.run({"remote", "set-url", "origin", git.remote}, job.stop).ok();
+                 git.ask({"remote", "set-url", "origin", git.remote}, job.stop).ok();
     KILN_CHECK(job.check());
     if (!whole) KILN_CHECK(begin());
     auto outcome = use(git);
@@ -368,12 +292,15 @@ class git_source final : public source_handler {
   static bool is_stale_repository(const std::string& text) {
     return text.find("would clobber existing tag") != std::string::npos ||
            text.find("unable to update local ref") != std::string::npos ||
-           text.find("cannot lock ref") != std::string::npos;
+           text.find("cannot lock ref") != std::string::npos ||
+           text.find("mismatched algorithms") !=
+               std::string::npos;  // it has become one of SHA-256, or no longer is
   }
 
   result<workspace> open_repository(const git_reference& r, const job_context& job) {
     store::record_options options;
     options.description = "shared git repo for " + redact_credentials(r.remote);
+    if (r.bundle) options.description += " from bundle " + r.bundle->ref.str();
     workspace w;
     KILN_TRY(w.ref, refs_.acquire_named("git-remote:" + repository_name(r), {}, options, job));
     KILN_TRY(auto specs, refs_.files().mounts(w.ref));
@@ -381,9 +308,11 @@ class git_source final : public source_handler {
     return w;
   }
 
-  /// Whoever signs in otherwise has a repository of their own. Passwords are written nowhere.
+  /// Whoever signs in otherwise has a repository of their own, and so has each bundle: it is never asked the
+  /// remote for anything. Passwords are written nowhere.
   static std::string repository_name(const git_reference& r) {
     auto plain = r.where.str(false);
+    if (r.bundle) return plain + " in " + r.bundle->ref.digest.str();
     return r.remote == plain ? plain : plain + " " + sha256(r.remote).str();
   }
 
@@ -393,31 +322,51 @@ class git_source final : public source_handler {
                                    : "refs/kiln/" + info.ref.substr(info.ref.starts_with("refs/") ? 5 : 0);
   }
 
+  /// Makes a repository of its own of the bundle.
+  status import_bundle(const git_command& git, const git_reference& r, const job_context& job) {
+    temporary_directory scratch;
+    KILN_TRY(auto directory, refs_.scratch().make("git-bundle"));
+    scratch.path = directory.string();
+    auto file = directory / bundle_name;
+    KILN_TRY(auto out, open_file(file.string(), O_WRONLY | O_CREAT | O_EXCL, 0600));
+    auto fetched = read_remote_blob(refs_, hosts_, *r.bundle, job,
+                                    [&](std::string_view bytes) { return write_all(out.get(), bytes); });
+    out.reset();
+    auto imported = fetched.ok() ? import_git_bundle(git, file, job.stop) : std::move(fetched);
+    if (imported.ok()) return {};
+    return std::move(imported).error().with_context("failed to import git bundle " + r.bundle->ref.str());
+  }
+
   status fetch(git_command& git, const git_reference& r, const commit_info& info, const job_context& job) {
-    if (git.run({"cat-file", "-e", info.sha + "^{commit}"}, job.stop).ok())
-      return is_commit_sha(info.ref) ? status{} : point(git, info, job);
     auto shallow = fs::path(git.git_dir) / "shallow";
+    bool whole = r.checkout_bundle;  // a bundle has the history, too
+    bool there = git.ask({"cat-file", "-e", info.sha + "^{commit}"}, job.stop).ok();
+    if (there && !(whole && fs::exists(shallow)))
+      return is_commit_sha(info.ref) ? status{} : point(git, info, job);
+    KILN_CHECK(job.check());
+    if (r.bundle) return not_in_bundle(r, info.sha);
     std::vector<std::string> arguments = {"fetch"};
+    bool one_commit = !whole && (r.fetch_by_commit || !is_commit_sha(info.ref));
+    if (one_commit) arguments.push_back("--depth=1");
+    else if (fs::exists(shallow)) arguments.push_back("--unshallow");
     if (r.fetch_by_commit) {
-      arguments.insert(arguments.end(), {"--depth=1", "--no-tags", "origin", info.sha});
+      arguments.insert(arguments.end(), {"--no-tags", "origin", info.sha});
     } else if (is_commit_sha(info.ref)) {
-      arguments.push_back("--tags");
-      if (fs::exists(shallow)) arguments.push_back("--unshallow");
-      arguments.insert(arguments.end(), {"origin", info.ref});
+      arguments.insert(arguments.end(), {"--tags", "origin", info.ref});
     } else {
-      arguments.insert(arguments.end(), {"--depth=1", "--no-tags", "origin", "--force", "--",
-                                         info.ref + ":" + local_ref(info)});
+      arguments.insert(arguments.end(),
+                       {"--no-tags", "origin", "--force", "--", info.ref + ":" + local_ref(info)});
     }
     auto fetched = git.run(arguments, job.stop);
     if (!fetched.ok())
       return std::move(fetched).error().with_context("failed to fetch remote " +
                                                      redact_credentials(r.remote));
-    if (!git.run({"cat-file", "-e", info.sha}, job.stop).ok()) {
+    if (!git.ask({"cat-file", "-e", info.sha}, job.stop).ok()) {
       // The ref moved between resolving and fetching: ask for the very commit.
       std::vector<std::string> again = {"fetch", "--tags"};
       if (fs::exists(shallow)) again.push_back("--unshallow");
       again.insert(again.end(), {"origin", info.sha});
-      if (!git.run(again, job.stop).ok() || !git.run({"cat-file", "-e", info.sha}, job.stop).ok())
+      if (!git.run(again, job.stop).ok() || !git.ask({"cat-file", "-e", info.sha}, job.stop).ok())
         return make_error(errc::failed_precondition, "fetched ref " + info.ref +
                                                          " does not match expected commit " + info.sha +
                                                          " and commit can not be found in the repository");
@@ -458,20 +407,20 @@ class git_source final : public source_handler {
 
   static result<int> read_objects(git_command& git, commit_info& info, gw::ResolveSourceGitResponse& out,
                                   const job_context& job) {
-    KILN_TRY(auto type, git.run({"cat-file", "-t", info.sha}, job.stop));
+    KILN_TRY(auto type, git.ask({"cat-file", "-t", info.sha}, job.stop));
     auto commit = info.sha;
     info.commit.clear();
     if (trim(type) == "tag") {
-      KILN_TRY(auto tag, git.run({"cat-file", "tag", info.sha}, job.stop));
+      KILN_TRY(auto tag, git.ask({"cat-file", "tag", info.sha}, job.stop));
       out.set_tagobject(tag);
-      KILN_TRY(commit, git.run({"rev-parse", info.sha + "^{commit}"}, job.stop));
+      KILN_TRY(commit, git.ask({"rev-parse", info.sha + "^{commit}"}, job.stop));
       commit = std::string(trim(commit));
       info.commit = commit;
     } else if (trim(type) != "commit") {
       return make_error(errc::invalid_argument,
                         "expected commit or tag object, got " + std::string(trim(type)));
     }
-    KILN_TRY(auto object, git.run({"cat-file", "commit", commit}, job.stop));
+    KILN_TRY(auto object, git.ask({"cat-file", "commit", commit}, job.stop));
     out.set_commitobject(object);
     return 0;
   }
@@ -480,7 +429,7 @@ class git_source final : public source_handler {
 
   result<store::ref> checkout(git_command& git, const git_reference& r, const commit_info& info,
                               const job_context& job) {
-    KILN_TRY(auto actual, git.run({"rev-parse", info.sha + "^{}"}, job.stop));
+    KILN_TRY(auto actual, git.ask({"rev-parse", info.sha + "^{}"}, job.stop));
     if (!r.checksum.empty() && !info.sha.starts_with(r.checksum) && !trim(actual).starts_with(r.checksum))
       return make_error(errc::failed_precondition,
                         "expected checksum to match " + r.checksum + ", got " + info.sha);
@@ -497,12 +446,49 @@ class git_source final : public source_handler {
     } else {
       KILN_CHECK(checkout_files(git, r, info, root, job));
     }
-    if (r.commit_mtime) {
-      KILN_TRY(auto text, git.run({"log", "-1", "--format=%ct", info.sha + "^{commit}"}, job.stop));
-      set_all_times(root, std::strtoll(text.c_str(), nullptr, 10));
+    if (r.writable_files) KILN_CHECK(make_files_writable(root));
+    if (r.commit_mtime()) {
+      KILN_TRY(auto seconds, commit_time(git, info, job));
+      set_all_times(root, seconds);
     }
     KILN_CHECK(w.mount.unmount());
     return refs_.commit(std::move(w.ref));
+  }
+
+  static result<std::int64_t> commit_time(const git_command& git, const commit_info& info,
+                                          const job_context& job) {
+    KILN_TRY(auto text, git.ask({"log", "-1", "--format=%ct", info.sha + "^{commit}"}, job.stop));
+    return std::strtoll(text.c_str(), nullptr, 10);
+  }
+
+  /// A file with the commit and its history, from which git can clone.
+  result<store::ref> checkout_as_bundle(const git_command& git, const git_reference& r,
+                                        const commit_info& info, const job_context& job) {
+    temporary_directory scratch;
+    KILN_TRY(auto directory, refs_.scratch().make("git-bundle"));
+    scratch.path = directory.string();
+    auto name = is_commit_sha(info.ref) ? bundle_ref_of_commit : info.ref;
+    auto made = make_git_bundle(git, info.sha, name, directory, job.stop);
+    if (!made.ok())
+      return std::move(made).error().with_context("failed to create git bundle for " + info.sha);
+    auto seconds = std::chrono::system_clock::to_time_t(std::chrono::system_clock::now());
+    if (r.commit_mtime()) {
+      KILN_TRY(seconds, commit_time(git, info, job));
+    }
+    store::record_options options;
+    options.description = "git bundle checkout for " + redact_credentials(r.remote) + "#" + r.ref;
+    KILN_TRY(auto file, single_file::begin(refs_, options, job));
+    KILN_TRY(auto from, open_file(made->string(), O_RDONLY, 0));
+    std::vector<char> buffer(256 << 10);
+    for (;;) {
+      KILN_CHECK(job.check());
+      auto count = ::read(from.get(), buffer.data(), buffer.size());
+      if (count < 0 && errno == EINTR) continue;
+      if (count < 0) return errno_error(errno, "read the bundle");
+      if (count == 0) break;
+      KILN_CHECK(file.write({buffer.data(), static_cast<std::size_t>(count)}));
+    }
+    return file.commit({bundle_name, 0644, 0, 0, seconds});
   }
 
   status checkout_files(const git_command& shared, const git_reference& r, const commit_info& info,
@@ -534,23 +520,22 @@ class git_source final : public source_handler {
     auto git = shared;
     git.work_tree = root;
     git.git_dir = root / ".git";
-    std::vector<std::string> init = {"-c", "init.defaultBranch=master", "init"};
-    if (info.sha.size() == 64) init.push_back("--object-format=sha256");
-    KILN_CHECK(git.run(init, job.stop));
-    // Through file:// and not a plain path: local clones copy files of the host by name.
-    KILN_CHECK(git.run({"remote", "add", "origin", "file://" + shared.git_dir}, job.stop));
-    std::string source = local_ref(info);
-    std::string target = info.ref;
+    KILN_CHECK(git.run(git_init(info.sha, {}), job.stop));
+    auto copying = git.reading(shared.git_dir);
+    KILN_CHECK(git.run({"remote", "add", "origin", copying.remote}, job.stop));
+    // No tags but those asked for: what else the shared repository has depends on what was built before.
+    std::vector<std::string> copy = {"fetch", "-u",    "--depth=1", "--no-tags", "--no-recurse-submodules",
+                                     "--",    "origin"};
     if (is_commit_sha(info.ref)) {
-      source = "refs/kiln/commits/" + info.ref;
+      auto source = "refs/kiln/commits/" + info.ref;
       KILN_CHECK(shared.run({"update-ref", source, info.ref}, job.stop));
-      target.clear();
+      copy.push_back(source);
+    } else {
+      KILN_TRY(auto type, shared.ask({"cat-file", "-t", info.sha}, job.stop));
+      for (const auto& name : kept_refs(info.ref, trim(type) == "tag"))
+        copy.push_back(local_ref(info) + ":" + name);
     }
-    auto refspec = target.empty() ? source : source + ":" + target;
-    auto copying = git;
-    copying.from = git_command::reach::daemon;
-    KILN_CHECK(copying.run({"fetch", "-u", "--depth=1", "--no-recurse-submodules", "--", "origin", refspec},
-                           job.stop));
+    KILN_CHECK(copying.ask(copy, job.stop));
     auto done = git.run({"checkout", "FETCH_HEAD"}, job.stop);
     if (!done.ok())
       return std::move(done).error().with_context("failed to checkout remote " +
@@ -572,6 +557,7 @@ class git_source final : public source_handler {
   }
 
   store::ref_store& refs_;
+  distribution::hosts& hosts_;
   store::remembered_values checkouts_;  // by commit and what of it is wanted: the record's id
   distribution::transport transport_{1};
   store::turns remotes_;  // one job at a time works in a remote's repository
@@ -579,8 +565,8 @@ class git_source final : public source_handler {
 
 }  // namespace
 
-std::shared_ptr<source_handler> make_git_source(store::ref_store& refs) {
-  return std::make_shared<git_source>(refs);
+std::shared_ptr<source_handler> make_git_source(store::ref_store& refs, distribution::hosts& hosts) {
+  return std::make_shared<git_source>(refs, hosts);
 }
 
 }  // namespace kiln::workers

@@ -54,8 +54,25 @@ bool simplify(std::vector<std::string>& arguments, const std::string& complaint)
 }  // namespace
 
 result<std::string> git_command::run(std::vector<std::string> arguments, std::stop_token stop) const {
+  return run(std::move(arguments), log, std::move(stop));
+}
+
+result<std::string> git_command::ask(std::vector<std::string> arguments, std::stop_token stop) const {
+  return run(std::move(arguments), nullptr, std::move(stop));
+}
+
+git_command git_command::reading(const std::string& directory) const {
+  auto out = *this;
+  out.from = reach::daemon;
+  // Through file:// and not a plain path: local clones copy files of the host by name.
+  out.remote = "file://" + directory;
+  return out;
+}
+
+result<std::string> git_command::run(std::vector<std::string> arguments, progress_sink* told,
+                                     std::stop_token stop) const {
   for (;;) {
-    KILN_TRY(auto done, run_once(arguments, stop));
+    KILN_TRY(auto done, run_once(arguments, told, stop));
     if (done.exit_code == 0) return std::move(done.out);
     if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
     if (simplify(arguments, done.err)) continue;
@@ -64,7 +81,7 @@ result<std::string> git_command::run(std::vector<std::string> arguments, std::st
   }
 }
 
-result<program_outcome> git_command::run_once(const std::vector<std::string>& arguments,
+result<program_outcome> git_command::run_once(const std::vector<std::string>& arguments, progress_sink* told,
                                               std::stop_token stop) const {
   // Nothing that lies in a repository runs, and servers name no further places to fetch from.
   std::vector<std::string> argv = {"git",
@@ -73,12 +90,16 @@ result<program_outcome> git_command::run_once(const std::vector<std::string>& ar
                                    "-c",
                                    "core.fsmonitor=false",
                                    "-c",
-                                   "transfer.bundleURI=false"};
+                                   "transfer.bundleURI=false",
+                                   "-c",
+                                   "advice.detachedHead=false"};
   if (!work_tree.empty()) argv.insert(argv.end(), {"--work-tree", work_tree});
   if (!git_dir.empty()) argv.insert(argv.end(), {"--git-dir", git_dir});
   argv.insert(argv.end(), arguments.begin(), arguments.end());
-  return run_program({std::move(argv), environment_of(*this), work_tree.empty() ? "/" : work_tree},
-                     std::move(stop));
+  program_call call{std::move(argv), environment_of(*this), work_tree.empty() ? "/" : work_tree};
+  if (told != nullptr)
+    call.on_output = [told](int stream, std::string_view bytes) { told->log(stream, bytes); };
+  return run_program(std::move(call), std::move(stop));
 }
 
 }  // namespace kiln::workers

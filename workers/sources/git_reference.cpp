@@ -6,10 +6,14 @@
 #include "base/slash_path.hpp"
 #include "base/text.hpp"
 #include "base/url.hpp"
+#include "configs/compatibility.hpp"
 
 namespace kiln::workers {
 
 namespace {
+
+/// Among an op's attributes, so that it makes another op of it, which has other results.
+constexpr const char* writable_files_attribute = "kiln.git.writablefiles";
 
 error invalid(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
@@ -66,6 +70,23 @@ git_remote in_shortest_form(parsed_url url) {
   return {std::move(url), false};
 }
 
+result<remote_blob> parse_bundle_place(const std::string& text) {
+  auto end = text.find("://");
+  if (end == std::string::npos)
+    return invalid("failed to parse git.bundle locator \"" + text + "\": missing scheme");
+  auto scheme = text.substr(0, end);
+  if (scheme != "docker-image+blob" && scheme != "oci-layout+blob")
+    return invalid("git.bundle locator scheme \"" + scheme +
+                   "\" is not supported; expected \"docker-image+blob\" or \"oci-layout+blob\"");
+  auto blob = parse_remote_blob(text);
+  if (!blob.ok())
+    return std::move(blob).error().with_context("failed to parse git.bundle locator \"" + text + "\"");
+  if (blob->ref.digest.algorithm() != "sha256")
+    return invalid("git.bundle locator \"" + text + "\": digest algorithm \"" +
+                   std::string(blob->ref.digest.algorithm()) + "\" not supported, expected \"sha256\"");
+  return blob;
+}
+
 status apply_attribute(git_reference& r, const std::string& key, const std::string& value) {
   if (key == "git.keepgitdir") r.keep_git_dir = value == "true";
   else if (key == "git.authheadersecret") r.auth_header_secret = value;
@@ -75,19 +96,31 @@ status apply_attribute(git_reference& r, const std::string& key, const std::stri
   else if (key == "git.checksum") r.checksum = value;
   else if (key == "git.skipsubmodules") r.skip_submodules = value == "true";
   else if (key == "git.fetchbycommit") r.fetch_by_commit = value == "true";
-  else if (key == "git.mtime") {
-    if (value != "commit" && value != "checkout" && !value.empty())
-      return invalid("invalid git.mtime \"" + value + "\": expected checkout or commit");
-    r.commit_mtime = value == "commit";
+  else if (key == "git.mtime") r.mtime = value == "checkout" ? "" : value;
+  else if (key == "git.checkoutbundle") r.checkout_bundle = value == "true";
+  else if (key == writable_files_attribute) r.writable_files = value == "true";
+  else if (key == git_bundle_attribute && !value.empty()) {
+    KILN_TRY(r.bundle, parse_bundle_place(value));
   } else if (key.starts_with("git.sig.")) {
     if (!r.signature) r.signature.emplace();
     if (key == "git.sig.pubkey") r.signature->keys = value;
     else if (key == "git.sig.rejectexpired") r.signature->reject_expired_keys = value == "true";
     else if (key == "git.sig.requiresignedtag") r.signature->require_signed_tag = value == "true";
     else if (key == "git.sig.ignoresignedtag") r.signature->ignore_signed_tag = value == "true";
-  } else if (key == "git.bundle" || key == "git.checkoutbundle") {
-    return make_error(errc::unimplemented, "git source attribute " + key + " is not supported yet");
   }
+  return {};
+}
+
+status check_bundles(const git_reference& r) {
+  if (r.bundle) {
+    if (r.checksum.empty()) return invalid("git.bundle requires git.checksum to be set");
+    if (is_commit_sha(r.ref) && !r.ref.starts_with(r.checksum))
+      return invalid("expected checksum to match " + r.checksum + ", got " + r.ref);
+  }
+  if (r.checkout_bundle && r.keep_git_dir)
+    return invalid("git.checkoutbundle is incompatible with git.keepgitdir");
+  if (r.checkout_bundle && !r.subdir.empty())
+    return invalid("git.checkoutbundle is incompatible with git.subdir");
   return {};
 }
 
@@ -165,8 +198,18 @@ std::string git_reference::cache_key(std::string_view sha, std::string_view used
   }
   if (!subdir.empty()) key += ":" + subdir;
   if (skip_submodules) key += "(skip-submodules)";
-  if (commit_mtime) key += "(mtime=commit)";
+  if (!mtime.empty()) key += "(mtime=" + mtime + ")";
+  // Other than upstream's: the ref is in the bundle.
+  if (checkout_bundle) key += is_commit_sha(used_ref) ? "(bundle)" : "(bundle=" + std::string(used_ref) + ")";
+  if (writable_files && !checkout_bundle) key += "(writable)";
   return key;
+}
+
+void set_compatibility(pb::SourceOp& source, int version) {
+  auto& attributes = *source.mutable_attrs();
+  attributes.erase(writable_files_attribute);
+  if (version == configs::compatibility::v0_13 && source.identifier().starts_with("git://"))
+    attributes[writable_files_attribute] = "true";
 }
 
 result<git_reference> parse_git_place(const pb::SourceOp& op) {
@@ -202,11 +245,18 @@ result<git_reference> parse_git_place(const pb::SourceOp& op) {
 result<git_reference> parse_git_source(const pb::SourceOp& op) {
   KILN_TRY(auto r, parse_git_place(op));
   for (const auto& [key, value] : op.attrs()) KILN_CHECK(apply_attribute(r, key, value));
+  if (r.bundle) {
+    if (auto session = op.attrs().find("oci.session"); session != op.attrs().end())
+      r.bundle->session = session->second;
+    if (auto store = op.attrs().find("oci.store"); store != op.attrs().end() && !store->second.empty())
+      r.bundle->store_id = store->second;
+  }
+  KILN_CHECK(check_bundles(r));
   if (!r.checksum.empty() && !is_hex(r.checksum))
     return invalid("invalid checksum " + r.checksum + " for Git URL, expected hex commit hash");
   if (r.signature && r.signature->keys.empty())
     return invalid("git signature verification needs git.sig.pubkey");
-  if (r.fetch_by_commit && !is_commit_sha(r.ref)) {
+  if (r.fetch_by_commit && !r.bundle && !is_commit_sha(r.ref)) {
     if (r.checksum.empty()) return invalid("fetch-by-commit requires a checksum or a commit SHA ref");
     if (!is_commit_sha(r.checksum))
       return invalid("fetch-by-commit requires a full commit SHA checksum, got \"" + r.checksum + "\"");

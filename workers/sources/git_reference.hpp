@@ -9,6 +9,7 @@
 #include "base/result.hpp"
 #include "base/url.hpp"
 #include "ops.pb.h"
+#include "workers/sources/remote_blob.hpp"
 
 namespace kiln::workers {
 
@@ -51,12 +52,23 @@ struct git_reference {
   bool keep_git_dir = false;
   bool skip_submodules = false;
   bool fetch_by_commit = false;
-  bool commit_mtime = false;  // files get the commit's time
+  std::string mtime;                  // "commit": files get the commit's time
+  bool writable_files = false;        // plain files may be written by everybody, as of old
+  std::optional<remote_blob> bundle;  // where the repository's content is, instead of at the remote
+  bool checkout_bundle = false;       // the result is a bundle of the commit, not its files
   std::optional<wanted_signature> signature;
 
+  bool commit_mtime() const { return mtime == "commit"; }
   /// What names the content besides the commit: suffixes of the cache key.
   std::string cache_key(std::string_view sha, std::string_view used_ref) const;
 };
+
+/// Of a source: where the bundle is that it comes from.
+inline constexpr const char* git_bundle_attribute = "git.bundle";
+
+/// Makes the source one of a build of that compatibility version (configs/compatibility.hpp). Whatever a
+/// client writes at the place for it is overwritten.
+void set_compatibility(pb::SourceOp& source, int version);
 
 /// From identifier "git://host/path#ref:subdir" and attributes; invalid_argument names the attribute.
 result<git_reference> parse_git_source(const pb::SourceOp& op);

@@ -14,8 +14,8 @@ namespace kiln::workers {
 std::unique_ptr<source_handler> make_image_blob_source(store::ref_store& store, distribution::hosts& hosts);
 
 /// Every source of this folder that needs registries, servers or client content: docker-image,
-/// docker-image+blob, oci-layout, oci-layout+blob, http and https.
-std::vector<std::unique_ptr<source_handler>> make_remote_sources(store::ref_store& store,
+/// docker-image+blob, oci-layout, oci-layout+blob, http, https and git.
+std::vector<std::shared_ptr<source_handler>> make_remote_sources(store::ref_store& store,
                                                                  distribution::hosts& hosts);
 
 }  // namespace kiln::workers

@@ -12,6 +12,8 @@ namespace kiln::workers {
 namespace {
 
 constexpr const char* full_url = "git.fullurl";
+/// Where a git source really comes from: of another repository they say nothing.
+constexpr const char* git_places[] = {full_url, git_bundle_attribute, "oci.session", "oci.store"};
 constexpr std::string_view hub = "docker.io", hub_hosts[] = {"index.docker.io", "registry-1.docker.io"};
 
 struct parts {
@@ -125,11 +127,12 @@ status source_form::rewrite_web(pb::SourceOp& source) {
 }
 
 status source_form::rewrite_git(pb::SourceOp& source, const pb::SourceOp* former) {
-  // A conversion that names another repository means it, though the full URL still tells of the former.
+  // A conversion that names another repository means it, though the full URL and the bundle still tell of the
+  // former.
   auto repository = [](const pb::SourceOp& s) { return s.identifier().substr(0, s.identifier().find('#')); };
-  if (former != nullptr && repository(*former) != repository(source) &&
-      attribute(*former, full_url) == attribute(source, full_url))
-    source.mutable_attrs()->erase(full_url);
+  if (former != nullptr && repository(*former) != repository(source))
+    for (const char* place : git_places)
+      if (attribute(*former, place) == attribute(source, place)) source.mutable_attrs()->erase(place);
   KILN_TRY(auto r, parse_git_place(source));
   const auto& u = r.where.url;
   if (u.scheme != "ssh" && !u.user_info.empty()) keep(u.origin(), u.user_info);
