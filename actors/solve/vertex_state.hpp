@@ -196,6 +196,7 @@ class vertex_state {
   int map_index_ = 0;
   solver::cache_map map_;
   std::string origin_, pin_;  // of a source, see key_reply
+  std::string proxied_;       // what its run fetched, see run_reply
   std::vector<digest> further_roots_;
   std::vector<input_facts> inputs_;
   std::map<int, output_facts> outputs_;

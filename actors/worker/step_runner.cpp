@@ -6,6 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "actors/build/proxy_judge.hpp"
 #include "actors/solve/graph_spec.hpp"
 #include "actors/progress.hpp"
 #include "configs/definition.hpp"
@@ -82,6 +83,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
     std::vector<std::int64_t> bytes;
     std::optional<error> failure;
     workers::failure_snapshot left;
+    std::string proxied;
   };
   return jobs_.start<run_reply, ran>(
       *w_.ops, slot,
@@ -94,6 +96,11 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
         ran out;
         auto request = request_of(r.op, build);
         request.left = &out.left;
+        workers::proxied_step proxied;
+        if (r.op.proxy.on) {
+          KILN_TRY(proxied.may, proxy_judge(r.op.proxy, o->sessions, o->source, r.sessions));
+          request.proxied = &proxied;
+        }
         auto outputs = handler->run(request, inputs, job);
         if (!outputs.ok()) {
           if (!out.left.any) return std::move(outputs).error();
@@ -104,6 +111,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
           return out;
         }
         out.outputs = *std::move(outputs);
+        out.proxied = std::move(proxied.captured);
         // A walk over what was written: only where there are nodes it could have to move to.
         if (o->fetch)
           for (const auto& output : out.outputs)
@@ -118,7 +126,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
           return *std::move(done.failure);
         }
         for (const auto& output : done.outputs) pins_.keep(who, output);
-        return run_reply{ids_of(done.outputs), std::move(done.bytes)};
+        return run_reply{ids_of(done.outputs), std::move(done.bytes), {}, std::move(done.proxied)};
       });
 }
 

@@ -71,7 +71,7 @@ TEST_CASE("flags for what Kiln lacks are refused by name, or said to be without 
   REQUIRE(line->without_effect.size() == 2);
   CHECK(line->without_effect[0].find("--save-cache-debug: ") == 0);
   CHECK(line->without_effect[1].find("--otel-socket-path: ") == 0);
-  for (auto flag : {"--containerd-worker=true", "--proxy-network", "--oci-worker-selinux"}) {
+  for (auto flag : {"--containerd-worker=true", "--oci-worker-selinux"}) {
     auto refused = parse({"--config", "/nonexistent", flag});
     REQUIRE_FALSE(refused.ok());
     CHECK(refused.error().message.find(std::string(flag).substr(0, std::string(flag).find('='))) == 0);
