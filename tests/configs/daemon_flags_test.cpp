@@ -78,6 +78,12 @@ TEST_CASE("flags for what Kiln lacks are refused by name, or said to be without 
   }
 }
 
+TEST_CASE("a proxy network for all builds is wanted by flag") {
+  CHECK_FALSE(parse({"--config", "/nonexistent"})->config.proxy_network);
+  CHECK(parse({"--config", "/nonexistent", "--proxy-network"})->config.proxy_network);
+  CHECK_FALSE(parse({"--config", "/nonexistent", "--proxy-network=false"})->config.proxy_network);
+}
+
 TEST_CASE("bad flags are refused by name") {
   for (auto flag : {"--no-such-flag", "--oci-worker=false", "--oci-max-parallelism=-1", "--service-name=x",
                     "--allow-insecure-entitlement=everything", "--addr=/run/x.sock",
