@@ -131,6 +131,7 @@ struct daemon_config {
   std::optional<std::int64_t> socket_gid;
   tls_config tls;
   std::vector<std::string> insecure_entitlements;
+  bool proxy_network = false;  // for all builds
   worker_config oci;
   std::map<std::string, registry_config> registries;
   dns_config dns;

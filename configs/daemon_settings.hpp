@@ -271,8 +271,10 @@ void visit(V& v, daemon_config& c) {
           choices{c.insecure_entitlements, {"network.host", "security.insecure", "device"}});
   v.value({"provenanceEnvDir", "", "directory of JSON files that are added to every provenance"},
           plain{c.provenance_env_dir});
-  v.value({"proxyNetwork", "--proxy-network", "a proxy as the only network of builds: Kiln has none"},
-          lacking{lacking::answer::refuse, flag_form::toggle});
+  v.value(
+      {"proxyNetwork", "--proxy-network",
+       "steps of all builds reach the network only through a proxy that judges and records what they fetch"},
+      plain{c.proxy_network});
   v.value({"", "--save-cache-debug", "notes on cache keys for BuildKit's debugging: Kiln makes none"},
           lacking{lacking::answer::warn, flag_form::toggle});
   for (std::string_view flag : {"--profile-cpu", "--profile-memory", "--profile-memoryrate",

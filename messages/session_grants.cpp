@@ -15,6 +15,8 @@ namespace {
 constexpr std::string_view get_secret = "/moby.buildkit.secrets.v1.secrets/getsecret";
 constexpr std::string_view check_agent = "/moby.sshforward.v1.ssh/checkagent";
 constexpr std::string_view forward_agent = "/moby.sshforward.v1.ssh/forwardagent";
+constexpr std::string_view check_policy =
+    "/moby.buildkit.v1.sourcepolicy.policysession.policyverifier/checkpolicy";
 
 /// What it takes to read inputs that are not unpacked yet: from registries, and from stores of the client's.
 bool reads_inputs(std::string_view method) {
@@ -27,8 +29,9 @@ bool reads_inputs(std::string_view method) {
 
 std::string agent_id(std::string_view id) { return id.empty() ? "default" : std::string(id); }
 
-bool allows(const session_grant& grant, std::string_view method, const call_metadata& metadata,
-            std::string_view request) {
+bool allows(const session_grant& grant, std::string_view session, std::string_view method,
+            const call_metadata& metadata, std::string_view request) {
+  if (method == check_policy) return grant.judges.contains(std::string(strip_session_prefix(session)));
   if (reads_inputs(method)) return true;
   if (method == get_secret) {
     moby::buildkit::secrets::v1::GetSecretRequest r;
@@ -85,8 +88,8 @@ struct session_grants::table {
     std::lock_guard lock(mutex);
     return std::any_of(entries.begin(), entries.end(), [&](const auto& e) {
       const auto& [node, grant] = e.second;
-      return std::find(nodes.begin(), nodes.end(), node) != nodes.end() && grant.sessions.contains(id) &&
-             suits(grant);
+      return std::find(nodes.begin(), nodes.end(), node) != nodes.end() &&
+             (grant.sessions.contains(id) || grant.judges.contains(id)) && suits(grant);
     });
   }
 };
@@ -113,7 +116,7 @@ status session_grants::check_call(const std::vector<std::string>& nodes, std::st
                                   std::string_view request) const {
   KILN_CHECK(check_session(nodes, session));
   auto name = to_lower(method);
-  if (table_->any(nodes, session, [&](const auto& g) { return allows(g, name, metadata, request); }))
+  if (table_->any(nodes, session, [&](const auto& g) { return allows(g, session, name, metadata, request); }))
     return {};
   return make_error(errc::permission_denied, "no step on that node needs " + std::string(method));
 }
@@ -122,6 +125,7 @@ bool session_grants::offers(const std::vector<std::string>& nodes, std::string_v
                             std::string_view method) const {
   auto name = to_lower(method);
   return table_->any(nodes, session, [&](const session_grant& g) {
+    if (name == check_policy) return g.judges.contains(std::string(strip_session_prefix(session)));
     if (name == get_secret) return !g.secrets.empty();
     if (name == check_agent || name == forward_agent) return !g.agents.empty();
     return reads_inputs(name);

@@ -25,6 +25,7 @@ struct session_grant {
   std::set<std::string> sessions;
   std::set<std::string> secrets;  // ids
   std::set<std::string> agents;   // ids of ssh agents
+  std::set<std::string> judges;   // sessions of clients who are asked about what it fetches
 };
 
 /// What a step needs of its sessions besides what it takes to read its inputs.

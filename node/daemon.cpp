@@ -12,6 +12,7 @@
 #include <spdlog/spdlog.h>
 
 #include "actors/ask_and_wait.hpp"
+#include "actors/build/proxy_judge.hpp"
 #include "actors/handler_watch.hpp"
 #include "actors/history/history_orphans.hpp"
 #include "actors/cluster/step_scheduler.hpp"
@@ -201,6 +202,7 @@ struct daemon::parts {
     KILN_TRY(tree.build.provenance.environment,
              configs::read_provenance_environment(config.provenance_env_dir));
     tree.build.allowed_entitlements = config.insecure_entitlements;
+    tree.build.proxy_network = config.proxy_network;
 
     if (cluster) cluster->configure(caf_config);
     system = std::make_unique<caf::actor_system>(caf_config);
@@ -252,8 +254,12 @@ struct daemon::parts {
       KILN_TRY(auto ref, data&& is_remote(id) ? data->fetch(id, job) : refs->get(id));
       roots.push_back(std::move(ref));
     }
-    return workers::make_client_container(*resources, request, roots,
-                                          {inputs.network_host, inputs.security_insecure}, std::move(job));
+    workers::container_grants grants{inputs.network_host, inputs.security_insecure, inputs.proxy.on};
+    if (inputs.proxy.on) {
+      auto source = [this](std::string_view identifier) { return ops->source(identifier); };
+      KILN_TRY(grants.may, actors::proxy_judge(inputs.proxy, sessions.get(), source, inputs.sessions));
+    }
+    return workers::make_client_container(*resources, request, roots, grants, std::move(job));
   }
 
   /// How long a stop waits for work under way.

@@ -48,6 +48,7 @@ constexpr std::string_view llb[] = {
     "exec.meta.base",
     "exec.meta.cgroup.parent",
     "exec.meta.network",
+    "exec.meta.network.proxy",
     "exec.meta.proxyenv",
     "exec.meta.security",
     "exec.meta.security.devices.v1",

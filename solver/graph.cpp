@@ -88,6 +88,18 @@ result<std::vector<loading_op>> parse_ops(const pb::Definition& definition, cons
   return out;
 }
 
+/// Behind the bytes of a step with a proxy, where its digest is made. Source: solver/llbsolver/vertex.go.
+constexpr std::string_view proxy_text("\0buildkit.proxy-network.v0\0", 27);
+const std::string proxy_suffix(proxy_text);
+
+/// Whether a step reaches the network, and so does it through the proxy of a build that has one.
+result<bool> wants_proxy(const pb::Op& op) {
+  if (!op.has_exec() || op.exec().network() == pb::NONE) return false;
+  if (op.exec().network() == pb::UNSET || op.exec().network() == pb::HOST) return true;
+  return invalid("network mode " + std::to_string(op.exec().network()) +
+                 " is not allowed when proxy network is enabled");
+}
+
 std::string source_name(const pb::Op& op) { return op.source().identifier(); }
 
 /// Joins texts up to a number of bytes; what comes after that nobody would see.
@@ -256,7 +268,12 @@ result<graph> load(const pb::Definition& definition, const load_options& options
         entry.mutated = true;
       }
     }
-    if (entry.mutated) entry.digest = sha256(deterministic_bytes(entry.op));
+    if (!options.proxy_rules.empty()) {
+      KILN_TRY(v.has_proxy, wants_proxy(entry.op));
+    }
+    if (v.has_proxy)
+      entry.digest = sha256(deterministic_bytes(entry.op) + proxy_suffix + options.proxy_rules);
+    else if (entry.mutated) entry.digest = sha256(deterministic_bytes(entry.op));
     v.digest = entry.digest;
     v.platform = entry.op.has_platform() && !entry.op.platform().os().empty()
                      ? normalize(from_proto(entry.op.platform()))

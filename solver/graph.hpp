@@ -33,6 +33,7 @@ struct vertex {
   kiln::platform platform;  // never empty
   std::vector<edge> inputs;
   std::string name;
+  bool has_proxy = false;
 };
 
 struct graph {
@@ -47,6 +48,9 @@ struct load_options {
   const entitlements* granted = nullptr;  // null: not checked
   std::span<const device> devices;        // what there is to grant; looked at with `granted`
   bool check_capabilities = true;
+  /// Empty: steps have the network they ask for. Otherwise those that have any get it through a proxy: they
+  /// are other steps than without, and than by other rules; this tells rules apart.
+  std::string proxy_rules = {};
   /// May change an op (source policies) before digests are final; an error refuses the definition.
   std::function<status(pb::Op&)> mutate;
   std::stop_token stop = {};  // cancelled soon after it is requested

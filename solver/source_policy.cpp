@@ -171,7 +171,7 @@ std::string shown(const sp::Rule& rule, int index) {
 /// One policy over the source as it is; true when it was converted.
 result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source_form& form,
                        std::vector<std::string>* conversions) {
-  bool denied = false;
+  std::string denied_by;
   for (int index = 0; index < policy.rules_size(); ++index) {
     const auto& rule = policy.rules(index);
     std::string destination;
@@ -183,8 +183,8 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
                                                  " for source " + in_quotes(source.identifier()));
     if (!*hit) continue;
     switch (rule.action()) {
-      case sp::ALLOW: denied = false; break;
-      case sp::DENY: denied = true; break;
+      case sp::ALLOW: denied_by.clear(); break;
+      case sp::DENY: denied_by = shown(rule, index); break;
       case sp::CONVERT: {
         if (!rule.has_updates())
           return make_error(errc::invalid_argument, "error mutating source policy: " + shown(rule, index) +
@@ -207,9 +207,10 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
                                                       in_quotes(source.identifier()));
     }
   }
-  if (denied)
-    return make_error(errc::permission_denied, "source " + in_quotes(source.identifier()) +
-                                                   " denied by policy: source denied by policy");
+  if (!denied_by.empty())
+    return make_error(errc::permission_denied,
+                      "source " + in_quotes(source.identifier()) +
+                          " denied by policy: source denied by policy: " + denied_by);
   return false;
 }
 

@@ -18,6 +18,7 @@
 #include "workers/executor/runtime_process.hpp"
 #include "workers/ops/client_secrets.hpp"
 #include "workers/ops/exec_mounts.hpp"
+#include "workers/proxy/step_network.hpp"
 #include "workers/ref_files.hpp"
 #include "workers/worker_resources.hpp"
 
@@ -99,6 +100,8 @@ class container final : public client_container {
     spec.hostname = request_.hostname();
     spec.extra_hosts = hosts_;
     spec.network = request_.network();
+    proxy::step_rules rules{grants_.may, nullptr};
+    if (grants_.proxy && request_.network() != pb::NONE) spec.proxy = &rules;
     spec.security = init.security();
     spec.ulimits.assign(init.meta().ulimit().begin(), init.meta().ulimit().end());
     spec.cgroup_parent = init.meta().cgroupparent();

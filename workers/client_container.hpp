@@ -13,6 +13,7 @@
 #include "messages/job.hpp"
 #include "store/ref_store.hpp"
 #include "workers/executor/container.hpp"
+#include "workers/proxy/judge.hpp"
 
 namespace kiln::workers {
 
@@ -24,6 +25,8 @@ struct worker_resources;
 struct container_grants {
   bool network_host = false;
   bool security_insecure = false;
+  bool proxy = false;     // the only network of its containers
+  proxy::judge may = {};  // what may be fetched through it; null: everything
 };
 
 /// Destroying it (no process may be running any more) unmounts everything and drops what was written.

@@ -4,6 +4,7 @@
 #include "actors/progress.hpp"
 #include "base/digest.hpp"
 #include "base/json_text.hpp"
+#include "base/text.hpp"
 #include "base/time_text.hpp"
 #include "configs/version.hpp"
 
@@ -51,6 +52,8 @@ std::shared_ptr<const build_attestations::loaded_ref> build_attestations::read(c
     out->vertices[v.op.vertex] = v.digest;
     if (v.op.op.has_source()) out->sources.push_back(v.digest);
     else out->ops.add_op(v.op.op);
+    if (v.op.proxy.on && v.op.op.has_exec())
+      out->proxied.push_back({v.digest, v.op.vertex, join(v.op.op.exec().meta().args(), " ")});
   }
   return out;
 }
@@ -65,20 +68,28 @@ void build_attestations::handed_on(const gw::Result& result, const definition_lo
 }
 
 std::optional<exporters::capture> build_attestations::captured(const std::string& ref,
-                                                               const sources_by_vertex& sources) const {
+                                                               const steps_by_vertex& steps) const {
   auto found = loaded_.find(ref);
   if (found == loaded_.end()) return std::nullopt;
   auto out = found->second->ops;
   for (const auto& digest : found->second->sources)
-    if (auto step = sources.find(digest); step != sources.end())
+    if (auto step = steps.find(digest); step != steps.end())
       out.add_source(step->second->source, step->second->platform, step->second->origin, step->second->pin);
+  for (const auto& p : found->second->proxied) {
+    auto step = steps.find(p.vertex);
+    out.add_proxied(p.op, p.name, step == steps.end() ? std::string_view() : step->second->proxied);
+  }
   return out;
 }
 
-build_attestations::sources_by_vertex build_attestations::sources_of(const std::vector<cache_step>& steps) {
-  sources_by_vertex out;
-  for (const auto& s : steps)
-    if (!s.pin.empty() || !s.origin.empty()) out[s.vertex] = &s;
+build_attestations::steps_by_vertex build_attestations::telling(const std::vector<cache_step>& steps) {
+  steps_by_vertex out;
+  for (const auto& s : steps) {
+    if (s.pin.empty() && s.origin.empty() && s.proxy_op.empty()) continue;
+    auto& kept = out[s.vertex];
+    // Of the outputs of one step any may be the one whose record remembers.
+    if (kept == nullptr || kept->proxied.empty()) kept = &s;
+  }
   return out;
 }
 
@@ -104,7 +115,7 @@ build_attestations::known_result build_attestations::look(const std::vector<atte
   out.facts = facts(builder);
   out.wanted = provenance_;
   out.history = history_;
-  auto sources = sources_of(steps);
+  auto told = telling(steps);
   std::map<std::string, std::string> usage;  // by vertex
   for (const auto& s : steps)
     if (!s.usage.empty()) usage[s.vertex] = s.usage;
@@ -119,7 +130,7 @@ build_attestations::known_result build_attestations::look(const std::vector<atte
     if (!p.ref.empty()) part.definition = definition(p.ref);
     if (!part.definition) continue;
     part.provenance = log_.provenance(p.ref, p.id, platforms, refs,
-                                      [&](const std::string& id) { return captured(id, sources); });
+                                      [&](const std::string& id) { return captured(id, told); });
     auto found = loaded_.find(p.ref);
     if (found == loaded_.end()) continue;
     part.loaded = found->second;

@@ -65,8 +65,12 @@ class build_attestations {
 
   /// What a definition says, as far as attestations are concerned.
   struct loaded_ref {
-    exporters::capture ops;                       // of all but sources
-    std::vector<std::string> sources;             // digests of their vertices
+    exporters::capture ops;            // of all but sources
+    std::vector<std::string> sources;  // digests of their vertices
+    struct proxied_step {
+      std::string vertex, op, name;  // its digest, that in the definition, its command
+    };
+    std::vector<proxied_step> proxied;            // those that had a proxy
     std::map<std::string, std::string> vertices;  // digest in the definition → digest of the vertex
   };
   /// Pure: a job's work, where the definition is large.
@@ -105,12 +109,13 @@ class build_attestations {
   static result<std::vector<std::string>> describe(const known_result& known);
 
  private:
-  using sources_by_vertex = std::map<std::string, const cache_step*>;
-  static sources_by_vertex sources_of(const std::vector<cache_step>& steps);
+  using steps_by_vertex = std::map<std::string, const cache_step*>;
+  /// Of those that provenance asks about: sources, and steps with a proxy.
+  static steps_by_vertex telling(const std::vector<cache_step>& steps);
   exporters::build_facts facts(const platform& builder) const;
   /// Facts of one part, as of now. For a job.
   static exporters::build_facts facts_of(const known_result& known, const known_part& part);
-  std::optional<exporters::capture> captured(const std::string& ref, const sources_by_vertex& sources) const;
+  std::optional<exporters::capture> captured(const std::string& ref, const steps_by_vertex& steps) const;
 
   provenance_settings settings_;
   exporters::request_log log_;

@@ -15,6 +15,7 @@
 #include "base/source_location.hpp"
 #include "solver/entitlements.hpp"
 #include "solver/graph.hpp"
+#include "solver/source_policy.hpp"
 
 namespace kiln::actors {
 
@@ -69,6 +70,15 @@ struct build_context {
   session_group sessions() const {
     session_group out;
     if (!request().session().empty()) out.ids.push_back(request().session());
+    return out;
+  }
+  /// How its steps reach the network, with these policies.
+  proxy_rules proxy(const std::vector<solver::source_policy>& policies) const {
+    proxy_rules out;
+    out.on = request().proxynetwork() || options.proxy_network;
+    if (!out.on) return out;
+    for (const auto& policy : policies) out.policies.push_back(policy.SerializeAsString());
+    out.policy_session = request().sourcepolicysession();
     return out;
   }
   platform default_platform() const { return platforms.empty() ? host_platform() : platforms.front(); }

@@ -167,6 +167,9 @@ void llb_bridge::lend(container_inputs wanted, continuation<container_inputs> do
     out.sessions = b_.sessions();
     out.network_host = b_.granted.has("network.host");
     out.security_insecure = b_.granted.has("security.insecure");
+    auto policies = sources_.policies_with({});
+    if (!policies.ok()) return done(std::move(policies).error());
+    out.proxy = b_.proxy(*policies);
     done(std::move(out));
   });
 }

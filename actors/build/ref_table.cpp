@@ -138,18 +138,20 @@ void ref_table::load(const std::string& id, build_sources::op_change change) {
       small, b_.self, *b_.options.io,
       [definition = std::move(definition), granted = b_.granted, devices = b_.devices,
        platforms = b_.platforms, change = std::move(change), stop = b_.channel->stop_token(),
-       name = build_name(caf::strong_actor_ptr{b_.self->ctrl()})]() -> result<loaded> {
+       name = build_name(caf::strong_actor_ptr{b_.self->ctrl()}),
+       proxy = b_.proxy(refs_[id].policies)]() -> result<loaded> {
         solver::load_options options;
         options.granted = &granted;
         options.devices = devices;
         if (!platforms.empty()) options.default_platform = platforms.front();
         options.mutate = change;
+        options.proxy_rules = text_of(proxy);
         options.stop = stop;
         auto g = solver::load(*definition, options);
         if (!g.ok()) return std::move(g).error().with_context("failed to load LLB");
         loaded out;
         out.caches = solver::caches_to_prune(*g);
-        out.spec = to_spec(*std::move(g), "");
+        out.spec = to_spec(*std::move(g), "", proxy);
         keep_to_build(out.spec, name);
         out.about = build_attestations::read(out.spec);
         return out;

@@ -4,10 +4,22 @@
 #include <utility>
 
 #include "frontends/llb/graph.hpp"
+#include "messages/proxy_capture.hpp"
 #include "store/database/cache_keys.hpp"
 #include "store/ref_store.hpp"
 
 namespace kiln::actors {
+
+namespace {
+
+/// The record that one of these leads to; empty when none does.
+std::string record_of_keys(store::ref_store& store, const std::vector<std::string>& keys) {
+  for (const auto& key : keys)
+    for (const auto& found : store.keys().results(key)) return found.id;
+  return {};
+}
+
+}  // namespace
 
 void result_attester::finish(build_result result, bool keep_steps, std::function<void()> then) {
   result_ = std::move(result);
@@ -120,9 +132,32 @@ void result_attester::gather_trail() {
             trail_.steps = std::move(steps.steps);
             trail_.results = values_;
             trail_.imports = imports_.ids();
-            attest();
+            recall_captures();
           },
           [this](caf::error& e) { b_.fail(from_caf(e)); });
+}
+
+void result_attester::recall_captures() {
+  auto is_unknown = [](const cache_step& s) { return !s.proxy_op.empty() && s.proxied.empty(); };
+  auto* store = b_.options.store;
+  if (!store || std::none_of(trail_.steps.begin(), trail_.steps.end(), is_unknown)) return attest();
+  using steps = std::vector<cache_step>;
+  b_.jobs.run<steps>(
+      b_.self, *b_.options.io,
+      [is_unknown, store, all = trail_.steps]() mutable -> kiln::result<steps> {
+        for (auto& s : all) {
+          if (!is_unknown(s)) continue;
+          auto record = s.ref.empty() ? record_of_keys(*store, s.keys) : s.ref;
+          if (!record.empty())
+            s.proxied = store->values().of_record(record, capture_key(s.proxy_op)).value_or("");
+        }
+        return all;
+      },
+      [this](kiln::result<steps> known) {
+        if (b_.over) return;
+        if (known.ok()) trail_.steps = *std::move(known);
+        attest();
+      });
 }
 
 void result_attester::attest() {
@@ -131,11 +166,8 @@ void result_attester::attest() {
   b_.jobs.run<lists>(
       b_.self, *b_.options.io,
       [known = known(), steps = trail_.steps, store = b_.options.store] {
-        auto record_of = [store](const std::vector<std::string>& keys) -> std::string {
-          for (const auto& key : keys)
-            if (store)
-              for (const auto& found : store->keys().results(key)) return found.id;
-          return {};
+        auto record_of = [store](const std::vector<std::string>& keys) {
+          return store ? record_of_keys(*store, keys) : std::string();
         };
         return build_attestations::make(known, steps, record_of);
       },

@@ -38,6 +38,8 @@ class result_attester {
   /// Then everything that goes with the result is there.
   void evaluate_attestations();
   void gather_trail();
+  /// What steps that came from the cache fetched when they ran, as far as their results remember it.
+  void recall_captures();
   /// Gathers what the daemon has to say about each part.
   void attest();
   void attested(std::vector<std::vector<attestation>> own);

@@ -168,9 +168,12 @@ class step_dispatcher_state {
   }
 
   /// Names our clients' sessions as other nodes do, and grants that node what `op` needs of them for as long
-  /// as the result lives; without an op, what it takes to read refs.
-  std::shared_ptr<void> lend(const std::string& node, session_group& sessions, const pb::Op& op = {}) {
+  /// as the result lives; without an op, what it takes to read refs. `judge`: the session that is asked about
+  /// what it fetches.
+  std::shared_ptr<void> lend(const std::string& node, session_group& sessions, const pb::Op& op = {},
+                             const std::string& judge = {}) {
     auto grant = grant_of(op, sessions);
+    if (!judge.empty()) grant.judges.emplace(strip_session_prefix(judge));
     for (auto& id : sessions.ids) id = retold(id, name(), node);
     return options_.grants ? options_.grants->add(node, std::move(grant)) : nullptr;
   }
@@ -394,7 +397,10 @@ class step_dispatcher_state {
     bool elsewhere = node != name();
     for (auto& input : request.inputs) input = retold(input, name(), node);
     request.owners = retold_owners(request.owners, node);
-    s.grant = elsewhere ? lend(node, request.sessions, request.op.op) : nullptr;
+    s.grant =
+        elsewhere ? lend(node, request.sessions, request.op.op, request.op.proxy.policy_session) : nullptr;
+    if (elsewhere && !request.op.proxy.policy_session.empty())
+      request.op.proxy.policy_session = retold(request.op.proxy.policy_session, name(), node);
     // A step that comes back from another node is told of, too.
     if (elsewhere || s.attempts > 0) self_->send(s.progress, note_of(s.request.op.vertex, "on node " + node));
     self_->request(remote_worker, caf::infinite, std::move(request), s.progress)

@@ -3,6 +3,7 @@
 #include <unordered_map>
 #include <unordered_set>
 
+#include "base/digest.hpp"
 #include "configs/definition.hpp"
 #include "workers/sources/source_form.hpp"
 
@@ -21,7 +22,14 @@ bool is_the_builds_own(const pb::Op& op) {
 
 }  // namespace
 
-graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace) {
+std::string text_of(const proxy_rules& rules) {
+  if (!rules.on) return {};
+  std::string all = sha256(rules.policy_session).str();
+  for (const auto& policy : rules.policies) all += sha256(policy).str();
+  return sha256(all).str();
+}
+
+graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace, const proxy_rules& proxy) {
   graph_spec out;
   std::unordered_map<std::string, std::size_t> seen;  // digest → place among the vertices
   if (g.source) out.sources = {g.source->infos().begin(), g.source->infos().end()};
@@ -34,6 +42,8 @@ graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace) {
     spec.op.metadata = std::move(v.metadata);
     spec.op.platform = v.platform;
     spec.op.cache_mount_namespace = cache_mount_namespace;
+    // What is in a nested definition may have one.
+    if (v.has_proxy || spec.op.op.has_build()) spec.op.proxy = proxy;
     for (const auto& input : v.inputs) {
       spec.inputs.push_back({input.vertex.str(), input.index});
       const auto& from = out.vertices[seen.at(input.vertex.str())];

@@ -10,7 +10,10 @@
 
 namespace kiln::actors {
 
-graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace);
+/// `proxy`: the rules that the graph was loaded with.
+graph_spec to_spec(solver::graph g, const std::string& cache_mount_namespace, const proxy_rules& proxy = {});
+/// What tells steps under these rules from those under others (solver::load_options); empty without a proxy.
+std::string text_of(const proxy_rules& rules);
 
 /// How workers call a build: by its actor.
 std::string build_name(const caf::strong_actor_ptr& build);

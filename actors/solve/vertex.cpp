@@ -98,6 +98,10 @@ cache_steps vertex_state::steps() {
     step.origin = origin_;
     step.pin = pin_;
     step.usage = usage_;
+    if (options_.spec.op.proxy.on && options_.spec.op.op.has_exec()) {
+      step.proxy_op = map_.op_digest.str();
+      step.proxied = proxied_;
+    }
     step.keys = out.result ? out.result->keys : matches_of(*out.search);
     if (out.result) step.ref = out.result->ref;
     if (options_.spec.op.metadata.has_export_cache())

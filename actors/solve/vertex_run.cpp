@@ -29,8 +29,12 @@ void vertex_state::execute() {
   if (auto limits = options_.limits ? options_.limits->laxest() : std::nullopt)
     *request.op.metadata.mutable_linux_resources() = *std::move(limits);
   self_->request(worker(), caf::infinite, std::move(request), progress_handle())
-      .then([this](run_reply& reply) { ran(std::move(reply.outputs), std::move(reply.usage)); },
-            [this](caf::error& e) { run_failed(from_caf(e)); });
+      .then(
+          [this](run_reply& reply) {
+            proxied_ = std::move(reply.proxied);
+            ran(std::move(reply.outputs), std::move(reply.usage));
+          },
+          [this](caf::error& e) { run_failed(from_caf(e)); });
 }
 
 void vertex_state::run_failed(error e) {
@@ -69,7 +73,7 @@ void vertex_state::load_nested(std::string bytes, std::vector<solver::device> de
       self_, *options_.io,
       [bytes = std::move(bytes), devices = std::move(devices), platform = options_.spec.op.platform,
        cache_mounts = options_.spec.op.cache_mount_namespace, stop = stop_.get_token(),
-       build = build_of(options_.spec.op)]() -> result<graph_spec> {
+       build = build_of(options_.spec.op), proxy = options_.spec.op.proxy]() -> result<graph_spec> {
         pb::Definition definition;
         if (!definition.ParseFromString(bytes))
           return make_error(errc::invalid_argument, "failed to parse the LLB definition of a build op");
@@ -78,10 +82,11 @@ void vertex_state::load_nested(std::string bytes, std::vector<solver::device> de
         options.default_platform = platform;
         options.granted = &*none;
         options.devices = devices;
+        options.proxy_rules = text_of(proxy);
         options.stop = stop;
         auto g = solver::load(definition, options);
         if (!g.ok()) return std::move(g).error().with_context("failed to load LLB");
-        auto spec = to_spec(*std::move(g), cache_mounts);
+        auto spec = to_spec(*std::move(g), cache_mounts, proxy);
         keep_to_build(spec, build);
         return spec;
       },

@@ -203,6 +203,7 @@ class vertex_state {
   std::string origin_, pin_;  // of a source, see key_reply
   std::string usage_;         // see run_reply
   bool has_run_ = false;      // its results were made, here or by who was followed, not found
+  std::string proxied_;       // what its run fetched, see run_reply
   std::vector<digest> further_roots_;
   std::vector<input_facts> inputs_;
   std::map<int, output_facts> outputs_;

@@ -24,6 +24,7 @@ void name_here(const worker_options& o, std::map<std::string, std::string>& reco
     kept.push_back(*std::move(r));
     return false;
   });
+}
 
 result<std::unique_ptr<exporters::exporter>> exporter_of(const worker_options& o, const export_spec& spec) {
   KILN_TRY(auto made, o.exporter(spec.type, spec.attributes, spec.index));

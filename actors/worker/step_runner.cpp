@@ -6,6 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "actors/build/proxy_judge.hpp"
 #include "actors/solve/graph_spec.hpp"
 #include "actors/progress.hpp"
 #include "actors/worker/step_progress.hpp"
@@ -94,6 +95,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
     std::optional<error> failure;
     workers::failure_snapshot left;
     std::string usage;
+    std::string proxied;
   };
   return jobs_.start<run_reply, ran>(
       *w_.ops, slot,
@@ -115,6 +117,11 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
         request.name = r.op.name;
         request.left = &out.left;
         request.usage = &out.usage;
+        workers::proxied_step proxied;
+        if (r.op.proxy.on) {
+          KILN_TRY(proxied.may, proxy_judge(r.op.proxy, o->sessions, o->source, r.sessions));
+          request.proxied = &proxied;
+        }
         auto outputs = handler->run(request, inputs, job);
         if (!outputs.ok()) {
           if (!out.left.any) return std::move(outputs).error();
@@ -125,6 +132,7 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
           return out;
         }
         out.outputs = *std::move(outputs);
+        out.proxied = std::move(proxied.captured);
         // A walk over what was written: only where there are nodes it could have to move to.
         if (o->fetch)
           for (const auto& output : out.outputs)
@@ -139,7 +147,8 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
           return *std::move(done.failure);
         }
         for (const auto& output : done.outputs) pins_.keep(who, output);
-        return run_reply{ids_of(done.outputs), std::move(done.bytes), std::move(done.usage)};
+        return run_reply{ids_of(done.outputs), std::move(done.bytes), std::move(done.usage),
+                         std::move(done.proxied)};
       });
 }
 

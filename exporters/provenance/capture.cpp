@@ -2,9 +2,11 @@
 
 #include <algorithm>
 #include <set>
+#include <tuple>
 
 #include "exporters/provenance/purl.hpp"
 #include "messages/image_reference.hpp"
+#include "messages/proxy_capture.hpp"
 
 namespace kiln::exporters {
 
@@ -51,6 +53,21 @@ void capture::add_op(const pb::Op& op) {
   }
   for (const auto& s : exec.secretenv()) add_secret({s.id(), s.optional()});
   if (exec.network() != pb::NONE) network_access = true;
+}
+
+void capture::add_proxied(const std::string& op, const std::string& name, std::string_view fetched) {
+  proxy_network = true;
+  auto known = parse_proxy_capture(fetched);
+  if (!known.ok()) {
+    incomplete_materials = true;
+    gaps.push_back({op, name, "", "", "not_recorded"});
+    return;
+  }
+  for (auto& m : known->materials) add_http({std::move(m.url), std::move(m.digest)});
+  for (auto& g : known->gaps) {
+    incomplete_materials = true;
+    gaps.push_back({op, name, std::move(g.method), std::move(g.url), std::move(g.reason)});
+  }
 }
 
 bool capture::is_new(std::string_view kind, std::initializer_list<std::string_view> parts) {
@@ -106,6 +123,8 @@ void capture::merge(const capture& other) {
   for (const auto& s : other.ssh) add_ssh(s);
   network_access |= other.network_access;
   incomplete_materials |= other.incomplete_materials;
+  proxy_network |= other.proxy_network;
+  gaps.insert(gaps.end(), other.gaps.begin(), other.gaps.end());
 }
 
 status capture::finish() {
@@ -134,6 +153,11 @@ status capture::finish() {
   std::sort(locals.begin(), locals.end());
   sort(secrets, &captured_secret::id);
   sort(ssh, &captured_secret::id);
+  auto parts = [](const captured_gap& g) { return std::tie(g.op, g.uri, g.method, g.reason); };
+  std::sort(gaps.begin(), gaps.end(), [&](const auto& a, const auto& b) { return parts(a) < parts(b); });
+  // Refs of one build share steps.
+  auto same = [&](const auto& a, const auto& b) { return parts(a) == parts(b); };
+  gaps.erase(std::unique(gaps.begin(), gaps.end(), same), gaps.end());
   return {};
 }
 

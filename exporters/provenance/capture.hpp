@@ -41,6 +41,13 @@ struct captured_secret {
   bool optional = false;
 };
 
+/// Something that a step fetched through its proxy, or may have, which is no material.
+struct captured_gap {
+  std::string op;    // digest of the step, as the definition has it
+  std::string name;  // its command
+  std::string method, uri, reason;
+};
+
 struct capture {
   std::vector<captured_image> images;
   std::vector<captured_git> git;
@@ -49,12 +56,17 @@ struct capture {
   std::vector<captured_secret> secrets, ssh;
   bool network_access = false;
   bool incomplete_materials = false;
+  bool proxy_network = false;  // a step had a proxy
+  std::vector<captured_gap> gaps;
 
   /// A source op as it was resolved: `origin` in its normal form, `pin` the digest or commit.
   void add_source(const pb::SourceOp& op, const kiln::platform& p, const std::string& origin,
                   const std::string& pin);
   /// Any other op.
   void add_op(const pb::Op& op);
+  /// A step that had a proxy, and what it fetched (messages/proxy_capture.hpp); nothing when nobody knows,
+  /// which is a gap like others.
+  void add_proxied(const std::string& op, const std::string& name, std::string_view fetched);
   void add_image(captured_image image);
   void add_git(captured_git git);
   void add_http(captured_http file);

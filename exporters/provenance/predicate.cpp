@@ -177,6 +177,27 @@ json secrets_json(const std::vector<captured_secret>& list) {
   return out;
 }
 
+/// Texts that are there.
+json without_empty(const std::vector<std::pair<const char*, std::string>>& members) {
+  json out = json::object();
+  for (const auto& [key, value] : members)
+    if (!value.empty()) out[key] = value;
+  return out;
+}
+
+json gap_json(const captured_gap& g) {
+  return without_empty(
+      {{"op", g.op}, {"name", g.name}, {"method", g.method}, {"uri", g.uri}, {"reason", g.reason}});
+}
+
+json network_json(const capture& c) {
+  json out{{"mode", "proxy"}};
+  json gaps = json::array();
+  for (const auto& g : c.gaps) gaps.push_back(gap_json(g));
+  if (!gaps.empty()) out["proxy"] = {{"incomplete", std::move(gaps)}};
+  return out;
+}
+
 error incomplete(const capture& c) {
   std::string text =
       "provenance materials are incomplete\n\nThe build requested complete provenance materials, but not all "
@@ -186,7 +207,19 @@ error incomplete(const capture& c) {
     for (const auto& l : c.locals)
       text += "\n  - " + (l.empty() ? "<unnamed>" : l) + "\n    reason: local_source";
   }
-  return make_error(errc::failed_precondition, text);
+  if (!c.gaps.empty()) text += "\n\nUncaptured requests:";
+  for (const auto& g : c.gaps) {
+    text += "\n  - " + (!g.name.empty() ? g.name : !g.op.empty() ? g.op : g.uri);
+    for (auto [key, value] : {std::pair{"method", &g.method}, {"url", &g.uri}, {"reason", &g.reason}})
+      if (!value->empty()) text += std::string("\n    ") + key + ": " + *value;
+  }
+  auto out = make_error(errc::failed_precondition, text);
+  json details = json::array();
+  for (const auto& l : c.locals) details.push_back(without_empty({{"name", l}, {"reason", "local_source"}}));
+  for (const auto& g : c.gaps) details.push_back(gap_json(g));
+  out.details.push_back({"github.com/moby/buildkit/errdefs.ProvenanceMaterialsIncomplete+json",
+                         json_text(json{{"incomplete", std::move(details)}})});
+  return out;
 }
 
 result<bool> flag(const std::map<std::string, std::string>& attributes, const char* key) {
@@ -295,6 +328,7 @@ result<provenance_predicate> make_predicate(const provenance_options& options,
   json internal = json::object();
   json buildkit = json::object();
   if (!vcs.empty()) buildkit["vcs"] = std::move(vcs);
+  if (c.proxy_network) buildkit["network"] = network_json(c);
   static const std::map<std::string, std::string> no_usage;
   if (options.max) {
     KILN_TRY(auto steps, steps_of(definition, options.capture_usage ? facts.usage : no_usage));

@@ -569,7 +569,7 @@ TEST_CASE_METHOD(builds_fixture, "a gateway client drives a build and returns it
   auto pong = ask<gw::PongResponse>(*build, gw::PingRequest{});
   std::set<std::string> offered;
   for (const auto& c : pong->llbcaps()) offered.insert(c.id());
-  CHECK(offered.size() == 85);
+  CHECK(offered.size() == 86);
   CHECK(offered.contains("exec.mount.cache"));
   CHECK(offered.contains("cache.gha"));
   CHECK(pong->frontendapicaps_size() == 27);

@@ -157,7 +157,6 @@ TEST_CASE("signatures of caches at GitHub are configured by either name of the t
 TEST_CASE("what Kiln lacks is refused or without effect, never ignored") {
   auto loaded = parse_config(R"(
 debug = false
-proxyNetwork = false
 [otel]
 socketPath = "/run/otel.sock"
 [worker.oci]
@@ -171,9 +170,9 @@ namespace = "x"
   REQUIRE(loaded.ok());
   CHECK(loaded->without_effect ==
         std::vector<std::string>{
-            "otel.socketPath (line 5): socket for traces out of builds: Kiln opens none",
-            "worker.containerd.namespace (line 10): of the containerd worker, which Kiln has not"});
-  for (auto text : {"proxyNetwork = true", "worker.oci.selinux = true", "worker.containerd.enabled = true",
+            "otel.socketPath (line 4): socket for traces out of builds: Kiln opens none",
+            "worker.containerd.namespace (line 9): of the containerd worker, which Kiln has not"});
+  for (auto text : {"worker.oci.selinux = true", "worker.containerd.enabled = true",
                     "worker.oci.proxySnapshotterPath = \"/s\""}) {
     auto refused = parse_config(text, "k.toml");
     INFO(text);

@@ -72,11 +72,17 @@ TEST_CASE("flags for what Kiln lacks are refused by name, or said to be without 
   REQUIRE(line->without_effect.size() == 2);
   CHECK(line->without_effect[0].find("--save-cache-debug: ") == 0);
   CHECK(line->without_effect[1].find("--otel-socket-path: ") == 0);
-  for (auto flag : {"--containerd-worker=true", "--proxy-network", "--oci-worker-selinux"}) {
+  for (auto flag : {"--containerd-worker=true", "--oci-worker-selinux"}) {
     auto refused = parse({"--config", "/nonexistent", flag});
     REQUIRE_FALSE(refused.ok());
     CHECK(refused.error().message.find(std::string(flag).substr(0, std::string(flag).find('='))) == 0);
   }
+}
+
+TEST_CASE("a proxy network for all builds is wanted by flag") {
+  CHECK_FALSE(parse({"--config", "/nonexistent"})->config.proxy_network);
+  CHECK(parse({"--config", "/nonexistent", "--proxy-network"})->config.proxy_network);
+  CHECK_FALSE(parse({"--config", "/nonexistent", "--proxy-network=false"})->config.proxy_network);
 }
 
 TEST_CASE("bad flags are refused by name") {

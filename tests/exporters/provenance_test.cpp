@@ -3,6 +3,7 @@
 #include "base/digest.hpp"
 #include "exporters/provenance/predicate.hpp"
 #include "exporters/provenance/purl.hpp"
+#include "messages/proxy_capture.hpp"
 
 using namespace kiln;
 using namespace kiln::exporters;
@@ -149,6 +150,50 @@ TEST_CASE("complete materials that are not complete fail the build") {
   auto p = make_predicate(options, dockerfile_provenance(), small_definition(), some_facts());
   REQUIRE_FALSE(p.ok());
   CHECK(p.error().message.find("context") != std::string::npos);
+}
+
+TEST_CASE("what steps fetched through a proxy are materials, and what is none of them is told") {
+  proxy_capture fetched;
+  fetched.materials = {{"https://a.test/x", "sha256:" + std::string(64, 'a')}};
+  auto captured = [&](const std::string& text) {
+    request_log::provenance_of_ref p;
+    p.what.network_access = true;
+    p.what.add_proxied("sha256:op", "wget x", text);
+    return p;
+  };
+  provenance_options options;
+  options.complete_materials = true;
+  auto good = json::parse(
+      must(make_predicate(options, captured(to_text(fetched)), small_definition(), some_facts())).text);
+  const auto& materials = good["buildDefinition"]["resolvedDependencies"];
+  REQUIRE(materials.size() == 1);
+  CHECK(materials[0]["uri"] == "https://a.test/x");
+  CHECK(materials[0]["digest"]["sha256"] == std::string(64, 'a'));
+  const auto& metadata = good["runDetails"]["metadata"];
+  CHECK(metadata["buildkit_metadata"]["network"] == json{{"mode", "proxy"}});
+  CHECK(metadata["buildkit_completeness"]["resolvedDependencies"] == true);
+  CHECK_FALSE(metadata.contains("buildkit_hermetic"));
+
+  fetched.gaps = {{"POST", "https://a.test/y", "method_not_materializable"}};
+  auto bad = make_predicate(options, captured(to_text(fetched)), small_definition(), some_facts());
+  REQUIRE_FALSE(bad.ok());
+  CHECK(bad.error().message.find(
+            "\n  - wget x\n    method: POST\n    url: https://a.test/y\n    reason: method") !=
+        std::string::npos);
+  REQUIRE(bad.error().details.size() == 1);
+  CHECK(bad.error().details[0].type_url ==
+        "github.com/moby/buildkit/errdefs.ProvenanceMaterialsIncomplete+json");
+  auto detail = json::parse(bad.error().details[0].value)["incomplete"];
+  REQUIRE(detail.size() == 1);
+  CHECK(detail[0]["op"] == "sha256:op");
+  CHECK(detail[0]["uri"] == "https://a.test/y");
+  CHECK(detail[0]["reason"] == "method_not_materializable");
+
+  options.complete_materials = false;
+  auto unknown = json::parse(must(make_predicate(options, captured(""), small_definition(), some_facts()))
+                                 .text)["runDetails"]["metadata"];
+  CHECK(unknown["buildkit_completeness"]["resolvedDependencies"] == false);
+  CHECK(unknown["buildkit_metadata"]["network"]["proxy"]["incomplete"][0]["reason"] == "not_recorded");
 }
 
 TEST_CASE("attributes of provenance are read and unknown values refused") {

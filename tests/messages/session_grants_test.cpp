@@ -77,6 +77,19 @@ TEST_CASE("a node asks a session for what the step that is placed there needs, a
   CHECK_FALSE(grants.offers(c, "s1", get_secret));
 }
 
+TEST_CASE("a step with a proxy may ask the client who judges, and nobody else") {
+  const char* check_policy = "/moby.buildkit.v1.sourcepolicy.policysession.PolicyVerifier/CheckPolicy";
+  session_grants grants;
+  auto judged = grant_of({}, {{"s1"}});
+  judged.judges.insert("s2");
+  auto grant = grants.add("b", judged);
+  CHECK(grants.check_call(b, "s2", check_policy, {}, "").ok());
+  CHECK(grants.offers(b, "s2", check_policy));
+  CHECK_FALSE(grants.check_call(b, "s1", check_policy, {}, "").ok());
+  CHECK_FALSE(grants.offers(b, "s1", check_policy));
+  CHECK_FALSE(grants.check_call(c, "s2", check_policy, {}, "").ok());
+}
+
 TEST_CASE("a grant ends with its step, and only with its own") {
   session_grants grants;
   auto first = grants.add("b", grant_of(step_with_secrets(), {{"s1"}}));

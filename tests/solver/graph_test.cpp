@@ -396,6 +396,42 @@ TEST_CASE("a changed source gives every user a new digest and keeps the original
   CHECK(failure(b.def, options) == "source denied by policy");
 }
 
+TEST_CASE("with a proxy, steps that have a network are other steps, and by other rules yet others") {
+  definition_builder b;
+  auto image = b.source("docker-image://x");
+  auto with = [&](pb::NetMode network) {
+    auto op = exec_op(image);
+    op.mutable_exec()->set_network(network);
+    return b.add(op);
+  };
+  auto load_one = [&](pb::NetMode network, const std::string& rules) {
+    b.def.Clear();
+    image = b.source("docker-image://x");
+    load_options options;
+    options.proxy_rules = rules;
+    auto g = load(b.finish(with(network)), options);
+    REQUIRE(g.ok());
+    return g->vertices.back();
+  };
+  auto plain = load_one(pb::UNSET, "");
+  CHECK_FALSE(plain.has_proxy);
+  auto one = load_one(pb::UNSET, "one"), two = load_one(pb::UNSET, "two");
+  CHECK(one.has_proxy);
+  CHECK(one.original == plain.original);
+  CHECK(one.digest != plain.digest);
+  CHECK(one.digest != two.digest);
+  CHECK(load_one(pb::HOST, "one").has_proxy);
+  auto none = load_one(pb::NONE, "one");
+  CHECK_FALSE(none.has_proxy);
+  CHECK(none.digest == load_one(pb::NONE, "").digest);
+  b.def.Clear();
+  image = b.source("docker-image://x");
+  load_options options;
+  options.proxy_rules = "one";
+  CHECK(failure(b.finish(with(static_cast<pb::NetMode>(7))), options)
+            .find("is not allowed when proxy network is enabled") != std::string::npos);
+}
+
 TEST_CASE("caches to prune are those of execs that ignore the cache") {
   definition_builder b;
   auto op = exec_op(b.source("docker-image://x"));

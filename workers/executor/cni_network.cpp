@@ -10,13 +10,11 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <net/if.h>
 #include <poll.h>
 #include <sched.h>
 #include <spawn.h>
 #include <spdlog/spdlog.h>
 #include <sys/file.h>
-#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -29,6 +27,7 @@
 #include "configs/executor.hpp"
 #include "messages/told_code.hpp"
 #include "store/files/private_directory.hpp"
+#include "workers/executor/loopback.hpp"
 
 namespace kiln::workers {
 
@@ -36,17 +35,6 @@ namespace {
 
 namespace fs = std::filesystem;
 using nlohmann::json;
-
-status bring_loopback_up() {
-  unique_fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-  if (!fd) return errno_error(errno, "socket");
-  ifreq request{};
-  std::strncpy(request.ifr_name, "lo", IFNAMSIZ - 1);
-  if (::ioctl(fd.get(), SIOCGIFFLAGS, &request) != 0) return errno_error(errno, "look at lo");
-  request.ifr_flags |= IFF_UP;
-  if (::ioctl(fd.get(), SIOCSIFFLAGS, &request) != 0) return errno_error(errno, "bring lo up");
-  return {};
-}
 
 /// A new network namespace, bound to a file. A thread of its own enters it: a thread that has cannot go back.
 status make_namespace(const fs::path& file) {

@@ -20,6 +20,10 @@
 
 namespace kiln::workers {
 
+namespace proxy {
+struct step_rules;  // workers/proxy/step_network.hpp
+}
+
 /// One OCI mount besides the standard ones. `source` must exist; destinations are absolute.
 struct container_mount {
   std::string destination;
@@ -45,6 +49,9 @@ struct container_spec {
   std::string hostname;                                          // empty = buildkitsandbox
   std::vector<std::pair<std::string, std::string>> extra_hosts;  // name, address
   pb::NetMode network = pb::UNSET;
+  /// A proxy is all that it reaches, and `network` is where the proxy's requests leave from; outlives the
+  /// container. Null: it has the network itself.
+  const proxy::step_rules* proxy = nullptr;
   pb::SecurityMode security = pb::SANDBOX;
   std::vector<pb::Ulimit> ulimits;
   std::string cgroup_parent;  // empty = the worker's

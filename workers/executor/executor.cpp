@@ -28,6 +28,8 @@
 #include "workers/executor/rooted.hpp"
 #include "workers/executor/runtime_process.hpp"
 #include "workers/executor/step_usage.hpp"
+#include "workers/proxy/step_network.hpp"
+#include "workers/proxy/trust.hpp"
 
 namespace kiln::workers {
 
@@ -136,6 +138,7 @@ struct executor::running {
   fs::path bundle;
   json process;
   fs::path rootfs;
+  std::vector<std::string> proxy_environment;  // empty: no proxy
 };
 
 executor::executor(executor_options options, std::string binary)
@@ -313,12 +316,27 @@ result<network_provider*> executor::provider_of(pb::NetMode mode) const {
   }
 }
 
+result<std::shared_ptr<proxy::certificates>> executor::proxy_authority() {
+  std::lock_guard lock(authority_mutex_);
+  if (!authority_) {
+    KILN_TRY(authority_, proxy::certificates::make());
+  }
+  return authority_;
+}
+
 result<exit_state> executor::run_registered(const container_spec& wanted, running& state,
                                             const process_io& io, std::stop_token stop) {
   container_spec spec = wanted;
   KILN_CHECK(check_cgroup_parent(spec.cgroup_parent));
   KILN_TRY(auto* provider, provider_of(spec.network));
-  KILN_TRY(auto network, provider->make(spec.hostname));
+  KILN_TRY(auto network, provider->make(spec.proxy != nullptr ? "" : spec.hostname));
+  std::unique_ptr<proxy::step_network> proxied;
+  if (spec.proxy != nullptr) {
+    KILN_TRY(auto authority, proxy_authority());
+    KILN_TRY(proxied, proxy::step_network::open(std::move(authority), std::move(network), *spec.proxy));
+    auto more = proxied->environment();
+    spec.process.env.insert(spec.process.env.end(), more.begin(), more.end());
+  }
 
   if (bundles_.has(spec.id)) return errno_error(EEXIST, "mkdir " + state.bundle.string());
   KILN_TRY(auto bundle, bundles_.directory(spec.id));
@@ -356,8 +374,8 @@ result<exit_state> executor::run_registered(const container_spec& wanted, runnin
 
   spec_context context;
   context.cgroup_path = is_of_systemd(group) ? group : group + "/" + runtime_group;
-  context.host_network = network->host();
-  context.network_path = network->path();
+  context.host_network = !proxied && network->host();
+  context.network_path = proxied ? proxied->path() : network->path();
   context.process_sandbox = options_.process_sandbox;
   context.apparmor_profile = options_.apparmor_profile;
   context.precompiled_seccomp = is_crun();
@@ -383,6 +401,7 @@ result<exit_state> executor::run_registered(const container_spec& wanted, runnin
   {
     std::lock_guard lock(state.mutex);
     state.process = config["process"];
+    if (proxied) state.proxy_environment = proxied->environment();
   }
   KILN_CHECK(finish_process(config["process"], root.get(), io));
   KILN_CHECK(bundle.write("config.json", json_text(config), 0600));
@@ -398,10 +417,17 @@ result<exit_state> executor::run_registered(const container_spec& wanted, runnin
   step_usage usage(group);
   usage.watch_memory();
   call.looks_on = [&usage] { return usage.look(); };
+  proxy::trusted_ca trusted;
+  if (proxied) {
+    KILN_TRY(trusted, proxy::trusted_ca::put(root.get(), proxied->ca()));
+  }
   auto code = runtime_process::run(call, io, stop);
+  proxied.reset();  // what it recorded is all there is
+  auto untrusted = trusted.take_out(root.get());
   stubs.clean(root.get());
   if (stop.stop_requested()) return make_error(errc::cancelled, "context canceled");
   if (!code) return std::move(code).error();
+  KILN_CHECK(untrusted);
   exit_state end;
   end.code = *code;
   end.out_of_memory = *code != 0 && usage.out_of_memory();
@@ -440,7 +466,11 @@ result<exit_state> executor::exec(const std::string& container, const process_sp
   if (!process.user.empty()) {
     KILN_TRY(user, find_user_in_root(root.get(), process.user));
   }
-  auto description = make_exec_process(own, process, user);
+  auto with_proxy = process;
+  if (!process.env.empty())  // otherwise it has the container's own
+    with_proxy.env.insert(with_proxy.env.end(), state->proxy_environment.begin(),
+                          state->proxy_environment.end());
+  auto description = make_exec_process(own, with_proxy, user);
   KILN_CHECK(finish_process(description, root.get(), io));
   std::string name = "exec-" + new_id();
   fs::path file = state->bundle / (name + ".json");

@@ -18,6 +18,7 @@
 #include "workers/executor/cgroups.hpp"
 #include "workers/executor/container.hpp"
 #include "workers/executor/network.hpp"
+#include "workers/proxy/certificates.hpp"
 
 namespace kiln::workers {
 
@@ -72,6 +73,8 @@ class executor {
   result<exit_state> run_registered(const container_spec& spec, running& state, const process_io& io,
                                     std::stop_token stop);
   result<network_provider*> provider_of(pb::NetMode mode) const;
+  /// Who vouches for the proxies of steps: made when the first of them wants it.
+  result<std::shared_ptr<proxy::certificates>> proxy_authority();
   result<std::string> resolv_conf_file(bool host_network);
   result<std::string> hosts_file(const container_spec& spec, const store::private_directory& bundle);
   std::vector<std::string> runtime_arguments(const std::string& group) const;
@@ -86,6 +89,8 @@ class executor {
   std::unique_ptr<network_provider> default_network_;
   std::unique_ptr<network_provider> host_network_;
   std::unique_ptr<network_provider> no_network_;
+  std::mutex authority_mutex_;
+  std::shared_ptr<proxy::certificates> authority_;
   std::mutex mutex_;  // what follows, and the shared files
   resolv_source resolv_[2];
   std::map<std::string, std::shared_ptr<running>> running_;  // by container id

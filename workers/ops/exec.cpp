@@ -9,11 +9,13 @@
 #include "base/files.hpp"
 #include "base/quoting.hpp"
 #include "configs/executor.hpp"
+#include "messages/proxy_capture.hpp"
 #include "workers/executor/log_limiter.hpp"
 #include "workers/ops/command_text.hpp"
 #include "workers/ops/exec_mounts.hpp"
 #include "workers/ops/ops.hpp"
 #include "workers/platforms/emulator.hpp"
+#include "workers/proxy/step_network.hpp"
 
 namespace kiln::workers {
 
@@ -148,10 +150,23 @@ class exec_handler final : public op_handler {
         *request.left = {true, inputs_of_mounts(op, inputs), mounts.abandon(op, inputs)};
       return std::move(done).error();
     }
-    return mounts.commit();
+    KILN_TRY(auto outputs, mounts.commit());
+    if (request.proxied != nullptr && !request.proxied->captured.empty())
+      KILN_CHECK(keep_capture(request, outputs));
+    return outputs;
   }
 
  private:
+  /// With the results, for builds that find them in the cache. Under the op's own digest: a step that changed
+  /// nothing has its parent for a result.
+  status keep_capture(const op_request& request, const std::vector<store::ref>& outputs) {
+    KILN_TRY(auto map, solver::cache_map_of(request.op, request.platform));
+    auto key = capture_key(map.op_digest.str());
+    for (const auto& output : outputs)
+      if (output) resources_.refs->values().post_of_record(output.id(), key, request.proxied->captured);
+    return {};
+  }
+
   status run_in(exec_mounts& mounts, const op_request& request, std::span<const store::ref> inputs,
                 const job_context& job) {
     const pb::ExecOp& op = request.op.exec();
@@ -181,12 +196,22 @@ class exec_handler final : public op_handler {
     KILN_TRY(auto emulator, find_emulator(request.platform, known, emulator_directories()));
     if (emulator) KILN_CHECK(emulate(spec, *emulator, [&] { return own.file("emulator"); }));
     bool foreign = !emulator && !runs_among(known, request.platform);
+    proxy::recorder record;
+    proxy::step_rules rules;
+    if (request.proxied != nullptr && op.network() != pb::NONE) {
+      rules = {request.proxied->may, &record};
+      spec.proxy = &rules;
+    }
 
     step_log log(*job.progress);
     process_io io;
     io.output = [&](int stream, std::string_view bytes) { log.write(stream, bytes); };
     auto end = resources_.executor->run(spec, io, job.stop);
     if (end && request.usage) *request.usage = end->usage;
+    if (spec.proxy != nullptr) {
+      if (auto lines = record.summary(); !lines.empty()) log.write(2, lines);
+      request.proxied->captured = to_text(record.captured());
+    }
     status verdict = end ? outcome_of(op, *end) : status(unfinished(op, std::move(end).error()));
     if (!verdict) log.flush();
     if (!verdict && foreign && !job.stop.stop_requested()) explain_platform(request.platform, *job.progress);
