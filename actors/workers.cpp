@@ -40,7 +40,10 @@ class worker_list {
     // In a cluster the dispatcher would tell of all nodes as one, and wait for them.
     auto worker = options_.peers.local_worker();
     if (!worker) worker = options_.peers.worker();
-    if (!worker) return promise.deliver(ctl::ListWorkersResponse{});
+    if (!worker) {
+      promise.deliver(ctl::ListWorkersResponse{});
+      return;
+    }
     self_->request(worker, caf::infinite, describe_atom::value)
         .then(
             [this, promise, wanted = std::move(wanted)](types::WorkerRecord& record) mutable {
@@ -53,7 +56,10 @@ class worker_list {
 
   void others(ctl::ListWorkersResponse out, filter wanted, answer promise) {
     auto cluster = options_.peers.registry->get<cluster_actor>(peers::cluster_name);
-    if (!cluster) return promise.deliver(std::move(out));
+    if (!cluster) {
+      promise.deliver(std::move(out));
+      return;
+    }
     self_->request(cluster, caf::infinite, ask_peers_atom::value, describe_atom::value)
         .then(
             [promise, out, wanted = std::move(wanted)](const cluster_view& view) mutable {

@@ -7,9 +7,9 @@
 
 #include <spdlog/spdlog.h>
 
-#include "actors/cluster/cluster_record.hpp"
 #include "actors/cluster/remote_worker.hpp"
 #include "actors/cluster/step_scheduler.hpp"
+#include "actors/cluster/worker_offer.hpp"
 #include "actors/ending.hpp"
 #include "actors/handle_rest.hpp"
 #include "actors/progress.hpp"
@@ -51,7 +51,7 @@ class step_dispatcher_state {
     auto gone =
         to_caf(ending_.for_waiters(make_error(errc::unavailable, "step_dispatcher is shutting down")));
     for (auto& [id, s] : std::exchange(steps_, {})) s.promise.deliver(gone);
-    for (auto& waiting : std::exchange(early_, {})) waiting.promise.deliver(gone);
+    offer_.refuse_all(gone);
   }
 
   step_dispatcher_impl::behavior_type behavior() {
@@ -66,7 +66,7 @@ class step_dispatcher_state {
           if (auto worker = options_.worker()) self_->send(worker, std::move(parts)...);
         },
 
-        [this](describe_atom) { return describe(); },
+        [this](describe_atom) { return offer_.describe(); },
 
         // Steps, and refs that may be anywhere.
         [this](run_request& r, const progress_actor& p) { return run(r, p); },
@@ -101,7 +101,7 @@ class step_dispatcher_state {
         [this](seek_atom) { seek_cluster(); },
         [this](assign_atom) {
           alarm_.reset();
-          describe_early();
+          offer_.answer_early();
           assign();
         });
   }
@@ -215,64 +215,6 @@ class step_dispatcher_state {
       at = prunes_.erase(at);
       answered();
     }
-  }
-
-  // What this node offers to builds.
-
-  /// A node that coordinates only has nothing to offer before others have joined.
-  caf::result<types::WorkerRecord> describe() {
-    auto promise = self_->make_response_promise<types::WorkerRecord>();
-    if (!places_.runners().empty()) {
-      describe_to(promise);
-    } else {
-      early_.push_back({promise, self_->clock().now() + limits::join_time});
-      self_->delayed_send(handle_of<step_dispatcher_impl>(self_), limits::join_time, assign_atom::value);
-    }
-    return promise;
-  }
-
-  /// Answers those that have waited for a node, or long enough.
-  void describe_early() {
-    bool joined = !places_.runners().empty();
-    auto over = std::stable_partition(early_.begin(), early_.end(), [&](const early_question& q) {
-      return !joined && q.until > self_->clock().now();
-    });
-    std::vector<early_question> answered(over, early_.end());
-    early_.erase(over, early_.end());
-    for (auto& q : answered) describe_to(q.promise);
-  }
-
-  void describe_to(caf::typed_response_promise<types::WorkerRecord> promise) {
-    auto worker = options_.worker();
-    if (!worker) {
-      promise.deliver(to_caf(make_error(errc::unavailable, "worker is restarting, try again")));
-      return;
-    }
-    self_->request(worker, caf::infinite, describe_atom::value)
-        .then(
-            [this, promise](types::WorkerRecord& own) {
-              places_.set_record(name(), own);
-              describe_with_others(std::move(own), promise);
-            },
-            [promise](caf::error& e) mutable { promise.deliver(std::move(e)); });
-  }
-
-  void describe_with_others(types::WorkerRecord own,
-                            caf::typed_response_promise<types::WorkerRecord> promise) {
-    auto finish = [this, own = std::move(own), promise]() mutable {
-      promise.deliver(record_of_all(own, places_.runners()));
-    };
-    auto cluster = options_.cluster();
-    if (!cluster || nodes_.empty()) return finish();
-    self_->request(cluster, caf::infinite, ask_peers_atom::value, describe_atom::value)
-        .then(
-            [this, finish](const cluster_view& view) mutable {
-              for (const auto& n : view.nodes)
-                if (nodes_.contains(n.info.name) && (n.state == "up" || n.state == "draining"))
-                  places_.set_record(n.info.name, n.info.record);
-              finish();
-            },
-            [finish](caf::error&) mutable { finish(); });
   }
 
   // Remote workers.
@@ -531,7 +473,7 @@ class step_dispatcher_state {
     if (options_.node_up) options_.node_up(info);
     nodes_[info.name] = inbound_worker;
     places_.put_node(info, self_->clock().now());
-    describe_early();
+    offer_.answer_early();
     assign();
   }
 
@@ -573,6 +515,7 @@ class step_dispatcher_state {
   ending ending_;
   step_dispatcher_options options_;
   step_scheduler places_;
+  worker_offer offer_{self_, options_, places_};
   std::map<std::string, peer_worker_actor> nodes_;
   std::map<remote_worker_key, remote_worker_impl> remote_workers_;
   std::map<caf::actor_addr, remote_worker_key> owners_;  // of remote workers
@@ -581,11 +524,6 @@ class step_dispatcher_state {
   std::uint64_t last_step_ = 0, last_prune_ = 0;
   std::map<std::pair<std::string, std::uint64_t>, std::function<void()>>
       prunes_;  // by node: not answered yet
-  struct early_question {
-    caf::typed_response_promise<types::WorkerRecord> promise;
-    work_time until;
-  };
-  std::vector<early_question> early_;  // asked before anybody ran steps
   std::optional<work_time> alarm_;
   bool assigning_ = false, assign_again_ = false;
   caf::actor_addr cluster_;  // that told of the nodes

@@ -16,14 +16,18 @@ namespace {
 /// fetched lives as long as `kept`.
 void name_here(const worker_options& o, std::map<std::string, std::string>& records,
                std::vector<store::ref>& kept, const job_context& job) {
-  std::erase_if(records, [&](auto& entry) {
-    if (!is_remote(entry.second)) return false;
-    auto r = open_ref(o, entry.second, job);
-    if (!r.ok() || !*r) return true;
-    entry.second = r->id();
-    kept.push_back(*std::move(r));
-    return false;
-  });
+  for (auto at = records.begin(); at != records.end();) {
+    auto r = is_remote(at->second) ? open_ref(o, at->second, job) : result<store::ref>(store::ref());
+    if (is_remote(at->second) && (!r.ok() || !*r)) {
+      at = records.erase(at);
+      continue;
+    }
+    if (*r) {
+      at->second = r->id();
+      kept.push_back(*std::move(r));
+    }
+    ++at;
+  }
 }
 
 result<std::unique_ptr<exporters::exporter>> exporter_of(const worker_options& o, const export_spec& spec) {
@@ -81,6 +85,7 @@ caf::result<export_reply> export_runner::run(export_request& r, const progress_a
       [o = w_.options, r, progress](std::stop_token stop) mutable -> result<exporters::export_outcome> {
         result_owners owners;
         for (const auto& part : r.parts) owners.insert(part.owners.begin(), part.owners.end());
+        owners = owners_here(*o, owners, context_of(*o, stop, r.sessions, null_progress()));
         step_progress sink(*o->store, progress, r.vertex, owners);
         return run_export(o, r, context_of(*o, stop, r.sessions, sink));
       },

@@ -105,7 +105,8 @@ caf::result<run_reply> step_runner::run(run_request& r, const progress_actor& pr
         // What needs its inputs on disk has begun once they are there.
         bool on_disk = r.op.op.has_exec() || r.op.op.has_file();
         using own = step_progress::own;
-        step_progress sink(*o->store, progress, r.op.vertex, r.owners, on_disk ? own::untold : own::told);
+        auto owners = owners_here(*o, r.owners, context_of(*o, stop, r.sessions, null_progress()));
+        step_progress sink(*o->store, progress, r.op.vertex, owners, on_disk ? own::untold : own::told);
         auto job = context_of(*o, stop, r.sessions, sink);
         KILN_TRY(auto inputs, open_refs(*o, r.inputs, job));
         if (on_disk) {
@@ -156,7 +157,8 @@ caf::result<digest> step_runner::checksum(checksum_request& r, const progress_ac
   return jobs_.start<digest, digest>(
       *w_.calls, false,
       [o = w_.options, r, progress](std::stop_token stop) -> result<digest> {
-        step_progress sink(*o->store, progress, r.vertex, r.owners, step_progress::own::untold);
+        auto owners = owners_here(*o, r.owners, context_of(*o, stop, r.sessions, null_progress()));
+        step_progress sink(*o->store, progress, r.vertex, owners, step_progress::own::untold);
         auto job = context_of(*o, stop, r.sessions, sink);
         KILN_TRY(auto ref, open_ref(*o, r.ref, job));
         return o->checksum(ref, r.selectors, job);

@@ -35,4 +35,16 @@ result<std::vector<store::ref>> open_refs(const worker_options& o, const std::ve
   return out;
 }
 
+result_owners owners_here(const worker_options& o, const result_owners& owners, const job_context& job) {
+  result_owners out;
+  for (const auto& [record, vertex] : owners) {
+    if (!is_remote(record)) {
+      out.emplace(record, vertex);
+    } else if (auto r = open_ref(o, record, job); r.ok() && *r) {
+      out.emplace(r->id(), vertex);
+    }
+  }
+  return out;
+}
+
 }  // namespace kiln::actors

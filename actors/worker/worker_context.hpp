@@ -39,4 +39,7 @@ result<store::ref> open_ref(const worker_options& o, const std::string& id, cons
 result<std::vector<store::ref>> open_refs(const worker_options& o, const std::vector<std::string>& ids,
                                           const job_context& job);
 
+/// Owners of records of this store: of those that other nodes have, too, which are fetched.
+result_owners owners_here(const worker_options& o, const result_owners& owners, const job_context& job);
+
 }  // namespace kiln::actors

@@ -57,6 +57,8 @@ const std::map<std::string, std::string>& blocking_functions() {
       {"remember_step", "writes the database"},
       {"open_ref", "opens a ref, also of another node"},
       {"open_refs", "opens refs"},
+      {"owners_here", "opens refs"},
+      {"name_here", "opens refs"},
       {"keep_document", "writes a blob"},
       {"drop_document", "removes a blob"},
       {"sweep_history_documents", "reads the database before there are actors"},
