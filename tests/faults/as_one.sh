@@ -84,7 +84,37 @@ same() { # same WHAT DIR FLAGS…
 }
 same "files, links and merges" "$context"
 check_contains "workers have worked" "$(kilnctl build --no-cache --progress=plain --local context="$context" --local dockerfile="$context" 2>&1)" "on node n"
-same "with the cache in the image" "$context" --export-cache type=inline
+
+say "the cache in the image and the provenance name the same steps, results and layers"
+told=$scratch/told
+mkdir "$told"
+cat >"$told/Dockerfile" <<DOCKER
+FROM $registry/library/busybox AS made
+RUN echo one >/one
+RUN cat /one >/two
+FROM $registry/library/busybox
+COPY --from=made /two /three
+RUN cat /three >/four
+DOCKER
+of_told() { curl -fsSL -H 'Accept: application/vnd.oci.image.index.v1+json' -H 'Accept: application/vnd.oci.image.manifest.v1+json' "http://$registry/v2/told/$1"; }
+told_by() { # told_by DAEMON: without what differs from build to build
+  local index manifest
+  "$1" build --progress=plain --frontend dockerfile.v0 --local context="$told" --local dockerfile="$told" \
+    -o type=image,name="$registry/told:latest",push=true,oci-mediatypes=true --export-cache type=inline \
+    --opt attest:provenance=mode=max --metadata-file "$scratch/metadata.json" >"$scratch/log" 2>&1 ||
+    fail "build by $1: $(tail -n 20 "$scratch/log")"
+  index=$(of_told "manifests/$(jq -r '."containerimage.digest"' "$scratch/metadata.json")")
+  manifest=$(of_told "manifests/$(jq -r '.manifests[] | select(.annotations == null) | .digest' <<<"$index")")
+  of_told "blobs/$(jq -r .config.digest <<<"$manifest")" | jq -r '."moby.buildkit.cache.v0"' | base64 -d |
+    jq -S 'walk(if type == "object" then del(.createdAt) else . end)'
+  manifest=$(of_told "manifests/$(jq -r '.manifests[] | select(.annotations != null) | .digest' <<<"$index")")
+  of_told "blobs/$(jq -r '.layers[0].digest' <<<"$manifest")" |
+    jq -S '.predicate | .. | objects | select(has("layers")) | .layers | map_values(map(length))'
+}
+expected=$(told_by alone)
+check_contains "layers of steps" "$expected" '"step4:0"'
+check_same "what the cluster tells" "$(told_by kilnctl)" "$expected"
+check_same "what it tells from the cache" "$(told_by kilnctl)" "$expected"
 
 say "files of platforms that no node runs"
 odd=$scratch/odd
