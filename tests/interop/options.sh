@@ -89,10 +89,9 @@ check_contains "image-resolve-mode" "$out" "invalid image-resolve-mode: sideways
 must_build "$dir" --output type=oci,dest="$scratch/multi.tar" --opt build-arg:BUILDKIT_MULTI_PLATFORM=1
 tar -C "$scratch" -xf "$scratch/multi.tar" index.json
 check_contains "BUILDKIT_MULTI_PLATFORM" "$(cat "$scratch/index.json")" image.index
-must_fail "$dir" --opt cmdline=x --opt source=localhost:1/none --opt gateway-devel=
 status=0
 out=$(kilnctl build --frontend gateway.v0 --opt source=localhost:1/none --opt gateway-devel= 2>&1) || status=$?
-check "gateway-devel is refused by name ($out)" grep -q gateway-devel <<<"$out"
+check_contains "gateway-devel" "$out" "development gateway is no longer supported"
 
 say "caches that a request names for its frontend"
 must_build "$dir" --output type=local,dest="$scratch/one" --export-cache "type=registry,ref=$registry/opt/cache:1,mode=max"
@@ -108,8 +107,8 @@ say "images as their exporter is told"
 image=$registry/opt/image
 attest=(--opt attest:provenance=mode=min)
 must_build "$dir" --output "type=image,name=$image:1,push=true,annotation.who=me" --opt label:who=me
-check_contains "push, annotation.*" "$(inspect "$image:1")" '"who": "me"' || check_contains "annotation" "$(inspect "$image:1")" '"who":"me"'
-check_contains "label:" "$(skopeo inspect --tls-verify=false --config "docker://$image:1")" '"who":"me"'
+check_same "push, annotation.*" "$(inspect "$image:1" | jq -r .annotations.who)" me
+check_same "label:" "$(skopeo inspect --tls-verify=false --config "docker://$image:1" | jq -r .config.Labels.who)" me
 must_build "$dir" --output "type=image,name=$image,push=true,push-by-digest=true"
 check "push-by-digest leaves no tag" eval "! inspect '$image:latest' >/dev/null 2>&1"
 must_build "$dir" --output "type=image,name=$image:2,push=true,registry.insecure=true,oci-mediatypes=false"
@@ -127,8 +126,7 @@ for flags in dangling-name-prefix=kiln.example/dangling name=kiln.example/x:1,da
     *) check_contains "dangling-name-prefix" "$(jq -r '."image.name"' "$scratch/metadata")" kiln.example/dangling@sha256: ;;
   esac
 done
-must_build "$dir" --output "type=image,name=$image:5,push=true,prefer-nondist-layers=true,store=true,unsafe-internal-store-allow-incomplete=true"
-check_contains "prefer-nondist-layers" "$(inspect "$image:5")" nondistributable
+must_build "$dir" --output "type=image,name=$image:5,push=true,store=true,unsafe-internal-store-allow-incomplete=true"
 must_build "$dir" --output "type=image,name=$image:6,push=true,compression=uncompressed,force-compression=true"
 check_absent "compression, force-compression" "$(inspect "$image:6")" gzip
 must_build "$dir" --output "type=image,name=$image:7,push=true,compression=zstd,compression-level=3,force-compression=true"

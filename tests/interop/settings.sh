@@ -18,13 +18,17 @@ for program in kilnd kilnctl; do
 done
 
 say "what is refused is named"
-for flag in --profile-cpu=/tmp/x --profile-trace=/tmp/x --oci-worker=false --oci-worker-snapshotter=stargz \
-  --oci-worker-proxy-snapshotter-path=/run/x.sock; do
+refused() {  # refused FLAG WORDS
   status=0
-  out=$("$kilnd" --config /nonexistent --root "$state" --addr "unix://$socket" "$flag" 2>&1) || status=$?
-  check_same "exit code for $flag" "$status" 1
-  check_contains "words for $flag" "$out" "${flag#--oci-}" || check_contains "words for $flag" "$out" stargz
-done
+  out=$("$kilnd" --config /nonexistent --root "$state" --addr "unix://$socket" "$1" 2>&1) || status=$?
+  check_same "exit code for $1" "$status" 1
+  check_contains "words for $1" "$out" "$2"
+}
+refused --profile-cpu=/tmp/x "--profile-cpu: "
+refused --profile-trace=/tmp/x "--profile-trace: "
+refused --oci-worker=false "--oci-worker) is false"
+refused --oci-worker-snapshotter=stargz '"stargz"'
+refused --oci-worker-proxy-snapshotter-path=/run/x.sock "--oci-worker-proxy-snapshotter-path: "
 
 say "what is outdated, or asks for nothing here, is a warning"
 export BUILDKIT_SCHEDULER_DEBUG=1 BUILDKIT_DEBUG_EXEC_OUTPUT=1
@@ -115,7 +119,6 @@ for part in exec.cachemount 3600000000000 1073741824 2147483648 3221225472; do
 done
 check_same "owner of the socket (uid, gid)" "$(stat -c %u:%g "$socket")" 65534:65533
 check "log.format" jq -e . <(head -n 1 "$scratch/kilnd.log")
-check "log.level debug tells more" grep -q '"level":"debug"' "$scratch/kilnd.log"
 
 say "TLS asks both sides who they are"
 tls=(--addr "tcp://127.0.0.1:$port" --tlsservername server --tlscacert "$scratch/certs/ca.pem")
@@ -125,6 +128,7 @@ check "nobody else" eval "! '$kilnctl' --timeout 2 ${tls[*]} debug info >/dev/nu
 say "what steps see"
 printf 'FROM scratch\nADD root.tar /\nRUN cat /etc/resolv.conf >/seen\nFROM scratch\nCOPY --from=0 /seen /\n' >"$dir/Dockerfile"
 must_build "$dir" --output type=local,dest="$scratch/seen" --opt attest:provenance=mode=max
+check "log.level debug tells more" grep -q '"level":"debug"' "$scratch/kilnd.log"
 for word in "nameserver 192.0.2.53" "options ndots:7" "search lab.example"; do
   check_contains "dns: nameservers, options, searchDomains" "$(cat "$scratch/seen/seen")" "$word"
 done
@@ -138,7 +142,7 @@ printf 'FROM scratch\nADD root.tar /\nRUN --network=host true\n' >"$dir/Dockerfi
 must_build "$dir" --allow network.host
 status=0
 out=$(kilnctl build --frontend gateway.v0 --opt source=registry.example/other:1 2>&1) || status=$?
-check_contains "allowedRepositories" "$out" "'registry.example/other' is not an allowed gateway source"
+check_contains "allowedRepositories" "$out" "is not an allowed gateway source"
 
 say "the history forgets what is both too old and too many"
 for round in 1 2 3; do
@@ -162,9 +166,10 @@ enabled = false
 [frontend."dockerfile.v0"]
 enabled = true'
 groups_made+=(kiln-settings)
+rm -rf "$state"  # of another snapshotter
 start_kilnd
-printf 'FROM scratch AS base\nADD root.tar /\nFROM base AS a\nRUN date +%%s.%%N >/begin; sleep 1; date +%%s.%%N >/end
-FROM base AS b\nRUN date +%%s.%%N >/begin; sleep 1; date +%%s.%%N >/end; grep -o kiln-settings /proc/self/cgroup | head -n 1 >/group
+printf 'FROM scratch AS base\nADD root.tar /\nFROM base AS a\nRUN cut -d\  -f1 /proc/uptime >/begin; sleep 1; cut -d\  -f1 /proc/uptime >/end
+FROM base AS b\nRUN cut -d\  -f1 /proc/uptime >/begin; sleep 1; cut -d\  -f1 /proc/uptime >/end; grep -o kiln-settings /proc/self/cgroup | head -n 1 >/group
 FROM scratch\nCOPY --from=a / /a\nCOPY --from=b / /b\n' >"$dir/Dockerfile"
 must_build "$dir" --output type=local,dest="$scratch/turns"
 check "max-parallelism: one ends before the other begins" python3 - "$scratch/turns" <<'PY'
@@ -178,26 +183,29 @@ out=$(kilnctl build --frontend gateway.v0 --opt source=registry.example/other:1 
 check_contains "a frontend that is not enabled" "$out" "gateway.v0"
 stop_kilnd
 
-say "a step's AppArmor profile, and devices"
-mkdir "$scratch/specs"
-printf 'cdiVersion: 0.6.0\nkind: lab.example/word\ndevices:\n- name: a\n  containerEdits: {env: [WORD=of-the-device]}\n' >"$scratch/specs/lab.yaml"
-kilnd_config="[worker.oci]
-apparmor-profile = \"kiln-lab\"
-[cdi]
-specDirs = [\"$scratch/specs\"]
-autoAllowed = [\"lab.example/word\"]"
+say "a step's AppArmor profile"
+kilnd_config='[worker.oci]
+apparmor-profile = "kiln-lab"'
 start_kilnd
-printf 'FROM scratch AS all\nADD root.tar /\nRUN --device=lab.example/word echo $WORD >/seen; sleep 5\nFROM scratch\nCOPY --from=all /seen /\n' >"$dir/Dockerfile"
-kilnctl_begin "$scratch/client.log" build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir" \
-  --output type=local,dest="$scratch/seen"
+printf 'FROM scratch AS all\nADD root.tar /\nRUN sleep 5\n' >"$dir/Dockerfile"
+kilnctl_begin "$scratch/client.log" build --progress=plain --frontend dockerfile.v0 --local context="$dir" --local dockerfile="$dir"
 config() { ls "$state"/executor/containers/*/config.json; }
 wait_for 20 eval '[ -s "$(config)" ]' || fail "no step begins: $(cat "$scratch/client.log")"
 check_contains "apparmor-profile" "$(cat "$(config)")" '"apparmorProfile":"kiln-lab"'
-if wait "$client"; then
-  check_same "specDirs, autoAllowed" "$(cat "$scratch/seen/seen")" of-the-device
-else  # a kernel with AppArmor knows no such profile
-  check_contains "apparmor-profile" "$(cat "$scratch/client.log")" -i apparmor
-fi
+wait "$client" && fail "a step runs with a profile that nobody has loaded"
+check "the step says so" grep -qi apparmor "$scratch/client.log"
+stop_kilnd
+
+say "devices"
+mkdir "$scratch/specs"
+printf 'cdiVersion: 0.6.0\nkind: lab.example/word\ndevices:\n- name: a\n  containerEdits: {env: [WORD=of-the-device]}\n' >"$scratch/specs/lab.yaml"
+kilnd_config="[cdi]
+specDirs = [\"$scratch/specs\"]
+autoAllowed = [\"lab.example/word\"]"
+start_kilnd
+printf 'FROM scratch AS all\nADD root.tar /\nRUN --device=lab.example/word echo $WORD >/seen\nFROM scratch\nCOPY --from=all /seen /\n' >"$dir/Dockerfile"
+must_build "$dir" --output type=local,dest="$scratch/seen"
+check_same "specDirs, autoAllowed" "$(cat "$scratch/seen/seen")" of-the-device
 stop_kilnd
 
 say "what needs a user namespace says so elsewhere"
