@@ -7,6 +7,7 @@
 
 #include <re2/re2.h>
 
+#include "base/text.hpp"
 #include "messages/outside_fields.hpp"
 
 namespace kiln::solver {
@@ -15,7 +16,7 @@ namespace {
 
 namespace sp = moby::buildkit::v1::sourcepolicy;
 
-constexpr int conversions_max = 20;
+constexpr std::size_t conversions_max = 20;
 constexpr int pattern_bytes_max = 4096;
 constexpr int groups_max = 100;
 
@@ -170,7 +171,7 @@ std::string shown(const sp::Rule& rule, int index) {
 
 /// One policy over the source as it is; true when it was converted.
 result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source_form& form,
-                       std::vector<std::string>* conversions) {
+                       std::vector<std::string>& conversions) {
   std::string denied_by;
   for (int index = 0; index < policy.rules_size(); ++index) {
     const auto& rule = policy.rules(index);
@@ -196,9 +197,8 @@ result<bool> apply_one(const source_policy& policy, pb::SourceOp& source, source
               "error mutating source policy: " + shown(rule, index) + " makes of source " +
               in_quotes(former));
         if (!*converted) break;
-        if (conversions != nullptr)
-          conversions->push_back(shown(rule, index) + " makes " + in_quotes(source.identifier()) + " of " +
-                                 in_quotes(former));
+        conversions.push_back(shown(rule, index) + " makes " + in_quotes(source.identifier()) + " of " +
+                              in_quotes(former));
         return true;
       }
       default:
@@ -234,15 +234,26 @@ bool same_source(const pb::SourceOp& a, const pb::SourceOp& b) {
 status apply(const std::vector<source_policy>& policies, pb::SourceOp& source, source_form& form,
              const pb::SourceOp* former, std::vector<std::string>* conversions) {
   KILN_CHECK(form.rewrite(source, former));
-  for (int round = 0; round <= conversions_max; ++round) {
-    bool converted = false;
+  std::vector<std::string> made;
+  bool converted = true;
+  while (converted && made.size() <= conversions_max) {
+    converted = false;
     for (const auto& policy : policies) {
-      KILN_TRY(converted, apply_one(policy, source, form, conversions));
-      if (converted) break;
+      auto outcome = apply_one(policy, source, form, made);
+      if (!outcome.ok()) {
+        // Nobody wrote the source that this tells of where rules before made it.
+        auto e = std::move(outcome).error();
+        if (!made.empty()) e.message += "; before that " + join(made, ", ");
+        return e;
+      }
+      if ((converted = *outcome)) break;
     }
-    if (!converted) return {};
   }
-  return make_error(errc::failed_precondition, "too many mutations on a single source: too many operations");
+  if (converted)
+    return make_error(errc::failed_precondition,
+                      "too many mutations on a single source: too many operations, at last " + made.back());
+  if (conversions != nullptr) conversions->insert(conversions->end(), made.begin(), made.end());
+  return {};
 }
 
 }  // namespace kiln::solver

@@ -29,7 +29,8 @@ class source_form {
 /// Rewrites the source and applies the policies, in order: a conversion starts over with what it made of it,
 /// in the same form; of a policy's ALLOW and DENY rules the last that matches wins. `former` as above.
 /// permission_denied when it is denied; failed_precondition after too many conversions; invalid_argument for
-/// a bad pattern or source, which names the rule. `conversions`: gets a line for each, for people.
+/// a bad pattern or source. Each names the rule, and those that made the source what it was then.
+/// `conversions`: gets a line for each, for people.
 status apply(const std::vector<source_policy>& policies, pb::SourceOp& source, source_form& form,
              const pb::SourceOp* former = nullptr, std::vector<std::string>* conversions = nullptr);
 

@@ -95,7 +95,11 @@ void build_sources::judge(pb::SourceOp source, int scope, continuation<pb::Sourc
   if (!policies.ok()) return done(std::move(policies).error());
   if (client_judges()) {
     reviewed_source subject{std::move(source), default_platform()};
-    return review_source(*std::move(policies), std::move(subject), questions_of(scope), std::move(done));
+    return review_source(*std::move(policies), std::move(subject), questions_of(scope),
+                         [done](result<judged_source> judged) {
+                           if (!judged.ok()) return done(std::move(judged).error());
+                           done(std::move(judged->source));
+                         });
   }
   if (auto s = apply_policies(*policies, source); !s.ok())
     return done(std::move(s).error().with_context(resolving));
@@ -168,21 +172,23 @@ void build_sources::resolve(gw::ResolveSourceMetaRequest r, int scope,
     std::vector<std::string> conversions;
     if (auto s = apply_policies(*policies, *r.mutable_source(), &conversions); !s.ok())
       return done(std::move(s).error().with_context(resolving));
-    if (conversions.empty()) return resolve_reviewed(std::move(r), scope, std::move(done));
-    // Whoever asked did not write what cannot be resolved.
-    return resolve_reviewed(std::move(r), scope,
-                            [done, by = "source policy: " + join(conversions, ", ")](auto reply) mutable {
-                              if (reply.ok()) return done(std::move(reply));
-                              done(std::move(reply).error().with_context(by));
-                            });
+    return resolve_judged(std::move(r), std::move(conversions), scope, std::move(done));
   }
   reviewed_source subject{r.source(), r.has_platform() ? r.platform() : default_platform()};
   review_source(*std::move(policies), std::move(subject), questions_of(scope),
-                [this, r = std::move(r), scope, done](result<pb::SourceOp> source) mutable {
-                  if (!source.ok()) return done(std::move(source).error());
-                  *r.mutable_source() = *std::move(source);
-                  resolve_reviewed(std::move(r), scope, std::move(done));
+                [this, r = std::move(r), scope, done](result<judged_source> judged) mutable {
+                  if (!judged.ok()) return done(std::move(judged).error());
+                  *r.mutable_source() = std::move(judged->source);
+                  resolve_judged(std::move(r), std::move(judged->conversions), scope, std::move(done));
                 });
+}
+
+void build_sources::resolve_judged(gw::ResolveSourceMetaRequest r, std::vector<std::string> conversions,
+                                   int scope, continuation<gw::ResolveSourceMetaResponse> done) {
+  resolve_reviewed(std::move(r), scope, [done, conversions = std::move(conversions)](auto reply) mutable {
+    if (reply.ok()) return done(std::move(reply));
+    done(blame(std::move(reply).error(), conversions));
+  });
 }
 
 void build_sources::resolve_reviewed(gw::ResolveSourceMetaRequest r, int scope,
@@ -210,15 +216,16 @@ void build_sources::review(std::shared_ptr<const pb::Definition> definition, con
   continuation<op_change> done = [judged,
                                   version = compatibility_of(b_.request())](result<op_change> change) {
     if (!change.ok()) return judged(std::move(change).error());
-    judged(op_change{[judge = *std::move(change), version](pb::Op& op) -> status {
-      KILN_CHECK(judge(op));
-      workers::set_compatibility(*op.mutable_source(), version);
-      return {};
-    }});
+    judged(op_change{
+        [judge = *std::move(change), version](pb::Op& op, std::vector<std::string>& conversions) -> status {
+          KILN_CHECK(judge(op, conversions));
+          workers::set_compatibility(*op.mutable_source(), version);
+          return {};
+        }});
   };
   if (!client_judges()) {
-    op_change change = [policies](pb::Op& op) -> status {
-      auto applied = apply_policies(policies, *op.mutable_source());
+    op_change change = [policies](pb::Op& op, std::vector<std::string>& conversions) -> status {
+      auto applied = apply_policies(policies, *op.mutable_source(), &conversions);
       if (applied.ok()) return applied;
       return std::move(applied).error().with_context("error evaluating the source policy");
     };
@@ -240,7 +247,7 @@ void build_sources::review(std::shared_ptr<const pb::Definition> definition, con
 void build_sources::review_each(std::vector<reviewed_source> sources, const policies& policies,
                                 continuation<op_change> done) {
   struct verdicts {
-    std::map<std::string, pb::SourceOp> passed;
+    std::map<std::string, judged_source> passed;
     std::size_t missing = 1;
     std::optional<error> refused;
   };
@@ -248,11 +255,12 @@ void build_sources::review_each(std::vector<reviewed_source> sources, const poli
   auto one_less = [all, done, platform = default_platform()] {
     if (--all->missing > 0) return;
     if (all->refused) return done(std::move(*all->refused).with_context("failed to load LLB"));
-    op_change change = [all, platform](pb::Op& op) -> status {
+    op_change change = [all, platform](pb::Op& op, std::vector<std::string>& conversions) -> status {
       auto found = all->passed.find(source_key(subject_of(op, platform)));
       if (found == all->passed.end())
         return make_error(errc::internal, "source \"" + op.source().identifier() + "\" was not reviewed");
-      *op.mutable_source() = found->second;
+      *op.mutable_source() = found->second.source;
+      conversions = found->second.conversions;
       return {};
     };
     done(std::move(change));
@@ -261,9 +269,9 @@ void build_sources::review_each(std::vector<reviewed_source> sources, const poli
     ++all->missing;
     auto key = source_key(subject);
     review_source(policies, std::move(subject), questions_of(0),
-                  [all, one_less, key = std::move(key)](result<pb::SourceOp> source) {
-                    if (source.ok()) all->passed[key] = *std::move(source);
-                    else if (!all->refused) all->refused = std::move(source).error();
+                  [all, one_less, key = std::move(key)](result<judged_source> judged) {
+                    if (judged.ok()) all->passed[key] = *std::move(judged);
+                    else if (!all->refused) all->refused = std::move(judged).error();
                     one_less();
                   });
   }

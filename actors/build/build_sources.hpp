@@ -15,7 +15,8 @@ namespace kiln::actors {
 class build_sources {
  public:
   using policies = std::vector<solver::source_policy>;
-  using op_change = std::function<status(pb::Op&)>;
+  /// Changes an operation; what was done to its source, and by which rule, is added to the lines.
+  using op_change = std::function<status(pb::Op&, std::vector<std::string>& conversions)>;
 
   /// `build` must outlive this. From now on what its sources lead to stays the same.
   explicit build_sources(build_context& build);
@@ -43,6 +44,9 @@ class build_sources {
   bool client_judges() const { return !b_.request().sourcepolicysession().empty(); }
   pb::Platform default_platform() const;
   policy_questions questions_of(int scope);
+  /// A failure names the conversions.
+  void resolve_judged(gw::ResolveSourceMetaRequest r, std::vector<std::string> conversions, int scope,
+                      continuation<gw::ResolveSourceMetaResponse> done);
   void resolve_reviewed(gw::ResolveSourceMetaRequest r, int scope,
                         continuation<gw::ResolveSourceMetaResponse> done);
   void review_each(std::vector<reviewed_source> sources, const policies& policies,

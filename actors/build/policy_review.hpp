@@ -29,10 +29,19 @@ struct reviewed_source {
   pb::Platform platform;
 };
 
+/// A source as it is to be used, and a line for people for each conversion that made it so.
+struct judged_source {
+  pb::SourceOp source;
+  std::vector<std::string> conversions;
+};
+
+/// `error` says what conversions made the source of which it tells.
+error blame(error e, const std::vector<std::string>& conversions);
+
 /// `done` gets the source as it is to be used. permission_denied with the client's messages as details when
 /// it is refused; failed_precondition when the client cannot make up its mind.
 void review_source(std::vector<solver::source_policy> policies, reviewed_source source,
-                   policy_questions questions, continuation<pb::SourceOp> done);
+                   policy_questions questions, continuation<judged_source> done);
 
 /// Applies the policies; without any the source stays as it was written. Errors as solver::apply.
 status apply_policies(const std::vector<solver::source_policy>& policies, pb::SourceOp& source,

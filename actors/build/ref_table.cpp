@@ -131,6 +131,7 @@ void ref_table::load(const std::string& id, build_sources::op_change change) {
     graph_spec spec;
     std::map<std::string, bool> caches;
     std::shared_ptr<const build_attestations::loaded_ref> about;
+    std::map<std::string, std::vector<std::string>> conversions;
   };
   auto definition = refs_[id].definition;
   bool small = definition->ByteSizeLong() <= configs::solving::quick_definition_bytes;
@@ -144,12 +145,23 @@ void ref_table::load(const std::string& id, build_sources::op_change change) {
         options.granted = &granted;
         options.devices = devices;
         if (!platforms.empty()) options.default_platform = platforms.front();
-        options.mutate = change;
+        std::map<std::string, std::vector<std::string>> by_source;
+        options.mutate = [&](pb::Op& op) -> status {
+          std::vector<std::string> conversions;
+          KILN_CHECK(change(op, conversions));
+          if (!conversions.empty()) by_source[source_key({op.source(), {}})] = std::move(conversions);
+          return {};
+        };
         options.proxy_rules = text_of(proxy);
         options.stop = stop;
         auto g = solver::load(*definition, options);
         if (!g.ok()) return std::move(g).error().with_context("failed to load LLB");
         loaded out;
+        if (!by_source.empty())
+          for (const auto& v : g->vertices)
+            if (auto found = by_source.find(source_key({v.op.source(), {}})); found != by_source.end())
+              for (const auto& name : {v.original, v.digest})  // the latter where another build wrote it so
+                out.conversions[solver::vertex_detail(name).value] = found->second;
         out.caches = solver::caches_to_prune(*g);
         out.spec = to_spec(*std::move(g), "", proxy);
         keep_to_build(out.spec, name);
@@ -160,6 +172,7 @@ void ref_table::load(const std::string& id, build_sources::op_change change) {
         if (!done.ok()) return settle(id, std::move(done).error());
         if (auto s = b_.refuse_late(); !s.ok()) return settle(id, std::move(s).error());
         b_.attestations.loaded(id, std::move(done->about));
+        conversions_.merge(done->conversions);
         if (done->caches.empty()) return place_with_imports(id, std::move(done->spec));
         auto worker = b_.worker();
         if (!worker.ok()) return settle(id, std::move(worker).error());
@@ -203,10 +216,22 @@ void ref_table::ask_root(const std::string& id) {
 void ref_table::settle(const std::string& id, result<vertex_result> value) {
   auto& ref = refs_[id];
   if (ref.value) return;
-  if (!value.ok()) pin_failure_refs(value.error());
+  if (!value.ok()) {
+    pin_failure_refs(value.error());
+    value = blame_rules(std::move(value).error());
+  }
   ref.value = std::move(value);
   auto settled = *ref.value;
   for (auto& w : std::exchange(ref.waiters, {})) w(settled);
+}
+
+error ref_table::blame_rules(error e) const {
+  for (const auto& detail : e.details) {
+    if (detail.type_url != solver::vertex_detail_type) continue;
+    if (auto found = conversions_.find(detail.value); found != conversions_.end())
+      return blame(std::move(e), found->second);
+  }
+  return e;
 }
 
 void ref_table::pin_failure_refs(const error& e) {

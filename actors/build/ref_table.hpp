@@ -89,6 +89,8 @@ class ref_table {
   void place_with_imports(const std::string& id, graph_spec spec);
   void ask_root(const std::string& id);
   void settle(const std::string& id, result<vertex_result> value);
+  /// Says which rules made the source that failed what it is.
+  error blame_rules(error e) const;
   /// Keeps the records an error tells of while this build lives: clients open containers on them.
   void pin_failure_refs(const error& e);
 
@@ -97,7 +99,10 @@ class ref_table {
   import_set& imports_;
   std::map<std::string, ref> refs_;
   std::size_t definitions_bytes_ = 0;  // of all that were asked for
-  std::set<std::string> left_;         // records that failed steps left behind, for the client to look into
+  /// What policies made of sources, by the detail that an error of their vertex has. Vertices do not know:
+  /// others may have asked for the same under that name.
+  std::map<std::string, std::vector<std::string>> conversions_;
+  std::set<std::string> left_;  // records that failed steps left behind, for the client to look into
 };
 
 }  // namespace kiln::actors

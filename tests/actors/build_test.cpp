@@ -634,6 +634,71 @@ TEST_CASE_METHOD(builds_fixture,
   CHECK(resolve("docker.io/library/c:1")->ref() == "docker.io/library/d:1");
 }
 
+TEST_CASE_METHOD(builds_fixture,
+                 "a source fails with the rule that converted or denied it, wherever it is met") {
+  namespace sp = moby::buildkit::v1::sourcepolicy;
+  const std::string image = "docker-image://docker.io/library/";
+  ctl::SolveRequest policy;
+  auto rule = [&](sp::PolicyAction action, const std::string& from, const std::string& to) {
+    auto& added = *policy.mutable_sourcepolicy()->add_rules();
+    added.set_action(action);
+    added.mutable_selector()->set_identifier(image + from);
+    if (!to.empty()) added.mutable_updates()->set_identifier(image + to);
+  };
+  rule(sp::DENY, "bad:1", "");
+  rule(sp::CONVERT, "a:1", "gone:1");
+  rule(sp::CONVERT, "b:1", "bad:1");
+  script->failures[image + "gone:1"] = make_error(errc::not_found, "there is no such image");
+  auto built_on = [&](const std::string& source) {
+    definition d;
+    return d.finish(d.run(d.source(image + source), "make"));
+  };
+  frontends["test.v0"] = [&](frontends::frontend_host& host,
+                             const frontends::frontend_request& r) -> result<gw::Result> {
+    gw::SolveRequest question;
+    *question.mutable_definition() = built_on(r.options.at("on"));
+    question.set_allowresultreturn(true);
+    question.set_evaluate(true);
+    KILN_TRY(auto solved, host.solve(question));
+    return solved.result();
+  };
+  auto failure = [&](const std::string& source, bool by_frontend) {
+    auto r = policy;
+    r.set_ref(new_id());
+    if (by_frontend) {
+      r.set_frontend("test.v0");
+      (*r.mutable_frontendattrs())["on"] = source;
+    } else {
+      *r.mutable_definition() = built_on(source);
+    }
+    auto s = begin(r);
+    run_until([&] { return s.done(); });
+    return s.message();
+  };
+  auto rule_of = [&](const char* which, const std::string& from) { return which + image + from + ")"; };
+  auto converted = "source policy: " + rule_of("rule 2 (CONVERT ", "a:1") + " makes \"" + image +
+                   "gone:1\" of \"" + image + "a:1\": there is no such image";
+  auto denied = "denied by policy: " + rule_of("rule 1 (DENY ", "bad:1");
+  auto before = "; before that " + rule_of("rule 3 (CONVERT ", "b:1") + " makes \"" + image +
+                "bad:1\" of \"" + image + "b:1\"";
+  for (bool by_frontend : {false, true}) {
+    CAPTURE(by_frontend);
+    CHECK(failure("a:1", by_frontend) == converted);
+    CHECK(failure("bad:1", by_frontend).find(denied) != std::string::npos);
+    CHECK(failure("b:1", by_frontend).find(denied + before) != std::string::npos);
+    CHECK(failure("gone:1", by_frontend) == "there is no such image");  // as it was written
+  }
+  auto r = policy;
+  r.set_ref("asks");
+  auto s = begin(r);
+  auto build = find("asks");
+  REQUIRE(build.ok());
+  gw::ResolveSourceMetaRequest question;
+  question.mutable_source()->set_identifier(image + "bad:1");
+  CHECK(ask<gw::ResolveSourceMetaResponse>(*build, question).error().message.find(denied) !=
+        std::string::npos);
+}
+
 TEST_CASE_METHOD(builds_fixture, "an error a gateway client returns ends the build with it") {
   ctl::SolveRequest r;
   r.set_ref("ref1");

@@ -28,7 +28,7 @@ struct client {
   std::vector<policy::CheckPolicyRequest> asked = {};
   int resolved = 0;
 
-  result<pb::SourceOp> review() {
+  result<pb::SourceOp> review(std::vector<solver::source_policy> policies = {}) {
     policy_questions q;
     q.check = [this](policy::CheckPolicyRequest r, continuation<policy::CheckPolicyResponse> done) {
       asked.push_back(r);
@@ -42,7 +42,10 @@ struct client {
       done(std::move(out));
     };
     std::optional<result<pb::SourceOp>> outcome;
-    review_source({}, alpine(), q, [&](result<pb::SourceOp> r) { outcome = std::move(r); });
+    review_source(std::move(policies), alpine(), q, [&](result<judged_source> r) {
+      if (r.ok()) outcome.emplace(std::move(r->source));
+      else outcome.emplace(std::move(r).error());
+    });
     REQUIRE(outcome);
     return *std::move(outcome);
   }
@@ -53,6 +56,24 @@ struct client {
 TEST_CASE("a source the client allows is used as it is") {
   client c{{decision(sp::ALLOW)}};
   CHECK(c.review()->identifier() == alpine().source.identifier());
+}
+
+TEST_CASE("a source the client denies says what policies made it") {
+  solver::source_policy policy;
+  auto& rule = *policy.add_rules();
+  rule.set_action(sp::CONVERT);
+  rule.mutable_selector()->set_identifier(alpine().source.identifier());
+  rule.mutable_updates()->set_identifier("docker-image://docker.io/library/b:1");
+  auto once_more = decision(sp::CONVERT);
+  once_more.mutable_decision()->mutable_update()->set_identifier("docker-image://docker.io/library/c:1");
+  client c{{once_more, decision(sp::DENY)}};
+  CHECK(c.review({policy}).error().message ==
+        "source policy: rule 1 (CONVERT docker-image://docker.io/library/alpine:latest) makes "
+        "\"docker-image://docker.io/library/b:1\" of \"docker-image://docker.io/library/alpine:latest\", the "
+        "client's policy makes \"docker-image://docker.io/library/c:1\" of "
+        "\"docker-image://docker.io/library/b:1\": source \"docker-image://docker.io/library/c:1\" not "
+        "allowed by "
+        "policy: action DENY");
 }
 
 TEST_CASE("a denied source fails with the client's messages") {

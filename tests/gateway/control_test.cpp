@@ -86,13 +86,15 @@ TEST_CASE("a client that vanishes cancels its build") {
   grpc::ClientContext context;
   ctl::SolveRequest request;
   request.set_ref("r-cancel");
+  grpc::Status verdict;
   std::thread client([&] {
     ctl::SolveResponse response;
-    CHECK(stub->Solve(&context, request, &response).error_code() == grpc::StatusCode::CANCELLED);
+    verdict = stub->Solve(&context, request, &response);
   });
-  REQUIRE(f.behaviour->solved.get());
+  CHECK(f.behaviour->solved.get());
   context.TryCancel();
   client.join();
+  CHECK(verdict.error_code() == grpc::StatusCode::CANCELLED);
   CHECK(f.behaviour->cancelled.get() == "r-cancel");
   CHECK(f.behaviour->requester_down.get() == true);
 }
@@ -256,11 +258,12 @@ TEST_CASE("draining refuses new builds, lets running ones finish and tells when 
   f.start();
   auto stub = f.control();
   grpc::ClientContext running;
+  grpc::Status verdict;
   std::thread client([&] {
     ctl::SolveResponse response;
-    CHECK_FALSE(stub->Solve(&running, {}, &response).ok());
+    verdict = stub->Solve(&running, {}, &response);
   });
-  REQUIRE(f.behaviour->solved.get());
+  CHECK(f.behaviour->solved.get());
   CHECK_FALSE(f.server->drain(std::chrono::milliseconds{1}));
   grpc::ClientContext late;
   ctl::SolveResponse response;
@@ -269,6 +272,7 @@ TEST_CASE("draining refuses new builds, lets running ones finish and tells when 
   CHECK(s.error_message() == "the daemon is shutting down");
   running.TryCancel();
   client.join();
+  CHECK_FALSE(verdict.ok());
   CHECK(f.server->drain(std::chrono::seconds{10}));
   CHECK_FALSE(std::filesystem::exists(f.dir.path / "kilnd.sock"));
 }

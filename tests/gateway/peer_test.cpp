@@ -21,28 +21,45 @@ namespace content_api = containerd::services::content::v1;
 
 namespace {
 
+/// How a fake answers: may become another while calls are served, which go on with what they began with.
+template <class Request, class Response>
+class answer {
+ public:
+  using function =
+      std::function<grpc::Status(grpc::ServerContext*, const Request&, grpc::ServerWriter<Response>&)>;
+  answer& operator=(function how) {
+    std::lock_guard lock(mutex_);
+    how_ = std::move(how);
+    return *this;
+  }
+  function how() const {
+    std::lock_guard lock(mutex_);
+    return how_;
+  }
+
+ private:
+  mutable std::mutex mutex_;
+  function how_;
+};
+
 /// A peer that misbehaves: what it describes and how it sends blobs is the test's.
 struct fake_peer {
   struct peer_impl final : peer_api::Peer::Service {
     fake_peer* self;
     grpc::Status DescribeRef(grpc::ServerContext* context, const peer_api::DescribeRefRequest* q,
                              grpc::ServerWriter<peer_api::DescribeRefResponse>* out) override {
-      return self->describe(context, *q, *out);
+      return self->describe.how()(context, *q, *out);
     }
   } peer;
   struct content_impl final : content_api::Content::Service {
     fake_peer* self;
     grpc::Status Read(grpc::ServerContext* context, const content_api::ReadContentRequest* q,
                       grpc::ServerWriter<content_api::ReadContentResponse>* out) override {
-      return self->read(context, *q, *out);
+      return self->read.how()(context, *q, *out);
     }
   } content;
-  std::function<grpc::Status(grpc::ServerContext*, const peer_api::DescribeRefRequest&,
-                             grpc::ServerWriter<peer_api::DescribeRefResponse>&)>
-      describe;
-  std::function<grpc::Status(grpc::ServerContext*, const content_api::ReadContentRequest&,
-                             grpc::ServerWriter<content_api::ReadContentResponse>&)>
-      read;
+  answer<peer_api::DescribeRefRequest, peer_api::DescribeRefResponse> describe;
+  answer<content_api::ReadContentRequest, content_api::ReadContentResponse> read;
   std::unique_ptr<grpc::Server> server;
   int port = 0;
   std::string blob;
@@ -241,7 +258,7 @@ TEST_CASE("attempts that bring nothing are bounded") {
 
 TEST_CASE("a blob with wrong bytes, or more of them, is refused and nothing of it is kept") {
   against_fake f;
-  auto honest = f.fake.read;
+  auto honest = f.fake.read.how();
   f.fake.read = [&](auto*, const auto&, auto& out) {
     auto other = f.fake.blob;
     other[600] ^= 1;
@@ -298,7 +315,7 @@ TEST_CASE("a frozen peer is given up after the idle time, and a cancelled job at
     while (!context->IsCancelled()) c.wait_for(lock, 5ms);
     return grpc::Status::CANCELLED;
   };
-  auto describe = f.fake.describe;
+  auto describe = f.fake.describe.how();
   f.fake.describe = [&](auto* context, const auto&, auto&) { return freeze(context); };
   check_lost(f.use(impatient), "x!1", "has sent nothing for 200 ms");
   f.fake.describe = describe;

@@ -1,93 +1,20 @@
-// Tells ThreadSanitizer where CAF hands something from thread to thread. Debian's libcaf is not instrumented,
-// so TSan sees none of its atomics and would call every message a race. Linked into what is built with
-// -fsanitize=thread; these definitions stand before the library's, which calls them through its own jump
-// table, and pass on to it.
+// Tells ThreadSanitizer where CAF hands something from thread to thread (handover.hpp). Linked into what is
+// built with -fsanitize=thread.
 //
 // What is told, and no more, lest real races hide behind it:
 // - a message: whoever takes it out of a mailbox, or throws it away with the mailbox, has seen what its
 // sender did before;
 // - an actor: a thread that runs it has seen what the one that ran it before did in it, or the one that made
 // it;
-// - a reference: who destroys something has seen what all did before they let go of it;
-// - what the library allocates for itself and frees on another thread (the nodes of its schedulers' queues).
+// - a reference: who destroys something has seen what all did before they let go of it.
 // Thread owner: all.
-#include <dlfcn.h>
-#include <sanitizer/tsan_interface.h>
-
 #include <caf/all.hpp>
 
-#include <cstdlib>
-#include <cstring>
-#include <link.h>
-#include <new>
+#include "handover.hpp"
 
-// What is reported and cannot be told. Each line suppresses what the library does within itself only.
-extern "C" const char* __tsan_default_suppressions() {
-  return
-      // Ending, a system's main thread waits on a mutex of its own stack that it lends to workers through
-      // their queues.
-      "race:caf::scheduler::coordinator<caf::policy::work_stealing>::stop\n";
-}
-
-namespace {
-
-void left(const void* what) { __tsan_release(const_cast<void*>(what)); }
-void taken(const void* what) { __tsan_acquire(const_cast<void*>(what)); }
-
-template <class Function>
-Function* in_library(const char* symbol) {
-  auto* found = dlsym(RTLD_NEXT, symbol);
-  if (!found) std::abort();  // another CAF: what is said above would be wrong
-  return reinterpret_cast<Function*>(found);
-}
-
-/// Where the code of the library lies.
-struct code_range {
-  std::uintptr_t from = 0, to = 0;
-
-  code_range() {
-    dl_iterate_phdr(
-        [](dl_phdr_info* module, std::size_t, void* out) {
-          if (!std::strstr(module->dlpi_name, "libcaf_core")) return 0;
-          for (int i = 0; i < module->dlpi_phnum; ++i)
-            if (const auto& part = module->dlpi_phdr[i]; part.p_type == PT_LOAD && (part.p_flags & PF_X)) {
-              auto from = module->dlpi_addr + part.p_vaddr;
-              *static_cast<code_range*>(out) = {from, from + part.p_memsz};
-            }
-          return 1;
-        },
-        this);
-  }
-  code_range(std::uintptr_t from_, std::uintptr_t to_) : from(from_), to(to_) {}
-  bool holds(const void* address) const {
-    auto at = reinterpret_cast<std::uintptr_t>(address);
-    return at >= from && at < to;
-  }
-};
-
-bool of_library(const void* caller) {
-  static const code_range range;
-  return range.holds(caller);
-}
-
-}  // namespace
-
-void* operator new(std::size_t bytes) {
-  auto* memory = std::malloc(bytes > 0 ? bytes : 1);
-  if (!memory) throw std::bad_alloc();
-  if (of_library(__builtin_return_address(0))) left(memory);
-  return memory;
-}
-
-void operator delete(void* memory, std::size_t) noexcept {
-  if (memory && of_library(__builtin_return_address(0))) taken(memory);
-  std::free(memory);
-}
-
-void operator delete(void* memory) noexcept {
-  if (memory && of_library(__builtin_return_address(0))) taken(memory);
-  std::free(memory);
-}
+using kiln::handover::in_library;
+using kiln::handover::left;
+using kiln::handover::taken;
 
 namespace caf {
 
