@@ -17,16 +17,15 @@ namespace {
 void name_here(const worker_options& o, std::map<std::string, std::string>& records,
                std::vector<store::ref>& kept, const job_context& job) {
   for (auto at = records.begin(); at != records.end();) {
-    auto r = is_remote(at->second) ? open_ref(o, at->second, job) : result<store::ref>(store::ref());
-    if (is_remote(at->second) && (!r.ok() || !*r)) {
-      at = records.erase(at);
-      continue;
-    }
-    if (*r) {
+    if (!is_remote(at->second)) {
+      ++at;
+    } else if (auto r = open_ref(o, at->second, job); r.ok() && *r) {
       at->second = r->id();
       kept.push_back(*std::move(r));
+      ++at;
+    } else {
+      at = records.erase(at);
     }
-    ++at;
   }
 }
 
