@@ -60,7 +60,7 @@ result<workers::proxy::judge> proxy_judge(const proxy_rules& rules, session_dire
       KILN_CHECK(apply_policies(policies, judged));
       return judged;
     }
-    std::optional<result<pb::SourceOp>> verdict;
+    std::optional<result<judged_source>> verdict;
     policy_questions questions;
     questions.check = [&](const policy::CheckPolicyRequest& r, const auto& done) {
       done(ask.check(r, stop));
@@ -69,9 +69,10 @@ result<workers::proxy::judge> proxy_judge(const proxy_rules& rules, session_dire
       done(ask.resolve(r, stop));
     };
     review_source(policies, {std::move(judged), {}}, std::move(questions),
-                  [&verdict](result<pb::SourceOp> v) { verdict = std::move(v); });
+                  [&verdict](result<judged_source> v) { verdict = std::move(v); });
     if (!verdict) return make_error(errc::internal, "nobody judged \"" + wanted.identifier() + "\"");
-    return *std::move(verdict);
+    if (!verdict->ok()) return std::move(*verdict).error();
+    return std::move((*verdict)->source);
   });
 }
 
