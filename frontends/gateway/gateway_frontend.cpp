@@ -108,7 +108,7 @@ class gateway_frontend final : public frontend {
     for (const auto& [key, value] : request.options)
       if (key != "source") (*question.mutable_frontendopt())[key] = value;
     // It is that image's frontend already: no syntax line sends it to another one.
-    question.mutable_frontendopt()->insert({"cmdline", request.options.at("source")});
+    question.mutable_frontendopt()->insert({"cmdline", request.options.find("source")->second});
     for (const auto& [name, definition] : request.inputs)
       (*question.mutable_frontendinputs())[name] = definition;
     KILN_TRY(auto answer, host.solve(question));

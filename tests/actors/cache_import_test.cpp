@@ -161,8 +161,8 @@ TEST_CASE("a build's steps are told with their keys, refs and inputs") {
 
 TEST_CASE("a result whose step is not known is exported as a step of its own") {
   cache_trail trail;
-  trail.steps = {{"v1", 0, {"k1"}, "r1", {}, 0, "", {}, {}, "", ""},
-                 {"v2", 0, {"k2", "k3"}, "r2", {{"v1", 0}, {"gone", 0}}, 1, "", {}, {}, "", ""}};
+  trail.steps = {{"v1", 0, {"k1"}, "r1", {}, 0, "", {}, {}, "", "", "", "", ""},
+                 {"v2", 0, {"k2", "k3"}, "r2", {{"v1", 0}, {"gone", 0}}, 1, "", {}, {}, "", "", "", "", ""}};
   trail.results = {{"r2", {"k3"}}, {"r9", {"k9"}}};
   auto scope = actors::scope_of(trail, nullptr);
   CHECK(scope.results == std::vector<std::size_t>{1, 2});

@@ -105,7 +105,6 @@ worker_actor::behavior_type fake_worker(worker_actor::pointer self, std::shared_
         out.mutable_image()->set_config(image->second);
         return out;
       },
-      [=](prune_caches&) -> caf::result<bool> { return true; },
       [=](import_load& r, const progress_actor&) -> caf::result<run_reply> {
         script->imported.push_back(r.result);
         if (auto f = script->failures.find("import " + r.result); f != script->failures.end())

@@ -60,6 +60,8 @@ const std::map<std::string, std::string>& blocking_functions() {
       {"owners_here", "opens refs"},
       {"name_here", "opens refs"},
       {"keep_document", "writes a blob"},
+      {"record_of_keys", "reads the key database"},
+      {"bring_to_disk", "unpacks layers"},
       {"drop_document", "removes a blob"},
       {"sweep_history_documents", "reads the database before there are actors"},
       {"worker_id", "reads the database before there are actors"},
@@ -74,6 +76,7 @@ const std::map<std::string, std::string>& blocking_functions() {
 const std::map<std::string, std::string>& waiting_files() {
   static const std::map<std::string, std::string> all = {
       {"actors/build/frontend_bridge.hpp", "a frontend waits in it, on its own pool"},
+      {"actors/worker/step_progress.cpp", "is the progress of one job, which makes it"},
       {"actors/containers/container_process.cpp", "the threads of a process wait in it"},
       {"actors/containers/held_container.hpp", "is released on a pool: held->release() is in the list"},
       {"actors/solve/key_store.hpp", "key_reader is for jobs: it is in the list"},

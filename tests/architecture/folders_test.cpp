@@ -65,7 +65,7 @@ std::set<std::string> too_long(const fs::path& root) {
 /// Specifications of others that comments may name by their files.
 const std::set<std::string> specifications = {
     "SPEC.md",     "config.md",           "descriptor.md",  "image-index.md", "layer.md",
-    "manifest.md", "slsa-definitions.md", "media-types.md", "oid-info.md"};
+    "manifest.md", "slsa-definitions.md", "media-types.md", "oid-info.md",    "estargz.md"};
 
 /// "file: what" for every comment that names a page nobody who has the repository can open, or a number of
 /// some list of somebody's.

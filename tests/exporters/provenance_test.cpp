@@ -106,7 +106,8 @@ TEST_CASE("a predicate of mode max tells steps, sources and the request") {
 TEST_CASE("what steps and the machine used is told where that is asked for") {
   auto facts = some_facts();
   auto plain = json::parse(must(make_predicate({}, dockerfile_provenance(), small_definition(), facts)).text);
-  for (const auto& bytes : small_definition().def())
+  auto definition = small_definition();
+  for (const auto& bytes : definition.def())
     facts.usage[sha256(bytes).str()] = R"({"samples":[{"pidsStat":{}}]})";
   facts.machine_usage.push_back({{"timestamp", "now"}});
   auto unasked =

@@ -18,7 +18,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-std::string answer_of(const std::string& command, const fs::path& scratch) {
+std::string answer_of(const std::string& command, const test::temp_dir& scratch) {
   shell(command + " > " + (scratch / "answer").string());
   auto out = test::read_file(scratch / "answer");
   while (out.ends_with('\n')) out.pop_back();
