@@ -1,20 +1,23 @@
 #include "workers/worker_resources.hpp"
 
+#include <utility>
+
+#include <sys/mount.h>
+
 #include "workers/executor/cgroup_root.hpp"
-#include "base/files.hpp"
+#include "workers/executor/private_mount.hpp"
 #include "workers/platforms/probe.hpp"
 
 namespace kiln::workers {
 
 namespace {
 
-/// On the file system that steps run on.
+/// In a file system of its own: nothing that lies in the state can be run by the daemon.
 program_probe probe_in(const store::scratch_directory& scratch) {
   return [&scratch](const std::string& program) -> result<int> {
-    KILN_TRY(auto root, scratch.make("platform"));
-    auto end = probe_program(root, program);
-    KILN_CHECK(remove_tree(root));
-    return end;
+    KILN_TRY(auto directory, scratch.make("platform"));
+    KILN_TRY(auto root, private_mount::tmpfs(std::move(directory), MS_NOSUID | MS_NODEV, "mode=0700"));
+    return probe_program(root.path(), program);
   };
 }
 

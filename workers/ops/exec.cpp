@@ -5,6 +5,7 @@
 #include <cstdlib>
 
 #include <arpa/inet.h>
+#include <sys/mount.h>
 
 #include "base/files.hpp"
 #include "base/quoting.hpp"
@@ -109,26 +110,20 @@ class step_log {
   log_limiter err_{log_limits::from_environment(), log_limiter::clock::now()};
 };
 
-// A file of one step, which goes with it.
+// A file of one step, which goes with it; in a file system of its own, for nothing in the state can be run.
 class step_directory {
  public:
   explicit step_directory(const store::scratch_directory& scratch) : scratch_(scratch) {}
-  ~step_directory() {
-    if (!path_.empty()) (void)remove_tree(path_);
-  }
-  step_directory(const step_directory&) = delete;
-  step_directory& operator=(const step_directory&) = delete;
 
   result<std::filesystem::path> file(const char* name) {
-    if (path_.empty()) {
-      KILN_TRY(path_, scratch_.make("step"));
-    }
-    return path_ / name;
+    KILN_TRY(auto directory, scratch_.make("step"));
+    KILN_TRY(mount_, private_mount::tmpfs(std::move(directory), MS_NOSUID | MS_NODEV, "mode=0711"));
+    return mount_.path() / name;
   }
 
  private:
   const store::scratch_directory& scratch_;
-  std::filesystem::path path_;
+  private_mount mount_;
 };
 
 class exec_handler final : public op_handler {
