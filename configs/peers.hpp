@@ -23,6 +23,11 @@ inline constexpr std::chrono::milliseconds reconnect_max{2'000};
 inline constexpr std::chrono::milliseconds connect_timeout{10'000};
 /// Attempts that moved nothing, until a blob or a description is given up. 1 – 100.
 inline constexpr int attempts_max = 5;
+/// A node that this one has not seen yet, and of which another one told, may take so long to come. 0 s – 1
+/// min.
+inline constexpr std::chrono::milliseconds join_time{5'000};
+/// Nodes that have gone, of which that is remembered.
+inline constexpr std::size_t left_nodes_max = 1'024;
 /// Pause after the first such attempt; doubles.
 inline constexpr std::chrono::milliseconds retry_pause{50};
 /// Messages of a blob read ahead of the disk. 1 – 64.

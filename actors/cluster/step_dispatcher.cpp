@@ -426,8 +426,12 @@ class step_dispatcher_state {
     if (node == name()) return fail(id, std::move(e));
     if (auto lost = solver::lost_ref_of(e); !lost.empty()) {
       auto ref = retold(lost, node, name());
-      // What we have ourselves is not lost, that node only could not get it.
-      if (is_remote(ref)) return fail(id, solver::lost_ref(ref, e.message));
+      // What is there as far as is known here, that node only could not get. Once a node: it may be gone
+      // there.
+      auto owner = place_of(ref).node;
+      bool is_reachable =
+          owner != node && places_.has_node(owner) && !steps_.at(id).item.avoid.contains(node);
+      if (is_remote(ref) && !is_reachable) return fail(id, solver::lost_ref(ref, e.message));
       return again(id, std::move(e));
     }
     solver::rename_refs(e, [this, &node](const std::string& ref) { return retold(ref, node, name()); });

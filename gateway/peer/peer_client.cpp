@@ -107,7 +107,9 @@ void peer_directory::put(const std::string& node, const std::string& address) {
     args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
     fresh->channel = grpc::CreateCustomChannel(address, credentials_for(node, tls_), args);
     before = std::exchange(slot, std::move(fresh));
+    left_.erase(node);
   }
+  changed_.notify_all();
   if (before) before->gone.request_stop();
 }
 
@@ -119,7 +121,10 @@ void peer_directory::erase(const std::string& node) {
     if (found == peers_.end()) return;
     before = std::move(found->second);
     peers_.erase(found);
+    if (left_.size() >= cfg::left_nodes_max) left_.clear();
+    left_.insert(node);
   }
+  changed_.notify_all();
   before->gone.request_stop();
 }
 
@@ -127,6 +132,17 @@ std::shared_ptr<peer> peer_directory::find(std::string_view node) const {
   std::lock_guard lock(mutex_);
   auto found = peers_.find(node);
   return found == peers_.end() ? nullptr : found->second;
+}
+
+std::shared_ptr<peer> peer_directory::await(std::string_view node, std::chrono::milliseconds time,
+                                            const std::stop_token& stop) const {
+  std::unique_lock lock(mutex_);
+  std::shared_ptr<peer> out;
+  changed_.wait_for(lock, stop, time, [&] {
+    if (auto found = peers_.find(node); found != peers_.end()) out = found->second;
+    return out || left_.contains(node);
+  });
+  return out;
 }
 
 }  // namespace kiln::gateway

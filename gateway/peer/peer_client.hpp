@@ -6,10 +6,13 @@
 #include <grpcpp/security/credentials.h>
 
 #include <atomic>
+#include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <stop_token>
 #include <string>
 #include <string_view>
@@ -52,6 +55,10 @@ class peer_directory {
   void erase(const std::string& node);
   /// Null when there is no such node.
   std::shared_ptr<peer> find(std::string_view node) const;
+  /// As find; but a node that has never been here, and of which another one told, may be about to come: it is
+  /// waited for as long as `time`. Blocking.
+  std::shared_ptr<peer> await(std::string_view node, std::chrono::milliseconds time,
+                              const std::stop_token& stop) const;
 
   peer_traffic& traffic() { return *traffic_; }
   const std::shared_ptr<peer_traffic>& shared_traffic() const { return traffic_; }
@@ -63,7 +70,9 @@ class peer_directory {
   const tls_texts tls_;
   const std::shared_ptr<peer_traffic> traffic_ = std::make_shared<peer_traffic>();
   mutable std::mutex mutex_;
+  mutable std::condition_variable_any changed_;
   std::map<std::string, std::shared_ptr<peer>, std::less<>> peers_;
+  std::set<std::string, std::less<>> left_;  // were here, and are not
 };
 
 /// Stops when any of several tokens does.

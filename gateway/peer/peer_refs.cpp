@@ -105,7 +105,7 @@ class peer_blobs final : public store::blob_provider {
       KILN_CHECK(job.check());
       const auto begin = writer.offset();
       if (begin == blob.size && begin > 0) break;
-      auto p = shared_->peers->find(where_.node);
+      auto p = shared_->peers->await(where_.node, shared_->options.join_time, job.stop);
       if (!p) return make_error(errc::unavailable, "node " + where_.node + " is not in the cluster");
       auto outcome = read_some(*p, blob, writer, job, name, is_local);
       if (outcome.ok()) {
@@ -196,7 +196,7 @@ result<peer_api::RefDescription> describe(peer_refs::shared& shared, const locat
   error last = make_error(errc::unavailable, "");
   for (int n = 1;; ++n) {
     KILN_CHECK(job.check());
-    auto p = shared.peers->find(where.node);
+    auto p = shared.peers->await(where.node, shared.options.join_time, job.stop);
     if (!p) return make_error(errc::unavailable, "node " + where.node + " is not in the cluster");
     peer_api::DescribeRefRequest request;
     request.set_id(where.id);

@@ -17,6 +17,7 @@ struct peer_refs_options {
   std::chrono::milliseconds idle_timeout = configs::peers::idle_timeout;
   int attempts_max = configs::peers::attempts_max;
   std::chrono::milliseconds retry_pause = configs::peers::retry_pause;
+  std::chrono::milliseconds join_time = configs::peers::join_time;
 };
 
 class peer_refs {

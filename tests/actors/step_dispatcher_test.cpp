@@ -7,6 +7,7 @@
 #include "configs/placing.hpp"
 #include "fakes.hpp"
 #include "messages/platform.hpp"
+#include "solver/error_details.hpp"
 
 using namespace kiln;
 using namespace kiln::test;
@@ -183,6 +184,45 @@ TEST_CASE_METHOD(dispatcher_fixture, "the only worker ends under a step: it wait
   CHECK(c.script->ran == std::vector<std::string>{"make"});
   CHECK(step->ok());
   b.script->held.clear();
+}
+
+TEST_CASE_METHOD(dispatcher_fixture,
+                 "a step goes elsewhere when its node does not see yet who has its input") {
+  auto& b = join("b", "linux/amd64");
+  auto& c = join("c", "linux/amd64");
+  b.script->refuse = [](const run_request& r) -> std::optional<error> {
+    return solver::lost_ref(r.inputs.at(0), "node c is not in the cluster");
+  };
+  auto ask_run = [&] {
+    run_request r;
+    r.op.vertex = "sha256:step";
+    r.op.op = exec("make");
+    r.op.platform = *parse_platform("linux/amd64");
+    r.inputs = {"c!input"};
+    return ask<run_reply>(r, progress_actor(system.spawn(collector, std::make_shared<progress_log>())));
+  };
+  auto load_c = [&](int running) {
+    node_load load;
+    load.running = running;
+    caf::anon_send(dispatcher, load, std::string("c"));
+    sched.run();
+  };
+  load_c(2);  // it has no time: b gets the step
+  auto step = ask_run();
+  pass(1s);
+  CHECK(b.script->ran.size() == 1);
+  CHECK(step.open());
+  load_c(0);
+  REQUIRE(!step.open());
+  CHECK(step->ok());
+  CHECK(c.script->ran.size() == 1);
+  // Who had it says itself that it is gone: then it is.
+  c.script->refuse = [](const run_request&) -> std::optional<error> {
+    return solver::lost_ref("input", "it was removed");
+  };
+  auto vain = ask_run();
+  REQUIRE(!vain.open());
+  CHECK(solver::lost_ref_of(vain->error()) == "c!input");
 }
 
 TEST_CASE_METHOD(dispatcher_fixture, "files of a platform that no node runs are moved as on one node") {

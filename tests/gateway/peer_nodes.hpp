@@ -27,7 +27,8 @@ struct node {
   explicit node(std::string name) : peers(must(gateway::peer_directory::make(name, certs().files("node")))) {
     serve();
     refs.emplace(*store, peers,
-                 gateway::peer_refs_options{.idle_timeout = 10s, .attempts_max = 3, .retry_pause = 1ms});
+                 gateway::peer_refs_options{
+                     .idle_timeout = 10s, .attempts_max = 3, .retry_pause = 1ms, .join_time = 50ms});
   }
   void serve(const std::string& address = "127.0.0.1:0") {
     server = must(gateway::peer_server::start({address, certs().files("node")},

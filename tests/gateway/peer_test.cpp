@@ -228,6 +228,27 @@ TEST_CASE("a ref that its node does not have, or whose node is unknown or gone, 
   lost("a!" + r.id(), "not in the cluster");
 }
 
+TEST_CASE("a node that others see before this one does is waited for, one that has gone is not") {
+  node a("a"), b("b");
+  gateway::peer_refs patient(*b.store, b.peers, {.idle_timeout = 10s, .retry_pause = 1ms, .join_time = 1min});
+  auto r = layer_of(*a.store, {}, {{"f", "x"}});
+  result<ref> got = ref{};
+  {
+    std::jthread asks([&] { got = patient.fetch("a!" + r.id(), {}); });
+    b.know(a);  // before it asks, or after
+  }
+  REQUIRE(got.ok());
+  CHECK(listing(*b.store, *got) == listing(*a.store, r));
+  b.peers->erase("a");
+  auto gone = patient.fetch("a!1", {});  // not for a minute
+  check_lost(gone.ok() ? status{} : status(gone.error()), "a!1", "not in the cluster");
+  std::stop_source stop;
+  job_context job;
+  job.stop = stop.get_token();
+  stop.request_stop();
+  CHECK_FALSE(patient.fetch("c!1", job).ok());
+}
+
 TEST_CASE("a blob whose stream breaks is resumed where it broke") {
   against_fake f;
   std::vector<std::int64_t> offsets;
