@@ -34,7 +34,7 @@ for name in busybox:latest docker.io/busybox:latest docker.io/library/busybox:la
   policy DENY 'docker-image://docker.io/library/busybox*'
   solve source "docker-image://$name"
   [ $status -ne 0 ] || fail "$name was built in spite of the policy"
-  check_contains "$name" "$out" "denied by policy"
+  check_contains "$name" "$out" "denied by policy: source denied by policy: rule 1 (DENY docker-image://docker.io/library/busybox*)"
 done
 
 say "also from a Dockerfile, a named context and as a frontend"
@@ -48,6 +48,24 @@ check_contains "named context" "$out" "denied by policy"
 printf '# syntax=index.docker.io/library/busybox:latest\nFROM scratch\n' >"$scratch/app/Dockerfile"
 must_fail "$scratch/app" "${flags[@]}"
 check_contains "frontend image" "$out" "denied by policy"
+
+say "what a rule made of an image fails with that rule, however it was asked for"
+policy CONVERT 'docker-image://docker.io/library/busybox*' "{\"identifier\":\"docker-image://$registry/nobody-has-it:1\"}"
+by="source policy: rule 1 (CONVERT docker-image://docker.io/library/busybox*) makes \"docker-image://$registry/nobody-has-it:1\" of \"docker-image://docker.io/library/busybox:latest\""
+solve source docker-image://busybox:latest
+[ $status -ne 0 ] || fail "built on what is not there"
+check_contains "raw LLB" "$out" "$by"
+solve exec docker-image://busybox:latest mounttype=0
+check_contains "a step on it" "$out" "$by"
+echo 'FROM busybox' >"$scratch/app/Dockerfile"
+must_fail "$scratch/app" "${flags[@]}"
+check_contains "FROM" "$out" "$by"
+printf 'FROM scratch\nCOPY --from=busybox /bin/true /\n' >"$scratch/app/Dockerfile"
+must_fail "$scratch/app" "${flags[@]}"
+check_contains "COPY --from" "$out" "$by"
+printf '# syntax=busybox\nFROM scratch\n' >"$scratch/app/Dockerfile"
+must_fail "$scratch/app" "${flags[@]}"
+check_contains "frontend image" "$out" "$by"
 
 say "a file is denied however its URL is written"
 mkdir -p "$scratch/www/private"
