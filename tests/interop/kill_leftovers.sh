@@ -199,6 +199,7 @@ own=("$kilnctl" build --progress=plain --frontend dockerfile.v0 --local context=
 "${own[@]}" >"$scratch/o" 2>&1 || fail "no build with a daemon of its own: $(cat "$scratch/o")"
 check_same "it ends with its client" "$(own_daemon)" ""
 for victim in client daemon; do
+  : >"$scratch/o"  # of the build before
   "${own[@]}" --no-cache --output type=tar,dest="$scratch/own.tar" >"$scratch/o" 2>&1 &
   client=$!
   wait_for 20 grep -q 'load build definition' "$scratch/o" || fail "no build: $(cat "$scratch/o")"
