@@ -35,7 +35,7 @@ check_contains "the workers as BuildKit writes them" "$facts" 'workers [{"id":"'
 check_contains "with their labels" "$facts" '"org.mobyproject.buildkit.worker.executor":"oci"'
 
 start_kilnd
-check_contains "a frontend's image is recorded as such" "$(kilnctl du -v)" "Type:	frontend"
+check_contains "a frontend's image is recorded as such" "$(kilnctl du -v)" "Type:		frontend"
 if by_frontend refuse; then fail "a frontend that refused made a build"; fi
 check_contains "a frontend chooses its codes" "$(cat "$scratch/client.log")" "failed to solve: OutOfRange: not by me"
 must_end "a frontend image that refused"
