@@ -2,6 +2,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "base/text.hpp"
 #include "messages/stack_text.hpp"
 
 namespace kiln::gateway {
@@ -14,7 +15,12 @@ void log_failure(std::string_view method, const error& e) {
 
 void log_stacks(const error& e) {
   if (!spdlog::should_log(spdlog::level::debug)) return;
-  if (auto text = stack_text(e); !text.empty()) spdlog::debug("{}\n{}", e.message, text);
+  // A line each: in the log one message is one line.
+  auto text = stack_text(e);
+  for (auto line : split_views(text, '\n')) {
+    bool place = line.starts_with('\t');
+    if (!line.empty()) spdlog::debug("  {}{}", place ? "    " : "", line.substr(place ? 1 : 0));
+  }
 }
 
 }  // namespace kiln::gateway
