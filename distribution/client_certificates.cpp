@@ -27,7 +27,8 @@ bool fits(SSL* ssl, const client_certificate& c) {
   chain_ptr chain(sk_X509_new_null(), &drop_chain);
   if (!own || !key || !chain) return false;
   while (auto* next = PEM_read_X509(certs.get(), nullptr, nullptr, nullptr)) sk_X509_push(chain.get(), next);
-  return (SSL_check_chain(ssl, own.get(), key.get(), chain.get()) & CERT_PKEY_VALID) != 0;
+  constexpr int wanted = CERT_PKEY_VALID | CERT_PKEY_ISSUER_NAME;
+  return (SSL_check_chain(ssl, own.get(), key.get(), chain.get()) & wanted) == wanted;
 }
 
 using certificate_list = std::vector<client_certificate>;
