@@ -93,12 +93,7 @@ constexpr std::string_view proxy_text("\0buildkit.proxy-network.v0\0", 27);
 const std::string proxy_suffix(proxy_text);
 
 /// Whether a step reaches the network, and so does it through the proxy of a build that has one.
-result<bool> wants_proxy(const pb::Op& op) {
-  if (!op.has_exec() || op.exec().network() == pb::NONE) return false;
-  if (op.exec().network() == pb::UNSET || op.exec().network() == pb::HOST) return true;
-  return invalid("network mode " + std::to_string(op.exec().network()) +
-                 " is not allowed when proxy network is enabled");
-}
+bool wants_proxy(const pb::Op& op) { return op.has_exec() && op.exec().network() != pb::NONE; }
 
 std::string source_name(const pb::Op& op) { return op.source().identifier(); }
 
@@ -268,9 +263,7 @@ result<graph> load(const pb::Definition& definition, const load_options& options
         entry.mutated = true;
       }
     }
-    if (!options.proxy_rules.empty()) {
-      KILN_TRY(v.has_proxy, wants_proxy(entry.op));
-    }
+    v.has_proxy = !options.proxy_rules.empty() && wants_proxy(entry.op);
     if (v.has_proxy)
       entry.digest = sha256(deterministic_bytes(entry.op) + proxy_suffix + options.proxy_rules);
     else if (entry.mutated) entry.digest = sha256(deterministic_bytes(entry.op));

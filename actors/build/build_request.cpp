@@ -102,8 +102,6 @@ status prepare(ctl::SolveRequest& r) {
       for (auto& e : *r.mutable_exporters()) e.mutable_attrs()->insert({"source-date-epoch", epoch->second});
   KILN_CHECK(check_cache_exports(*r.mutable_cache()));
   KILN_CHECK(solver::validate(r.sourcepolicy()));
-  if (r.proxynetwork())
-    return make_error(errc::unimplemented, "the proxy network is not supported by this daemon");
   return {};
 }
 

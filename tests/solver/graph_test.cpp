@@ -424,12 +424,6 @@ TEST_CASE("with a proxy, steps that have a network are other steps, and by other
   auto none = load_one(pb::NONE, "one");
   CHECK_FALSE(none.has_proxy);
   CHECK(none.digest == load_one(pb::NONE, "").digest);
-  b.def.Clear();
-  image = b.source("docker-image://x");
-  load_options options;
-  options.proxy_rules = "one";
-  CHECK(failure(b.finish(with(static_cast<pb::NetMode>(7))), options)
-            .find("is not allowed when proxy network is enabled") != std::string::npos);
 }
 
 TEST_CASE("caches to prune are those of execs that ignore the cache") {
