@@ -61,8 +61,8 @@ class inbound_worker_state {
   template <class First>
   std::optional<error> refusal([[maybe_unused]] const First& first) const {
     constexpr bool is_run = std::is_same_v<First, run_request>;
-    constexpr bool is_work = is_run || std::is_same_v<First, checksum_request>;
-    if (is_work && options_.role == node_role::coordinator)
+    // What lies here is looked at here, also where no steps run: sources of its builds are its refs, too.
+    if (is_run && options_.role == node_role::coordinator)
       return make_error(errc::failed_precondition, "node " + options_.node + " coordinates only");
     if (is_run && options_.draining)
       return make_error(errc::unavailable, "node " + options_.node + " is draining");

@@ -453,7 +453,7 @@ TEST_CASE("a drained node leaves after its grace whatever is left") {
   caf::anon_send_exit(client, caf::exit_reason::user_shutdown);
 }
 
-TEST_CASE("a coordinator's inbound worker runs nothing") {
+TEST_CASE("a coordinator's inbound worker runs nothing, and looks at what lies there") {
   cluster_fixture f;
   auto& a = f.start("a", {});
   f.start("b", {"a:7000"}, [](actors::cluster_options& o) { o.self.role = node_role::coordinator; });
@@ -463,6 +463,9 @@ TEST_CASE("a coordinator's inbound worker runs nothing") {
   auto refused = f.ask<run_reply>(a.heard->workers.at("b"), work, progress);
   REQUIRE_FALSE(refused.ok());
   CHECK(refused.error().message == "node b coordinates only");
+  checksum_request look;
+  look.ref = "a source of its builds";
+  CHECK(f.ask<digest>(a.heard->workers.at("b"), look, progress).ok());
   CHECK(f.ask<bool>(a.heard->workers.at("b"), prune_caches{}).ok());
   caf::anon_send_exit(progress, caf::exit_reason::user_shutdown);
 }

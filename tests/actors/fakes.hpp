@@ -163,6 +163,8 @@ struct worker_script {
   }
   /// Lets everything held go on.
   void release() {
+    for (auto& p : std::exchange(prunes, {})) p.deliver(true);
+    for (auto& p : std::exchange(asked, {})) p.deliver(record);
     for (auto& h : std::exchange(held, {})) end(h, false);
   }
   void release_one(std::size_t n, bool fail) {

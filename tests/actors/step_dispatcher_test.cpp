@@ -283,7 +283,7 @@ TEST_CASE_METHOD(dispatcher_fixture,
   auto pruned = ask<bool>(r);
   CHECK((b.script->pruned == 1 && c.script->pruned == 1 && nodes["a"].script->pruned == 1));
   CHECK(pruned.open());
-  b.script->prunes[0].deliver(true);
+  caf::anon_send(b.worker, release_atom::value, "everything held");
   sched.run();
   CHECK(pruned.open());
   leave("c");

@@ -232,7 +232,7 @@ TEST_CASE("a node that others see before this one does is waited for, one that h
   node a("a"), b("b");
   gateway::peer_refs patient(*b.store, b.peers, {.idle_timeout = 10s, .retry_pause = 1ms, .join_time = 1min});
   auto r = layer_of(*a.store, {}, {{"f", "x"}});
-  result<ref> got = ref{};
+  result<store::ref> got = store::ref{};
   {
     std::jthread asks([&] { got = patient.fetch("a!" + r.id(), {}); });
     b.know(a);  // before it asks, or after

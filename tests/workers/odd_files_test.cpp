@@ -113,7 +113,10 @@ TEST_CASE_METHOD(odd_fixture,
     meta->set_user("build");
     auto out = run(r, {base});
     REQUIRE_FALSE(out.ok());
-    CHECK(out.error().message == "unable to find user build: no matching entries in passwd file");
+    CHECK(
+        out.error().message ==
+        "process \"/bin/true\" did not complete successfully: unable to find user build: no matching entries "
+        "in passwd file");
     meta->set_user("1000:1000");
     auto by_number = run(r, {base});
     if (!by_number.ok()) FAIL(by_number.error().message);

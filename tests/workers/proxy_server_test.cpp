@@ -387,6 +387,11 @@ TEST_CASE("https goes through the proxy by its own certificates, and the server'
     CHECK(body == "secret");
     // A step that does not trust the proxy's CA asks nothing.
     CHECK(fetch_by_curl(url, p.port, theirs->ca(), body) == CURLE_PEER_FAILED_VERIFICATION);
+    // The client has gone, and the proxy is about to see why.
+    auto give_up = std::chrono::steady_clock::now() + 10s;
+    while (p.record.summary().find("CONNECT") == std::string::npos &&
+           std::chrono::steady_clock::now() < give_up)
+      std::this_thread::yield();
     auto all = p.captured();
     REQUIRE(all.materials.size() == 1);
     CHECK(all.materials[0].url == url);

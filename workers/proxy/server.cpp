@@ -100,9 +100,12 @@ void server::accept_all() {
 
 void server::talk(place at) {
   dialogue(at->client, shared_, [this, at](bool idle) {
-    std::lock_guard lock(mutex_);
-    if (idle && !at->idle) at->since = std::chrono::steady_clock::now();
-    at->idle = idle;
+    {
+      std::lock_guard lock(mutex_);
+      if (idle && !at->idle) at->since = std::chrono::steady_clock::now();
+      at->idle = idle;
+    }
+    if (idle) ring(freed_fd_.get());  // it may be the one that has to make room
   }).run();
   {
     std::lock_guard lock(mutex_);
