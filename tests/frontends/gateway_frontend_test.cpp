@@ -82,7 +82,6 @@ TEST_CASE("a frontend image's files are marked as a frontend's, and it may know 
   CHECK(ops[0].op.source().attrs().at("image.recordtype") == "frontend");
   CHECK(google::protobuf::util::MessageDifferencer::Equals(go.host.solves.at(0).definition(),
                                                            go.processes[0].definition));
-        go.processes[0].definition.SerializeAsString());
 }
 
 TEST_CASE("a frontend image must be named, allowed and able") {
