@@ -1,77 +1,71 @@
-#!/ usr / bin / env bash
-#Builds whose steps reach the network only through the daemon's proxy: with real programs, a web server and one with
-#TLS, and a real kernel that lets nothing else out.
-."$(dirname " $0 ")/lib.sh"["$(id -u)" = 0] || skip
-    "needs root" start_registry
+#!/usr/bin/env bash
+# Builds whose steps reach the network only through the daemon's proxy: with real programs, a web server and one with
+# TLS, and a real kernel that lets nothing else out.
+. "$(dirname "$0")/lib.sh"
+[ "$(id -u)" = 0 ] || skip "needs root"
+start_registry
 
-        say "an image of busybox, curl and a bundle of certificates" root =
-    $scratch / root mkdir -
-        p
-        "$root/usr/bin"
-        "$root/etc/ssl/certs" tar -
-        xf "$(busybox_tar)" -
-        C "$root" cp
-          "$(command -v curl)"
-          "$root/usr/bin/curl" ldd "$(command -v curl)" |
-    grep - o '/[^ ]*' | sort - u | while read - r library;
-do
-  mkdir - p "$root$(dirname " $library ")" cp -
-          L
-          "$library"
-          "$root$library" done echo '# theirs' >
-      "$root/etc/ssl/certs/ca-certificates.crt" tar-- sort = name-- mtime =
-      @0 --numeric - owner - C "$root" -
-      cf "$scratch/web.tar".push_image "$scratch/web.tar" test / web
-      : latest
+say "an image of busybox, curl and a bundle of certificates"
+root=$scratch/root
+mkdir -p "$root/usr/bin" "$root/etc/ssl/certs"
+tar -xf "$(busybox_tar)" -C "$root"
+cp "$(command -v curl)" "$root/usr/bin/curl"
+ldd "$(command -v curl)" | grep -o '/[^ ]*' | sort -u | while read -r library; do
+  mkdir -p "$root$(dirname "$library")"
+  cp -L "$library" "$root$library"
+done
+echo '# theirs' >"$root/etc/ssl/certs/ca-certificates.crt"
+tar --sort=name --mtime=@0 --numeric-owner -C "$root" -cf "$scratch/web.tar" .
+push_image "$scratch/web.tar" test/web:latest
 
-            say "web servers on an address that NO_PROXY does not name" web =
-          127.0.0.2 openssl req - x509 - newkey rsa : 2048 - nodes - days 2 -
-          subj / CN = web - addext "subjectAltName=IP:$web" - keyout "$scratch/key.pem" -
-                          out "$scratch/web.pem" 2 >
-                      / dev / null cat > "$scratch/web.py" << 'PYTHON' import http.server,
-                                                      os, ssl,
-                                                      sys class Handler(http.server.BaseHTTPRequestHandler)
-      : protocol_version = "HTTP/1.1" def log_message(self, *a)
-      : os.write(2, f "{self.command} {self.path}\n".encode()) #whole lines,
-                                                      whichever thread def do_GET(self)
-      : if self.path == "/hang" : self.send_response(200);
-self.send_header("Content-Length", "10");
-self.end_headers() self.wfile.flush();
-self.rfile.read(1);
-return if self.path == "/big" : self.send_response(200);
-self.send_header("Content-Length", str(300 << 20)); self.end_headers()
+say "web servers on an address that NO_PROXY does not name"
+web=127.0.0.2
+openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=web -addext "subjectAltName=IP:$web" \
+  -keyout "$scratch/key.pem" -out "$scratch/web.pem" 2>/dev/null
+cat >"$scratch/web.py" <<'PYTHON'
+import http.server, os, ssl, sys
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def log_message(self, *a): os.write(2, f"{self.command} {self.path}\n".encode())  # whole lines, whichever thread
+    def do_GET(self):
+        if self.path == "/hang":
+            self.send_response(200); self.send_header("Content-Length", "10"); self.end_headers()
+            self.wfile.flush(); self.rfile.read(1); return
+        if self.path == "/big":
+            self.send_response(200); self.send_header("Content-Length", str(300 << 20)); self.end_headers()
             for _ in range(300): self.wfile.write(b"\0" * (1 << 20))
             return
         body = b"" if self.path == "/redirect" else self.path[1:].encode() + b"\n"
         self.send_response(302 if self.path == "/redirect" else 404 if self.path == "/missing" else 200)
         if self.path == "/redirect": self.send_header("Location", "/one")
-        self.send_header("Content-Length", str(len(body)));
-self.end_headers() self.wfile.write(body) def do_POST(self)
-    : self.rfile.read(int(self.headers["Content-Length"])) self.send_response(204);
-self.end_headers() address, port, cert,
-    key = sys.argv [1:] server = http.server.ThreadingHTTPServer((address, int(port)), Handler) if cert
-    : context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER) context.load_cert_chain(cert, key) server.socket =
-        context.wrap_socket(server.socket, server_side = True) server.serve_forever() PYTHON port =
-            $(free_port) secure_port = $(free_port) python3 "$scratch/web.py" $web
-                                                            "$port"
-                                                            ""
-                                                            "" 2 > "$scratch/web.requests" & pids
-    += ($ !)python3 "$scratch/web.py" $web
-                    "$secure_port"
-                    "$scratch/web.pem"
-                    "$scratch/key.pem" 2 > "$scratch/secure.requests" & pids
-    += ($ !)wait_for 10 curl - fsS "http://$web:$port/ready" - o / dev / null ||
-       fail "the web server does not answer" wait_for 10 curl
-           - fsSk "https://$web:$secure_port/ready" - o / dev / null
-       || fail "the secure web server does not answer" plain = http :  //$web:$port
-                                                                       secure = https
-    :  //$web:$secure_port
+        self.send_header("Content-Length", str(len(body))); self.end_headers()
+        self.wfile.write(body)
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(204); self.end_headers()
+address, port, cert, key = sys.argv[1:]
+server = http.server.ThreadingHTTPServer((address, int(port)), Handler)
+if cert:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(cert, key)
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+server.serve_forever()
+PYTHON
+port=$(free_port)
+secure_port=$(free_port)
+python3 "$scratch/web.py" $web "$port" "" "" 2>"$scratch/web.requests" &
+pids+=($!)
+python3 "$scratch/web.py" $web "$secure_port" "$scratch/web.pem" "$scratch/key.pem" 2>"$scratch/secure.requests" &
+pids+=($!)
+wait_for 10 curl -fsS "http://$web:$port/ready" -o /dev/null || fail "the web server does not answer"
+wait_for 10 curl -fsSk "https://$web:$secure_port/ready" -o /dev/null || fail "the secure web server does not answer"
+plain=http://$web:$port
+secure=https://$web:$secure_port
 
-       export SSL_CERT_FILE = $scratch / web.pem #whom the daemon's proxy trusts start_kilnd networks() {
-  find / proc / "$kilnd_pid" / fd - lname 'net:*' 2 > / dev / null | wc - l;
-}
-proxies() {
-  cat / proc / "$kilnd_pid" / task/*/comm 2>/dev/null | grep -c '^proxy' || true; }
+export SSL_CERT_FILE=$scratch/web.pem  # whom the daemon's proxy trusts
+start_kilnd
+networks() { find /proc/"$kilnd_pid"/fd -lname 'net:*' 2>/dev/null | wc -l; }
+proxies() { cat /proc/"$kilnd_pid"/task/*/comm 2>/dev/null | grep -c '^proxy' || true; }
 material() {  # material FILE URL: its digest
   python3 -c '
 import json, sys
