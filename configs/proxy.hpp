@@ -31,6 +31,7 @@ inline constexpr std::chrono::minutes stall_time{10};
 
 /// What is remembered of one step; what comes after that is told as one gap.
 inline constexpr std::size_t requests_max = 10'000;
+inline constexpr std::size_t recorded_bytes_max = 4 << 20;  // of URLs and words
 
 inline constexpr std::chrono::hours ca_life{24 * 365 * 10};
 inline constexpr std::chrono::hours certificate_life{24};

@@ -154,6 +154,12 @@ bool renew(const service_caller& c, sso_login& login) {
 
 }  // namespace
 
+bool is_aws_region(std::string_view region) {
+  return !region.empty() && std::all_of(region.begin(), region.end(), [](unsigned char c) {
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-';
+  });
+}
+
 std::string aws_domain(const std::string& region) {
   return region.starts_with("cn-") ? "amazonaws.com.cn" : "amazonaws.com";
 }
@@ -254,6 +260,8 @@ result<aws_keys> sso_keys(const service_caller& c, const aws_settings& profile, 
   auto who = "single sign-on at " + start;
   for (const char* name : {"sso_start_url", "sso_region", "sso_account_id", "sso_role_name"})
     if (setting(name).empty()) return no_keys(who + ": " + name + " is not set");
+  if (!is_aws_region(login.region))
+    return no_keys(who + ": sso_region \"" + login.region + "\" is no region");
   auto text = read_file(login.file, configs::sso_login_size);
   if (text.ok()) login.kept = json_or_null(*text);
   if (text_member(login.kept, "accessToken").empty())

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include "base/result.hpp"
 #include "distribution/transport.hpp"
@@ -29,6 +30,8 @@ struct assumed_role {
   std::string duration_seconds;  // empty: the service's default
 };
 
+/// Letters, digits and hyphens: nothing that makes another host of one that it is part of.
+bool is_aws_region(std::string_view region);
 /// "amazonaws.com", or what the region's part of the world has instead.
 std::string aws_domain(const std::string& region);
 

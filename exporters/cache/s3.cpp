@@ -25,6 +25,8 @@ struct s3_place {
   std::shared_ptr<request_pace> pace;
 };
 
+constexpr const char* bucket_characters = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-";
+
 error bad(std::string text) { return make_error(errc::invalid_argument, std::move(text)); }
 
 class s3_store final : public http_object_store {
@@ -136,6 +138,10 @@ result<object_cache_settings> s3_settings(const attributes& attrs, exporter_reso
   if (!bucket) return bad("bucket ($AWS_BUCKET) not set for s3 cache");
   auto region = cache_setting(attrs, "region", "AWS_REGION");
   if (!region) return bad("region ($AWS_REGION) not set for s3 cache");
+  // Both become parts of host names to which credentials go.
+  if (bucket->empty() || bucket->find_first_not_of(bucket_characters) != bucket->npos)
+    return bad("bucket \"" + *bucket + "\" for s3 cache is no name of a bucket");
+  if (!is_aws_region(*region)) return bad("region \"" + *region + "\" for s3 cache is no name of a region");
   place.bucket = *bucket;
   place.region = *region;
   object_cache_settings out;

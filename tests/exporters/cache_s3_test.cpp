@@ -263,6 +263,18 @@ TEST_CASE("attributes of S3 caches are checked in upstream's words") {
     attrs[name] = value;
     CHECK(said(attrs) == "failed to configure s3 cache exporter: " + name + " must be a positive integer");
   }
+  for (const char* region : {"x@evil.example/", "eu/1", "eu.1", "eu:1", "", "a b"}) {
+    auto attrs = good;
+    attrs["region"] = region;
+    CHECK(said(attrs) == "failed to configure s3 cache exporter: region \"" + std::string(region) +
+                             "\" for s3 cache is no name of a region");
+  }
+  for (const char* name : {"b@evil.example/", "b/c", "b:1", "b?c", ""}) {
+    auto attrs = good;
+    attrs["bucket"] = name;
+    CHECK(said(attrs) == "failed to configure s3 cache exporter: bucket \"" + std::string(name) +
+                             "\" for s3 cache is no name of a bucket");
+  }
   auto half = good;
   half["secret_access_key"] = "";
   distribution::hosts none;

@@ -367,3 +367,14 @@ TEST_CASE("a step's bundle has the CA while it runs, and is then as it was") {
     CHECK(read_file(outside.path() / "bundle", 100).value() == "outside\n");
   }
 }
+
+TEST_CASE("what is remembered of a step's requests is bounded by its bytes, too") {
+  proxy::recorder record;
+  const std::string url = "http://x/" + std::string(100'000, 'u');
+  for (int i = 0; i < 1'000; ++i) record.redirect(url + std::to_string(i), url);
+  for (int i = 0; i < 1'000; ++i) record.request("GET", url, 200);
+  CHECK(record.summary().size() < 2 * configs::proxy::recorded_bytes_max);
+  auto all = record.captured();
+  REQUIRE(all.gaps.size() == 1);
+  CHECK(all.gaps[0].reason == "too_many_requests");
+}

@@ -262,6 +262,36 @@ TEST_CASE("an answer that breaks off does not look whole, and is a gap") {
         "GET body_read_failed\nGET unsuccessful_response\nGET partial_response\nGET upstream_error\n");
 }
 
+TEST_CASE("an answer whose lengths differ is none: nothing of it is taken for the next answer") {
+  const std::string forged = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nFORGED";
+  std::vector<std::pair<std::string, std::string>> lengths;
+  test::http_server web([&](const test::http_request& r) {
+    test::http_answer answer;
+    answer.body = r.path == "/true" ? "true" : "12345" + forged;
+    if (r.path != "/true") answer.headers = lengths;
+    return answer;
+  });
+  auto whole = std::to_string(5 + forged.size());
+  for (auto wrong : std::vector<std::vector<std::string>>{
+           {"5", whole}, {whole, "5"}, {"99999999999999999999"}, {"5, 5"}, {"+5"}, {"-1"}}) {
+    lengths.clear();
+    for (const auto& l : wrong) lengths.emplace_back("Content-Length", l);
+    INFO(wrong.front());
+    running_proxy p;
+    client c(p.port);
+    c.send(get(web.url() + "/evil", ""));
+    auto first = c.read_until("\r\n\r\n");
+    CHECK(first.find("FORGED") == first.npos);
+    CHECK(first.starts_with("HTTP/1.1 502 "));
+    client other(p.port);
+    other.send(get(web.url() + "/true"));
+    CHECK(other.read_all().ends_with("\r\n\r\ntrue"));
+    auto all = p.captured();
+    CHECK(all.materials == std::vector<proxied_material>{{web.url() + "/true", sha256("true").str()}});
+    CHECK(reasons(all) == "GET upstream_error\n");
+  }
+}
+
 TEST_CASE("connections that only wait make room for those that ask") {
   test::http_server web([](const test::http_request&) { return test::http_answer{200, {}, "ok"}; });
   running_proxy p(nullptr, 4);

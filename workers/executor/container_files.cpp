@@ -223,7 +223,7 @@ void mount_stubs::make(int root_fd) {
   for (const auto& [point, above, mode] : places_) {
     const auto& path = point.destination;
     if (path.empty()) continue;
-    auto make_in = [&point](int directory, const std::string& inside) {
+    auto make_in = [&point = point](int directory, const std::string& inside) {
       auto missing = missing_parts(directory, inside);
       bool left_out = point.made_by_runtime && !missing.empty();
       if (left_out) missing.erase(missing.begin());

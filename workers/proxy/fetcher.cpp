@@ -4,10 +4,12 @@
 #include <charconv>
 #include <chrono>
 #include <cstdlib>
+#include <limits>
 #include <mutex>
 
 #include <curl/curl.h>
 
+#include "base/numbers.hpp"
 #include "base/text.hpp"
 #include "configs/http_answers.hpp"
 #include "configs/proxy.hpp"
@@ -22,6 +24,7 @@ struct transfer {
   const fetch_ends& ends;
   answer_head head = {};
   std::size_t head_bytes = 0;
+  std::int64_t got = 0;  // bytes of the body
   bool head_done = false;
   bool waits_for_body = false;
   bool ends_failed = false;
@@ -45,7 +48,7 @@ struct transfer {
     if (head_done) return true;  // what follows a body in chunks
     line = trim_right(line, "\r\n");
     if (line.starts_with("HTTP/")) {
-      head = {};
+      head = {};  // its length, too: what only says to wait has none
       auto space = line.find(' ');
       if (space == line.npos) return true;
       auto code = line.substr(space + 1, 3);
@@ -71,11 +74,15 @@ struct transfer {
   bool end_head() {
     if (head.status < 200) return true;
     head_done = true;
-    if (const auto* length = find_header(head.headers, "content-length")) {
-      std::int64_t value = 0;
-      auto [end, failed] = std::from_chars(length->data(), length->data() + length->size(), value);
-      if (failed == std::errc{} && end == length->data() + length->size() && value >= 0) head.length = value;
-    }
+    for (const auto& h : head.headers)
+      if (equal_fold(h.name, "content-length")) {
+        // A client told of another length than what it gets would take the rest for the next answer.
+        auto value = parse_uint(h.value, 10, std::numeric_limits<std::int64_t>::max());
+        if (!value || (head.length && *head.length != static_cast<std::int64_t>(*value)))
+          return fail(make_error(errc::unavailable, "the answer's lengths are wrong or differ"), false);
+        head.length = static_cast<std::int64_t>(*value);
+      }
+    if (find_header(head.headers, "transfer-encoding")) head.length.reset();  // libcurl goes by the chunks
     head.headers = end_to_end(head.headers);
     // How long it is for the client is the business of whoever passes it on.
     std::erase_if(head.headers, [](const header& h) { return equal_fold(h.name, "content-length"); });
@@ -89,6 +96,11 @@ struct transfer {
 
   static std::size_t on_write(char* data, std::size_t size, std::size_t n, void* self) {
     auto& t = *static_cast<transfer*>(self);
+    t.got += static_cast<std::int64_t>(size * n);
+    if (t.head.length && t.got > *t.head.length) {
+      t.fail(make_error(errc::data_loss, "the answer is longer than it says"), false);
+      return CURL_WRITEFUNC_ERROR;
+    }
     if (auto s = t.ends.on_body({data, size * n}); !s.ok()) {
       t.fail(std::move(s).error(), true);
       return CURL_WRITEFUNC_ERROR;
@@ -221,6 +233,9 @@ status fetcher::fetch(const fetch_request& request, const fetch_ends& ends, bool
   curl_slist_free_all(headers);
   ends_failed = t.ends_failed;
   KILN_CHECK(t.failure);
+  bool bodiless = request.method == "HEAD" || t.head.status == 204 || t.head.status == 304;
+  if (code == CURLE_OK && t.head_done && !bodiless && t.got != t.head.length.value_or(t.got))
+    return make_error(errc::data_loss, "the answer is shorter than it says");
   if (code == CURLE_OK && t.head_done) return {};
   std::string text = *why != '\0' ? why : curl_easy_strerror(code);
   if (code == CURLE_OK) text = "no answer";

@@ -6,8 +6,11 @@
 
 namespace kiln::workers::proxy {
 
-bool recorder::has_room(std::size_t count) {
-  if (count < configs::proxy::requests_max) return true;
+bool recorder::has_room(std::size_t count, std::size_t bytes) {
+  if (count < configs::proxy::requests_max && bytes_ + bytes <= configs::proxy::recorded_bytes_max) {
+    bytes_ += bytes;
+    return true;
+  }
   is_full_ = true;
   return false;
 }
@@ -15,22 +18,25 @@ bool recorder::has_room(std::size_t count) {
 void recorder::request(const std::string& method, const std::string& url, int status,
                        const std::string& why) {
   std::lock_guard lock(mutex_);
-  if (has_room(lines_.size())) lines_.push_back({method, url, why, status});
+  if (has_room(lines_.size(), method.size() + url.size() + why.size()))
+    lines_.push_back({method, url, why, status});
 }
 
 void recorder::redirect(const std::string& url, const std::string& target) {
   std::lock_guard lock(mutex_);
-  if (url != target && has_room(redirects_.size())) redirects_[url] = target;
+  if (url != target && has_room(redirects_.size(), url.size() + target.size())) redirects_[url] = target;
 }
 
 void recorder::material(const std::string& url, const std::string& digest) {
   std::lock_guard lock(mutex_);
-  if (has_room(captured_.materials.size())) captured_.materials.push_back({url, digest});
+  if (has_room(captured_.materials.size(), url.size() + digest.size()))
+    captured_.materials.push_back({url, digest});
 }
 
 void recorder::gap(const std::string& method, const std::string& url, const std::string& reason) {
   std::lock_guard lock(mutex_);
-  if (has_room(captured_.gaps.size())) captured_.gaps.push_back({method, url, reason});
+  if (has_room(captured_.gaps.size(), method.size() + url.size() + reason.size()))
+    captured_.gaps.push_back({method, url, reason});
 }
 
 proxy_capture recorder::captured() const {

@@ -31,12 +31,13 @@ class recorder {
     std::string method, url, why;
     int status;
   };
-  bool has_room(std::size_t count);
+  bool has_room(std::size_t count, std::size_t bytes);
 
   mutable std::mutex mutex_;
   std::vector<line> lines_;
   std::map<std::string, std::string> redirects_;
   proxy_capture captured_;
+  std::size_t bytes_ = 0;  // of all texts
   bool is_full_ = false;
 };
 
