@@ -1,5 +1,6 @@
 #include "base/usage_samples.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cmath>
 #include <sstream>
@@ -19,6 +20,9 @@ using json = nlohmann::ordered_json;
 constexpr std::array processor_states = {"user", "nice",    "system", "idle",  "iowait",
                                          "irq",  "softirq", "steal",  "guest", "guestNice"};
 
+/// However often samples are thinned out.
+constexpr std::chrono::hours longest_interval{24};
+
 }  // namespace
 
 void usage_samples::add(json sample) {
@@ -26,7 +30,7 @@ void usage_samples::add(json sample) {
   if (samples_.size() <= samples_max_) return;
   auto all = std::exchange(samples_, json::array());
   for (std::size_t i = 0; i < all.size(); i += 2) samples_.push_back(std::move(all[i]));
-  interval_ *= 2;
+  interval_ = std::min<std::chrono::milliseconds>(2 * interval_, longest_interval);
 }
 
 std::string kernel_text(const std::string& path) {

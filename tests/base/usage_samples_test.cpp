@@ -15,6 +15,7 @@ TEST_CASE("Samples are thinned out and taken less often when there are too many"
   for (int i = 5; i < 1'000; ++i) samples.add({{"n", i}});
   CHECK(samples.all().size() <= 4);
   CHECK(samples.all()[0]["n"] == 0);
+  CHECK(samples.interval() == std::chrono::hours{24});
 }
 
 TEST_CASE("The machine tells of its processors, processes and memory") {
