@@ -27,6 +27,9 @@ struct program_outcome {
   std::string err;
 };
 
+/// All variables of this process, for a program that is to inherit them.
+std::vector<std::string> own_environment();
+
 /// Where the program lies: what PATH has of that name and can be run, or the path that `name` is.
 std::optional<std::string> find_program(const std::string& name);
 

@@ -5,11 +5,10 @@
 #include <cmath>
 #include <sstream>
 
-#include <fcntl.h>
 #include <unistd.h>
 
+#include "base/files.hpp"
 #include "base/time_text.hpp"
-#include "base/unique_fd.hpp"
 
 namespace kiln {
 
@@ -19,6 +18,20 @@ using json = nlohmann::ordered_json;
 
 constexpr std::array processor_states = {"user", "nice",    "system", "idle",  "iowait",
                                          "irq",  "softirq", "steal",  "guest", "guestNice"};
+
+constexpr std::int64_t kernel_file_bytes_max = 1 << 20;
+
+/// The first number of each line, by the word before it, which may end in a colon.
+std::map<std::string, std::uint64_t> first_numbers(const std::string& path) {
+  std::map<std::string, std::uint64_t> out;
+  std::istringstream lines(kernel_text(path));
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream words(line);
+    std::string name;
+    if (std::uint64_t value = 0; words >> name >> value) out[name.substr(0, name.find(':'))] = value;
+  }
+  return out;
+}
 
 /// However often samples are thinned out.
 constexpr std::chrono::hours longest_interval{24};
@@ -34,13 +47,8 @@ void usage_samples::add(json sample) {
 }
 
 std::string kernel_text(const std::string& path) {
-  unique_fd file(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
-  std::string out;
-  char buffer[4096];
-  ssize_t n = 0;
-  while (file && (n = ::read(file.get(), buffer, sizeof buffer)) > 0)
-    out.append(buffer, static_cast<std::size_t>(n));
-  return out;
+  auto text = read_file(path, kernel_file_bytes_max);
+  return text.ok() ? *std::move(text) : std::string();
 }
 
 std::map<std::string, std::uint64_t, std::less<>> kernel_values(const std::string& path) {
@@ -97,23 +105,11 @@ json processor_times_json(const std::map<std::string, double>& seconds) {
 
 json machine_usage(std::int64_t now_ns) {
   json out{{"timestamp", format_rfc3339(now_ns)}, {"cpuStat", processor_times_json(processor_times())}};
-  std::istringstream lines(kernel_text("/proc/stat"));
-  std::map<std::string, std::uint64_t> counts;
-  for (std::string line; std::getline(lines, line);) {
-    std::istringstream words(line);
-    std::string name;
-    if (std::uint64_t value = 0; words >> name >> value) counts[name] = value;
-  }
+  auto counts = first_numbers("/proc/stat");
   out["procStat"] = {{"contextSwitches", counts["ctxt"]},
                      {"processCreated", counts["processes"]},
                      {"processesRunning", counts["procs_running"]}};
-  std::istringstream memory(kernel_text("/proc/meminfo"));
-  std::map<std::string, std::uint64_t> kilobytes;
-  for (std::string line; std::getline(memory, line);) {
-    std::istringstream words(line);
-    std::string name;
-    if (std::uint64_t value = 0; words >> name >> value) kilobytes[name.substr(0, name.find(':'))] = value;
-  }
+  auto kilobytes = first_numbers("/proc/meminfo");
   json& stat = out["memoryStat"] = json::object();
   // In kB, as /proc/meminfo and upstream have it.
   for (auto [name, from] : {std::pair{"total", "MemTotal"},

@@ -10,8 +10,6 @@ namespace kiln::configs {
 inline constexpr std::chrono::milliseconds usage_interval{2'000};
 inline constexpr std::size_t step_usage_samples = 10;   // 2–100
 inline constexpr std::size_t build_usage_samples = 20;  // 2–100
-/// A file of a control group or of /proc.
-inline constexpr std::int64_t usage_file_bytes_max = 1 << 20;
 /// How long the kernel may take to tell that a group has gone (hierarchies of version 1).
 inline constexpr std::chrono::milliseconds oom_notice_wait{100};
 

@@ -15,8 +15,6 @@ using namespace store::tar;
 
 error bad(const char* why) { return make_error(errc::data_loss, std::string("tar: ") + why); }
 
-std::string_view text_of(const std::string& header, field f) { return {header.data() + f.offset, f.width}; }
-
 void put_octal(std::string& header, field f, std::uint64_t value) {
   char text[32];
   std::snprintf(text, sizeof text, "%0*llo", static_cast<int>(f.width - 1),
@@ -67,7 +65,7 @@ status tar_time_clamp::write(std::string_view bytes) {
 status tar_time_clamp::block(std::string& header) {
   if (header.find_first_not_of('\0') == std::string::npos)
     return out_.write(header);  // the end of the archive
-  auto size = number(text_of(header, f_size));
+  auto size = number(raw(header, f_size));
   if (!size || *size < 0) return bad("bad size in header");
   auto whole = padded(static_cast<std::uint64_t>(*size));
   char type = header[f_type.offset];
@@ -80,7 +78,7 @@ status tar_time_clamp::block(std::string& header) {
     pax_size_ = static_cast<std::uint64_t>(*size);
     return whole == 0 ? pax() : status();
   }
-  if (number(text_of(header, f_mtime)).value_or(0) > epoch_) {
+  if (number(raw(header, f_mtime)).value_or(0) > epoch_) {
     put_octal(header, f_mtime, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
     sign(header);
   }
@@ -115,7 +113,7 @@ status tar_time_clamp::pax() {
     rest.remove_prefix(n);
   }
   put_octal(pax_header_, f_size, out.size());
-  if (number(text_of(pax_header_, f_mtime)).value_or(0) > epoch_)
+  if (number(raw(pax_header_, f_mtime)).value_or(0) > epoch_)
     put_octal(pax_header_, f_mtime, static_cast<std::uint64_t>(std::max<std::int64_t>(epoch_, 0)));
   sign(pax_header_);
   out.resize(padded(out.size()));

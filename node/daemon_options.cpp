@@ -2,8 +2,10 @@
 
 #include <grp.h>
 
-#include <cstdlib>
 #include <filesystem>
+#include <limits>
+
+#include "base/numbers.hpp"
 
 namespace kiln::node {
 
@@ -15,7 +17,10 @@ result<gateway::server_options> gateway_options(const configs::daemon_config& c)
   if (c.socket_gid) o.owner.gid = static_cast<gid_t>(*c.socket_gid);
   if (c.group.empty()) return o;
   if (c.group.find_first_not_of("0123456789") == std::string::npos) {
-    o.owner.gid = static_cast<gid_t>(std::strtoul(c.group.c_str(), nullptr, 10));
+    auto gid =
+        parse_uint(c.group, 10, std::numeric_limits<gid_t>::max() - 1);  // the last is nobody's: chown(2)
+    if (!gid) return make_error(errc::invalid_argument, "--group: " + c.group + " is no id of a group");
+    o.owner.gid = static_cast<gid_t>(*gid);
     return o;
   }
   auto* group = getgrnam(c.group.c_str());

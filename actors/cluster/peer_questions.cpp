@@ -1,5 +1,7 @@
 #include "actors/cluster/peer_questions.hpp"
 
+#include "actors/cluster/ask_peers.hpp"
+
 #include <spdlog/spdlog.h>
 
 #include "messages/cluster_text.hpp"
@@ -60,26 +62,12 @@ caf::result<cache_records> peer_questions::ask(cache_query& q) {
   if (q.links.size() > cfg::question_links_max) q.links.resize(cfg::question_links_max);
   if (q.roots.size() > cfg::question_roots_max) q.roots.resize(cfg::question_roots_max);
   auto gathered = std::make_shared<gathering>();
-  for (const auto& [n, l] : members_.links()) gathered->missing += l.slow ? 0 : 1;
-  if (gathered->missing == 0) return cache_records{};
   auto promise = c_.self->make_response_promise<cache_records>();
-  auto one_less = [gathered, promise]() mutable {
-    if (--gathered->missing == 0) promise.deliver(std::move(gathered->all));
+  auto took = [this, gathered](const std::string& node, std::uint64_t, cache_records& facts) {
+    merge(*gathered, node, facts);
   };
-  for (const auto& [n, l] : members_.links()) {
-    if (l.slow) continue;
-    c_.self->request(l.handle, c_.options.peer_answer_time, q)
-        .then(
-            [this, n = n, gathered, one_less](cache_records& facts) mutable {
-              merge(*gathered, n, facts);
-              one_less();
-            },
-            [this, n = n, id = l.id, one_less](const caf::error& e) mutable {
-              if (auto* l = members_.find(n, id); l && from_caf(e).code == errc::deadline_exceeded)
-                l->slow = true;
-              one_less();
-            });
-  }
+  auto done = [gathered, promise]() mutable { promise.deliver(std::move(gathered->all)); };
+  if (!ask_peers<cache_records>(c_, members_, took, done, q)) done();
   return promise;
 }
 

@@ -30,7 +30,6 @@ class peer_questions {
     cache_records all;
     std::set<std::pair<std::string, std::string>> results;  // key and id
     std::set<cache_edge> links;
-    std::size_t missing = 0;
   };
 
   void merge(gathering& into, const std::string& peer, cache_records& facts) const;

@@ -1,5 +1,7 @@
 #include "actors/cluster/peer_records.hpp"
 
+#include "actors/cluster/ask_peers.hpp"
+
 namespace kiln::actors {
 
 caf::result<types::WorkerRecord> peer_records::answer() {
@@ -13,29 +15,13 @@ caf::result<types::WorkerRecord> peer_records::answer() {
 }
 
 caf::result<cluster_view> peer_records::ask() {
-  auto missing = std::make_shared<std::size_t>(0);
-  for (const auto& [n, l] : members_.links()) *missing += l.slow ? 0 : 1;
-  if (*missing == 0) return known();
   auto promise = c_.self->make_response_promise<cluster_view>();
-  auto one_less = [this, missing, promise]() mutable {
-    if (--*missing == 0) promise.deliver(known());
+  auto took = [this](const std::string& node, std::uint64_t id, types::WorkerRecord& record) {
+    if (auto* l = members_.find(node, id); l && record.ByteSizeLong() <= configs::cluster::record_bytes_max)
+      l->info.record = std::move(record);
   };
-  for (const auto& [n, l] : members_.links()) {
-    if (l.slow) continue;
-    c_.self->request(l.handle, c_.options.peer_answer_time, describe_atom::value)
-        .then(
-            [this, n = n, id = l.id, one_less](types::WorkerRecord& record) mutable {
-              if (auto* l = members_.find(n, id);
-                  l && record.ByteSizeLong() <= configs::cluster::record_bytes_max)
-                l->info.record = std::move(record);
-              one_less();
-            },
-            [this, n = n, id = l.id, one_less](const caf::error& e) mutable {
-              if (auto* l = members_.find(n, id); l && from_caf(e).code == errc::deadline_exceeded)
-                l->slow = true;
-              one_less();
-            });
-  }
+  auto done = [this, promise]() mutable { promise.deliver(known()); };
+  if (!ask_peers<types::WorkerRecord>(c_, members_, took, done, describe_atom::value)) done();
   return promise;
 }
 

@@ -15,6 +15,7 @@
 #include "base/url.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
+#include "exporters/cache/identity_request.hpp"
 #include "exporters/cache/request_text.hpp"
 
 namespace kiln::exporters {
@@ -28,24 +29,6 @@ std::optional<std::int64_t> seconds_of(const std::string& time) {
   auto ns = parse_rfc3339(time);
   if (!ns) return {};
   return *ns / nanoseconds;
-}
-
-distribution::request asking(const service_caller& c, std::string method, std::string url) {
-  distribution::request q;
-  q.method = std::move(method);
-  q.url = std::move(url);
-  q.stop = c.job.stop;
-  q.follow_redirects = false;
-  return q;
-}
-
-/// To a service of the machine itself: near, or not there at all.
-distribution::request asking_machine(const service_caller& c, std::string method, std::string url) {
-  auto q = asking(c, std::move(method), std::move(url));
-  q.by_proxy = false;
-  q.connect_timeout = configs::machine_service_connect_timeout;
-  q.stall_timeout = configs::machine_service_stall_timeout;
-  return q;
 }
 
 /// The answer with these words before a failure; a status other than 2xx is one.
@@ -76,11 +59,6 @@ result<aws_keys> keys_of_json(const std::string& text, const char* token, const 
   }
   out.expires_s = seconds_of(text_member(j, "Expiration"));
   return out;
-}
-
-std::string read_token(const std::string& file) {
-  auto text = read_file(file, configs::token_file_size);
-  return text.ok() ? std::string(trim(*text)) : std::string();
 }
 
 // --- the token service
@@ -136,7 +114,7 @@ bool renew(const service_caller& c, sso_login& login) {
   }
   auto url = environment("AWS_ENDPOINT_URL_SSO_OIDC", environment("AWS_ENDPOINT_URL"));
   if (url.empty()) url = "https://oidc." + login.region + "." + aws_domain(login.region);
-  auto q = asking(c, "POST", url + "/token");
+  auto q = identity_request(c.job, "POST", url + "/token");
   q.headers = {"Content-Type: application/json"};
   q.body = json_text(body);
   auto r = answer(c, q, "sso");
@@ -171,7 +149,7 @@ result<aws_keys> instance_keys(const service_caller& c) {
                              : configs::aws_instance_metadata);
   while (url.ends_with('/')) url.pop_back();
   auto who = "instance metadata service at " + url;
-  auto token_q = asking_machine(c, "PUT", url + "/latest/api/token");
+  auto token_q = machine_request(c.job, "PUT", url + "/latest/api/token");
   token_q.headers = {"x-aws-ec2-metadata-token-ttl-seconds: 21600"};
   auto token_r = c.transport.perform(token_q);
   if (!token_r.ok()) return std::move(token_r).error().with_context(who);
@@ -182,7 +160,7 @@ result<aws_keys> instance_keys(const service_caller& c) {
     return no_keys(who + ": no session token: " + std::to_string(token_r->status));
   }  // a service of version 1 has no tokens
   auto get = [&](const std::string& path) -> result<std::string> {
-    auto q = asking_machine(c, "GET", url + path);
+    auto q = machine_request(c.job, "GET", url + path);
     q.headers = with_token;
     KILN_TRY(auto r, answer(c, q, who));
     return std::string(trim(r.body));
@@ -206,10 +184,10 @@ result<aws_keys> container_keys(const service_caller& c) {
     return make_error(errc::permission_denied, "AWS_CONTAINER_CREDENTIALS_FULL_URI " + u->origin() +
                                                    " is neither https nor an address of the machine");
   auto who = "container credentials at " + u->origin();
-  auto q = asking_machine(c, "GET", url);
+  auto q = machine_request(c.job, "GET", url);
   auto token = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN");
   if (auto file = environment("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE"); !file.empty()) {
-    token = read_token(file);  // each time: its writer rotates it
+    token = read_token(file);
     if (token.empty())
       return no_keys("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE " + file + " cannot be read or is empty");
   }
@@ -220,7 +198,7 @@ result<aws_keys> container_keys(const service_caller& c) {
 }
 
 result<aws_keys> assume_role(const service_caller& c, const aws_credentials& who, const assumed_role& role) {
-  auto q = asking(c, "POST", sts_url(c));
+  auto q = identity_request(c.job, "POST", sts_url(c));
   q.body = form_of(role, "AssumeRole");
   if (!role.external_id.empty()) q.body += "&ExternalId=" + url_escape(role.external_id);
   aws_request signed_part;
@@ -240,7 +218,7 @@ result<aws_keys> assume_role_by_token(const service_caller& c, const std::string
     return no_keys("a web identity token in " + token_file + ", but no role for it: set AWS_ROLE_ARN");
   auto token = read_token(token_file);
   if (token.empty()) return no_keys("web identity token " + token_file + " cannot be read or is empty");
-  auto q = asking(c, "POST", sts_url(c));
+  auto q = identity_request(c.job, "POST", sts_url(c));
   q.headers = {"Content-Type: application/x-www-form-urlencoded"};
   q.body = form_of(role, "AssumeRoleWithWebIdentity") + "&WebIdentityToken=" + url_escape(token);
   return sts_keys(c, std::move(q), "assuming role " + role.arn + " by the token in " + token_file);
@@ -271,9 +249,10 @@ result<aws_keys> sso_keys(const service_caller& c, const aws_settings& profile, 
     return no_keys(who + ": the login has expired: run aws sso login");
   auto url = environment("AWS_ENDPOINT_URL_SSO", environment("AWS_ENDPOINT_URL"));
   if (url.empty()) url = "https://portal.sso." + login.region + "." + aws_domain(login.region);
-  auto q = asking(c, "GET",
-                  url + "/federation/credentials?account_id=" + url_escape(setting("sso_account_id")) +
-                      "&role_name=" + url_escape(setting("sso_role_name")));
+  auto q =
+      identity_request(c.job, "GET",
+                       url + "/federation/credentials?account_id=" + url_escape(setting("sso_account_id")) +
+                           "&role_name=" + url_escape(setting("sso_role_name")));
   auto token = text_member(login.kept, "accessToken");
   if (token.find_first_of("\r\n") != token.npos) return no_keys(who + ": the login's token is no line");
   q.headers = {"x-amz-sso_bearer_token: " + token};
@@ -291,7 +270,7 @@ result<aws_keys> sso_keys(const service_caller& c, const aws_settings& profile, 
 
 result<aws_keys> process_keys(const service_caller& c, const std::string& command) {
   program_call call{{"/bin/sh", "-c", command}, {}, "/"};
-  for (char** variable = environ; *variable != nullptr; ++variable) call.environment.push_back(*variable);
+  call.environment = own_environment();
   KILN_TRY(auto done, run_program(std::move(call), c.job.stop));
   auto program = "credential_process " + command.substr(0, command.find(' '));
   if (done.exit_code != 0)

@@ -3,16 +3,17 @@
 #include <unistd.h>
 
 #include <algorithm>
-#include <charconv>
 #include <ctime>
 
 #include "base/files.hpp"
 #include "base/json_text.hpp"
+#include "base/numbers.hpp"
 #include "base/program.hpp"
 #include "base/text.hpp"
 #include "base/url.hpp"
 #include "configs/remote_cache.hpp"
 #include "exporters/cache/cache_attributes.hpp"
+#include "exporters/cache/identity_request.hpp"
 
 namespace kiln::exporters {
 namespace {
@@ -22,11 +23,7 @@ error no_token(std::string text) { return make_error(errc::unauthenticated, std:
 /// A number, or the text of one: services differ.
 std::optional<std::int64_t> number_member(const nlohmann::json& j, const char* name) {
   if (auto number = integer_member(j, name)) return number;
-  auto text = text_member(j, name);
-  std::int64_t number = 0;
-  auto [end, failure] = std::from_chars(text.data(), text.data() + text.size(), number);
-  if (failure != std::errc() || end == text.data() || end != text.data() + text.size()) return {};
-  return number;
+  return parse_int(text_member(j, name));
 }
 
 result<azure_token> token_of(const distribution::response& r, const std::string& who) {
@@ -67,8 +64,7 @@ struct application {
       return asserted(assertion);
     }
     if (auto file = environment("AZURE_FEDERATED_TOKEN_FILE"); !file.empty()) {
-      auto text = read_file(file, configs::token_file_size);  // each time: its writer rotates it
-      auto token = text.ok() ? std::string(trim(*text)) : std::string();
+      auto token = read_token(file);
       if (token.empty())
         return no_token("azure: AZURE_FEDERATED_TOKEN_FILE " + file + " cannot be read or is empty");
       return asserted(token);
@@ -78,17 +74,6 @@ struct application {
 };
 
 // --- managed identities
-
-distribution::request asking_machine(const job_context& job, std::string url) {
-  distribution::request q;
-  q.url = std::move(url);
-  q.stop = job.stop;
-  q.follow_redirects = false;
-  q.by_proxy = false;
-  q.connect_timeout = configs::machine_service_connect_timeout;
-  q.stall_timeout = configs::machine_service_stall_timeout;
-  return q;
-}
 
 std::string identity_query(const char* version) {
   auto out =
@@ -102,7 +87,7 @@ std::string identity_query(const char* version) {
 result<azure_token> arc_token(distribution::transport& transport, const job_context& job,
                               const std::string& endpoint) {
   auto who = "Azure Arc's agent at " + endpoint;
-  auto q = asking_machine(job, endpoint + identity_query("2020-06-01"));
+  auto q = machine_request(job, "GET", endpoint + identity_query("2020-06-01"));
   q.headers = {"Metadata: true"};
   auto r = transport.perform(q);
   if (!r.ok()) return std::move(r).error().with_context(who);
@@ -132,11 +117,7 @@ result<std::optional<azure_token>> application_token(distribution::transport& tr
   if (a.tenant.empty() || a.client.empty()) return std::optional<azure_token>();
   KILN_TRY(auto proof, a.proof());
   if (!proof) return std::optional<azure_token>();
-  distribution::request q;
-  q.method = "POST";
-  q.url = a.address();
-  q.stop = job.stop;
-  q.follow_redirects = false;
+  auto q = identity_request(job, "POST", a.address());
   q.headers = {"Content-Type: application/x-www-form-urlencoded"};
   q.body = "grant_type=client_credentials&client_id=" + url_escape(a.client) +
            "&scope=" + url_escape(configs::azure_storage_scope) + *proof;
@@ -151,7 +132,7 @@ result<std::optional<azure_token>> application_token(distribution::transport& tr
 result<azure_token> machine_token(distribution::transport& transport, const job_context& job) {
   auto endpoint = environment("IDENTITY_ENDPOINT"), header = environment("IDENTITY_HEADER");
   if (!endpoint.empty() && !header.empty() && environment("IDENTITY_SERVER_THUMBPRINT").empty()) {
-    auto q = asking_machine(job, endpoint + identity_query("2019-08-01"));
+    auto q = machine_request(job, "GET", endpoint + identity_query("2019-08-01"));
     q.headers = {"X-IDENTITY-HEADER: " + header};
     auto who = "managed identity of the service at " + endpoint;
     auto r = transport.perform(q);
@@ -162,7 +143,8 @@ result<azure_token> machine_token(distribution::transport& transport, const job_
   auto base = environment("AZURE_POD_IDENTITY_AUTHORITY_HOST", configs::azure_instance_metadata);
   while (base.ends_with('/')) base.pop_back();
   auto who = "managed identity: metadata service at " + base;
-  auto q = asking_machine(job, base + "/metadata/identity/oauth2/token" + identity_query("2018-02-01"));
+  auto q =
+      machine_request(job, "GET", base + "/metadata/identity/oauth2/token" + identity_query("2018-02-01"));
   q.headers = {"Metadata: true"};
   auto r = transport.perform(q);
   if (!r.ok()) return std::move(r).error().with_context(who);
@@ -178,7 +160,7 @@ result<azure_token> cli_token(const job_context& job) {
     call.argv.push_back("--tenant");
     call.argv.push_back(tenant);
   }
-  for (char** variable = environ; *variable != nullptr; ++variable) call.environment.push_back(*variable);
+  call.environment = own_environment();
   auto done = run_program(std::move(call), job.stop);
   if (!done.ok()) return std::move(done).error().with_context("Azure CLI");
   if (done->exit_code != 0)

@@ -57,7 +57,7 @@ result<std::string> sign_cache(const configs::gha_cache_config& config, const st
                                const job_context& job) {
   program_call call;
   call.argv = config.sign_command;
-  for (char** variable = environ; *variable != nullptr; ++variable) call.environment.emplace_back(*variable);
+  call.environment = own_environment();
   KILN_TRY(auto input, input_file::of(text));
   call.input = input.path();
   KILN_TRY(auto done, run_program(call, job.stop));

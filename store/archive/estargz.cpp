@@ -16,6 +16,7 @@
 #include "base/time_text.hpp"
 #include "configs/codec.hpp"
 #include "store/archive/codec_parts.hpp"
+#include "store/archive/sinks.hpp"
 #include "store/archive/tar_layout.hpp"
 #include "store/archive/tar_reader.hpp"
 #include "store/archive/tar_writer.hpp"
@@ -102,24 +103,6 @@ struct table_entry {
   }
 };
 
-/// What passes is hashed and counted.
-class counted_sink final : public byte_sink {
- public:
-  explicit counted_sink(byte_sink& out) : out_(out) {}
-  status write(std::string_view bytes) override {
-    hasher_.update(bytes);
-    size += static_cast<std::int64_t>(bytes.size());
-    return out_.write(bytes);
-  }
-  status finish() override { return out_.finish(); }
-  digest sum() { return hasher_.finish(); }
-  std::int64_t size = 0;
-
- private:
-  byte_sink& out_;
-  sha256_hasher hasher_;
-};
-
 }  // namespace
 
 class estargz_writer::state {
@@ -168,7 +151,7 @@ class estargz_writer::state {
     KILN_CHECK(tar.end_entry());
     KILN_CHECK(tar.finish());
     KILN_CHECK(members_->finish());
-    summary_ = {plain_.sum(), sha256(text), plain_.size};
+    summary_ = {plain_.sum(), sha256(text), plain_.size()};
     std::string footer(footer_head);
     footer += fmt::format("{:016x}", members_->members().at(table_member));
     footer += footer_tail;
@@ -192,7 +175,7 @@ class estargz_writer::state {
     heads_ += block;
     char type = block[tar::f_type.offset];
     if (type != 'x' && type != 'g' && type != 'L' && type != 'K') return begin_entry(block);
-    auto size = tar::number(std::string_view(block).substr(tar::f_size.offset, tar::f_size.width));
+    auto size = tar::number(tar::raw(block, tar::f_size));
     if (!size || *size < 0) return bad("bad size in header");
     if (heads_.size() + static_cast<std::uint64_t>(*size) > configs::estargz_headers_max)
       return bad("extended headers are too large");
@@ -277,14 +260,14 @@ class estargz_writer::state {
   /// A name stands with the first of its id, and where it changes.
   static std::string changed(std::map<std::int64_t, std::string>& known, std::int64_t id,
                              const std::string& header, tar::field f) {
-    std::string name(tar::until_nul(std::string_view(header).substr(f.offset, f.width)));
+    std::string name(tar::until_nul(tar::raw(header, f)));
     if (name.empty() || known[id] == name) return {};
     return known[id] = name;
   }
 
   byte_sink& out_;
   std::unique_ptr<gzip_writer> members_;
-  counted_sink plain_;
+  hashing_sink plain_;
   bool ended_ = false;
   std::string block_;              // being collected
   std::string heads_;              // headers of the entry that begins

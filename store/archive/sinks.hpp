@@ -1,6 +1,7 @@
 // Sinks that stand before another: what an archive passes on its way into a blob. Not thread-safe.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <string_view>
 
@@ -10,20 +11,23 @@
 
 namespace kiln::store {
 
-/// What passes through is hashed.
+/// What passes through is hashed and counted.
 class hashing_sink final : public byte_sink {
  public:
   explicit hashing_sink(byte_sink& out) : out_(out) {}
   status write(std::string_view bytes) override {
     hasher_.update(bytes);
+    size_ += static_cast<std::int64_t>(bytes.size());
     return out_.write(bytes);
   }
   status finish() override { return out_.finish(); }
   digest sum() { return hasher_.finish(); }
+  std::int64_t size() const { return size_; }
 
  private:
   byte_sink& out_;
   sha256_hasher hasher_;
+  std::int64_t size_ = 0;
 };
 
 /// Small writes, as tar writers make them, gathered into large ones. finish() passes the rest on.

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 #include <string_view>
 
@@ -22,6 +23,10 @@ constexpr field f_name{0, 100}, f_mode{100, 8}, f_uid{108, 8}, f_gid{116, 8}, f_
     f_mtime{136, 12}, f_checksum{148, 8}, f_type{156, 1}, f_link{157, 100}, f_magic{257, 6},
     f_version{263, 2}, f_major{329, 8}, f_minor{337, 8}, f_prefix{345, 155};
 
+/// A field's bytes, of a header or what is laid out as one.
+inline std::string_view raw(std::span<const char> header, field f) {
+  return {header.data() + f.offset, f.width};
+}
 inline std::string_view until_nul(std::string_view text) { return text.substr(0, text.find('\0')); }
 /// A number in a header's field, as Go reads it: octal digits between blanks and zeros; nothing when it is
 /// none.

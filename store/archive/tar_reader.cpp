@@ -31,7 +31,6 @@ enum class dialect { none, v7, ustar, star, gnu };
 error bad_header() { return make_error(errc::data_loss, "archive: invalid tar header"); }
 error truncated() { return make_error(errc::data_loss, "archive: ends within an entry"); }
 
-std::string_view raw(std::span<const char> b, field f) { return {b.data() + f.offset, f.width}; }
 std::string_view text(std::span<const char> b, field f) { return until_nul(raw(b, f)); }
 
 /// Puts what it reads where it belongs and remembers whether all of it could be read.

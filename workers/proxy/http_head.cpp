@@ -2,10 +2,11 @@
 
 #include <algorithm>
 #include <array>
-#include <charconv>
+#include <limits>
 #include <map>
 #include <set>
 
+#include "base/numbers.hpp"
 #include "base/text.hpp"
 #include "configs/proxy.hpp"
 
@@ -69,12 +70,9 @@ status parse_header(std::string_view line, request_head& out) {
 }
 
 result<std::int64_t> parse_length(const std::string& value) {
-  std::int64_t length = 0;
-  auto [end, failed] = std::from_chars(value.data(), value.data() + value.size(), length);
-  bool digits = !value.empty() && value.front() >= '0' && value.front() <= '9';
-  if (!digits || failed != std::errc{} || end != value.data() + value.size())
-    return malformed("a Content-Length that is no number");
-  return length;
+  auto length = parse_uint(value, 10, std::numeric_limits<std::int64_t>::max());
+  if (!length) return malformed("a Content-Length that is no number");
+  return static_cast<std::int64_t>(*length);
 }
 
 /// How long the body is: whoever could be of two minds about that could be made to see another request in it.

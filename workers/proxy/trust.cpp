@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include "base/files.hpp"
 #include "configs/proxy.hpp"
 #include "store/files/regular_file.hpp"
 #include "workers/executor/rooted.hpp"
@@ -30,13 +31,8 @@ void drop_all(std::string& text, std::string_view what) {
 
 status write_whole(int root_fd, const std::string& path, std::string_view text) {
   KILN_TRY(auto fd, store::open_regular_in_root(root_fd, path, O_WRONLY | O_TRUNC));
-  while (!text.empty()) {
-    auto count = ::write(fd.get(), text.data(), text.size());
-    if (count < 0 && errno == EINTR) continue;
-    if (count < 0) return errno_error(errno, "write " + path);
-    text.remove_prefix(static_cast<std::size_t>(count));
-  }
-  return {};
+  auto written = write_all(fd.get(), text);
+  return written.ok() ? status() : status(std::move(written).error().with_context(path));
 }
 
 status set_times(int root_fd, const std::string& path, const struct stat& facts) {

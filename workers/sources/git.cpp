@@ -14,6 +14,7 @@
 #include "configs/store.hpp"
 #include "distribution/transport.hpp"
 #include "store/files/turns.hpp"
+#include "workers/sources/file_blocks.hpp"
 #include "workers/sources/git_access.hpp"
 #include "workers/sources/git_bundle.hpp"
 #include "workers/sources/git_command.hpp"
@@ -479,15 +480,10 @@ class git_source final : public source_handler {
     options.description = "git bundle checkout for " + redact_credentials(r.remote) + "#" + r.ref;
     KILN_TRY(auto file, single_file::begin(refs_, options, job));
     KILN_TRY(auto from, open_file(made->string(), O_RDONLY, 0));
-    std::vector<char> buffer(256 << 10);
-    for (;;) {
+    KILN_CHECK(for_each_block(from.get(), "read the bundle", [&](std::string_view bytes) -> status {
       KILN_CHECK(job.check());
-      auto count = ::read(from.get(), buffer.data(), buffer.size());
-      if (count < 0 && errno == EINTR) continue;
-      if (count < 0) return errno_error(errno, "read the bundle");
-      if (count == 0) break;
-      KILN_CHECK(file.write({buffer.data(), static_cast<std::size_t>(count)}));
-    }
+      return file.write(bytes);
+    }));
     return file.commit({bundle_name, 0644, 0, 0, seconds});
   }
 
